@@ -1,0 +1,96 @@
+"""The network of MPC: an HRFormer encoder whose pixels are embeddings, and a small head that scores them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpc_lite.hrformer import SIZES, HRFormer
+
+HEADS = {"4conv": 3, "5conv": 4}  # how often the head halves its channels before the last convolution
+
+
+class LocalizationHead(nn.Module):
+    """1×1 convolutions on the concatenated maps: (B,4D,h,w) -> logits (B,1,h,w).
+
+    4conv: BN, ReLU, 4D→2D, BN, ReLU, 2D→D, BN, ReLU, D→D/2, BN, ReLU, D/2→1. 5conv adds D/2→D/4, BN, ReLU before
+    the last one. With D = 256 these are the two heads found in the released checkpoints.
+    """
+
+    def __init__(self, embedding: int, halvings: int):
+        super().__init__()
+        width = 4 * embedding
+        layers: list[nn.Module] = [nn.BatchNorm2d(width), nn.ReLU()]
+        for _ in range(halvings):
+            layers += [nn.Conv2d(width, width // 2, 1), nn.BatchNorm2d(width // 2), nn.ReLU()]
+            width //= 2
+        self.classifier = nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(x)
+
+
+class MPC(nn.Module):
+    """Encoder and localization head. Images (B,3,H,W) are RGB in [0,1], without mean/std normalisation.
+
+    Stage 1 trains the encoder on `encode`, twice per step on the same images: the DropPath noise of the two passes
+    differs, and batch-norm statistics are updated twice per step (so does the released code).
+    Stage 2 calls `freeze_encoder` and trains the head on `forward`.
+    """
+
+    def __init__(self, size: str, head: str = "4conv"):
+        super().__init__()
+        self.size, self.head = size, head
+        self.encoder = HRFormer(SIZES[size])
+        self.decoder = LocalizationHead(SIZES[size].embedding, HEADS[head])
+        self.encoder_frozen = False
+
+    @classmethod
+    def build(cls, size: str, head: str = "4conv") -> "MPC":
+        """New network with random weights. size: nano, small or base; head: 4conv or 5conv. ValueError otherwise."""
+        for value, known, name in ((size, SIZES, "size"), (head, HEADS, "head")):
+            if value not in known:
+                raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
+        return cls(size, head)
+
+    @classmethod
+    def from_pretrained(cls, name_or_file: str) -> "MPC":
+        """The network stored under a shipped name (`lite`, `lite-stage1`, `lite-initial`) or in a checkpoint file."""
+        # Imported here because weights.py, which rebuilds networks from their files, imports this module.
+        from mpc_lite.weights import load_weights
+
+        return load_weights(name_or_file)
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """images (B,3,H,W) in [0,1] -> four raw maps (B,D,ceil(H/4),ceil(W/4)), … ceil(/8), ceil(/16), ceil(/32).
+
+        The maps are not L2-normalised; the loss does that. ValueError if images are not 4-D with 3 channels.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images have shape {tuple(images.shape)}; expected (B, 3, H, W), RGB in [0, 1]")
+        return self.encoder(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B,3,H,W) in [0,1] -> logits (B,1,ceil(H/4),ceil(W/4)); sigmoid gives the score map.
+
+        The coarser maps are resized to the finest (bilinear, corners aligned) and concatenated fine to coarse.
+        """
+        maps = self.encode(images)
+        shape = maps[0].shape[2:]
+        maps[1:] = [F.interpolate(x, size=shape, mode="bilinear", align_corners=True) for x in maps[1:]]
+        return self.decoder(torch.cat(maps, dim=1))
+
+    def freeze_encoder(self) -> "MPC":
+        """Stage 2: the encoder gets no gradients, and stays in eval mode whatever `train()` says afterwards.
+
+        Eval mode keeps batch-norm statistics as they are and switches DropPath off. (The released code leaves the
+        encoder in train mode here, so that its statistics drift while only the head is trained.)
+        """
+        self.encoder_frozen = True
+        self.encoder.requires_grad_(False).eval()
+        return self
+
+    def train(self, mode: bool = True) -> "MPC":
+        super().train(mode)
+        if self.encoder_frozen:
+            self.encoder.eval()
+        return self
