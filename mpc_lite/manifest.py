@@ -1,8 +1,8 @@
 """Manifests: the one CSV format for lists of images and masks, and the one way to read both.
 
-A manifest has the columns `image,mask,label,source[,split]`; paths are relative to the manifest's own folder, `mask` may be
-empty where `label` is 0, other columns are kept and ignored. Rows are counted as a spreadsheet shows them: the header is
-row 1, the first image row 2.
+A manifest has the columns `image,mask,label,source[,split]`; paths are relative to the manifest's own folder, `mask`
+may be empty where `label` is 0, other columns are kept and ignored. Rows are counted as a spreadsheet shows them: the
+header is row 1, the first image row 2.
 """
 
 import csv
@@ -20,8 +20,8 @@ from mpc_lite.config import InputError
 REQUIRED = ("image", "mask", "label", "source")
 COLUMNS = (*REQUIRED, "split")
 
-# Pillow warns from 89 megapixels and refuses from 179: phones take 200. 2**28 is 16384×16384; a file that claims more is
-# refused before its pixels are decoded, so a small hostile file cannot fill the memory.
+# Pillow warns from 89 megapixels and refuses from 179: phones take 200. 2**28 is 16384×16384; a file that claims more
+# is refused before its pixels are decoded, so a small hostile file cannot fill the memory.
 MAX_PIXELS = 2**28
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)
 
@@ -32,7 +32,7 @@ _DEEP = ("I", "F")  # prefixes of Pillow's modes of more than 8 bits: I;16, I;16
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a manifest. `mask` is None only for authentic images; `extra` holds the columns the package ignores."""
+    """One row of a manifest. `mask` may be None for authentic images; `extra` holds the columns the package ignores."""
 
     image: Path
     mask: Path | None
@@ -55,8 +55,8 @@ class Sample:
 def read_manifest(path: str | Path, split: str | None = None) -> list[Sample]:
     """The rows of a manifest, in its order; with `split`, only the rows of that split.
 
-    Every row is looked at and every file must exist, but no image is opened (`check` does that). Raises InputError for a
-    file that is not a manifest, for the first bad row (with the number of others), and for a split that has no rows.
+    Every row is looked at and every file must exist, but no image is opened (`check` does that). Raises InputError for
+    a file that is not a manifest, for the first bad row (with the number of others), and for a split without rows.
     """
     path = Path(path)
     samples, problems = [], []
@@ -79,7 +79,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Sample]:
 
 
 def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
-    """Write samples as a manifest at `path`; image and mask paths become relative to its folder, extra columns are kept.
+    """Write samples as a manifest; image and mask paths become relative to its folder, extra columns are kept.
 
     Raises InputError when the file cannot be written.
     """
@@ -107,8 +107,8 @@ def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
 def check(path: str | Path) -> list[str]:
     """One line per bad row of a manifest, an empty list when all is well; opens every image and mask, stops at none.
 
-    Bad is: a missing, truncated or non-image file; a mask of another size than its image; label 1 without a tampered pixel;
-    label 0 with one; the same image twice. Raises InputError only for a file that is not a manifest at all.
+    Bad is: a missing, truncated or non-image file; a mask of another size than its image; label 1 without a tampered
+    pixel; label 0 with one; the same image twice. Raises InputError only for a file that is not a manifest at all.
     """
     path = Path(path)
     problems, first_row = [], {}
@@ -147,8 +147,8 @@ def _rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise InputError(
-            f"{path.name}: column {', '.join(missing)} is missing; found {','.join(header) or 'an empty file'}; expected "
-            f"{','.join(REQUIRED)}[,split], separated by commas"
+            f"{path.name}: column {', '.join(missing)} is missing; found {','.join(header) or 'an empty file'}; "
+            f"expected {','.join(REQUIRED)}[,split], separated by commas"
         )
     if len(set(header)) != len(header):
         raise InputError(f"{path.name}: a column name occurs twice in {','.join(header)}; rename or drop one")
@@ -214,11 +214,11 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
 
 
 def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A mask as (H,W) uint8, 1 tampered and 0 authentic: file values > 127 are tampered, or 1 if the file's maximum is ≤ 1.
+    """A mask as (H,W) uint8, 1 tampered, 0 authentic: file values > 127 are tampered, or 1 if the file's maximum is ≤ 1.
 
-    Colour masks count by their luma, 16-bit masks with values above 255 by their high byte, transparent pixels as authentic.
-    A sample without a mask gives zeros of `size` = (H,W), by default its image's size. Raises InputError for an unreadable
-    file, for a mask of another size than `size`, and for a sample whose mask contradicts its label.
+    Colour masks count by their luma, 16-bit masks with values above 255 by their high byte, transparent pixels as
+    authentic. A sample without a mask gives zeros of `size` = (H,W), by default its image's size. Raises InputError for
+    an unreadable file, for a mask of another size than `size`, and for a sample whose mask contradicts its label.
     """
     path = sample.mask if isinstance(sample, Sample) else Path(sample)
     if path is None:
@@ -250,7 +250,7 @@ def _unreadable(path: str | Path, reason: object) -> InputError:
 
 
 def _read_pixels(path: Path, orient: bool, background: int = 255) -> np.ndarray:
-    """(H,W,3) uint8 for files of up to 8 bits; the file's own values, (H,W) or (H,W,3) uint16/float32, for deeper ones."""
+    """(H,W,3) uint8 for files of up to 8 bits; for deeper ones their own values, (H,W) or (H,W,3) uint16 or float32."""
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
