@@ -99,9 +99,7 @@ def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
                 known = {"image": relative(s.image), "mask": relative(s.mask), "label": s.label, "source": s.source}
                 writer.writerow({**s.extra, **known, "split": s.split or ""})
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot write the manifest ({error.strerror}); choose a folder you may write to"
-        ) from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to") from None
 
 
 def check(path: str | Path) -> list[str]:
@@ -214,7 +212,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
 
 
 def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A mask as (H,W) uint8, 1 tampered, 0 authentic: file values > 127 are tampered, or 1 if the file's maximum is ≤ 1.
+    """A mask as (H,W) uint8, 1 tampered, 0 authentic: file values > 127 are tampered, or 1 if the file's maximum is 1.
 
     Colour masks count by their luma, 16-bit masks with values above 255 by their high byte, transparent pixels as
     authentic. A sample without a mask gives zeros of `size` = (H,W), by default its image's size. Raises InputError for
@@ -254,9 +252,7 @@ def _read_pixels(path: Path, orient: bool, background: int = 255) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(
-                    f"{image.width}×{image.height} pixels, at most {MAX_PIXELS} are read"
-                )
+                raise ValueError(f"{image.width}×{image.height} pixels, at most {MAX_PIXELS} are read")
             image.load()
             pixels = _pixels_of(image, background)
             turn = _orientation(image) if orient else 1
@@ -308,12 +304,10 @@ def _read_with_opencv(path: Path, background: int) -> np.ndarray:
     """The formats Pillow does not know: colour TIFF of 16 bits or floats, EXR, HDR."""
     try:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, OSError) as error:
-        raise _unreadable(path, error) from None
+    except cv2.error:  # says little but where in OpenCV it arose
+        image = None
     if image is None:
-        raise _unreadable(
-            path, "neither Pillow nor OpenCV recognises the format" if path.stat().st_size else "empty file"
-        )
+        raise _unreadable(path, "no format that Pillow or OpenCV knows" if path.stat().st_size else "the file is empty")
     if image.dtype not in (np.uint8, np.uint16, np.float32):
         raise _unreadable(path, f"values of type {image.dtype}, expected 8 or 16 bits or 32-bit floats")
     if image.ndim == 2:
