@@ -1,13 +1,15 @@
 """The backbone: HRFormer, a transformer that keeps a high-resolution branch from the first layer to the last.
 
-A convolutional stem brings the image to stride 4. Three stages follow with two, three and four parallel branches (strides
-4, 8, 16, 32). In a stage every branch runs window-attention blocks, then all branches exchange what they found. Four
-1×1 projections bring the branches to the same number of channels, so that pixels of all scales can be compared.
+A convolutional stem brings the image to stride 4. Three stages follow with two, three and four parallel branches
+(strides 4, 8, 16, 32). In a stage every branch runs window-attention blocks, then all branches exchange what they
+found. Four 1×1 projections bring the branches to the same number of channels, so that pixels of all scales can be
+compared.
 
-Sizes `base` and `small` are those of the paper; `base` has exactly the tensor names and shapes of the released checkpoints
-(without their `encoder.` prefix). `nano` is ours: the same code with fewer, narrower layers, made for a laptop's CPU.
+Sizes `base` and `small` are those of the paper; `base` has exactly the tensor names and shapes of the released
+checkpoints (without their `encoder.` prefix). `nano` is ours: the same code with fewer, narrower layers, for a
+laptop's CPU.
 
-Source: HRFormer (Yuan et al., NeurIPS 2021), segmentation version; MPC §III-A and its released code for the projections.
+Source: HRFormer (Yuan et al., NeurIPS 2021), segmentation version; MPC §III-A and released code for the projections.
 """
 
 from dataclasses import dataclass

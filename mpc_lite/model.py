@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpc_lite.config import InputError
 from mpc_lite.hrformer import SIZES, HRFormer
 
 HEADS = {"4conv": 3, "5conv": 4}  # how often the head halves its channels before the last convolution
@@ -43,13 +44,14 @@ class MPC(nn.Module):
         self.encoder = HRFormer(SIZES[size])
         self.decoder = LocalizationHead(SIZES[size].embedding, HEADS[head])
         self.encoder_frozen = False
+        self.recipe: dict = {}  # what the weights were trained with; set when they are loaded from a file
 
     @classmethod
     def build(cls, size: str, head: str = "4conv") -> "MPC":
-        """New network with random weights. size: nano, small or base; head: 4conv or 5conv. ValueError otherwise."""
+        """New network with random weights. size: nano, small or base; head: 4conv or 5conv. InputError otherwise."""
         for value, known, name in ((size, SIZES, "size"), (head, HEADS, "head")):
             if value not in known:
-                raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
+                raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
         return cls(size, head)
 
     @classmethod
