@@ -1,9 +1,9 @@
 """Recipes: what a run does, as checked data.
 
-A *recipe* says what to do (`mpc_lite/recipes/NAME.yaml` or a file of yours). A *profile* is an override of scale that stands
-inside the recipe: ``smoke`` for tests, ``lite`` (the default) for a laptop, ``check`` for a few steps of the full model on a
-CPU, ``paper`` for GPUs. Single values are overridden with dotted keys, ``pretrain.steps=300``. A key or a value that the
-recipe does not know is an error that names the nearest key: a misspelt option never passes in silence.
+A *recipe* says what to do (`mpc_lite/recipes/NAME.yaml` or a file of yours). A *profile* is an override of scale that
+stands inside the recipe: ``smoke`` for tests, ``lite`` (the default) for a laptop, ``check`` for a few steps of the full
+model on a CPU, ``paper`` for GPUs. Single values are overridden with dotted keys, ``pretrain.steps=300``. A key or a
+value that the recipe does not know is an error that names the nearest key: a misspelt option never passes in silence.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class AugmentSection(Section):
 
 
 class ScheduleSection(Section):
-    """`cosine`: warm-up, then one decay to `floor`. `official`: what the released code does (plateau in stage 1, a cosine
-    that swings with `period` validations in stage 2)."""
+    """`cosine`: warm-up, then one decay to `floor`. `official`: what the released code does (plateau in stage 1, a
+    cosine that swings with `period` validations in stage 2)."""
 
     name: Literal["cosine", "official"] = "cosine"
     warmup: int = Field(default=0, ge=0)
@@ -103,6 +103,7 @@ class Recipe(Section):
     name: str
     description: str = ""
     seed: int = Field(default=0, ge=0)
+    tracker: Literal["none", "tensorboard"] = "none"
     profile: str = "lite"
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
@@ -129,8 +130,8 @@ def load_recipe(
 
     Args:
         name_or_file: a name from `recipe_names()` or the path of a YAML file.
-        profile: one of the recipe's profiles; ``None`` and ``lite`` give the recipe as written when it lists none.
-        overrides: dotted keys to values; a text value is read as YAML, so ``"3e-4"`` is a number and ``"true"`` a truth value.
+        profile: one of the recipe's profiles; ``None`` means ``lite``, the recipe as written.
+        overrides: dotted keys to values; a text value is read as YAML (and ``3e-4`` as a number).
     Raises:
         InputError: unknown recipe, profile or key (the nearest one is named), or a value of the wrong type or range.
     """

@@ -1,0 +1,94 @@
+"""Stage 1: the encoder learns embeddings in which authentic and tampered pixels of an image lie apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from mpc_lite.augment import dihedral
+from mpc_lite.config import Recipe
+from mpc_lite.loss import mpc_loss
+from mpc_lite.metrics import count, f1, iou
+from mpc_lite.model import MPC
+from mpc_lite.training import train
+from mpc_lite.weights import load_weights
+
+
+class ContrastiveStep(nn.Module):
+    """One step of stage 1 as a module, so that DDP sees a single forward: both passes and the loss."""
+
+    def __init__(self, model: MPC, recipe: Recipe):
+        super().__init__()
+        self.encoder, self.settings = model.encoder, recipe.pretrain
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """batch: image (B,3,S,S) uint8, mask (B,S,S), turn (B,) -> the loss terms of MPC Eq. 4."""
+        images, masks = dihedral(batch["image"], batch["mask"], batch["turn"])
+        images = (images.float() / 255).contiguous(memory_format=torch.channels_last)
+        # The same images twice: DropPath makes the two passes differ (the paper's "cross-modality" view).
+        first, second = self.encoder(images), self.encoder(images)
+        s = self.settings
+        return mpc_loss(first, second, masks, s.formulation, s.temperature, s.max_pixels)
+
+
+class Pretraining:
+    name, output = "pretrain", "stage1.safetensors"
+
+    def __init__(self, model: MPC, recipe: Recipe):
+        self.settings, self.model = recipe.pretrain, model
+        self.network = ContrastiveStep(model, recipe)
+
+    def prepare_epoch(self) -> None:
+        self.model.train()
+
+    @torch.no_grad()
+    def validate(self, model: MPC, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Split each tampered image's pixels into two clusters; the smaller one counts as tampered
+        (released code, stage-1 validation).
+
+        Returns the mean foreground F1 and IoU at the resolution of the finest map, and their mean as ``score``.
+        """
+        model.eval()
+        counts = []
+        for batch in batches:
+            maps = model.encode((batch["image"].float() / 255).contiguous(memory_format=torch.channels_last))
+            size = maps[0].shape[2:]
+            parts = [F.interpolate(F.normalize(m), size=size, mode="bilinear", align_corners=True) for m in maps]
+            pixels = F.normalize(torch.cat(parts, dim=1)).flatten(2).transpose(1, 2).float().cpu().numpy()
+            truth = (F.interpolate(batch["mask"][:, None].float(), size=size, mode="bilinear") > 127 / 255)[:, 0]
+            for embedding, mask in zip(pixels, truth.cpu().numpy(), strict=True):
+                if mask.any():
+                    counts.append(count(minority_cluster(embedding).reshape(mask.shape), mask))
+        scores = {"f1": float(np.mean([f1(c) for c in counts])), "iou": float(np.mean([iou(c) for c in counts]))}
+        return {**scores, "score": (scores["f1"] + scores["iou"]) / 2}
+
+
+def minority_cluster(embedding: np.ndarray) -> np.ndarray:
+    """(N,D) unit vectors -> (N,) float32: 1 for the smaller of two k-means clusters. On unit vectors the squared
+    distance is 2 - 2 cos, so k-means groups by cosine."""
+    marked = KMeans(2, n_init=1, random_state=0).fit_predict(embedding)
+    return (marked == (marked.mean() < 0.5)).astype(np.float32)
+
+
+def pretrain(
+    recipe: Recipe,
+    out: str | Path,
+    resume: bool = False,
+    weights: str | Path | None = None,
+    device: str | None = None,
+) -> Path:
+    """Train the encoder with the contrastive loss; returns ``OUT/stage1.safetensors``, the best by held-out validation.
+
+    Args:
+        weights: a shipped name or a checkpoint to start from; None starts from random numbers (seed of the recipe).
+    Raises:
+        InputError, training.Interrupted: see `training.train`.
+    """
+    torch.manual_seed(recipe.seed)
+    model = load_weights(str(weights)) if weights else MPC.build(recipe.model.size, recipe.model.head)
+    return train(Pretraining(model, recipe), model, recipe, Path(out), resume, device)

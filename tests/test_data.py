@@ -1,0 +1,91 @@
+"""The stream of training items: order, sharding, validation split, native manifests."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpc_lite.augment import dihedral
+from mpc_lite.config import InputError, load_recipe
+from mpc_lite.data import Forgeries, ManifestImages, Positions, datasets, held_out, loader
+from mpc_lite.manifest import Sample, read_manifest
+
+
+@pytest.fixture
+def recipe():
+    return load_recipe("quickstart", "smoke")
+
+
+def write_manifest(folder, rows):
+    """rows: (name, split); every second image is tampered in its left half."""
+    lines = ["image,mask,label,source,split"]
+    for i, (name, split) in enumerate(rows):
+        pixels = np.random.default_rng(i).integers(0, 255, (50, 70, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        if i % 2:
+            mask = np.zeros((50, 70), np.uint8)
+            mask[:, :35] = 255
+            Image.fromarray(mask).save(folder / f"{name}_m.png")
+        lines.append(f"{name}.png,{f'{name}_m.png' if i % 2 else ''},{i % 2},toy,{split}")
+    (folder / "m.csv").write_text("\n".join(lines))
+    return folder / "m.csv"
+
+
+def test_items_do_not_depend_on_workers_or_batches(recipe):
+    data = Forgeries(recipe, "train")
+    alone = torch.cat([b["image"] for b in loader(data, Positions(0, 4, 2), 0)])
+    together = torch.cat([b["image"] for b in loader(data, Positions(0, 2, 4), 2)])
+    assert alone.dtype == torch.uint8 and alone.shape == (8, 3, 64, 64)
+    assert torch.equal(alone, together)
+
+
+def test_positions_are_shared_out_among_processes_and_resume_in_place():
+    whole = [p for batch in Positions(0, 6, 4) for p in batch]
+    assert whole == list(range(24))
+    first, second = (list(Positions(0, 3, 4, rank, 2)) for rank in (0, 1))
+    assert sorted(p for b in first + second for p in b) == whole
+    assert list(Positions(2, 6, 4)) == list(Positions(0, 6, 4))[2:]
+
+
+def test_the_loader_leaves_the_global_random_numbers_alone(recipe):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(loader(Forgeries(recipe, "train"), Positions(0, 1, 2), 0))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_dihedral_turns_image_and_mask_alike_in_all_eight_ways():
+    image = torch.arange(2 * 9, dtype=torch.float32).reshape(1, 2, 3, 3).expand(8, -1, -1, -1).contiguous()
+    mask = image[:, 0].to(torch.uint8)
+    images, masks = dihedral(image, mask, torch.arange(8))
+    assert len({tuple(x.flatten().tolist()) for x in images}) == 8
+    assert torch.equal(images[:, 0].to(torch.uint8), masks) and masks.dtype == torch.uint8
+    assert torch.equal(images[0], image[0])
+    with pytest.raises(ValueError, match="squares"):
+        dihedral(image[..., :2], mask, torch.arange(8))
+
+
+def test_manifest_rows_are_squashed_and_permuted_anew_in_each_epoch(tmp_path, recipe):
+    samples = read_manifest(write_manifest(tmp_path, [(f"a{i}", "train") for i in range(6)]))
+    data = ManifestImages(recipe, "train", samples)
+    item = data[0]
+    assert item["image"].shape == (3, 64, 64) and item["mask"].shape == (64, 64)
+    tampered = ManifestImages(recipe, "validation", samples)[1]["mask"].float()
+    assert tampered[:, :31].mean() == 1 and tampered[:, 33:].mean() == 0
+    epochs = [[data[p]["image"].sum().item() for p in range(e * 6, e * 6 + 6)] for e in range(3)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
+    assert epochs[0] != epochs[1]
+
+
+def test_validation_is_held_out_from_the_training_rows_and_never_from_the_test_rows(tmp_path, recipe):
+    rows = [(f"a{i}", "train") for i in range(40)] + [(f"t{i}", "test") for i in range(10)]
+    path = write_manifest(tmp_path, rows)
+    train, validation = held_out(read_manifest(path), 0.2)
+    assert train and validation and not {s.image for s in train} & {s.image for s in validation}
+    assert all(s.split == "train" for s in train + validation) and len(train + validation) == 40
+    named = [Sample(tmp_path / "x.png", None, 0, "toy", "validation")]
+    assert held_out(read_manifest(path) + named, 0.2)[1] == named
+    only_test = write_manifest(tmp_path, [("b0", "test"), ("b1", "test")])
+    recipe = load_recipe("quickstart", "smoke", {"data.manifest": str(only_test)})
+    with pytest.raises(InputError, match="0 training and 0 validation"):
+        datasets(recipe)
