@@ -235,7 +235,7 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
 
     if size is not None and mask.shape != tuple(size):
         (h, w), (height, width) = mask.shape, size
-        turned = " (the image's EXIF tag turns it; save both upright)" if (w, h) == (height, width) and h != w else ""
+        turned = " (the image's EXIF tag turns it; save both upright)" if (w, h) == (height, width) else ""
         raise InputError(f"{where}: mask {w}×{h}, image {width}×{height}{turned}; {mend}")
     if isinstance(sample, Sample) and bool(mask.any()) != bool(sample.label):
         found = "no tampered pixel" if sample.label else f"{int(mask.sum())} tampered pixels"
