@@ -1,0 +1,336 @@
+"""Evaluation: score maps written once, any protocol recomputed from them, and baselines beside every number.
+
+`evaluate` scores a network on a manifest, `rescore` does it again from saved maps, `table_rows` and `format_table`
+print a result. Pixel scores average tampered images only; authentic images enter only the image-level figures. One
+image is in memory at a time.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from mpc_lite.baselines import BASELINES, ScoreMap, shipped_thresholds
+from mpc_lite.config import InputError
+from mpc_lite.manifest import Sample, _rows, read_image, read_mask
+from mpc_lite.metrics import PROTOCOLS, get_protocol, image_score, quantise
+from mpc_lite.weights import write_atomic
+
+INDEX = "index.json"
+ALARM = 0.5  # an authentic image whose image score is above this is a false alarm
+
+Manifest = str | Path | Sequence[Sample]
+
+
+# --------------------------------------------------------------------------------------------------------- score maps
+
+
+def stretch_map(model: nn.Module, image: np.ndarray, size: int = 512) -> np.ndarray:
+    """Score map of one photo, the paper's way: image (H,W,3) uint8 RGB -> (H,W) float32 in [0,1], 1 = tampered.
+
+    Divide by 255, squash to size×size (bilinear, the aspect is lost), network, sigmoid, back to H×W (bilinear).
+    Source: MPC, released code, stage-2 test. The network runs in eval mode and is left in the mode it had.
+    """
+    # Channel by channel, so that a 24-megapixel photo does not become 288 MB of floats.
+    planes = [np.float32(image[..., c]) / np.float32(255) for c in range(3)]
+    planes = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR) for plane in planes]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(np.stack(planes))[None].to(device))
+            scores = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+    finally:
+        model.train(was_training)
+    return np.clip(cv2.resize(scores, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+class _SavedMaps:
+    """A folder of score maps: 16-bit PNG files, one per image, and index.json, which says what made them.
+
+    A file is named after its row and the image's sha256 and carries the key of its run, so a map of another network,
+    of another manifest or of an image that has changed since is never taken for a good one.
+    """
+
+    def __init__(self, folder: str | Path, facts: dict):
+        self.folder = Path(folder)
+        self.key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def create(cls, folder: str | Path, manifest: dict, model: nn.Module | ScoreMap) -> "_SavedMaps":
+        facts = {"schema": 1, "manifest": manifest, "made_by": _identity(model)}
+        write_atomic(Path(folder) / INDEX, (json.dumps(facts, indent=2) + "\n").encode())
+        return cls(folder, facts)
+
+    @classmethod
+    def open(cls, folder: str | Path, manifest: dict) -> "_SavedMaps":
+        try:
+            facts = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
+            found = facts["manifest"]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(f"{folder}: no readable {INDEX}; evaluate with a network and maps_dir first") from None
+        if found != manifest["sha256"]:
+            raise InputError(
+                f"{folder}: its maps were made for a manifest with sha256 {found[:12]}…, this one has "
+                f"{manifest['sha256'][:12]}…; evaluate with the network again"
+            )
+        return cls(folder, facts)
+
+    def _file(self, sample: Sample) -> Path:
+        digest = hashlib.sha256(sample.image.read_bytes()).hexdigest()[:16]
+        return self.folder / f"{sample.row:06d}-{re.sub(r'[^A-Za-z0-9._-]', '_', sample.image.stem)[:60]}-{digest}.png"
+
+    def read(self, sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
+        """Levels (H,W) uint16 of a sample, or None when there is no whole map of this run and image."""
+        try:
+            with Image.open(self._file(sample)) as picture:
+                if picture.text.get("key") != self.key or picture.size != size[::-1]:
+                    return None
+                return np.asarray(picture).astype(np.uint16)
+        except Exception:  # missing or damaged, and decoders have many ways to say so: the map is made again
+            return None
+
+    def write(self, sample: Sample, levels: np.ndarray) -> None:
+        text, data = PngImagePlugin.PngInfo(), io.BytesIO()
+        text.add_text("key", self.key)
+        Image.fromarray(levels).save(data, "PNG", pnginfo=text, compress_level=3)
+        write_atomic(self._file(sample), data.getvalue())
+
+
+def _identity(model: nn.Module | ScoreMap) -> dict:
+    """What made a map. A callable may name itself by a `fingerprint`; without one its maps are always made anew."""
+    if not isinstance(model, nn.Module):
+        fingerprint = getattr(model, "fingerprint", None) or uuid.uuid4().hex
+        return {"model": type(model).__qualname__, "fingerprint": fingerprint}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return {"model": type(model).__qualname__, "fingerprint": digest.hexdigest(), "input": "stretch 512"}
+
+
+# --------------------------------------------------------------------------------------------------------- evaluation
+
+
+def evaluate(
+    model: nn.Module | ScoreMap,
+    manifest: Manifest,
+    protocol: str = "mpc",
+    split: str | None = None,
+    maps_dir: str | Path | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> dict:
+    """Score a network on a manifest under a protocol of `PROTOCOLS`; values in 0–1, None where a figure is undefined.
+
+    model: a network (scored by `stretch_map` at 512) or a callable, (H,W,3) uint8 RGB -> (H,W) map in [0,1] or an
+    object with such a `score_map` (a Localizer). manifest: path of a CSV or list of samples. maps_dir: folder where the
+    maps are written; maps found there that this network made for this manifest are not made again. thresholds: of the
+    baselines, by default those shipped.
+
+    Returns {protocol, manifest: {name, sha256}, split,
+    sets: {SOURCE: {n, f1, iou, auc, f1_ci95, baselines: {NAME: {f1, iou, threshold}}}} of the tampered images,
+    average: {n, f1, iou, auc, baselines, weighting: "images"} (MPC Eq. 6: each set weighs as many as it has images),
+    image_level: {auc, false_alarm_rate, threshold, n_authentic, n_tampered}, errors: [one line per row left out]}.
+    The false-alarm rate is the share of authentic images whose `image_score` is above 0.5.
+
+    A row that cannot be read is left out and listed in `errors`: a caller that must not miss rows looks there. Raises
+    InputError when no row is left, for an unknown protocol and for a map of another size or outside [0,1].
+    """
+    return _evaluate(model, manifest, protocol, split, maps_dir, thresholds)
+
+
+def rescore(
+    manifest: Manifest,
+    maps_dir: str | Path,
+    protocol: str = "mpc",
+    split: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> dict:
+    """What `evaluate` returns, from the maps it has written to `maps_dir`: the same figures to the last digit.
+
+    Raises InputError when the maps belong to another manifest; an image without a map counts as a row with an error.
+    """
+    return _evaluate(None, manifest, protocol, split, maps_dir, thresholds)
+
+
+def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> dict:
+    protocol, facts = get_protocol(protocol_name), _facts(manifest)
+    thresholds = shipped_thresholds() if thresholds is None else thresholds
+    saved = None
+    if model is None:
+        saved = _SavedMaps.open(maps_dir, facts)
+    elif maps_dir is not None:
+        saved = _SavedMaps.create(maps_dir, facts, model)
+
+    pixels, beside, seen, errors = defaultdict(list), defaultdict(list), [], []
+    for sample, problem in _samples(manifest, split):
+        levels = None
+        try:
+            if problem:
+                raise InputError(problem)
+            image, mask = _read(sample)
+            levels = saved.read(sample, mask.shape) if saved else None
+            if levels is None and model is None:
+                raise InputError(
+                    "no score map of this image here (never written, or the image has changed since); "
+                    "evaluate with the network again"
+                )
+        except InputError as error:
+            errors.append(_message(sample, error, manifest))
+            continue
+        if levels is None:
+            levels = _levels(model, image, sample)
+            if saved:
+                saved.write(sample, levels)
+        seen.append((sample.label, image_score(levels)))
+        if sample.label == 1:
+            pixels[sample.source].append(protocol.score_image(levels, mask))
+            for name, score_map in BASELINES.items():
+                score = protocol.at(thresholds[name]).score_image(score_map(image), mask)
+                beside[sample.source, name].append(score)
+    if not seen:
+        found = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
+        raise InputError(f"no row could be scored: {found}; expected at least one readable image")
+
+    sets = {}
+    for source, scores in sorted(pixels.items()):
+        baselines = {}
+        for name in BASELINES:
+            summary = protocol.summarise(beside[source, name])
+            fixed = thresholds[name] if protocol.threshold is not None else None
+            baselines[name] = {"f1": summary["f1"], "iou": summary["iou"], "threshold": fixed}
+        sets[source] = {**protocol.summarise(scores), "baselines": baselines}
+    return {
+        "protocol": protocol.name,
+        "manifest": facts,
+        "split": split,
+        "sets": sets,
+        "average": _average(sets),
+        "image_level": _image_level(seen),
+        "errors": errors,
+    }
+
+
+def _samples(manifest: Manifest, split: str | None) -> Iterator[tuple[Sample | None, str | None]]:
+    """(sample, problem) per row. Unlike `read_manifest` a bad row does not hide the others."""
+    pairs = _rows(Path(manifest)) if isinstance(manifest, str | Path) else ((sample, None) for sample in manifest)
+    for sample, problem in pairs:
+        if split is None or sample is None or sample.split == split:
+            yield sample, problem
+
+
+def _read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    image = read_image(sample.image)
+    if sample.label == 1 and sample.mask is None:
+        raise InputError(f"{sample.where}: label 1 (tampered) without a mask; only authentic images go without")
+    return image, read_mask(sample, size=image.shape[:2])
+
+
+def _message(sample: Sample | None, error: InputError, manifest: Manifest) -> str:
+    """The error, with the row it belongs to and without folders: results travel to other machines."""
+    text = str(error)
+    if sample is None:
+        return text
+    text = text if text.startswith(sample.where) else f"{sample.where}: {text}"
+    for file in filter(None, (sample.image, sample.mask)):
+        text = text.replace(f"{file.parent}{os.sep}", "")
+    return text if not isinstance(manifest, str | Path) else text.replace(f" in {Path(manifest).parent}", "")
+
+
+def _levels(model: nn.Module | ScoreMap, image: np.ndarray, sample: Sample) -> np.ndarray:
+    try:
+        made = stretch_map(model, image) if isinstance(model, nn.Module) else model(image)
+        score_map = np.asarray(getattr(made, "score_map", made))
+        if score_map.shape != image.shape[:2]:
+            raise InputError(f"score map {score_map.shape}, image {image.shape[:2]}; give maps of the image's size")
+        return quantise(score_map)
+    except InputError as error:
+        raise InputError(f"{sample.where}: {error}") from None
+
+
+def _facts(manifest: Manifest) -> dict:
+    """{name, sha256}: of the file, or for a list of the rows' names, labels, sources and splits."""
+    if isinstance(manifest, str | Path):
+        try:
+            return {"name": Path(manifest).name, "sha256": hashlib.sha256(Path(manifest).read_bytes()).hexdigest()}
+        except OSError as error:
+            raise InputError(f"{manifest}: cannot read the manifest ({error.strerror})") from None
+    rows = [(s.row, s.image.name, s.mask.name if s.mask else None, s.label, s.source, s.split) for s in manifest]
+    return {"name": None, "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
+
+
+def _average(sets: dict) -> dict:
+    """MPC Eq. 6: mean over the sets, weighted by their numbers of images."""
+
+    def mean(values: list[tuple[int, float | None]]) -> float | None:
+        known = [(n, value) for n, value in values if value is not None]
+        return float(np.average([v for _, v in known], weights=[n for n, _ in known])) if known else None
+
+    figures = {key: mean([(s["n"], s[key]) for s in sets.values()]) for key in ("f1", "iou", "auc")}
+    baselines = {
+        name: {key: mean([(s["n"], s["baselines"][name][key]) for s in sets.values()]) for key in ("f1", "iou")}
+        for name in BASELINES
+    }
+    return {"n": sum(s["n"] for s in sets.values()), **figures, "baselines": baselines, "weighting": "images"}
+
+
+def _image_level(seen: list[tuple[int, float]]) -> dict:
+    labels, scores = (np.array(column) for column in zip(*seen, strict=True))
+    alarms = scores[labels == 0] > ALARM
+    return {
+        "auc": float(roc_auc_score(labels, scores)) if len(set(labels)) == 2 else None,
+        "false_alarm_rate": float(alarms.mean()) if alarms.size else None,
+        "threshold": ALARM,
+        "n_authentic": int((labels == 0).sum()),
+        "n_tampered": int((labels == 1).sum()),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def table_rows(result: dict) -> list[list[str]]:
+    """A result of `evaluate` as rows of text, header first: one row per set, then the average, baselines in each."""
+    rows = [["set", "protocol", "images", "F1 [95 %]", "IoU", "pixel AUC"]]
+    rows[0] += [f"{name.replace('_', ' ')} F1 / IoU" for name in BASELINES]
+    for name, s in [*result["sets"].items(), ("average (by images)", result["average"])]:
+        interval = s.get("f1_ci95")
+        spread = f" [{_number(interval[0])}, {_number(interval[1])}]" if interval else ""
+        row = [name, result["protocol"], str(s["n"]), _number(s["f1"]) + spread, _number(s["iou"]), _number(s["auc"])]
+        row += [f"{_number(b['f1'])} / {_number(b['iou'])}" for b in s["baselines"].values()]
+        rows.append(row)
+    return rows
+
+
+def format_table(result: dict) -> str:
+    """A result of `evaluate` as plain text: table, image-level figures, what the protocol is, rows left out."""
+    rows = table_rows(result)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    level = result["image_level"]
+    lines += [
+        f"image level: AUC {_number(level['auc'])} ({level['n_tampered']} tampered, {level['n_authentic']} authentic), "
+        f"false alarms {_number(level['false_alarm_rate'])} (score > {level['threshold']} after 8×8 mean pooling)",
+        f"protocol {result['protocol']}: {PROTOCOLS[result['protocol']].description}",
+    ]
+    if result["errors"]:
+        lines += [f"{len(result['errors'])} rows left out:", *(f"  {line}" for line in result["errors"])]
+    return "\n".join(lines)
