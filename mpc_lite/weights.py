@@ -166,6 +166,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not isinstance(about, dict) or not {"size", "head", "recipe"} <= about.keys():
         raise InputError(f"{path} is a safetensors file, but does not say that mpc_lite wrote it; {advice}")
     for key, known in (("size", SIZES), ("head", HEADS)):
-        if about[key] not in known:
+        if about[key] not in list(known):  # of any JSON type
             raise InputError(f"{path} holds a network of {key} {about[key]!r}; this version knows {', '.join(known)}")
     return about, tensors
