@@ -1,0 +1,314 @@
+"""The command line: `mpc-lite …`, a thin shell over the package.
+
+Exit codes: 0 done; 1 done, but some rows or photos failed; 2 a mistake in the call or its input, told in one message;
+70 an error in the package, with its traceback; 130 interrupted. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpc_lite.config import InputError, load_recipe
+
+DONE, SOME_FAILED, MISTAKE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+app = typer.Typer(
+    name="mpc-lite",
+    help="Find where photographs were changed: train, measure and use MPC networks.\n\n"
+    "Start with: mpc-lite reproduce quickstart\n\n"
+    "Exit codes: 0 done, 1 some rows or photos failed and the rest was done, 2 a mistake in the call or its input, "
+    "70 an error in the package, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p", metavar="KEY=VALUE", help="Change a value of the recipe, e.g. -p pretrain.steps=600; repeatable."
+    ),
+]
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", help="Scale: smoke (seconds), lite (default), check, paper.")
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="A recipe's name or YAML file.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for weights, checkpoints and log.jsonl.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+WeightsOption = Annotated[str, typer.Option("--weights", metavar="NAME|FILE", help="'lite', or a .safetensors file.")]
+
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\n\n".join(["[bold]Examples[/bold]", *lines])
+
+
+# ------------------------------------------------------------------------------------------------------- a whole run
+
+
+@app.command(
+    epilog=_examples(
+        "mpc-lite reproduce quickstart",
+        "mpc-lite reproduce quickstart --profile smoke",
+        "mpc-lite reproduce quickstart -p SEED=1 -p pretrain.steps=600",
+        "mpc-lite reproduce quickstart --resume",
+    )
+)
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe with a notebook book/reproduce/NAME.ipynb.")],
+    profile: ProfileOption = None,
+    parameters: Parameters = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete an earlier run of the same parameters.")] = False,
+    book: Annotated[
+        Path | None, typer.Option("--book", metavar="PATH", help="The book's folder, when you are outside a clone.")
+    ] = None,
+) -> None:
+    """Train both stages, measure, and write a report: all of a recipe's notebook.
+
+    The folder runs/NAME/PROFILE/SEED[-hash of other parameters] gets
+    results.json, report.html, notebook.ipynb and the weights.
+    Ctrl-C stops after the step at hand; --resume goes on from there.
+    """
+    from mpc_lite.reproduce import assignments
+    from mpc_lite.reproduce import reproduce as run
+
+    out = run(name, profile, assignments(parameters or []), resume, force, book)
+
+    from rich.console import Console
+
+    from mpc_lite.results import terminal_table
+
+    Console().print(terminal_table(out))
+    print(f"report: {out / 'report.html'}")
+
+
+# ----------------------------------------------------------------------------------------------------------- its parts
+
+
+@app.command(
+    epilog=_examples(
+        "mpc-lite synth --out forgeries --n 100 --seed 0 --size 256",
+        "mpc-lite synth --out forgeries --n 100 --seed 0 --size 256 --photos ~/Pictures",
+    )
+)
+def synth(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for images/, masks/ and manifest.csv.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 0,
+    size: Annotated[int, typer.Option("--size", min=32, help="Side of the square images, pixels.")] = 256,
+    photos: Annotated[
+        str | None, typer.Option("--photos", metavar="DIR", help="Your photographs, instead of the packaged ones.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="train, validation or test: other scenes, cameras.")] = "test",
+) -> None:
+    """Make forgeries whose truth is known: splices, copy-moves, removals, and authentic photographs beside them."""
+    from mpc_lite.scenes import Scenes
+    from mpc_lite.synth import write_set
+
+    scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
+    print(write_set(out, split, n, seed, size, scenes))
+
+
+def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool, parameters, profile, device) -> None:
+    from mpc_lite.progress import following
+    from mpc_lite.reproduce import assignments
+
+    checked = load_recipe(recipe, profile, assignments(parameters or []))
+    with following(out / "log.jsonl") as say:
+        say("loading torch…")
+        from mpc_lite import finetune, pretrain
+        from mpc_lite.training import Interrupted
+
+        work = {"pretrain": pretrain.pretrain, "finetune": finetune.finetune}[stage]
+        try:
+            path = work(checked, out, resume, weights, None if device == "auto" else device)
+        except Interrupted as stopped:
+            say(f"{stopped}; go on with the same command and --resume")
+            raise typer.Exit(INTERRUPTED) from None
+    print(path)
+
+
+@app.command(
+    epilog=_examples(
+        "mpc-lite pretrain --recipe quickstart --out my-run",
+        "mpc-lite pretrain --recipe my.yaml --out my-run -p pretrain.steps=5000 --resume",
+    )
+)
+def pretrain(
+    recipe: RecipeOption,
+    out: OutOption,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="NAME|FILE", help="Start from these weights.")
+    ] = None,
+    resume: ResumeOption = False,
+    parameters: Parameters = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Stage 1: train the encoder with the contrastive loss; writes OUT/stage1.safetensors."""
+    _train("pretrain", recipe, out, weights, resume, parameters, profile, device)
+
+
+@app.command(
+    epilog=_examples(
+        "mpc-lite finetune --recipe quickstart --out my-run",
+        "mpc-lite finetune --recipe quickstart --out other-run --weights my-run/stage1.safetensors",
+    )
+)
+def finetune(
+    recipe: RecipeOption,
+    out: OutOption,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="NAME|FILE", help="Start from these instead of OUT/stage1.safetensors."),
+    ] = None,
+    resume: ResumeOption = False,
+    parameters: Parameters = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Stage 2: train the localization head with the focal loss; writes OUT/model.safetensors."""
+    _train("finetune", recipe, out, weights, resume, parameters, profile, device)
+
+
+@app.command(
+    epilog=_examples(
+        "mpc-lite evaluate --weights lite --manifest forgeries/manifest.csv --protocol mpc --json scores.json",
+        "mpc-lite evaluate --weights my-run/model.safetensors --manifest casia.csv --protocol permuted --split test",
+    )
+)
+def evaluate(
+    weights: WeightsOption,
+    manifest: Annotated[Path, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")],
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="How maps become numbers: mpc, permuted, trufor, …")
+    ] = "mpc",
+    split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
+    maps: Annotated[Path | None, typer.Option("--maps", metavar="DIR", help="Keep the score maps here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score weights on the images of a manifest, beside three baselines. Exit code 1 when rows had to be left out."""
+    from mpc_lite.evaluate import evaluate as score
+    from mpc_lite.evaluate import format_table
+    from mpc_lite.weights import write_atomic
+
+    table = score(_localizer(weights, device), manifest, protocol, split, maps)
+    print(format_table(table))
+    if json_file:
+        write_atomic(json_file, (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())
+    if table["errors"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _localizer(weights: str, device: str):
+    from mpc_lite.localizer import Localizer
+    from mpc_lite.training import choose_accelerator
+
+    return Localizer.from_pretrained(weights, device=str(choose_accelerator(device, "fp32").device))
+
+
+@app.command(
+    epilog=_examples(
+        "mpc-lite predict photo.jpg --out found",
+        "mpc-lite predict *.jpg --out found --weights my-run/model.safetensors",
+    )
+)
+def predict(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photographs of any size.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and predictions.jsonl.")],
+    weights: WeightsOption = "lite",
+    device: DeviceOption = "auto",
+) -> None:
+    """Show where photographs were changed: score map, mask and overlay of each. Exit code 1 when a photo failed."""
+    from mpc_lite.localizer import predict as run
+
+    failed = 0
+    for line in run(photos, out, _localizer(weights, device)):
+        if line["error"]:
+            failed += 1
+            print(f"{line['image']}: {line['error']}", file=sys.stderr)
+        else:
+            print(f"{line['image']}: score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked")
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command(epilog=_examples("mpc-lite check casia.csv"))
+def check(manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest to look through.")]) -> None:
+    """Open every image and mask of a manifest and list the bad rows. Exit code 1 when there are any."""
+    from mpc_lite.manifest import check as look
+
+    problems = look(manifest)
+    print("\n".join(problems) if problems else f"{manifest}: all rows are good")
+    if problems:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command(
+    epilog=_examples("mpc-lite info quickstart", "mpc-lite info quickstart --profile smoke -p model.size=small")
+)
+def info(
+    recipe: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A recipe's name or YAML file.")],
+    profile: ProfileOption = None,
+    parameters: Parameters = None,
+) -> None:
+    """Show a recipe with its profile and parameters applied, and how large its network is."""
+    import yaml
+
+    from mpc_lite.reproduce import assignments
+
+    checked = load_recipe(recipe, profile, assignments(parameters or []))
+    print(yaml.safe_dump(checked.as_dict(), sort_keys=False, allow_unicode=True))
+    import torch
+
+    from mpc_lite.model import MPC
+
+    with torch.device("meta"):  # counts need no memory
+        model = MPC.build(checked.model.size, checked.model.head)
+    for name, part in (("encoder", model.encoder), ("localization head", model.decoder), ("together", model)):
+        print(f"{name:>18}: {sum(p.numel() for p in part.parameters()):>12,} parameters")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line; returns its exit code."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else DONE
+    except InputError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return MISTAKE
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        return _other(error)
+
+
+def _other(error: Exception) -> int:
+    from mpc_lite.kernel import KernelDied, KernelStopped
+
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's, which newer versions of typer bring along
+        error.show()
+        return MISTAKE
+    if isinstance(error, KernelStopped | KernelDied):
+        print(error, file=sys.stderr)
+        return INTERRUPTED if isinstance(error, KernelStopped) else BUG
+    traceback.print_exception(error)
+    return BUG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Every figure as a function that returns the figure; `show` puts one on a page with its alt text.
+
+Figures are drawn 5 inches wide with 10-point text, so that they stay readable on a 360-pixel screen, on a white ground,
+so that they are readable in dark mode, in the colours of Okabe and Ito, which colour-blind readers tell apart, and with
+a marker or dash beside each colour. No function touches pyplot: nothing is drawn twice, no state is left behind.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mpc_lite.config import InputError
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6b6b6b"
+_STYLES = [(ORANGE, "o", "-"), (GREEN, "s", "--"), (PURPLE, "^", ":"), (BLUE, "D", "-.")]
+WIDTH = 5.0  # inches
+
+# Sources whose pictures may be published: generated from the photographs in scikit-image and scikit-learn (public
+# domain, CC0, CC BY 2.0; credited in NOTICE) and from dead leaves, which are nobody's. A source may carry "-KIND".
+FREE_SOURCES = ("generated", "packaged", "dead_leaves", "clothing")
+
+
+class Shown:
+    """A figure on a page: HTML with the picture inside and its alt text; the plain text form is short and stable."""
+
+    def __init__(self, figure: Figure, name: str, alt: str, caption: str = ""):
+        self.figure, self.name, self.alt, self.caption = figure, name, alt, caption
+
+    def __repr__(self) -> str:
+        return f"Figure '{self.name}'"
+
+    def _repr_html_(self) -> str:
+        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
+        return f'<figure id="figure-{self.name}" style="margin:0">{self._image()}{caption}</figure>'
+
+    def _image(self) -> str:
+        data = io.BytesIO()
+        self.figure.savefig(data, format="png", dpi=144, facecolor="white", metadata={"Software": None})
+        code = base64.b64encode(data.getvalue()).decode()
+        style = "max-width:100%;height:auto;background:white"
+        return f'<img src="data:image/png;base64,{code}" alt="{html.escape(self.alt)}" style="{style}">'
+
+
+def show(fig: Figure, name: str, alt: str, caption: str = "") -> Shown:
+    """Put a figure on a page of the book or of a notebook.
+
+    Args:
+        name: unique on its page; letters, digits and hyphens.
+        alt: one or two sentences that say what the data show, for readers who do not see the picture.
+        caption: shown below the picture, the take-away first; pages of the book set theirs in the cell's metadata.
+    Raises:
+        InputError: a name that cannot be an identifier, or an alt text too short to say anything.
+    """
+    if not name or not all(c.isalnum() or c == "-" for c in name):
+        raise InputError(f"figure name '{name}': use letters, digits and hyphens")
+    if len(alt.split()) < 4:
+        raise InputError(f"figure '{name}': the alt text {alt!r} says too little; tell what the data show")
+    return Shown(fig, name, alt, caption)
+
+
+def check_licence(sources: Sequence[str], out: str | Path | None = None) -> None:
+    """Refuse pictures that may not be published, unless they stay in a run folder.
+
+    Args:
+        sources: `source` of each picture, as in its manifest (`generated-splice`, `casia`, …).
+        out: where the figure will lie; a path below a folder `runs`, which git ignores, may hold any picture.
+    Raises:
+        InputError: a source whose licence is not known to allow publication.
+    """
+    if out is not None and "runs" in Path(out).resolve().parts:
+        return
+    for source in sources:
+        if not any(source == free or source.startswith(f"{free}-") for free in FREE_SOURCES):
+            raise InputError(
+                f"pictures of '{source}' may not be published (allowed: {', '.join(FREE_SOURCES)}); "
+                "show numbers and curves instead, or keep the figure below runs/"
+            )
+
+
+# ------------------------------------------------------------------------------------------------------ training
+
+
+STAGES = {"pretrain": "stage 1, contrastive loss", "finetune": "stage 2, focal loss"}
+
+
+def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
+    """Loss and validation against the step, one panel each for every stage in the log (`progress.read_log`).
+
+    The loss is drawn as it was and smoothed over about a twentieth of the steps. Raises InputError for an empty log.
+    """
+    panels = []
+    for stage in [*STAGES, *sorted({e["stage"] for e in log} - set(STAGES))]:
+        losses = [(e["step"], e["loss"]) for e in log if e["stage"] == stage and "loss" in e]
+        validations = [(e["step"], e["validation"]) for e in log if e["stage"] == stage and "validation" in e]
+        panels += [(stage, "loss", losses)] if losses else []
+        panels += [(stage, "validation", validations)] if validations else []
+    if not panels:
+        raise InputError("the training log is empty: there is nothing to draw yet")
+    figure = Figure(figsize=(WIDTH, 1.9 * len(panels)), layout="constrained")
+    for axes, (stage, kind, points) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        name = STAGES.get(stage, stage)
+        axes.set_title(name if kind == "loss" else f"{name.partition(',')[0]}, validation", fontsize=10, loc="left")
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        steps = [step for step, _ in points]
+        if kind == "loss":
+            values = np.array([value for _, value in points])
+            axes.plot(steps, values, color=GREY, alpha=0.35, linewidth=0.8, label="each step")
+            axes.plot(steps, _smooth(values), color=BLUE, label="smoothed")
+            axes.set_ylabel("loss")
+        else:
+            names = [n for n, v in points[-1][1].items() if isinstance(v, (int, float))]
+            for (colour, marker, dash), key in zip(_STYLES, names, strict=False):
+                drawn = [(step, scores[key]) for step, scores in points if key in scores]
+                axes.plot(
+                    *zip(*drawn, strict=True), color=colour, marker=marker, linestyle=dash, markersize=4, label=key
+                )
+        axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Mean over a centred window of a twentieth of the values, shorter at both ends."""
+    half = len(values) // 40
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return (total[high] - total[low]) / (high - low)
+
+
+# ------------------------------------------------------------------------------------------------------- pictures
+
+TINT = np.array([255, 0, 96]) / 255  # what is marked
+
+
+def overlay(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
+    """The photograph (H,W,3) uint8, tinted in proportion to the score (H,W) in [0,1]; (H,W,3) float in [0,1]."""
+    strength = 0.6 * np.clip(score_map, 0, 1)[..., None]
+    return image / 255 * (1 - strength) + TINT * strength
+
+
+def gallery(
+    images: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    maps: Sequence[np.ndarray] | None = None,
+    *,
+    sources: Sequence[str],
+    out: str | Path | None = None,
+) -> Figure:
+    """One row per photograph: image, truth and, with `maps`, score map and overlay.
+
+    Args:
+        images: (H,W,3) uint8 RGB. truths: (H,W), 1 = tampered, 255 = ignore (drawn grey). maps: (H,W) in [0,1].
+        sources, out: see `check_licence`, which decides whether the pictures may be drawn.
+    """
+    if not images or len({len(images), len(truths), len(sources), len(maps or images)}) != 1:
+        raise InputError(
+            f"a gallery of {len(images)} images, {len(truths)} truths, {len(sources)} sources and "
+            f"{'no' if maps is None else len(maps)} score maps; expected the same number, at least one"
+        )
+    check_licence(sources, out)
+    titles = ["image", "truth"] + (["score map", "overlay"] if maps is not None else [])
+    side = WIDTH / 4
+    figure = Figure(figsize=(side * len(titles), side * len(images) + 0.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    grid = figure.subplots(len(images), len(titles), squeeze=False)
+    for row, (image, truth) in enumerate(zip(images, truths, strict=True)):
+        pictures = [image, np.where(truth == 255, 0.5, truth)]
+        if maps is not None:
+            pictures += [maps[row], overlay(image, maps[row])]
+        for axes, picture, title in zip(grid[row], pictures, titles, strict=True):
+            axes.imshow(picture, cmap="magma" if title == "score map" else "gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+            if row == 0:
+                axes.set_title(title, fontsize=10)
+    return figure

@@ -1,0 +1,146 @@
+"""Execute a notebook in a kernel of this very Python, so that it can be stopped and no kernel is ever left behind.
+
+A kernel leads its own process group, so Ctrl-C on the terminal reaches only this process. When this process is killed,
+the kernel sees that its parent is gone and ends within a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mpc_lite.config import InputError
+
+
+class KernelStopped(Exception):
+    """The notebook was stopped by its user."""
+
+
+class KernelDied(Exception):
+    """The process that executed the notebook ended by itself or was killed from outside."""
+
+
+def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, say: Callable[[str], None]) -> None:
+    """Execute a notebook with papermill; returns or raises only when no kernel is left.
+
+    papermill works in a thread; this thread waits and answers signals. The first Ctrl-C or SIGTERM creates the file
+    `stop`, for which the training loop looks after each step; the second kills the kernel.
+
+    Args:
+        values: for the notebook's parameters cell. say: shows a text to the user.
+    Raises:
+        KernelStopped, KernelDied: see there. InputError: raised in the notebook. papermill's PapermillExecutionError,
+        with the notebook's traceback, for any other error in it.
+    """
+    from papermill import PapermillExecutionError, execute_notebook
+
+    Manager, kernels = _kernel_manager()
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            execute_notebook(
+                _no_format(notebook),
+                _no_format(output),
+                values,
+                kernel_name="python3",
+                language="python",
+                kernel_manager_class=Manager,
+                progress_bar=False,
+            )
+        except BaseException as error:
+            failure.append(error)
+
+    asked: list[int] = []
+
+    def on_signal(number: int, frame: Any) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            say("finishing this step… (Ctrl-C again: stop at once)")
+        else:
+            _kill(kernels)
+
+    thread = threading.Thread(target=work, name="papermill")
+    with _signals(on_signal):
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.2)
+                if asked and not stop.exists():
+                    stop.touch()  # a stage that had just ended took it: the next one must see it too
+                if len(asked) > 1:
+                    _kill(kernels)  # also a kernel that was only just starting
+        finally:
+            _kill(kernels)
+            thread.join()
+    stop.unlink(missing_ok=True)
+    if not failure:
+        return
+    error = failure[0]
+    kind = error.ename if isinstance(error, PapermillExecutionError) else type(error).__name__
+    if kind == "Interrupted" or len(asked) > 1:
+        raise KernelStopped(
+            "stopped after the step at hand, its checkpoint is written" if kind == "Interrupted" else "stopped at once"
+        )
+    if kind == "InputError":
+        raise InputError(error.evalue)
+    if kind == "DeadKernelError":
+        raise KernelDied(
+            "the notebook's kernel died, often because memory ran out (smaller: -p pretrain.batch=…)"
+        ) from error
+    raise error
+
+
+def _no_format(path: Path) -> str:
+    """papermill puts parameters into braces of paths: double them, so that a folder may be called `{a}`."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _kernel_manager() -> tuple[type, list]:
+    """A kernel manager that starts this very Python, whatever kernelspec is installed, and the list of its kernels."""
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+
+    kernels: list = []
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
+
+    class ThisPython(AsyncKernelManager):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self._kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
+            kernels.append(self)
+
+    return ThisPython, kernels
+
+
+def _kill(kernels: list) -> None:
+    """Kill the kernels that still run, with the processes they started (a kernel leads a process group)."""
+    for kernel in kernels:
+        process = getattr(kernel.provisioner, "process", None)
+        if process is None or process.poll() is not None:
+            continue
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+
+
+@contextlib.contextmanager
+def _signals(handler: Any) -> Iterator[None]:
+    """`handler` for Ctrl-C and SIGTERM; only the main thread can have one, in others the caller keeps its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

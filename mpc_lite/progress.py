@@ -1,0 +1,162 @@
+"""Progress of a training from its log: a bar on a terminal, plain lines elsewhere.
+
+Who trains (this process or a notebook's kernel) writes OUT/log.jsonl; who shows progress reads it. Lines that are
+there already, from a run that is now resumed, are not shown again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+_EVERY = 5.0  # seconds between plain lines of a stage
+_POLL = 0.3
+
+
+@contextlib.contextmanager
+def following(log: Path, console: Console | None = None) -> Iterator[Callable[[str], None]]:
+    """Show the lines that are added to `log` until the block ends; gives a function that prints a text between them.
+
+    `console` is standard error by default, so that standard output stays free for results.
+    """
+    console = console or Console(stderr=True, highlight=False)
+    start = log.stat().st_size if log.is_file() else 0
+    display = _Bars(console) if console.is_terminal else _Lines(console)
+    done = threading.Event()
+
+    def follow() -> None:
+        tail = _Tail(log, start)
+        while True:
+            last = done.is_set()
+            for entry in tail.new():
+                display.show(entry)
+            if last:
+                return
+            done.wait(_POLL)
+
+    thread = threading.Thread(target=follow, name="progress", daemon=True)
+    with display:
+        thread.start()
+        try:
+            yield display.say
+        finally:
+            done.set()
+            thread.join()
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a training log in their order; an empty list where there is none."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
+    return [entry for line in lines if (entry := _parse(line))]
+
+
+def _parse(line: str | bytes) -> dict[str, Any] | None:
+    """None for what is no entry: the half line of a process that was killed while it wrote."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and {"stage", "step", "steps"} <= entry.keys() else None
+
+
+class _Tail:
+    """The complete lines that a file gained since the last look."""
+
+    def __init__(self, path: Path, offset: int):
+        self.path, self.offset = path, offset
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        if not self.path.is_file():
+            return
+        with open(self.path, "rb") as file:
+            # A resumed stage drops the lines of steps that it will do again: all that is left was shown before.
+            self.offset = min(self.offset, file.seek(0, 2))
+            file.seek(self.offset)
+            text = file.read()
+        text = text[: text.rfind(b"\n") + 1]  # a line that is still being written waits for the next look
+        self.offset += len(text)
+        yield from filter(None, map(_parse, text.splitlines()))
+
+
+def _clock(seconds: float | None) -> str:
+    """65 → "1:05"; unknown → "–:––"."""
+    if seconds is None:
+        return "–:––"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def _validation(entry: dict[str, Any]) -> str:
+    scores = entry["validation"]
+    scores = scores if isinstance(scores, dict) else {"score": scores}
+    values = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, (int, float)))
+    return f"{entry['stage']} {entry['step']}/{entry['steps']}: validation {values}"
+
+
+class _Bars:
+    def __init__(self, console: Console):
+        self.progress = Progress(
+            TextColumn("{task.description:>9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[left]} left"),
+            console=console,
+        )
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> None:
+        self.progress.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, entry: dict[str, Any]) -> None:
+        if "validation" in entry:
+            self.say(_validation(entry))
+            return
+        stage = entry["stage"]
+        if stage not in self.tasks:
+            self.tasks[stage] = self.progress.add_task(stage, total=entry["steps"], loss="", left="")
+        loss = f"{entry['loss']:.4f}" if isinstance(entry.get("loss"), (int, float)) else ""
+        self.progress.update(
+            self.tasks[stage], completed=entry["step"], loss=loss, left=_clock(entry.get("seconds_left"))
+        )
+
+
+class _Lines:
+    """One line a stage at its first and last step and every few seconds between; every validation."""
+
+    def __init__(self, console: Console):
+        self.console, self.shown = console, {}
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, entry: dict[str, Any]) -> None:
+        if "validation" in entry:
+            self.say(_validation(entry))
+            return
+        now, stage = time.monotonic(), entry["stage"]
+        if entry["step"] < entry["steps"] and now - self.shown.get(stage, float("-inf")) < _EVERY:
+            return
+        self.shown[stage] = now
+        loss = f"  loss {entry['loss']:.4f}" if isinstance(entry.get("loss"), (int, float)) else ""
+        self.say(f"{stage} {entry['step']}/{entry['steps']}{loss}  {_clock(entry.get('seconds_left'))} left")

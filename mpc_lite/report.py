@@ -1,0 +1,140 @@
+"""A run for people: report.html, one file with its pictures inside, for which nothing is fetched."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from mpc_lite.figures import Shown, gallery, show, training_curves
+from mpc_lite.localizer import Localizer
+from mpc_lite.manifest import read_image, read_manifest, read_mask
+from mpc_lite.progress import read_log
+from mpc_lite.reproduce import Run
+from mpc_lite.results import cells, columns, comparison, image_level_line, number, protocol_line
+from mpc_lite.weights import write_atomic
+
+# --------------------------------------------------------------------------------------------------------- figures
+
+
+def training_figure(run: Run) -> Shown:
+    """Losses and validation scores of the run's log, with a caption that says how far they moved."""
+    log = read_log(run.log)
+    said, seen = [], []
+    for stage, what in (("pretrain", "contrastive loss"), ("finetune", "focal loss")):
+        losses = [e["loss"] for e in log if e["stage"] == stage and "loss" in e]
+        if len(losses) > 1:
+            tenth = max(1, len(losses) // 10)
+            first, last = np.mean(losses[:tenth]), np.mean(losses[-tenth:])
+            moved = "fell" if last < first else "did not fall: it went"
+            said.append(f"the {what} {moved} from {first:.3f} to {last:.3f}")
+        scores = [e["validation"]["f1"] for e in log if e["stage"] == stage and "f1" in e.get("validation", {})]
+        if scores:
+            seen.append(f"{stage}: validation F1 {', '.join(f'{s:.2f}' for s in scores[-5:])}")
+    sentence = " and ".join(said) or "the run is too short to show a trend"
+    caption = sentence[0].upper() + sentence[1:] + ". "
+    caption += f"Loss at each logged step and smoothed; scores on held-out images; one run, seed {run.recipe.seed}."
+    alt = f"Line charts of the training, one below the other. {'; '.join([*said, *seen])}."
+    return show(training_curves(log), "training", alt, caption)
+
+
+def gallery_figure(run: Run, manifest: str | Path, localizer: Localizer | None = None, n: int = 6) -> Shown:
+    """The first `n` images of a manifest, not chosen: image and truth; with a localizer, score map and overlay too."""
+    samples = read_manifest(manifest)[:n]
+    images = [read_image(s.image) for s in samples]
+    truths = [read_mask(s, image.shape[:2]) for s, image in zip(samples, images, strict=True)]
+    maps = None if localizer is None else [localizer(image).score_map for image in images]
+    figure = gallery(images, truths, maps, sources=[s.source for s in samples], out=run.out)
+    kinds = ", ".join(s.source.partition("-")[2].replace("_", "-") or s.source for s in samples)
+    tampered = [i for i, s in enumerate(samples) if s.label == 1]
+    alt = f"{len(samples)} rows of pictures ({kinds}): photograph, true region"
+    if maps is None:
+        share = np.mean([truths[i].mean() for i in tampered]) if tampered else 0.0
+        caption = f"On average {share:.0%} of a tampered image is changed, and the eye hardly sees where. "
+        return show(figure, "forgeries", alt + ".", caption + f"The first {len(samples)} test images, not chosen.")
+    inside = np.mean([maps[i][truths[i] == 1].mean() for i in tampered]) if tampered else float("nan")
+    outside = np.mean([maps[i][truths[i] == 0].mean() for i in range(len(maps))])
+    means = f"mean score {inside:.2f} inside the changed regions, {outside:.2f} outside"
+    caption = f"{means[0].upper()}{means[1:]}. The first {len(samples)} test images, not chosen; bright = tampered."
+    return show(figure, "examples", f"{alt}, score map, overlay. {means[0].upper()}{means[1:]}.", caption)
+
+
+# ------------------------------------------------------------------------------------------------------ report.html
+
+_CSS = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --ground: #ffffff; --line: #c9c9c9; --soft: #595959; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --ground: #16181c; --line: #44484f; --soft: #a9adb5; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; }
+main { max-width: 46rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); padding-bottom: .5rem; }
+th, td { padding: .3rem .4rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+tr.ours { font-weight: 600; }
+figure { margin: 0; } figure img { display: block; border-radius: 6px; }
+figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
+dt { font-weight: 600; margin-top: .5rem; } dd { margin: 0; overflow-wrap: anywhere; }
+pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-radius: 6px; padding: .5rem; }
+code { overflow-wrap: anywhere; }
+"""
+
+
+def write_report(run: Run, results: dict, shipped: dict, figures: list[Shown]) -> Path:
+    """Write OUT/report.html: the table with baselines and shipped weights, the figures, and how the run was made."""
+    ours, average = results["average"], comparison(results, shipped)
+    recipe = yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True)
+    marked = next(row for row in average if row["method"] == "all tampered")
+    title = f"{run.name}, profile {run.recipe.profile}, seed {run.recipe.seed}"
+    lead = (
+        f"Foreground F1 {number(ours['f1'])} on {results['image_level']['n_tampered']} tampered test images; "
+        f"marking every pixel as tampered reaches {number(marked['f1'])}."
+        if results["protocol"] == "mpc"
+        else f"F1 {number(ours['f1'])} under the protocol {results['protocol']}."
+    )
+    facts = {
+        "Command": f"<code>{html.escape(run.command)}</code>",
+        "Seed": str(results["seed"]),
+        "Device": html.escape(results["device"]),
+        "Time": f"{results['seconds']:.0f} seconds",
+        "Versions": html.escape(", ".join(f"{k} {v}" for k, v in results["versions"].items())),
+        "Commit": results["commit"] or "not run from a clone",
+        "Test set": f"{html.escape(str(results['manifest']['name']))}, sha256 {results['manifest']['sha256']}",
+    }
+    body = [
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(run.recipe.description)}</p>",
+        f"<p><strong>{html.escape(lead)}</strong></p>",
+        f"<h2>Results</h2>{_html_table(results, average)}<p>{html.escape(image_level_line(results))}</p>",
+        *(f"<h2>{html.escape(f.name.capitalize())}</h2>{f._repr_html_()}" for f in figures),
+        "<h2>How this was made</h2><dl>" + "".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in facts.items()) + "</dl>",
+        f"<details><summary>The recipe, resolved</summary><pre>{html.escape(recipe)}</pre></details>",
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_CSS}</style></head>\n<body><main>\n"
+        + "\n".join(body)
+        + "\n</main></body></html>\n"
+    )
+    write_atomic(run.out / "report.html", page.encode())
+    return run.out / "report.html"
+
+
+def _html_table(results: dict, rows: list[dict]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns(results))
+    lines = []
+    for row in rows:
+        numbers = "".join(f"<td>{text}</td>" for text in ([] if row["note"] else cells(row)))
+        numbers = numbers or f'<td colspan="{len(columns(results)) - 1}">{html.escape(row["note"])}</td>'
+        kind = ' class="ours"' if row["method"] == "this run" else ""
+        lines.append(f'<tr{kind}><th scope="row">{html.escape(row["method"])}</th>{numbers}</tr>')
+    return (
+        '<div class="wide" tabindex="0" role="region" aria-label="Results"><table>'
+        f"<caption>{html.escape(protocol_line(results))}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )

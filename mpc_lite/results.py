@@ -1,0 +1,194 @@
+"""What a run scored: results.json for programs, and the table beside baselines and shipped weights."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+
+from mpc_lite.evaluate import evaluate
+from mpc_lite.localizer import Localizer
+from mpc_lite.metrics import get_protocol
+from mpc_lite.reproduce import Run
+from mpc_lite.weights import pretrained_names, write_atomic
+
+PACKAGES = ("mpc-lite", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scikit-image")
+BASELINE_NAMES = {"all_tampered": "all tampered", "ela": "error levels", "noise_residual": "noise residual"}
+
+
+# ---------------------------------------------------------------------------------------------------- results.json
+
+
+def save_results(run: Run, table: dict) -> dict:
+    """Write OUT/results.json from what `evaluate` returned, and return it.
+
+    Schema 1: name, profile, recipe, seed, parameters, protocol, device, versions, commit (of the clone, null outside
+    one), seconds (an interrupted run counts its training before), manifest {name, sha256}, sets, average, image_level.
+    Scores are in 0–1. Nothing in it names a path of the machine.
+    """
+    pick = ("n", "f1", "iou", "auc", "f1_ci95")
+    sets = {
+        source: {
+            **{key: s[key] for key in pick},
+            "baselines": {name: {"f1": b["f1"], "iou": b["iou"]} for name, b in s["baselines"].items()},
+        }
+        for source, s in table["sets"].items()
+    }
+    results = {
+        "schema": 1,
+        "name": run.name,
+        "profile": run.recipe.profile,
+        "recipe": _without_paths(run.recipe.as_dict()),
+        "seed": run.recipe.seed,
+        "parameters": _without_paths(run.parameters),
+        "protocol": table["protocol"],
+        "device": device_name(run),
+        "versions": versions(),
+        "commit": commit(),
+        "seconds": round(run.earlier + time.monotonic() - run.started, 1),
+        "manifest": table["manifest"],
+        "sets": sets,
+        "average": {key: table["average"][key] for key in ("f1", "iou", "weighting")},
+        "image_level": {
+            key: table["image_level"][key] for key in ("auc", "false_alarm_rate", "n_authentic", "n_tampered")
+        },
+    }
+    write_atomic(run.out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
+    return results
+
+
+def _without_paths(values: dict[str, Any]) -> dict[str, Any]:
+    """Absolute paths become the names of their files: results travel to other machines."""
+    cleaned = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = _without_paths(value)
+        elif isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
+            value = Path(value).name
+        cleaned[key] = value
+    return cleaned
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def device_name(run: Run) -> str:
+    """`cpu`, or `cuda (NVIDIA …)`."""
+    kind = run.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return f"cuda ({torch.cuda.get_device_name()})" if kind == "cuda" else kind
+
+
+def commit() -> str | None:
+    """The commit of the clone that the package runs from, with `-dirty` after it where files were changed since."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        call = ["git", "-C", str(root), *words]
+        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "mpc_lite/__init__.py")  # an installed package may lie in another's clone
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def score_shipped(run: Run, manifest: str | Path, name: str = "lite") -> dict | None:
+    """What `evaluate` says about the shipped weights on the same images; None when this version ships none."""
+    if name not in pretrained_names():
+        return None
+    localizer = Localizer.from_pretrained(name, device=run.torch_device)
+    return evaluate(localizer, manifest, run.recipe.evaluate.protocol)
+
+
+def save_shipped(run: Run, table: dict | None, name: str = "lite") -> dict:
+    """Write OUT/shipped.json: the same figures of the shipped weights, null where this version ships none."""
+    kept = {"weights": name, "table": table and {key: table[key] for key in ("sets", "average", "image_level")}}
+    write_atomic(run.out / "shipped.json", (json.dumps(kept, indent=2) + "\n").encode())
+    return kept
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+def comparison(results: dict, shipped: dict) -> list[dict]:
+    """Rows {method, note, f1, iou, auc, sets: {SOURCE: F1}}: this run, the shipped weights, the baselines.
+
+    Averages weigh each image alike (MPC Eq. 6). A row with a note has no figures.
+    """
+    sets = results["sets"]
+
+    def mean(values: list[tuple[int, float | None]]) -> float | None:
+        known = [(n, value) for n, value in values if value is not None]
+        return sum(n * value for n, value in known) / sum(n for n, _ in known) if known else None
+
+    def row(method: str, scores: dict[str, dict]) -> dict:
+        averages = {key: mean([(sets[s]["n"], scores[s].get(key)) for s in sets]) for key in ("f1", "iou", "auc")}
+        return {"method": method, "note": "", **averages, "sets": {s: scores[s]["f1"] for s in sets}}
+
+    rows = [row("this run", sets)]
+    if shipped["table"]:
+        rows.append(row(f"shipped '{shipped['weights']}'", shipped["table"]["sets"]))
+    else:
+        rows.append({"method": f"shipped '{shipped['weights']}'", "note": "not shipped in this version"})
+    names = list(next(iter(sets.values()))["baselines"])
+    return rows + [row(BASELINE_NAMES.get(name, name), {s: sets[s]["baselines"][name] for s in sets}) for name in names]
+
+
+def columns(results: dict) -> list[str]:
+    kinds = [source.partition("-")[2].replace("_", "-") or source for source in results["sets"]]
+    return ["method", "F1", "IoU", "pixel AUC", *(f"F1 {kind}" for kind in kinds)]
+
+
+def cells(row: dict) -> list[str]:
+    return [number(value) for value in (row["f1"], row["iou"], row["auc"], *row["sets"].values())]
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def terminal_table(out: str | Path) -> Table:
+    """The table of a finished run, for `rich` to print."""
+    results, shipped = (
+        json.loads((Path(out) / f).read_text(encoding="utf-8")) for f in ("results.json", "shipped.json")
+    )
+    table = Table(
+        title=f"{results['name']}, profile {results['profile']}, seed {results['seed']}", title_justify="left"
+    )
+    for name in columns(results):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    notes = []
+    for row in comparison(results, shipped):
+        if row["note"]:
+            notes.append(f"{row['method']}: {row['note']}.")
+        else:
+            table.add_row(row["method"], *cells(row))
+    table.caption = "\n".join([*notes, protocol_line(results), image_level_line(results)])
+    table.caption_justify = "left"
+    return table
+
+
+def protocol_line(results: dict) -> str:
+    protocol, how = get_protocol(results["protocol"]), results["recipe"]["evaluate"]
+    return (
+        f"Protocol {protocol.name}: {protocol.description}. Photographs scored by {how['mode']} of {how['size']} "
+        f"pixels; averages weigh each of the {results['image_level']['n_tampered']} tampered images alike."
+    )
+
+
+def image_level_line(results: dict) -> str:
+    level = results["image_level"]
+    return (
+        f"Whole images: AUC {number(level['auc'])}, false alarms {number(level['false_alarm_rate'])} "
+        f"({level['n_tampered']} tampered, {level['n_authentic']} authentic)."
+    )
