@@ -34,12 +34,13 @@ class Size:
     bottlenecks: int
     embedding: int  # D, channels of the four maps
     drop_path: float  # stochastic-depth rate of the last block; rises linearly from 0
+    residual_stem: bool  # start the first convolution from high-pass kernels, see `start_from_residuals`
 
 
 SIZES = {
-    "nano": Size((16, 32, 64, 128), (1, 2, 4, 8), (1, 1, 1), (1, 1, 1), 3, 32, 2, 64, 0.2),
-    "small": Size((32, 64, 128, 256), (1, 2, 4, 8), (1, 4, 2), (2, 2, 2), 4, 64, 2, 256, 0.2),
-    "base": Size((78, 156, 312, 624), (2, 4, 8, 16), (1, 4, 2), (2, 2, 2), 4, 64, 2, 256, 0.2),
+    "nano": Size((16, 32, 64, 128), (1, 2, 4, 8), (1, 1, 1), (1, 1, 1), 3, 32, 2, 64, 0.2, True),
+    "small": Size((32, 64, 128, 256), (1, 2, 4, 8), (1, 4, 2), (2, 2, 2), 4, 64, 2, 256, 0.2, False),
+    "base": Size((78, 156, 312, 624), (2, 4, 8, 16), (1, 4, 2), (2, 2, 2), 4, 64, 2, 256, 0.2, False),
 }
 
 
@@ -47,6 +48,20 @@ def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int
     """Convolution without bias, padded to keep ceil(size / stride), and the batch norm after it."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(outputs)]
+
+
+@torch.no_grad()
+def start_from_residuals(conv: nn.Conv2d) -> None:
+    """Take constants and linear ramps out of 3×3 kernels, so that they answer to what a camera adds to a smooth scene.
+
+    Images enter without normalisation, and next to their content noise and demosaicing are tiny: random kernels pass on
+    the content only, and a network without pretrained weights needs very long to look past it. This is a start, not a
+    constraint; training may change the kernels as it likes. Ours, not MPC's, whose networks start from ImageNet.
+    """
+    ramp = torch.tensor([-1.0, 0.0, 1.0], device=conv.weight.device).expand(3, 3)
+    for pattern in (torch.ones_like(ramp), ramp, ramp.T):  # mutually orthogonal
+        share = (conv.weight * pattern).sum((2, 3), keepdim=True) / pattern.square().sum()
+        conv.weight -= share * pattern
 
 
 class DropPath(nn.Module):
@@ -257,6 +272,8 @@ class HRFormer(nn.Module):
         c = size.channels
         self.conv1, self.bn1 = conv_bn(3, size.stem, 3, stride=2)
         self.conv2, self.bn2 = conv_bn(size.stem, size.stem, 3, stride=2)
+        if size.residual_stem:
+            start_from_residuals(self.conv1)
         wide = 4 * size.stem
         self.layer1 = nn.Sequential(*(Bottleneck(wide if i else size.stem, size.stem) for i in range(size.bottlenecks)))
 

@@ -247,6 +247,19 @@ def test_memory_format_of_the_input_does_not_matter_and_maps_are_channels_last(n
         assert a.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_the_nano_stem_starts_blind_to_smooth_content():
+    """A constant and a ramp give exactly nothing, a pixel of noise gives an answer; base starts as PyTorch does."""
+    torch.manual_seed(0)
+    ramp = torch.arange(16.0).expand(16, 16) * 0.05
+    smooth = (0.3 + ramp + 2 * ramp.T).expand(1, 3, 16, 16)
+    noisy = smooth + 0.01 * torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        conv = HRFormer(SIZES["nano"]).conv1
+        answer = [conv(x)[..., 1:-1, 1:-1].abs().mean().item() for x in (smooth, noisy)]  # the border is padded
+        assert answer[0] < 1e-6 and answer[1] > 1e-3
+        assert HRFormer(SIZES["small"]).conv1(smooth)[..., 1:-1, 1:-1].abs().mean() > 0.01
+
+
 def test_bf16_stays_near_fp32(nano):
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
