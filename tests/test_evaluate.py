@@ -223,7 +223,8 @@ def test_stale_maps_are_refused(manifest, tmp_path):
     with pytest.raises(InputError, match=r"no readable index\.json"):
         rescore(manifest, maps)
     result = evaluate(brightness, manifest, maps_dir=maps)
-    write_image(tmp_path / "photo 6.png", 200)  # an image that has changed since
+    changed = np.full_like(read_image(tmp_path / "photo 6.png"), 200)  # an image of the same name and size
+    Image.fromarray(changed).save(tmp_path / "photo 6.png")
     next(maps.glob("000003-*")).write_bytes(b"cut off")
     left = rescore(manifest, maps)
     assert len(left["errors"]) == 2 and "row 3 of set.csv: no score map" in left["errors"][0]

@@ -104,6 +104,9 @@ def test_best_threshold_tries_every_threshold(seed):
     best = score("best_threshold", score_map, mask)
     assert best.f1 == pytest.approx(oracles.best_f1(score_map, mask))
     assert f1(count(score_map, mask, best.threshold)) == pytest.approx(best.f1)  # and says which one it was
+    neighbours = np.uint16(40000) + mask  # two levels with nothing between them
+    found = PROTOCOLS["best_threshold"].score_image(neighbours, mask)
+    assert found.f1 == 1 and f1(count(neighbours, mask, found.threshold)) == 1
     inverted = 1 - score_map
     assert score("trufor_best", inverted, mask).f1 == pytest.approx(
         oracles.best_f1(quantise(inverted), ignore_border(mask), permuted=True)
@@ -190,8 +193,8 @@ def test_the_border_is_what_minimum_and_maximum_filters_leave():
     assert np.array_equal(kept == 1, minimum_filter(mask, 15) == 1)
     assert np.array_equal(kept == 0, maximum_filter(mask, 11) == 0)
     assert kept[40, 0] == 1 and kept[75, 95] == 255
-    mask[40, 20] = 255  # ignored before, ignored after
-    assert ignore_border(mask)[40, 20] == 255
+    mask[40, 20] = mask[5, 5] = 255  # ignored before, ignored after
+    assert ignore_border(mask)[40, 20] == ignore_border(mask)[5, 5] == 255
     square = np.zeros((64, 64), np.uint8)
     square[16:47, 16:47] = 1
     assert (ignore_border(square) == 1).sum() == 17**2 and (ignore_border(square) == 0).sum() == 64**2 - 41**2
