@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mpc_lite.config import InputError
 
@@ -91,6 +92,9 @@ def check_licence(sources: Sequence[str], out: str | Path | None = None) -> None
 STAGES = {"pretrain": "stage 1, contrastive loss", "finetune": "stage 2, focal loss"}
 
 
+SCORES = {"f1": "F1", "iou": "IoU", "authentic_marked": "authentic images: share marked"}  # names in the log
+
+
 def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
     """Loss and validation against the step, one panel each for every stage in the log (`progress.read_log`).
 
@@ -109,6 +113,7 @@ def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
         name = STAGES.get(stage, stage)
         axes.set_title(name if kind == "loss" else f"{name.partition(',')[0]}, validation", fontsize=10, loc="left")
         axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         steps = [step for step, _ in points]
@@ -118,12 +123,12 @@ def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
             axes.plot(steps, _smooth(values), color=BLUE, label="smoothed")
             axes.set_ylabel("loss")
         else:
-            names = [n for n, v in points[-1][1].items() if isinstance(v, (int, float))]
-            for (colour, marker, dash), key in zip(_STYLES, names, strict=False):
+            axes.set_ylim(-0.03, 1.03)
+            for (colour, marker, dash), (key, label) in zip(_STYLES, SCORES.items(), strict=False):
                 drawn = [(step, scores[key]) for step, scores in points if key in scores]
-                axes.plot(
-                    *zip(*drawn, strict=True), color=colour, marker=marker, linestyle=dash, markersize=4, label=key
-                )
+                if not drawn:
+                    continue
+                axes.plot(*zip(*drawn, strict=True), color=colour, marker=marker, ls=dash, ms=4, label=label)
         axes.legend(fontsize=8, frameon=False)
     return figure
 

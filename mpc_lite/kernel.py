@@ -102,34 +102,31 @@ def _no_format(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _kernel_manager() -> tuple[type, list]:
+def _kernel_manager() -> tuple[type, list[int]]:
     """A kernel manager that starts this very Python, whatever kernelspec is installed, and the list of its kernels."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
 
-    kernels: list = []
+    kernels: list[int] = []
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
 
     class ThisPython(AsyncKernelManager):
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
             self._kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
-            kernels.append(self)
+
+        async def start_kernel(self, **settings: Any) -> None:
+            await super().start_kernel(**settings)
+            kernels.append(self.provisioner.pid)
 
     return ThisPython, kernels
 
 
-def _kill(kernels: list) -> None:
-    """Kill the kernels that still run, with the processes they started (a kernel leads a process group)."""
-    for kernel in kernels:
-        process = getattr(kernel.provisioner, "process", None)
-        if process is None or process.poll() is not None:
-            continue
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
+def _kill(kernels: list[int]) -> None:
+    """Kill what is left of the kernels and of the processes they started: a kernel leads a process group."""
+    for pid in kernels:
+        with contextlib.suppress(OSError):  # nothing is left
+            os.killpg(pid, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(pid, signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from mpc_lite.localizer import Localizer
 from mpc_lite.manifest import read_image, read_manifest, read_mask
 from mpc_lite.progress import read_log
 from mpc_lite.reproduce import Run
-from mpc_lite.results import cells, columns, comparison, image_level_line, number, protocol_line
+from mpc_lite.results import BASELINE_NAMES, cells, columns, comparison, image_level_line, number, protocol_line
 from mpc_lite.weights import write_atomic
 
 # --------------------------------------------------------------------------------------------------------- figures
@@ -89,7 +89,7 @@ def write_report(run: Run, results: dict, shipped: dict, figures: list[Shown]) -
     """Write OUT/report.html: the table with baselines and shipped weights, the figures, and how the run was made."""
     ours, average = results["average"], comparison(results, shipped)
     recipe = yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True)
-    marked = next(row for row in average if row["method"] == "all tampered")
+    marked = next(row for row in average if row["method"] == BASELINE_NAMES["all_tampered"])
     title = f"{run.name}, profile {run.recipe.profile}, seed {run.recipe.seed}"
     lead = (
         f"Foreground F1 {number(ours['f1'])} on {results['image_level']['n_tampered']} tampered test images; "

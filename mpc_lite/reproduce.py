@@ -222,6 +222,8 @@ def _plan(name: str, notebook: Path, profile: str | None, given: dict[str, str],
             raise InputError(f"-p {key}={text}: {notebook.name} has no parameter '{key}'{_nearest(key, list(types))}")
         else:
             recipe_keys[key] = text
+    if "SEED" in given and "seed" in given:
+        raise InputError("-p SEED and seed are the same; keep one")
     seed = own.pop("SEED", None)
     seed = load_recipe(name, profile).seed if seed is None else seed
     device = own.pop("DEVICE", "auto")

@@ -162,9 +162,8 @@ def terminal_table(out: str | Path) -> Table:
     results, shipped = (
         json.loads((Path(out) / f).read_text(encoding="utf-8")) for f in ("results.json", "shipped.json")
     )
-    table = Table(
-        title=f"{results['name']}, profile {results['profile']}, seed {results['seed']}", title_justify="left"
-    )
+    title = f"{results['name']}, profile {results['profile']}, seed {results['seed']}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in columns(results):
         table.add_column(name, justify="left" if name == "method" else "right")
     notes = []

@@ -1,0 +1,120 @@
+"""Recipes: what they hold, how profiles and overrides change them, and that no mistake passes in silence."""
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mpc_lite.config import PROFILES, InputError, Recipe, load_recipe, recipe_names
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    def write(content):
+        path = tmp_path / "mine.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_packaged_recipe_is_valid_in_all_its_profiles(name):
+    for profile in PROFILES:
+        try:
+            recipe = load_recipe(name, profile)
+        except InputError as error:
+            assert f"has no profile '{profile}'" in str(error)
+            continue
+        assert (recipe.name, recipe.profile) == (name, profile)
+        assert recipe.description
+
+
+def test_a_profile_changes_its_own_keys_and_leaves_the_others():
+    lite, smoke = load_recipe("quickstart"), load_recipe("quickstart", "smoke")
+    assert smoke.pretrain.steps < lite.pretrain.steps
+    assert smoke.data.scenes == lite.data.scenes  # inside the same section, not named by the profile
+    assert smoke.pretrain.learning_rate == lite.pretrain.learning_rate
+    assert smoke.pretrain.schedule.name == "cosine" and smoke.pretrain.schedule.warmup == 1
+
+
+def test_no_profile_and_lite_are_the_recipe_as_written(recipe_file):
+    path = recipe_file({"seed": 5, "profiles": {"smoke": {"seed": 6}}})
+    assert load_recipe(path).seed == load_recipe(path, "lite").seed == 5
+    assert load_recipe(path, "smoke").seed == 6
+    assert load_recipe(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    "key, text, value",
+    [
+        ("pretrain.steps", "12", 12),
+        ("pretrain.learning_rate", "3e-4", 3e-4),
+        ("pretrain.learning_rate", "1E-3", 1e-3),
+        ("augment.dihedral", "false", False),
+        ("pretrain.max_pixels", "null", None),
+        ("data.scenes", "[dead_leaves]", ["dead_leaves"]),
+        ("model.size", "base", "base"),
+        ("pretrain.schedule.warmup", "7", 7),
+    ],
+)
+def test_overrides_are_read_as_people_write_them(key, text, value):
+    found = load_recipe("quickstart", overrides={key: text}).as_dict()
+    for part in key.split("."):
+        found = found[part]
+    assert found == value and type(found) is type(value)
+
+
+def test_an_override_wins_over_the_profile():
+    assert load_recipe("quickstart", "smoke", {"pretrain.steps": 9}).pretrain.steps == 9
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("pretrain.stps", "3", "unknown key 'pretrain.stps' (did you mean 'pretrain.steps'?)"),
+        ("pretrian.steps", "3", "did you mean 'pretrain"),
+        ("modle", "{size: nano}", "did you mean 'model'?"),
+        ("pretrain.steps", "many", 'pretrain.steps: found "many"'),
+        ("pretrain.steps", "2.5", "pretrain.steps: found 2.5"),
+        ("pretrain.steps", "0", "pretrain.steps: found 0"),
+        ("pretrain.steps", "true", "pretrain.steps: found true"),
+        ("finetune.alpha", "1.5", "finetune.alpha: found 1.5"),
+        ("model.size", "huge", 'model.size: found "huge"'),
+        ("data.scenes", "[]", "data.scenes: found []"),
+        ("augment.dihedral", "1", "augment.dihedral: found 1"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(key, value, said):
+    with pytest.raises(InputError) as error:
+        load_recipe("quickstart", overrides={key: value})
+    assert said in str(error.value)
+    assert str(error.value).startswith("recipe quickstart:")
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'quickstart'"):
+        load_recipe("quikstart")
+    with pytest.raises(InputError, match=r"no profile 'tiny'; it offers .*smoke"):
+        load_recipe("quickstart", "tiny")
+
+
+@pytest.mark.parametrize("content, said", [("a: [1", "not YAML"), ("- a\n- b\n", "holds list"), ("", "holds NoneType")])
+def test_a_file_that_is_no_recipe_says_so(recipe_file, content, said):
+    with pytest.raises(InputError, match=said):
+        load_recipe(recipe_file(content))
+
+
+def test_a_file_with_an_unknown_key_or_profile_says_so(recipe_file):
+    with pytest.raises(InputError, match=r"unknown key 'pretrain\.epochs'"):
+        load_recipe(recipe_file({"pretrain": {"epochs": 3}}))
+    with pytest.raises(InputError, match="profile 'fast' is unknown"):
+        load_recipe(recipe_file({"profiles": {"fast": {}}}))
+    with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
+        load_recipe("nowhere.yaml")
+
+
+def test_a_checked_recipe_cannot_be_changed():
+    recipe = load_recipe("quickstart")
+    with pytest.raises(ValidationError):
+        recipe.seed = 3
+    assert Recipe.model_validate(recipe.as_dict()) == recipe  # what is stored in checkpoints can be read again
