@@ -73,11 +73,11 @@ main { max-width: 46rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding-bottom: .5rem; }
+.soft { color: var(--soft); font-size: .9rem; }
 th, td { padding: .3rem .4rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td.note { text-align: left; }
 tr.ours { font-weight: 600; }
-figure { margin: 0; } figure img { display: block; border-radius: 6px; }
+figure { max-width: 36rem; } figure img { display: block; width: 100%; border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
 dt { font-weight: 600; margin-top: .5rem; } dd { margin: 0; overflow-wrap: anywhere; }
 pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-radius: 6px; padding: .5rem; }
@@ -130,11 +130,11 @@ def _html_table(results: dict, rows: list[dict]) -> str:
     lines = []
     for row in rows:
         numbers = "".join(f"<td>{text}</td>" for text in ([] if row["note"] else cells(row)))
-        numbers = numbers or f'<td colspan="{len(columns(results)) - 1}">{html.escape(row["note"])}</td>'
+        numbers = numbers or f'<td class="note" colspan="{len(columns(results)) - 1}">{html.escape(row["note"])}</td>'
         kind = ' class="ours"' if row["method"] == "this run" else ""
         lines.append(f'<tr{kind}><th scope="row">{html.escape(row["method"])}</th>{numbers}</tr>')
     return (
+        f'<p class="soft">{html.escape(protocol_line(results))}</p>'
         '<div class="wide" tabindex="0" role="region" aria-label="Results"><table>'
-        f"<caption>{html.escape(protocol_line(results))}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )

@@ -163,9 +163,10 @@ def terminal_table(out: str | Path) -> Table:
         json.loads((Path(out) / f).read_text(encoding="utf-8")) for f in ("results.json", "shipped.json")
     )
     title = f"{results['name']}, profile {results['profile']}, seed {results['seed']}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in columns(results):
-        table.add_column(name, justify="left" if name == "method" else "right")
+        first = name == "method"
+        table.add_column(name, justify="left" if first else "right", no_wrap=first)
     notes = []
     for row in comparison(results, shipped):
         if row["note"]:

@@ -53,7 +53,7 @@ def test_show_puts_picture_alt_and_caption_on_the_page():
     assert "<figcaption>It rises.</figcaption>" in page
     data = re.search(r'src="data:image/png;base64,([^"]+)"', page).group(1)
     picture = Image.open(io.BytesIO(base64.b64decode(data)))
-    assert picture.width == 5 * 144 and len(page) < 400_000
+    assert picture.width == 4 * 200 and len(page) < 400_000
     assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)  # its own ground: readable in dark mode
     assert repr(shown) == "Figure 'training'"
 
@@ -97,6 +97,9 @@ def test_gallery_draws_what_it_is_given(pictures):
 def test_overlay_without_score_is_the_photograph(pictures):
     image = pictures[0][0]
     np.testing.assert_allclose(overlay(image, np.zeros(image.shape[:2])), image / 255)
+    white = np.full((50, 50, 3), 255, np.uint8)
+    for score_map in (np.random.default_rng(0).random((50, 50), dtype=np.float32), np.full((50, 50), 7.0)):
+        assert overlay(white, score_map).min() >= 0 and overlay(white, score_map).max() <= 1
 
 
 def test_gallery_needs_as_many_of_each(pictures):
