@@ -66,10 +66,8 @@ def load_weights(name_or_file: str | Path) -> MPC:
     InputError: unknown name; a file that is damaged or not ours; tensors that do not fit, each of them named.
     """
     about, tensors = _read(_locate(name_or_file))
-    # Built without data first, so that loading draws no random numbers and a seeded run stays as it was.
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: a seeded run must not notice them
         model = MPC.build(about["size"], about["head"])
-    model.to_empty(device="cpu")
     load_strict(model, tensors, source=str(name_or_file))
     model.recipe = about["recipe"]
     return model.eval()
