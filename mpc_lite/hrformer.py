@@ -34,7 +34,7 @@ class Size:
     bottlenecks: int
     embedding: int  # D, channels of the four maps
     drop_path: float  # stochastic-depth rate of the last block; rises linearly from 0
-    residual_stem: bool  # start the first convolution from high-pass kernels, see `start_from_residuals`
+    residual: bool  # the stem also sees the image's truncated high-pass residual
 
 
 SIZES = {
@@ -48,20 +48,6 @@ def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int
     """Convolution without bias, padded to keep ceil(size / stride), and the batch norm after it."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(outputs)]
-
-
-@torch.no_grad()
-def start_from_residuals(conv: nn.Conv2d) -> None:
-    """Take constants and linear ramps out of 3×3 kernels, so that they answer to what a camera adds to a smooth scene.
-
-    Images enter without normalisation, and next to their content noise and demosaicing are tiny: random kernels pass on
-    the content only, and a network without pretrained weights needs very long to look past it. This is a start, not a
-    constraint; training may change the kernels as it likes. Ours, not MPC's, whose networks start from ImageNet.
-    """
-    ramp = torch.tensor([-1.0, 0.0, 1.0], device=conv.weight.device).expand(3, 3)
-    for pattern in (torch.ones_like(ramp), ramp, ramp.T):  # mutually orthogonal
-        share = (conv.weight * pattern).sum((2, 3), keepdim=True) / pattern.square().sum()
-        conv.weight -= share * pattern
 
 
 class DropPath(nn.Module):
@@ -84,6 +70,23 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.4f}"
+
+
+class Residual(nn.Module):
+    """Image (B,3,H,W) in [0,1] -> (B,6,H,W): the image, and what a 3×3 second difference leaves of it, in [-1,1].
+
+    The difference is zero on flat and evenly shaded parts, so that sensor noise, demosaicing and JPEG show; truncation
+    at 8 grey levels keeps edges from drowning them. Standard in forensics (the spatial rich model's filter and
+    truncation); `nano` has it because it starts without ImageNet weights and must not spend its steps on finding it.
+    """
+
+    GAIN = 255 / 8
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.pad(images, (1, 1, 1, 1), mode="replicate")
+        x = x[..., :-2] - 2 * x[..., 1:-1] + x[..., 2:]
+        x = x[..., :-2, :] - 2 * x[..., 1:-1, :] + x[..., 2:, :]
+        return torch.cat([images, (x * (self.GAIN / 4)).clamp(-1, 1)], dim=1)
 
 
 class Bottleneck(nn.Module):
@@ -270,10 +273,9 @@ class HRFormer(nn.Module):
     def __init__(self, size: Size):
         super().__init__()
         c = size.channels
-        self.conv1, self.bn1 = conv_bn(3, size.stem, 3, stride=2)
+        self.residual = Residual() if size.residual else nn.Identity()
+        self.conv1, self.bn1 = conv_bn(6 if size.residual else 3, size.stem, 3, stride=2)
         self.conv2, self.bn2 = conv_bn(size.stem, size.stem, 3, stride=2)
-        if size.residual_stem:
-            start_from_residuals(self.conv1)
         wide = 4 * size.stem
         self.layer1 = nn.Sequential(*(Bottleneck(wide if i else size.stem, size.stem) for i in range(size.bottlenecks)))
 
@@ -297,7 +299,7 @@ class HRFormer(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         # Channels last from here on: attention then needs no transposed copies, and depthwise convolutions are fast.
-        x = images.contiguous(memory_format=torch.channels_last)
+        x = self.residual(images).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
         x = self.layer1(x)

@@ -21,6 +21,7 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from mpc_lite.config import InputError, Recipe, StageSection
@@ -51,6 +52,7 @@ def choose_accelerator(device: str | None, precision: str, accumulate: int = 1, 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda': this torch sees no CUDA device; choose 'cpu' or leave the device out")
     mixed = "bf16" if precision == "bf16" else "no"
+    AcceleratorState._reset_state()  # the second stage of a process may want another precision
     return Accelerator(cpu=device == "cpu", mixed_precision=mixed, gradient_accumulation_steps=accumulate, **more)
 
 

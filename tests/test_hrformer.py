@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mpc_lite.hrformer import SIZES, BiasedAttention, Block, DropPath, HRFormer, Module, WindowAttention
+from mpc_lite.hrformer import SIZES, BiasedAttention, Block, DropPath, HRFormer, Module, Residual, WindowAttention
 from mpc_lite.model import MPC
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -247,17 +247,20 @@ def test_memory_format_of_the_input_does_not_matter_and_maps_are_channels_last(n
         assert a.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_nano_stem_starts_blind_to_smooth_content():
-    """A constant and a ramp give exactly nothing, a pixel of noise gives an answer; base starts as PyTorch does."""
+def test_the_residual_is_blind_to_smooth_content_and_truncates_edges():
+    """A constant and a ramp leave nothing, noise of one grey level shows, an edge stops at 1; base sees only RGB."""
     torch.manual_seed(0)
-    ramp = torch.arange(16.0).expand(16, 16) * 0.05
-    smooth = (0.3 + ramp + 2 * ramp.T).expand(1, 3, 16, 16)
-    noisy = smooth + 0.01 * torch.randn(1, 3, 16, 16)
-    with torch.no_grad():
-        conv = HRFormer(SIZES["nano"]).conv1
-        answer = [conv(x)[..., 1:-1, 1:-1].abs().mean().item() for x in (smooth, noisy)]  # the border is padded
-        assert answer[0] < 1e-6 and answer[1] > 1e-3
-        assert HRFormer(SIZES["small"]).conv1(smooth)[..., 1:-1, 1:-1].abs().mean() > 0.01
+    ramp = torch.arange(16.0).expand(16, 16) * 0.02
+    smooth = (0.3 + ramp + ramp.T).expand(1, 3, 16, 16)
+    noisy = smooth + torch.randn(1, 3, 16, 16) / 255
+    image, residual = Residual()(smooth).split(3, dim=1)
+    assert torch.equal(image, smooth)
+    assert residual[..., 1:-1, 1:-1].abs().max() < 1e-5
+    assert 0.05 < Residual()(noisy)[:, 3:].std() < 0.5
+    edge = torch.zeros(1, 3, 8, 8)
+    edge[..., 4, 4] = 1
+    assert Residual()(edge)[:, 3:].abs().max() == 1
+    assert HRFormer(SIZES["nano"]).conv1.in_channels == 6 and HRFormer(SIZES["base"]).conv1.in_channels == 3
 
 
 def test_bf16_stays_near_fp32(nano):
