@@ -1,0 +1,78 @@
+"""Results and report from made-up figures: every number lands where it belongs, and no path of a machine leaves it."""
+
+import copy
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from mpc_lite.report import write_report
+from mpc_lite.reproduce import prepare
+from mpc_lite.results import cells, comparison, save_results, save_shipped, terminal_table
+
+BASELINES = ("all_tampered", "ela", "noise_residual")
+
+
+def figures(first, second, baseline):
+    def one(n, f1):
+        beside = {name: {"f1": baseline, "iou": baseline / 2, "threshold": 0.4} for name in BASELINES}
+        return {"n": n, "f1": f1, "iou": f1 / 2, "auc": None, "f1_ci95": [0.0, 1.0], "baselines": beside}
+
+    sets = {"generated-splice": one(3, first), "generated-copy_move": one(1, second)}
+    average = (3 * first + second) / 4
+    return {
+        "protocol": "mpc",
+        "manifest": {"name": "manifest.csv", "sha256": "ab" * 32},
+        "sets": sets,
+        "average": {"n": 4, "f1": average, "iou": average / 2, "auc": None, "baselines": {}, "weighting": "images"},
+        "image_level": {"auc": 0.75, "false_alarm_rate": None, "threshold": 0.5, "n_authentic": 0, "n_tampered": 4},
+        "errors": [],
+    }
+
+
+@pytest.fixture
+def run(tmp_path):
+    return prepare("quickstart", "smoke", 2, "cpu", tmp_path, {"data.manifest": "/home/someone/secret/casia.csv"})
+
+
+def test_no_absolute_path_stays_in_the_results(run):
+    results = save_results(run, figures(0.5, 0.1, 0.2))
+    text = (run.out / "results.json").read_text()
+    assert results == json.loads(text)
+    assert (
+        results["parameters"] == {"data.manifest": "casia.csv"} and results["recipe"]["data"]["manifest"] == "casia.csv"
+    )
+    assert "secret" not in text and str(run.out) not in text
+
+
+def test_rows_weigh_each_image_alike(run):
+    results = save_results(run, figures(0.5, 0.1, 0.2))
+    rows = comparison(results, save_shipped(run, figures(0.7, 0.3, 0.2)))
+    assert [row["method"] for row in rows] == [
+        *("this run", "shipped 'lite'"),
+        *("all tampered", "error levels", "noise residual"),
+    ]
+    assert [cells(row) for row in rows[:3]] == [
+        ["0.400", "0.200", "–", "0.500", "0.100"],
+        ["0.600", "0.300", "–", "0.700", "0.300"],
+        ["0.200", "0.100", "–", "0.200", "0.200"],
+    ]
+
+
+def test_missing_weights_are_said_in_table_and_report(run):
+    results = save_results(run, figures(0.5, 0.1, 0.2))
+    shipped = save_shipped(run, None)
+    assert shipped == json.loads((run.out / "shipped.json").read_text())
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(terminal_table(run.out))
+    said = console.export_text()
+    assert "shipped 'lite': not shipped in this version" in said and "0.400" in said
+    page = write_report(run, results, shipped, []).read_text()
+    assert "not shipped in this version" in page and "marking every pixel as tampered reaches 0.200" in page
+
+
+def test_report_escapes_what_it_is_given(run):
+    results = copy.deepcopy(save_results(run, figures(0.5, 0.1, 0.2)))
+    results["device"] = "<script>alert(1)</script>"
+    assert "<script" not in write_report(run, results, save_shipped(run, None), []).read_text()
