@@ -116,7 +116,7 @@ def train(stage: Stage, model: MPC, recipe: Recipe, out: Path, resume: bool, dev
             step += 1
             if settings.schedule.name == "cosine":
                 scheduler.step()
-            if step % log.every == 0 or step == settings.steps:
+            if step % log.every == 0 or step in (1, settings.steps):
                 log.losses(step, {k: v / micro for k, v in sums.items()}, optimizer.param_groups[0]["lr"])
                 micro, sums = 0, {}
             if step % settings.validate_every == 0 or step == settings.steps:
@@ -225,8 +225,7 @@ class Log:
             kept = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         except OSError as error:
             raise InputError(f"{out} cannot be written: {error.strerror}; choose another output folder") from None
-        # Lines of steps that will be done again are dropped: the curves show every step once.
-        kept = [x for x in kept if json.loads(x)["stage"] != stage or json.loads(x)["step"] <= first]
+        kept = [x for x in kept if _keep(x, stage, first)]
         if self.main:
             write_atomic(self.path, "".join(f"{x}\n" for x in kept).encode())
 
@@ -249,6 +248,15 @@ class Log:
         if self.main:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"stage": self.stage, "step": step, "steps": self.steps, **content}) + "\n")
+
+
+def _keep(line: str, stage: str, first: int) -> bool:
+    """Lines of steps that will be done again go, so that curves show every step once; so does one cut off by a kill."""
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return entry["stage"] != stage or entry["step"] <= first
 
 
 @contextmanager
