@@ -1,4 +1,4 @@
-"""Evaluation: score maps written once, any protocol recomputed from them, and baselines beside every number.
+"""Evaluation: a score map of every image, a protocol that turns them into numbers, and baselines beside each of them.
 
 `evaluate` scores a network on a manifest, `rescore` does it again from saved maps, `table_rows` and `format_table`
 print a result. Pixel scores average tampered images only; authentic images enter only the image-level figures. One
@@ -6,11 +6,8 @@ image is in memory at a time.
 """
 
 import hashlib
-import io
 import json
 import os
-import re
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,17 +15,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from mpc_lite.baselines import BASELINES, ScoreMap, shipped_thresholds
 from mpc_lite.config import InputError
 from mpc_lite.manifest import Sample, _rows, read_image, read_mask
+from mpc_lite.maps import SavedMaps
 from mpc_lite.metrics import PROTOCOLS, get_protocol, image_score, quantise
-from mpc_lite.weights import write_atomic
 
-INDEX = "index.json"
 ALARM = 0.5  # an authentic image whose image score is above this is a false alarm
 
 Manifest = str | Path | Sequence[Sample]
@@ -56,70 +51,6 @@ def stretch_map(model: nn.Module, image: np.ndarray, size: int = 512) -> np.ndar
     finally:
         model.train(was_training)
     return np.clip(cv2.resize(scores, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
-
-
-class _SavedMaps:
-    """A folder of score maps: 16-bit PNG files, one per image, and index.json, which says what made them.
-
-    A file is named after its row and the image's sha256 and carries the key of its run, so a map of another network,
-    of another manifest or of an image that has changed since is never taken for a good one.
-    """
-
-    def __init__(self, folder: str | Path, facts: dict):
-        self.folder = Path(folder)
-        self.key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-    @classmethod
-    def create(cls, folder: str | Path, manifest: dict, model: nn.Module | ScoreMap) -> "_SavedMaps":
-        facts = {"schema": 1, "manifest": manifest, "made_by": _identity(model)}
-        write_atomic(Path(folder) / INDEX, (json.dumps(facts, indent=2) + "\n").encode())
-        return cls(folder, facts)
-
-    @classmethod
-    def open(cls, folder: str | Path, manifest: dict) -> "_SavedMaps":
-        try:
-            facts = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
-            found = facts["manifest"]["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{folder}: no readable {INDEX}; evaluate with a network and maps_dir first") from None
-        if found != manifest["sha256"]:
-            raise InputError(
-                f"{folder}: its maps were made for a manifest with sha256 {found[:12]}…, this one has "
-                f"{manifest['sha256'][:12]}…; evaluate with the network again"
-            )
-        return cls(folder, facts)
-
-    def _file(self, sample: Sample) -> Path:
-        digest = hashlib.sha256(sample.image.read_bytes()).hexdigest()[:16]
-        return self.folder / f"{sample.row:06d}-{re.sub(r'[^A-Za-z0-9._-]', '_', sample.image.stem)[:60]}-{digest}.png"
-
-    def read(self, sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
-        """Levels (H,W) uint16 of a sample, or None when there is no whole map of this run and image."""
-        try:
-            with Image.open(self._file(sample)) as picture:
-                if picture.text.get("key") != self.key or picture.size != size[::-1]:
-                    return None
-                return np.asarray(picture).astype(np.uint16)
-        except Exception:  # missing or damaged, and decoders have many ways to say so: the map is made again
-            return None
-
-    def write(self, sample: Sample, levels: np.ndarray) -> None:
-        text, data = PngImagePlugin.PngInfo(), io.BytesIO()
-        text.add_text("key", self.key)
-        Image.fromarray(levels).save(data, "PNG", pnginfo=text, compress_level=3)
-        write_atomic(self._file(sample), data.getvalue())
-
-
-def _identity(model: nn.Module | ScoreMap) -> dict:
-    """What made a map. A callable may name itself by a `fingerprint`; without one its maps are always made anew."""
-    if not isinstance(model, nn.Module):
-        fingerprint = getattr(model, "fingerprint", None) or uuid.uuid4().hex
-        return {"model": type(model).__qualname__, "fingerprint": fingerprint}
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return {"model": type(model).__qualname__, "fingerprint": digest.hexdigest(), "input": "stretch 512"}
 
 
 # --------------------------------------------------------------------------------------------------------- evaluation
@@ -171,9 +102,9 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
     thresholds = shipped_thresholds() if thresholds is None else thresholds
     saved = None
     if model is None:
-        saved = _SavedMaps.open(maps_dir, facts)
+        saved = SavedMaps.open(maps_dir, facts)
     elif maps_dir is not None:
-        saved = _SavedMaps.create(maps_dir, facts, model)
+        saved = SavedMaps.create(maps_dir, facts, model)
 
     pixels, beside, seen, errors = defaultdict(list), defaultdict(list), [], []
     for sample, problem in _samples(manifest, split):
