@@ -99,6 +99,7 @@ def reproduce(
     epilog=_examples(
         "mpc-lite synth --out forgeries --n 100 --seed 0 --size 256",
         "mpc-lite synth --out forgeries --n 100 --seed 0 --size 256 --photos ~/Pictures",
+        "mpc-lite synth --out control --n 100 --null",
     )
 )
 def synth(
@@ -110,13 +111,17 @@ def synth(
         str | None, typer.Option("--photos", metavar="DIR", help="Your photographs, instead of the packaged ones.")
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test: other scenes, cameras.")] = "test",
+    null: Annotated[
+        bool,
+        typer.Option("--null", help="Only null splices: donor and host from one camera, a control without traces."),
+    ] = False,
 ) -> None:
     """Make forgeries whose truth is known: splices, copy-moves, removals, and authentic photographs beside them."""
     from mpc_lite.scenes import Scenes
     from mpc_lite.synth import write_set
 
     scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
-    print(write_set(out, split, n, seed, size, scenes))
+    print(write_set(out, split, n, seed, size, scenes, null=null))
 
 
 def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool, parameters, profile, device) -> None:

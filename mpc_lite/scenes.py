@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.config import InputError
-from mpc_lite.manifest import read_image
+from mpc_lite.images import read_image
 
 # Photographs inside scikit-image and scikit-learn, with the split each belongs to (licences: NOTICE).
 PACKAGED = {
@@ -68,7 +68,8 @@ class Scenes:
             self.items += [_packaged(name) for name in PACKAGED[split]]
         if "photos" in sources:
             files = photo_files(photos)
-            self.origin = Path(os.path.expandvars(photos)).name
+            # A prefix of its own: pictures made from somebody's folder never pass for pictures from free photographs.
+            self.origin = f"photos-{Path(os.path.expandvars(photos)).resolve().name}"
             low, high = SHARES[split]
             self.items += [f for f in files if low <= _unit(f.name) < high]
         if "dead_leaves" in sources:
