@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.config import InputError
-from mpc_lite.manifest import Sample, read_image, read_manifest, read_mask
+from mpc_lite.images import read_image
+from mpc_lite.manifest import Sample, read_manifest, read_mask
 from mpc_lite.metrics import TOP, counts_by_level, f1, histogram
 
 THRESHOLDS_FILE = Path(__file__).parent / "pretrained" / "baselines.json"

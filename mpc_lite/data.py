@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mpc_lite.augment import DIHEDRAL
 from mpc_lite.config import InputError, Recipe
-from mpc_lite.manifest import Sample, read_image, read_manifest, read_mask
+from mpc_lite.images import read_image
+from mpc_lite.manifest import Sample, read_manifest, read_mask
 from mpc_lite.scenes import Scenes
 from mpc_lite.synth import forge
 

@@ -20,7 +20,8 @@ from torch import nn
 
 from mpc_lite.baselines import BASELINES, ScoreMap, shipped_thresholds
 from mpc_lite.config import InputError
-from mpc_lite.manifest import Sample, _rows, read_image, read_mask
+from mpc_lite.images import read_image
+from mpc_lite.manifest import Sample, manifest_rows, read_mask
 from mpc_lite.maps import SavedMaps
 from mpc_lite.metrics import PROTOCOLS, get_protocol, image_score, quantise
 
@@ -157,7 +158,9 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
 
 def _samples(manifest: Manifest, split: str | None) -> Iterator[tuple[Sample | None, str | None]]:
     """(sample, problem) per row. Unlike `read_manifest` a bad row does not hide the others."""
-    pairs = _rows(Path(manifest)) if isinstance(manifest, str | Path) else ((sample, None) for sample in manifest)
+    pairs = (
+        manifest_rows(Path(manifest)) if isinstance(manifest, str | Path) else ((sample, None) for sample in manifest)
+    )
     for sample, problem in pairs:
         if split is None or sample is None or sample.split == split:
             yield sample, problem

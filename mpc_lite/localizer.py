@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mpc_lite.config import InputError
 from mpc_lite.evaluate import stretch_map
-from mpc_lite.manifest import read_image
+from mpc_lite.images import read_image
 from mpc_lite.metrics import image_score, quantise
 from mpc_lite.model import MPC
 from mpc_lite.weights import write_atomic

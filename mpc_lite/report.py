@@ -9,8 +9,9 @@ import numpy as np
 import yaml
 
 from mpc_lite.figures import Shown, gallery, show, training_curves
+from mpc_lite.images import read_image
 from mpc_lite.localizer import Localizer
-from mpc_lite.manifest import read_image, read_manifest, read_mask
+from mpc_lite.manifest import read_manifest, read_mask
 from mpc_lite.progress import read_log
 from mpc_lite.reproduce import Run
 from mpc_lite.results import BASELINE_NAMES, cells, columns, comparison, image_level_line, number, protocol_line

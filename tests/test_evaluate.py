@@ -14,7 +14,8 @@ from torch import nn
 from mpc_lite.baselines import BASELINES, THRESHOLDS_FILE, choose_thresholds, ela, noise_residual, shipped_thresholds
 from mpc_lite.config import InputError
 from mpc_lite.evaluate import evaluate, format_table, rescore, stretch_map, table_rows
-from mpc_lite.manifest import Sample, read_image, read_manifest, read_mask, write_manifest
+from mpc_lite.images import read_image
+from mpc_lite.manifest import Sample, read_manifest, read_mask, write_manifest
 from mpc_lite.metrics import PROTOCOLS, count, f1
 
 

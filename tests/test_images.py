@@ -1,0 +1,185 @@
+"""Reading photos: every kind of file, every kind of damage."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from mpc_lite import images
+from mpc_lite.config import InputError
+from mpc_lite.images import read_image
+
+
+def pixels(height=6, width=9, channels=3, seed=0):
+    shape = (height, width, channels) if channels else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+RGB, GREY = pixels(), pixels(channels=0)
+ALPHA = np.tile(np.uint8([0, 128, 255]), (6, 3))
+OVER_WHITE = np.round(RGB * (ALPHA[..., None] / 255) + 255.0 * (1 - ALPHA[..., None] / 255))
+GREY_OVER_WHITE = np.round(GREY * (ALPHA / 255) + 255.0 * (1 - ALPHA / 255))
+DEEP = np.random.default_rng(2).integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+
+
+def palette(transparent=None):
+    image = Image.fromarray(GREY % 4).convert("P")
+    image.putpalette([10, 20, 30, 200, 100, 50, 0, 255, 0, 255, 255, 255])
+    if transparent is not None:
+        image.info["transparency"] = transparent
+    return image
+
+
+COLOURS = np.uint8([[10, 20, 30], [200, 100, 50], [0, 255, 0], [255, 255, 255]])
+CLEAR = np.uint8([[10, 20, 30], [255, 255, 255], [0, 255, 0], [255, 255, 255]])  # colour 1 transparent, over white
+
+KINDS = {  # name: (Pillow image or array for OpenCV, suffix, expected RGB or grey)
+    "rgb": (Image.fromarray(RGB), "png", RGB),
+    "grey": (Image.fromarray(GREY), "png", GREY),
+    "grey bmp": (Image.fromarray(GREY), "bmp", GREY),
+    "one bit": (Image.fromarray(GREY > 99), "png", (GREY > 99) * 255),
+    "one bit tiff": (Image.fromarray(GREY > 99), "tif", (GREY > 99) * 255),
+    "opaque rgba": (Image.fromarray(np.dstack([RGB, np.full_like(GREY, 255)])), "png", RGB),
+    "rgba": (Image.fromarray(np.dstack([RGB, ALPHA])), "png", OVER_WHITE),
+    "grey with alpha": (Image.fromarray(np.dstack([GREY, ALPHA])), "png", GREY_OVER_WHITE),
+    "palette": (palette(), "png", COLOURS[GREY % 4]),
+    "palette gif": (palette(), "gif", COLOURS[GREY % 4]),
+    "palette with a transparent colour": (palette(1), "png", CLEAR[GREY % 4]),
+    "16-bit grey png": (Image.fromarray(DEEP[..., 0]), "png", DEEP[..., 0] >> 8),
+    "16-bit grey tiff": (Image.fromarray(DEEP[..., 0]), "tif", DEEP[..., 0] >> 8),
+    "16-bit rgb png": (DEEP, "png", DEEP >> 8),
+    "16-bit rgb tiff": (DEEP, "tif", DEEP >> 8),
+    "16-bit rgba tiff": (np.dstack([DEEP, np.full_like(DEEP[..., 0], 65535)]), "tif", DEEP >> 8),
+    "32-bit integers": (Image.fromarray(DEEP[..., 0].astype(np.int32)), "tif", DEEP[..., 0] >> 8),
+    "floats to 1": (Image.fromarray(GREY.astype(np.float32) / 255), "tif", GREY),
+    "floats to 255": (Image.fromarray(GREY.astype(np.float32)), "tif", GREY),
+    "colour floats": (RGB.astype(np.float32) / 255, "tif", RGB),
+    "cmyk tiff": (Image.fromarray(RGB).convert("CMYK"), "tif", RGB),
+    "webp": (Image.fromarray(RGB), "webp", RGB),
+    "one pixel": (Image.fromarray(RGB[:1, :1]), "png", RGB[:1, :1]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_becomes_rgb(tmp_path, kind):
+    image, suffix, expected = KINDS[kind]
+    path = tmp_path / f"image.{suffix}"
+    if isinstance(image, np.ndarray):
+        channels = {3: [2, 1, 0], 4: [2, 1, 0, 3]}[image.shape[2]]
+        assert cv2.imwrite(str(path), image[..., channels])
+    else:
+        image.save(path, **({"lossless": True} if suffix == "webp" else {}))
+    result = read_image(path)
+    assert result.dtype == np.uint8 and result.flags.c_contiguous and result.flags.writeable
+    if np.ndim(expected) == 2:
+        expected = np.repeat(np.asarray(expected)[..., None], 3, axis=2)
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, atol=1 if "alpha" in kind or kind == "rgba" else 0)
+
+
+def test_cmyk_jpeg(tmp_path):
+    Image.new("CMYK", (40, 30), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=95)
+    result = read_image(tmp_path / "red.jpg")
+    assert result.shape == (30, 40, 3) and np.abs(result.astype(int) - [255, 0, 0]).max() <= 3
+
+
+def test_large_images_are_converted_band_by_band_without_a_seam(tmp_path):
+    image = pixels(2 * images._BAND + 3, 5)
+    Image.fromarray(image).save(tmp_path / "long.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "long.png"), image)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(tmp_path, orientation, suffix):
+    image = Image.fromarray(RGB)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / f"photo.{suffix}", exif=exif)
+    image.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(read_image(tmp_path / f"photo.{suffix}"), expected)
+    if suffix == "png":
+        np.testing.assert_array_equal(read_image(tmp_path / "photo.png", orient=False), RGB)
+
+
+def test_a_damaged_exif_block_does_not_cost_the_photo(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "photo.png", exif=b"Exif\0\0no TIFF header")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), RGB)
+
+
+def test_200_megapixels_are_allowed_and_larger_claims_refused(tmp_path, monkeypatch):
+    assert images.MAX_PIXELS >= 200_000_000 and Image.MAX_IMAGE_PIXELS >= 200_000_000
+    Image.fromarray(RGB).save(tmp_path / "photo.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 53)
+    with pytest.raises(InputError, match=r"photo.png: cannot be read as an image \(9×6 pixels, at most 53"):
+        read_image(tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize("values, found", [([-0.5, 1], "-0.5 to 1"), ([0, 300], "0 to 300"), ([0, np.nan], "nan")])
+def test_floats_out_of_range_are_refused(tmp_path, values, found):
+    Image.fromarray(np.float32([values])).save(tmp_path / "image.tif")
+    with pytest.raises(InputError, match=f"{found}.*expected 0–1 or 0–255"):
+        read_image(tmp_path / "image.tif")
+
+
+def test_integers_beyond_16_bits_are_refused(tmp_path):
+    Image.fromarray(np.int32([[0, 65536]])).save(tmp_path / "image.tif")
+    with pytest.raises(InputError, match="integers from 0 to 65536, expected 0–65535"):
+        read_image(tmp_path / "image.tif")
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone.png: cannot be read as an image .No such file"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        read_image(tmp_path)
+
+
+def encoded(suffix):
+    photo = cv2.GaussianBlur(pixels(40, 50), (0, 0), 2)
+    array = (photo.astype(np.uint16) << 8) if suffix == "tif" else photo  # colour of 16 bits: OpenCV's way
+    return cv2.imencode(f".{suffix}", array)[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif"])
+def test_a_file_cut_anywhere_is_an_error_or_complete(tmp_path, suffix):
+    data = encoded(suffix)
+    (tmp_path / "whole").write_bytes(data)
+    whole = read_image(tmp_path / "whole")
+    refused = 0
+    for length in [*range(0, len(data), max(1, len(data) // 60)), *range(len(data) - 20, len(data))]:
+        (tmp_path / "cut").write_bytes(data[:length])
+        try:
+            np.testing.assert_array_equal(read_image(tmp_path / "cut"), whole)
+        except InputError as error:
+            assert "cut: cannot be read as an image" in str(error)
+            refused += 1
+    assert refused > 60
+
+
+@settings(max_examples=60, deadline=None)
+@given(suffix=st.sampled_from(["jpg", "png", "bmp", "tif"]), data=st.data())
+def test_damaged_files_never_raise_anything_but_input_errors(tmp_path_factory, suffix, data):
+    content = bytearray(encoded(suffix))
+    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=20)):
+        content[position] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / f"photo.{suffix}"
+    path.write_bytes(content)
+    try:
+        image = read_image(path)
+    except InputError:
+        return
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+
+
+@pytest.mark.data
+def test_real_photos_have_the_listed_size(data_dir):
+    with open(data_dir / "photos.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[::7]:
+        assert read_image(data_dir / row["image"]).shape == (int(row["height"]), int(row["width"]), 3)
