@@ -73,8 +73,9 @@ def evaluate(
     baselines, by default those shipped.
 
     Returns {protocol, manifest: {name, sha256}, split,
-    sets: {SOURCE: {n, f1, iou, auc, f1_ci95, baselines: {NAME: {f1, iou, threshold}}}} of the tampered images,
-    average: {n, f1, iou, auc, baselines, weighting: "images"} (MPC Eq. 6: each set weighs as many as it has images),
+    sets: {SOURCE: {n, f1, iou, auc, f1_ci95, baselines: {NAME: {f1, iou, threshold, lead_ci95}}}} of the tampered
+    images; lead_ci95 is the interval of the model's F1 minus the baseline's on the same images,
+    average: the same without thresholds, and weighting: "images" (MPC Eq. 6: each set weighs as many as it has images),
     image_level: {auc, false_alarm_rate, threshold, n_authentic, n_tampered}, errors: [one line per row left out]}.
     The false-alarm rate is the share of authentic images whose `image_score` is above 0.5.
 
@@ -144,13 +145,19 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
             summary = protocol.summarise(beside[source, name])
             fixed = thresholds[name] if protocol.threshold is not None else None
             baselines[name] = {"f1": summary["f1"], "iou": summary["iou"], "threshold": fixed}
+            baselines[name]["lead_ci95"] = protocol.interval([scores], [beside[source, name]])
         sets[source] = {**protocol.summarise(scores), "baselines": baselines}
+    average = _average(sets)
+    if sets:
+        average["f1_ci95"] = protocol.interval(list(pixels.values()))
+        for name, baseline in average["baselines"].items():
+            baseline["lead_ci95"] = protocol.interval(list(pixels.values()), [beside[s, name] for s in pixels])
     return {
         "protocol": protocol.name,
         "manifest": facts,
         "split": split,
         "sets": sets,
-        "average": _average(sets),
+        "average": average,
         "image_level": _image_level(seen),
         "errors": errors,
     }

@@ -225,7 +225,7 @@ class Protocol:
         mean_f1, mean_iou = self._average(values)
         aucs = [s.auc for s in scores if s.auc is not None]
         auc = float(np.mean(aucs)) if aucs else None
-        return {"n": len(scores), "f1": mean_f1, "iou": mean_iou, "auc": auc, "f1_ci95": self._interval(values)}
+        return {"n": len(scores), "f1": mean_f1, "iou": mean_iou, "auc": auc, "f1_ci95": self.interval([scores])}
 
     def score_set(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict:
         """Score (map, mask) pairs of tampered images and summarise them; raises InputError when there are none."""
@@ -246,12 +246,26 @@ class Protocol:
             mean_f1, mean_iou = _F1[self.f1](total), _IOU[self.iou](total)
         return float(mean_f1), float(mean_iou)
 
-    def _interval(self, values: np.ndarray, resamples: int = 1000) -> list[float] | None:
-        """Percentile bootstrap over images, seed 0; None for a single image, which says nothing about the spread."""
-        if len(values) < 2:
+    def interval(
+        self, sets: Sequence[Sequence[ImageScore]], beside: Sequence[Sequence[ImageScore]] | None = None
+    ) -> list[float] | None:
+        """95 % interval of F1, averaged over the sets by their numbers of images (MPC Eq. 6).
+
+        Percentile bootstrap with 1000 draws, seed 0: images are drawn again within each set. With `beside`, scores of
+        another method on the same images, the interval of the lead over it, on the same draws. None for a single image,
+        which says nothing about the spread.
+        """
+        ours, theirs = ([self._per_image(s) for s in group] for group in (sets, beside or []))
+        sizes = [len(values) for values in ours]
+        if sum(sizes) < 2:
             return None
-        draws = np.random.default_rng(0)
-        means = [self._average(values[draws.integers(len(values), size=len(values))])[0] for _ in range(resamples)]
+        draws, means = np.random.default_rng(0), []
+        for _ in range(1000):
+            chosen = [draws.integers(n, size=n) for n in sizes]
+            f1s = [self._average(values[index])[0] for values, index in zip(ours, chosen, strict=True)]
+            if beside:
+                f1s = [f - self._average(v[i])[0] for f, v, i in zip(f1s, theirs, chosen, strict=True)]
+            means.append(np.average(f1s, weights=sizes))
         return [float(bound) for bound in np.percentile(means, (2.5, 97.5))]
 
 

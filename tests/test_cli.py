@@ -120,7 +120,7 @@ def test_synth_takes_photographs_of_ones_own(tmp_path):
         Image.fromarray(rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(tmp_path / "mine" / f"{name}.png")
     words = ["--n", "3", "--size", "32", "--photos", str(tmp_path / "mine"), "--split", "train"]
     assert main(["synth", "--out", str(tmp_path / "out"), *words]) == 0
-    assert {s.source.partition("-")[0] for s in read_manifest(tmp_path / "out" / "manifest.csv")} == {"mine"}
+    assert {s.source.rpartition("-")[0] for s in read_manifest(tmp_path / "out" / "manifest.csv")} == {"photos-mine"}
 
 
 def test_check_lists_bad_rows_and_exits_with_1(forgeries, tmp_path, capsys):

@@ -332,3 +332,22 @@ def test_one_stray_pixel_raises_no_alarm():
     stray = np.zeros((64, 64), np.float32)
     stray[20, 20] = 1
     assert image_score(stray) == pytest.approx(1 / 64)
+
+
+def test_interval_of_a_lead_is_paired_and_of_an_average_stratified():
+    """Scores that differ by a constant lead by just that, however much the images spread."""
+    protocol, rng = PROTOCOLS["mpc"], np.random.default_rng(0)
+    masks = [np.zeros((20, 20), np.uint8) for _ in range(30)]
+    for mask in masks:
+        mask[: rng.integers(4, 16)] = 1
+    exact = [protocol.score_image(m.astype(np.float32), m) for m in masks]
+    blank = [protocol.score_image(np.zeros((20, 20), np.float32), m) for m in masks]
+    whole = [protocol.score_image(np.ones((20, 20), np.float32), m) for m in masks]
+    assert protocol.interval([exact], [blank]) == [1.0, 1.0]
+    assert protocol.interval([whole], [whole]) == [0.0, 0.0]
+    low, high = protocol.interval([whole])
+    mean = np.mean([s.f1 for s in whole])
+    assert low < mean < high and high - low == pytest.approx(4 * np.std([s.f1 for s in whole]) / 30**0.5, rel=0.3)
+    # Two sets that do not vary inside: resampling within each leaves the weighted mean where it is.
+    assert protocol.interval([exact[:10], blank]) == pytest.approx([0.25, 0.25])
+    assert protocol.interval([exact[:1]]) is None
