@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 done, but some rows or photos failed; 2 a mistake in the c
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import traceback
@@ -17,6 +18,8 @@ import typer
 from mpc_lite.config import InputError, load_recipe
 
 DONE, SOME_FAILED, MISTAKE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+# What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
+REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
 
 app = typer.Typer(
     name="mpc-lite",
@@ -294,6 +297,12 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except InputError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
+        return MISTAKE
+    except OSError as error:
+        if error.errno not in REFUSED:
+            return _other(error)
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}; choose another folder, or free some space", file=sys.stderr)
         return MISTAKE
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The command line as its users meet it: what commands write, what they say, and the exit codes scripts rely on."""
 
+import errno
 import json
 import os
 import signal
@@ -217,3 +218,14 @@ def test_ctrl_c_in_a_training_writes_a_checkpoint_and_exits_with_130(tmp_path):
     assert process.returncode == 130, shown
     assert "--resume" in shown and "Traceback" not in shown
     assert (tmp_path / "run" / "pretrain.state").is_file()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses_is_told_in_one_line(monkeypatch, tmp_path, capsys, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "runs/here")
+
+    monkeypatch.setattr("mpc_lite.synth.write_set", refuse)
+    assert main(["synth", "--out", str(tmp_path), "--n", "1"]) == 2
+    message = capsys.readouterr().err
+    assert os.strerror(number) in message and "runs/here" in message and "Traceback" not in message
