@@ -14,7 +14,7 @@ _HOME = {
     "InputError": "config",
     "Localizer": "localizer",
     "MPC": "model",
-    "PROTOCOLS": "metrics",
+    "PROTOCOLS": "protocols",
     "PixelSet": "sampling",
     "Sample": "manifest",
     "evaluate": "evaluate",

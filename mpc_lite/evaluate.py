@@ -23,7 +23,8 @@ from mpc_lite.config import InputError
 from mpc_lite.images import read_image
 from mpc_lite.manifest import Sample, manifest_rows, read_mask
 from mpc_lite.maps import SavedMaps
-from mpc_lite.metrics import PROTOCOLS, get_protocol, image_score, quantise
+from mpc_lite.metrics import image_score, quantise
+from mpc_lite.protocols import PROTOCOLS, get_protocol
 
 ALARM = 0.5  # an authentic image whose image score is above this is a false alarm
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mpc_lite.evaluate import evaluate
 from mpc_lite.localizer import Localizer
-from mpc_lite.metrics import get_protocol
+from mpc_lite.protocols import get_protocol
 from mpc_lite.reproduce import Run
 from mpc_lite.weights import pretrained_names, write_atomic
 

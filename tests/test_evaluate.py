@@ -16,7 +16,8 @@ from mpc_lite.config import InputError
 from mpc_lite.evaluate import evaluate, format_table, rescore, stretch_map, table_rows
 from mpc_lite.images import read_image
 from mpc_lite.manifest import Sample, read_manifest, read_mask, write_manifest
-from mpc_lite.metrics import PROTOCOLS, count, f1
+from mpc_lite.metrics import count, f1
+from mpc_lite.protocols import PROTOCOLS
 
 
 class Brightness(nn.Module):

@@ -9,13 +9,11 @@ from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
 from mpc_lite.config import InputError
 from mpc_lite.metrics import (
-    PROTOCOLS,
     TOP,
     Counts,
     count,
     counts_by_level,
     f1,
-    get_protocol,
     histogram,
     ignore_border,
     image_score,
@@ -24,6 +22,7 @@ from mpc_lite.metrics import (
     pixel_auc,
     quantise,
 )
+from mpc_lite.protocols import PROTOCOLS, get_protocol
 
 
 def score(protocol: str, score_map, mask):
