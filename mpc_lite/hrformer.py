@@ -1,13 +1,11 @@
 """The backbone: HRFormer, a transformer that keeps a high-resolution branch from the first layer to the last.
 
 A convolutional stem brings the image to stride 4. Three stages follow with two, three and four parallel branches
-(strides 4, 8, 16, 32). In a stage every branch runs window-attention blocks, then all branches exchange what they
-found. Four 1×1 projections bring the branches to the same number of channels, so that pixels of all scales can be
-compared.
+(strides 4, 8, 16, 32). In a stage every branch runs window-attention blocks, then all exchange what they found. Four
+1×1 projections bring the branches to the same number of channels, so that pixels of all scales can be compared.
 
-Sizes `base` and `small` are those of the paper; `base` has exactly the tensor names and shapes of the released
-checkpoints (without their `encoder.` prefix). `nano` is ours: the same code with fewer, narrower layers, for a
-laptop's CPU.
+`base` and `small` are the paper's sizes; `base` has exactly the tensor names and shapes of the released checkpoints
+(without their `encoder.` prefix). `nano` is ours: the same code with fewer, narrower layers, for a laptop's CPU.
 
 Source: HRFormer (Yuan et al., NeurIPS 2021), segmentation version; MPC §III-A and released code for the projections.
 """
@@ -123,18 +121,14 @@ class BiasedAttention(nn.Module):
         dy, dx = y[:, None] - y[None, :], x[:, None] - x[None, :]
         index = (dy + WINDOW - 1) * (2 * WINDOW - 1) + dx + WINDOW - 1
         self.register_buffer("relative_position_index", index)
-        self.k_proj = nn.Linear(channels, channels)
-        self.v_proj = nn.Linear(channels, channels)
-        self.q_proj = nn.Linear(channels, channels)
-        self.out_proj = nn.Linear(channels, channels)
+        self.k_proj, self.v_proj = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.q_proj, self.out_proj = nn.Linear(channels, channels), nn.Linear(channels, channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (windows, 49, C) -> (windows, 49, C)."""
         # Views only: attention reads the heads with strides, so nothing is copied between here and the kernel.
-        q, k, v = (
-            proj(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (project(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2) for project in projections)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
@@ -192,10 +186,8 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, heads: int, mlp_ratio: int, drop_path: float):
         super().__init__()
-        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-        self.attn = WindowAttention(channels, heads)
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.mlp = MLP(channels, mlp_ratio)
+        self.norm1, self.attn = nn.LayerNorm(channels, eps=1e-6), WindowAttention(channels, heads)
+        self.norm2, self.mlp = nn.LayerNorm(channels, eps=1e-6), MLP(channels, mlp_ratio)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -301,8 +293,7 @@ class HRFormer(nn.Module):
         # Channels last from here on: attention then needs no transposed copies, and depthwise convolutions are fast.
         x = self.residual(images).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        x = self.layer1(x)
+        x = self.layer1(F.relu(self.bn2(self.conv2(x))))
         maps = self.stage2([transition(x) for transition in self.transition1])
         maps = self.stage3([*maps, self.transition2[2](maps[-1])])
         maps = self.stage4([*maps, self.transition3[3](maps[-1])])
