@@ -15,26 +15,23 @@ from mpc_lite.views import IGNORE, Term, check_labels, check_maps, draw_terms, l
 
 CHUNK_ELEMENTS = 2**22  # similarities held at a time: 16 MB in fp32
 
-Blocks = list[tuple[slice, int, int]]
-
 
 class _LogSumExp(torch.autograd.Function):
     """lse[b,i] = log Σ_j exp(a_i·c_j / τ) over the valid candidates j, (B,N), never holding all (B,N,M) products.
 
-    The forward pass walks over chunks of anchors and keeps one number per anchor. The backward pass forms each chunk
-    again: with w_ij = exp(a_i·c_j/τ − lse_i), the softmax weights, d lse_i/d a_i = Σ_j w_ij c_j / τ and
-    d lse_i/d c_j = w_ij a_i / τ. Products in `dtype` (the autocast dtype), everything that is summed in fp32 or wider.
+    The forward pass keeps one number per anchor. The backward pass forms each chunk again: with the softmax weights
+    w_ij = exp(a_i·c_j/τ − lse_i), d lse_i/d a_i = Σ_j w_ij c_j / τ and d lse_i/d c_j = w_ij a_i / τ.
+    Products in `dtype` (the autocast dtype), everything that is summed in fp32 or wider.
     """
 
     @staticmethod
     def forward(ctx, anchors, candidates, valid, temperature, skip_self, blocks, dtype):
         # Anchors outside every block (padding, or an image without candidates) keep the sum over nothing, log 0.
         lse = anchors.new_full(anchors.shape[:2], -math.inf, dtype=wide(anchors.dtype))
-        options = (temperature, skip_self, blocks, dtype)
-        for images, rows, _, _, _, logits in _chunks(anchors, candidates, valid, *options):
+        ctx.options = (temperature, skip_self, blocks, dtype)
+        for images, rows, _, _, _, logits in _chunks(anchors, candidates, valid, *ctx.options):
             lse[images, rows] = torch.logsumexp(logits, -1)
         ctx.save_for_backward(anchors, candidates, valid, lse)
-        ctx.options = options
         return lse
 
     @staticmethod
@@ -52,7 +49,7 @@ class _LogSumExp(torch.autograd.Function):
         return d_anchors.to(anchors.dtype), d_candidates.to(candidates.dtype), None, None, None, None, None
 
 
-def _chunks(anchors, candidates, valid, temperature, skip_self, blocks: Blocks, dtype) -> Iterator[tuple]:
+def _chunks(anchors, candidates, valid, temperature, skip_self, blocks, dtype) -> Iterator[tuple]:
     """Yield (images, rows, M, a, c, logits (b,rows,M) in fp32 or wider) for chunks of anchors that fit the budget."""
     for images, n, m in blocks:
         c = candidates[images, :m].to(dtype)
@@ -68,12 +65,10 @@ def _chunks(anchors, candidates, valid, temperature, skip_self, blocks: Blocks, 
             yield images, rows, m, a, c, logits
 
 
-def _blocks(anchor_valid: torch.Tensor, valid: torch.Tensor) -> Blocks:
-    """What to compute together: (images, number of anchors, number of candidates).
-
-    On the CPU each image is taken by itself, cut after its last valid row, so padding costs nothing. Elsewhere reading
-    those counts would make the host wait for the device, and the batch is one block.
-    """
+def _blocks(anchor_valid: torch.Tensor, valid: torch.Tensor) -> list[tuple[slice, int, int]]:
+    """What to compute together: (images, number of anchors, number of candidates)."""
+    # On the CPU each image by itself, cut after its last valid row, so that padding costs nothing. Elsewhere reading
+    # those counts would make the host wait for the device, and the batch is one block.
     (batch, n), m = anchor_valid.shape, valid.shape[1]
     if n == 0 or m == 0:
         return []
@@ -84,21 +79,17 @@ def _blocks(anchor_valid: torch.Tensor, valid: torch.Tensor) -> Blocks:
 
 
 def _log_sum_exp(anchors: PixelSet, candidates: PixelSet, temperature: float, skip_self: bool = False) -> torch.Tensor:
-    device, dtype = anchors.embeddings.device.type, anchors.embeddings.dtype
-    if torch.is_autocast_enabled(device) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(device)
-    a, c = anchors.embeddings, candidates.embeddings
-    if c is a:
-        c = a.view_as(a)  # torch.compile takes no tensor twice
-    return _LogSumExp.apply(
-        a, c, candidates.valid, temperature, skip_self, _blocks(anchors.valid, candidates.valid), dtype
-    )
+    a, c, dtype = anchors.embeddings, candidates.embeddings, anchors.embeddings.dtype
+    c = a.view_as(a) if c is a else c  # torch.compile takes no tensor twice
+    if torch.is_autocast_enabled(a.device.type) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(a.device.type)
+    blocks = _blocks(anchors.valid, candidates.valid)
+    return _LogSumExp.apply(a, c, candidates.valid, temperature, skip_self, blocks, dtype)
 
 
 def _chunked(anchors: PixelSet, negatives: PixelSet, temperature: float) -> torch.Tensor:
     """Loss of each anchor, (B,N). The mean similarity p_i needs no N×N matrix: p_i = (a_i·S − a_i·a_i)/(n − 1)."""
-    a, valid = anchors
-    a = a.to(wide(a.dtype))
+    a, valid = anchors.embeddings.to(wide(anchors.embeddings.dtype)), anchors.valid
     with torch.autocast(a.device.type, enabled=False):
         total = torch.bmm(valid.to(a.dtype).unsqueeze(1), a)  # S, (B,1,D)
         others = (valid.sum(1, keepdim=True) - 1).clamp_min(1)
@@ -147,22 +138,19 @@ def mean_positive_infonce(
         raise InputError(f"reduction {reduction!r}: expected mean or none")
     if implementation not in ("chunked", "dense"):
         raise InputError(f"implementation {implementation!r}: expected chunked or dense")
-    batched = anchors.ndim == 3
     first = _pixel_set(anchors, anchor_valid, "anchors")
     second = _pixel_set(negatives, negative_valid, "negatives")
     (batch, _, channels), other = first.embeddings.shape, second.embeddings.shape
     if anchors.ndim != negatives.ndim or (batch, channels) != (other[0], other[2]):
-        raise InputError(
-            f"anchors {tuple(anchors.shape)} with negatives {tuple(negatives.shape)}: expected (N,D) with (M,D) or "
-            "(B,N,D) with (B,M,D)"
-        )
+        found = f"anchors {tuple(anchors.shape)} with negatives {tuple(negatives.shape)}"
+        raise InputError(f"{found}: expected (N,D) with (M,D) or (B,N,D) with (B,M,D)")
     per_anchor = (_chunked if implementation == "chunked" else _dense)(first, second, temperature)
     n = first.valid.sum(1)
     usable = (n >= 2) & second.valid.any(1)
     values = _masked_sum(per_anchor, first.valid & usable.unsqueeze(1)) / n.clamp_min(1)
     if reduction == "mean":
         return values.sum() / usable.sum().clamp_min(1)
-    return values if batched else values[0]
+    return values if anchors.ndim == 3 else values[0]
 
 
 def _pixel_set(embeddings: torch.Tensor, valid: torch.Tensor | None, name: str) -> PixelSet:
@@ -236,20 +224,12 @@ def mpc_loss_per_image(
     for name, terms in draw_terms(views_a, views_b, labels, formulation, max_pixels, generator, path).items():
         if formulation == "official":
             value = sum(
-                mean_positive_infonce(
-                    t.anchors.embeddings,
-                    t.negatives.embeddings,
-                    temperature,
-                    t.anchors.valid,
-                    t.negatives.valid,
-                    reduction="none",
-                )
-                for t in terms
+                mean_positive_infonce(a, n, temperature, a_valid, n_valid, reduction="none")
+                for (a, a_valid), _, (n, n_valid) in terms
             )
         else:
-            values, present = (
-                torch.stack(x) for x in zip(*(paper_contrast(t, temperature) for t in terms), strict=True)
-            )
+            pairs = [paper_contrast(t, temperature) for t in terms]
+            values, present = (torch.stack(x) for x in zip(*pairs, strict=True))
             value = values.sum(0) / present.sum(0).clamp_min(1)
         losses[name] = torch.where(counted, value, 0)
     return losses, counted
