@@ -48,12 +48,12 @@ def gallery_figure(run: Run, manifest: str | Path, localizer: Localizer | None =
     truths = [read_mask(s, image.shape[:2]) for s, image in zip(samples, images, strict=True)]
     maps = None if localizer is None else [localizer(image).score_map for image in images]
     figure = gallery(images, truths, maps, sources=[s.source for s in samples], out=run.out)
-    kinds = ", ".join(s.source.partition("-")[2].replace("_", "-") or s.source for s in samples)
+    kinds = ", ".join(s.source.rpartition("-")[2].replace("_", "-") for s in samples)
     tampered = [i for i, s in enumerate(samples) if s.label == 1]
     alt = f"{len(samples)} rows of pictures ({kinds}): photograph, true region"
     if maps is None:
         share = np.mean([truths[i].mean() for i in tampered]) if tampered else 0.0
-        caption = f"On average {share:.0%} of a tampered image is changed, and the eye hardly sees where. "
+        caption = f"On average {share:.0%} of a tampered image is changed. "
         return show(figure, "forgeries", alt + ".", caption + f"The first {len(samples)} test images, not chosen.")
     inside = np.mean([maps[i][truths[i] == 1].mean() for i in tampered]) if tampered else float("nan")
     outside = np.mean([maps[i][truths[i] == 0].mean() for i in range(len(maps))])
