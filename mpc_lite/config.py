@@ -1,8 +1,8 @@
 """Recipes: what a run does, as checked data.
 
 A *recipe* says what to do (`mpc_lite/recipes/NAME.yaml` or a file of yours). A *profile* is an override of scale that
-stands inside the recipe: ``smoke`` for tests, ``lite`` (the default) for a laptop, ``check`` for a few steps of the full
-model on a CPU, ``paper`` for GPUs. Single values are overridden with dotted keys, ``pretrain.steps=300``. A key or a
+stands inside the recipe: ``smoke`` for tests, ``lite`` (the default) for a laptop, ``check`` for a few steps of the
+full model on a CPU, ``paper`` for GPUs. Single values are overridden with dotted keys, ``pretrain.steps=300``. A key or
 value that the recipe does not know is an error that names the nearest key: a misspelt option never passes in silence.
 """
 
@@ -166,7 +166,7 @@ def _read(name_or_file: str | Path) -> dict[str, Any]:
         names = recipe_names()
         if str(name_or_file) not in names:
             raise InputError(
-                f"no recipe '{name_or_file}'{_nearest(str(name_or_file), names)}; recipes are {', '.join(names)}"
+                f"no recipe '{name_or_file}'{nearest(str(name_or_file), names)}; recipes are {', '.join(names)}"
             )
         text = (resources.files("mpc_lite") / "recipes" / f"{name_or_file}.yaml").read_text(encoding="utf-8")
     try:
@@ -220,7 +220,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
-def _nearest(word: str, words: list[str]) -> str:
+def nearest(word: str, words: list[str]) -> str:
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
@@ -231,7 +231,7 @@ def _explain(name: Any, error: ValidationError) -> str:
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             siblings = [k for k in _keys(Recipe) if k.count(".") == key.count(".")]
-            lines.append(f"unknown key '{key}'{_nearest(key, siblings) or _nearest(key, _keys(Recipe))}")
+            lines.append(f"unknown key '{key}'{nearest(key, siblings) or nearest(key, _keys(Recipe))}")
         else:
             lines.append(f"{key}: found {json.dumps(item['input'], default=str)}; {item['msg'].lower()}")
     return f"recipe {name}: " + "; ".join(lines)

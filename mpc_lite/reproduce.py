@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from mpc_lite.config import InputError, Recipe, _nearest, load_recipe, recipe_names
+from mpc_lite.config import InputError, Recipe, nearest, load_recipe, recipe_names
 from mpc_lite.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.progress import following, read_log
 
@@ -175,7 +175,7 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
         )
     known = sorted(p.stem for place in places for p in place.glob("*.ipynb"))
     raise InputError(
-        f"the recipe '{name}' is there, its notebook {name}.ipynb is not{_nearest(name, known)}; "
+        f"the recipe '{name}' is there, its notebook {name}.ipynb is not{nearest(name, known)}; "
         f"notebooks here are {', '.join(known) or 'none'}"
     )
 
@@ -219,7 +219,7 @@ def _plan(name: str, notebook: Path, profile: str | None, given: dict[str, str],
         elif key == "seed":
             own["SEED"] = _typed(key, text, "int")
         elif key == key.upper():
-            raise InputError(f"-p {key}={text}: {notebook.name} has no parameter '{key}'{_nearest(key, list(types))}")
+            raise InputError(f"-p {key}={text}: {notebook.name} has no parameter '{key}'{nearest(key, list(types))}")
         else:
             recipe_keys[key] = text
     if "SEED" in given and "seed" in given:

@@ -59,8 +59,8 @@ def test_everything_installed_is_lower_bounds_only():
 
 
 ORDER = """
-config images manifest scenes camera synth augment data hrformer model sampling views loss metrics weights training
-pretrain finetune baselines maps evaluate localizer figures progress kernel reproduce results report cli
+config images manifest scenes camera synth augment data hrformer model sampling views loss metrics protocols weights
+training pretrain finetune baselines maps evaluate localizer figures progress kernel reproduce results report cli
 """
 
 

@@ -122,7 +122,7 @@ def test_a_folder_of_photographs_is_shared_out_by_name(tmp_path):
     parts = [set(Scenes(split, ["photos"], str(tmp_path)).items) for split in SPLITS]
     assert sum(map(len, parts)) == 30 == len(set.union(*parts))
     view = Scenes("train", ["photos"], str(tmp_path)).view(0, 48, np.random.default_rng(0))
-    assert view.shape == (48, 48, 3) and view.dtype == np.float32 and 0 <= view.min() and view.max() <= 1
+    assert view.shape == (48, 48, 3) and view.dtype == np.float32 and view.min() >= 0 and view.max() <= 1
 
 
 def test_cost_in_jpeg_round_trips(scenes, record_property):
