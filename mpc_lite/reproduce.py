@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from mpc_lite.config import InputError, Recipe, nearest, load_recipe, recipe_names
+from mpc_lite.config import InputError, Recipe, load_recipe, nearest, recipe_names
 from mpc_lite.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.progress import following, read_log
 
