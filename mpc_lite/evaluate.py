@@ -138,6 +138,8 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
     if not seen:
         found = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
         raise InputError(f"no row could be scored: {found}; expected at least one readable image")
+    if saved and model is not None:
+        saved.finish()
 
     sets = {}
     for source, scores in sorted(pixels.items()):

@@ -3,6 +3,7 @@
 `Localizer` turns one photograph into a score map of its own size; `predict` does so for many and writes the results.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from mpc_lite.config import InputError
 from mpc_lite.evaluate import stretch_map
 from mpc_lite.images import read_image
+from mpc_lite.maps import fingerprint
 from mpc_lite.metrics import image_score, quantise
 from mpc_lite.model import MPC
 from mpc_lite.weights import write_atomic
@@ -90,6 +92,13 @@ class Localizer:
         """A localizer from shipped weights (`lite`) or a checkpoint file, on CUDA by default if there is a GPU."""
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(MPC.from_pretrained(name_or_file).to(device), mode)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides a score map: weights, mode, size and overlap. Computed anew at each call, because
+        the network may have been trained on since."""
+        facts = f"{fingerprint(self.model)} {self.mode} {self.size} {self.overlap}"
+        return hashlib.sha256(facts.encode()).hexdigest()
 
     def __call__(self, photo: str | Path | np.ndarray) -> Hit:
         """Score a photo: a path (read by `read_image`, upright) or (H,W,3) uint8 RGB.

@@ -252,6 +252,27 @@ def test_a_broken_off_evaluation_keeps_its_maps(manifest, tmp_path):
     assert len(again.seen) == 5
 
 
+def test_an_interrupted_evaluation_leaves_complete_maps_of_another_network_usable(manifest, tmp_path):
+    class Stopped(Brightness):
+        def forward(self, images):
+            if len(self.seen) == 3:
+                raise KeyboardInterrupt
+            return super().forward(images)
+
+    maps, first = tmp_path / "maps", Brightness()
+    complete = evaluate(first, manifest, maps_dir=maps)
+    other = Stopped(gain=2.0)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(other, manifest, maps_dir=maps)
+    assert rescore(manifest, maps) == complete
+    evaluate(first, manifest, maps_dir=maps)
+    assert len(first.seen) == 8  # none of its maps was made again
+    (maps / "000002-holiday.png").write_bytes(b"somebody's own")
+    darker = evaluate(Brightness(gain=2.0), manifest, maps_dir=maps)
+    assert rescore(manifest, maps) == darker != complete
+    assert len(list(maps.glob("*.png"))) == 9  # maps of the others are gone, and nothing else is
+
+
 # ----------------------------------------------------------------------------------------------------------- bad rows
 
 

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import nn
 
 from mpc_lite.config import InputError
-from mpc_lite.evaluate import stretch_map
+from mpc_lite.evaluate import evaluate, stretch_map
 from mpc_lite.localizer import Hit, Localizer, blend_weights, predict, tile_starts
+from mpc_lite.manifest import Sample
 from mpc_lite.model import MPC
 
 
@@ -419,3 +420,34 @@ def test_real_forgeries_of_every_set(data_dir, nano, tmp_path):
     for line in predict([data_dir / "forged" / name for name in names], tmp_path, localizer):
         assert line["error"] is None and 0 <= line["score"] <= 1
         assert Image.open(tmp_path / line["files"]["score"]).size == (line["width"], line["height"])
+
+
+# ------------------------------------------------------------------------------------------------------- saved maps
+
+
+def test_evaluating_twice_makes_each_map_once(tmp_path):
+    Image.fromarray(photo(50, 70)).save(tmp_path / "a.png")
+    Image.fromarray(photo(40, 64, 1)).save(tmp_path / "b.png")
+    samples = [Sample(tmp_path / f"{name}.png", None, 0, "x", row=row) for row, name in enumerate("ab")]
+
+    class Counted(Fake):
+        def __init__(self, value):
+            super().__init__(brightness)
+            self.value = nn.Parameter(torch.tensor(value))
+
+    model, maps = Counted(1.0), tmp_path / "maps"
+    first = evaluate(Localizer(model, "tiles", size=32), samples, maps_dir=maps)
+    shown = len(model.seen)
+    assert shown > 0
+    assert evaluate(Localizer(model, "tiles", size=32), samples, maps_dir=maps) == first
+    assert len(model.seen) == shown  # no map was computed
+    evaluate(Localizer(model, "tiles", size=32, overlap=0), samples, maps_dir=maps)
+    assert len(model.seen) > shown
+    same = Localizer(Counted(1.0), "tiles", size=32)
+    before = same.fingerprint
+    assert before == Localizer(model, "tiles", size=32).fingerprint
+    ways = [Localizer(model, "pad", size=32), Localizer(model, "tiles", size=64), Localizer(model, "tiles", 32, 4)]
+    assert len({before, *(way.fingerprint for way in ways)}) == 4
+    with torch.no_grad():
+        same.model.value += 1
+    assert same.fingerprint != before  # trained on: its maps are others
