@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class InputError(ValueError):
     """A mistake its user can mend; the message says what was found, what was expected and what to do."""
+
+
+# Held here because a recipe is checked before anything heavy is imported; a test compares it with PROTOCOLS.
+PROTOCOL_NAMES = ("mpc", "mpc_legacy", "macro", "permuted", "trufor", "best_threshold", "trufor_best", "pooled")
 
 
 class Section(BaseModel):
@@ -96,7 +100,13 @@ class EvaluateSection(Section):
     mode: Literal["stretch", "pad", "tiles"] = "stretch"
     size: int = Field(default=512, ge=32)
     overlap: int = Field(default=0, ge=0)
-    protocol: str = "mpc"
+    protocol: Literal[PROTOCOL_NAMES] = "mpc"
+
+    @model_validator(mode="after")
+    def _tiles_move_on(self):
+        if self.mode == "tiles" and self.overlap >= self.size:
+            raise ValueError(f"tiles of {self.size} pixels need an overlap below that, found {self.overlap}")
+        return self
 
 
 class Recipe(Section):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mpc_lite.augment import DIHEDRAL
 from mpc_lite.config import InputError, Recipe
@@ -44,13 +44,18 @@ class ManifestImages(Dataset):
     def __init__(self, recipe: Recipe, split: str, samples: list[Sample]):
         self.recipe, self.split, self.samples, self.size = recipe, split, samples, recipe.data.size
 
-    def __getitem__(self, position: int) -> Item:
+    def __getitem__(self, position: int) -> Item | str:
+        """The item, or what is wrong with its row: the loop decides what becomes of the run."""
         epoch, place = divmod(position, len(self.samples))
         if self.split == "train":
             place = int(np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.samples))[place])
         sample = self.samples[place]
-        image = read_image(sample.image, orient=False)
-        mask = read_mask(sample, image.shape[:2])
+        try:
+            image = read_image(sample.image)
+            mask = read_mask(sample, image.shape[:2])
+        except InputError as error:
+            text = str(error)
+            return text if text.startswith(sample.where) else f"{sample.where}: {text}"
         square = (self.size, self.size)
         image = cv2.resize(image, square, interpolation=cv2.INTER_LINEAR)
         small = cv2.resize(mask * np.uint8(255), square, interpolation=cv2.INTER_LINEAR) > 127
@@ -72,7 +77,13 @@ def held_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list
     """Share rows into training and validation by a hash of each image's name; ``test`` rows are left out.
 
     Rows that the manifest marks ``validation`` are the validation set; only without them the hash decides.
+
+    Raises:
+        InputError: a split that is none of train, validation, test or empty.
     """
+    unknown = sorted({s.split for s in samples} - {None, "", "train", "validation", "test"})
+    if unknown:
+        raise InputError(f"splits {', '.join(unknown)} are unknown; a manifest's splits are train, validation and test")
     named = [s for s in samples if s.split == "validation"]
     rest = [s for s in samples if s.split in (None, "", "train")]
     if named:
@@ -95,6 +106,9 @@ def datasets(recipe: Recipe) -> tuple[Dataset, Dataset, int]:
             f"{recipe.data.manifest}: {len(train)} training and {len(validation)} validation rows; each needs at least "
             "one. Rows with split 'test' are never trained on; raise data.validation_fraction or mark rows 'validation'"
         )
+    # Lists come sorted by label or source; the first rows would speak for one of them only.
+    order = np.random.default_rng(recipe.seed).permutation(len(validation))
+    validation = [validation[i] for i in order]
     count = min(len(validation), recipe.data.validation_images)
     return ManifestImages(recipe, "train", train), ManifestImages(recipe, "validation", validation), count
 
@@ -115,15 +129,21 @@ class Positions:
 
 
 def loader(data: Dataset, positions: Positions | list[list[int]], workers: int) -> DataLoader:
-    """Batches {image (B,3,S,S) uint8, mask (B,S,S) uint8, turn (B,) int64}, in the order of `positions`."""
+    """Batches {image (B,3,S,S) uint8, mask (B,S,S) uint8, turn (B,) int64}, in the order of `positions`; or a message,
+    for a batch with a row that cannot be read."""
     return DataLoader(
         data,
         batch_sampler=positions,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread if workers else None,
+        collate_fn=_collate,
         generator=torch.Generator(),  # its own: a resumed run must find the global random numbers untouched
     )
+
+
+def _collate(items: list[Item | str]) -> Item | str:
+    return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
 
 
 def _one_thread(_: int) -> None:

@@ -14,9 +14,8 @@ from mpc_lite.config import InputError, Recipe
 from mpc_lite.loss import focal_loss
 from mpc_lite.metrics import count, f1, iou
 from mpc_lite.model import MPC
-from mpc_lite.training import train
+from mpc_lite.training import starting_model, train
 from mpc_lite.views import resize_mask
-from mpc_lite.weights import load_weights
 
 
 class LocalizationStep(nn.Module):
@@ -90,11 +89,5 @@ def finetune(
         raise InputError(
             f"{start} does not exist; run 'mpc-lite pretrain' with the same --out first, or give --weights"
         )
-    torch.manual_seed(recipe.seed)
-    model = load_weights(str(weights or start))
-    if (model.size, model.head) != (recipe.model.size, recipe.model.head):
-        raise InputError(
-            f"{weights or start} holds {model.size}/{model.head}, the recipe asks for {recipe.model.size}/"
-            f"{recipe.model.head}; change model.size and model.head or the weights"
-        )
+    model = starting_model(recipe, weights or start)
     return train(Finetuning(model, recipe), model, recipe, Path(out), resume, device)

@@ -15,8 +15,7 @@ from mpc_lite.config import Recipe
 from mpc_lite.loss import mpc_loss
 from mpc_lite.metrics import count, f1, iou
 from mpc_lite.model import MPC
-from mpc_lite.training import train
-from mpc_lite.weights import load_weights
+from mpc_lite.training import starting_model, train
 
 
 class ContrastiveStep(nn.Module):
@@ -69,8 +68,11 @@ class Pretraining:
 
 
 def minority_cluster(embedding: np.ndarray) -> np.ndarray:
-    """(N,D) unit vectors -> (N,) float32: 1 for the smaller of two k-means clusters. On unit vectors the squared
-    distance is 2 - 2 cos, so k-means groups by cosine."""
+    """(N,D) unit vectors -> (N,) float32: 1 for the smaller of two k-means clusters.
+
+    Euclidean k-means on unit vectors stands in for the released code's cosine k-means: the distance to a pixel is
+    2 - 2 cos, that to a cluster's mean differs from it by the mean's length.
+    """
     marked = KMeans(2, n_init=1, random_state=0).fit_predict(embedding)
     return (marked == (marked.mean() < 0.5)).astype(np.float32)
 
@@ -89,6 +91,5 @@ def pretrain(
     Raises:
         InputError, training.Interrupted: see `training.train`.
     """
-    torch.manual_seed(recipe.seed)
-    model = load_weights(str(weights)) if weights else MPC.build(recipe.model.size, recipe.model.head)
+    model = starting_model(recipe, weights)
     return train(Pretraining(model, recipe), model, recipe, Path(out), resume, device)

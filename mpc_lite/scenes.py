@@ -62,7 +62,8 @@ class Scenes:
             raise InputError(f"scenes {sorted(unknown)} are unknown; choose from packaged, dead_leaves, photos")
         if ("photos" in sources) != bool(photos):
             raise InputError("'photos' among the scenes and a folder of photos go together; give both or neither")
-        self.origin = "generated"
+        # Pictures of the training scenes stay unpublished: one of them carries no clear licence (NOTICE).
+        self.origin = "training" if split == "train" else "generated"
         self.items: list[Path | int] = []
         if "packaged" in sources:
             self.items += [_packaged(name) for name in PACKAGED[split]]

@@ -9,7 +9,6 @@ The step in hand is finished, a checkpoint written, and `Interrupted` raised.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import signal
@@ -24,10 +23,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from mpc_lite.checkpoint import identity, restore, same_run, store
 from mpc_lite.config import InputError, Recipe, StageSection
 from mpc_lite.data import Positions, datasets, loader
 from mpc_lite.model import MPC
-from mpc_lite.weights import save_weights, write_atomic
+from mpc_lite.weights import load_weights, save_weights, write_atomic
 
 
 class Interrupted(Exception):
@@ -72,6 +72,7 @@ def train(stage: Stage, model: MPC, recipe: Recipe, out: Path, resume: bool, dev
     if not resume and (target.exists() or state_file.exists()):
         raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
     if done.exists():
+        same_run(done.read_text(encoding="utf-8"), recipe, done)
         return target
     settings = stage.settings
     tracker = {"log_with": "tensorboard", "project_dir": str(out)} if recipe.tracker == "tensorboard" else {}
@@ -87,10 +88,15 @@ def train(stage: Stage, model: MPC, recipe: Recipe, out: Path, resume: bool, dev
 
     step, best = 0, -math.inf
     if resume and state_file.exists():
-        step, best = _restore(state_file, recipe, model, optimizer, scheduler)
+        step, best = restore(state_file, recipe, model, optimizer, scheduler)
     log = Log(out, stage.name, settings.steps, step, accelerator)
     chunks = [list(range(i, min(i + 16, n_validation))) for i in range(0, n_validation, 16)]
-    validation = list(loader(validation_set, chunks, recipe.data.workers))
+    validation = [_readable(batch) for batch in loader(validation_set, chunks, recipe.data.workers)]
+    if not any((batch["mask"] == 1).any() for batch in validation):
+        raise InputError(
+            f"none of the {n_validation} validation images is tampered, so no step can be called the best; "
+            "raise data.validation_images, or mark tampered rows of the manifest 'validation'"
+        )
 
     per_step = settings.accumulate  # an optimiser step reads this many micro-batches
     positions = Positions(
@@ -100,7 +106,9 @@ def train(stage: Stage, model: MPC, recipe: Recipe, out: Path, resume: bool, dev
     with _asked_to_stop(out) as stop:
         stage.prepare_epoch()
         for batch in loader(train_set, positions, recipe.data.workers):
-            batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
+            if isinstance(batch, str) and accelerator.is_main_process:
+                store(state_file, recipe, step, best, model, optimizer, scheduler)
+            batch = _to(_readable(batch), accelerator.device)
             with accelerator.accumulate(network):
                 terms = network(batch)
                 accelerator.backward(terms["total"])
@@ -131,13 +139,13 @@ def train(stage: Stage, model: MPC, recipe: Recipe, out: Path, resume: bool, dev
                     save_weights(target, model, recipe.as_dict(), **facts)
             asked = stop()
             if (step % settings.checkpoint_every == 0 or asked) and accelerator.is_main_process:
-                _store(state_file, recipe, step, best, model, optimizer, scheduler)
+                store(state_file, recipe, step, best, model, optimizer, scheduler)
             if asked and step < settings.steps:
                 raise Interrupted(
                     f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
                 )
     if accelerator.is_main_process:
-        write_atomic(done, b"")
+        write_atomic(done, identity(recipe).encode())
         state_file.unlink(missing_ok=True)
     if tracker:
         accelerator.end_training()
@@ -170,43 +178,34 @@ def _step_per_validation(scheduler, score: float) -> None:
     scheduler.step(score) if plateau else scheduler.step()
 
 
+def _readable(batch: dict[str, Tensor] | str) -> dict[str, Tensor]:
+    """A loader's worker hands a bad row on as its message: raised there, it would arrive wrapped in a traceback."""
+    if isinstance(batch, str):
+        raise InputError(batch)
+    return batch
+
+
 def _to(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: value.to(device) for name, value in batch.items()}
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+def starting_model(recipe: Recipe, weights: str | Path | None) -> MPC:
+    """A network of the recipe's size and head: from `weights`, or new from the recipe's seed.
 
-
-def _store(path: Path, recipe: Recipe, step: int, best: float, model, optimizer, scheduler) -> None:
-    """Everything the next step depends on. Data and pixel draws need no state: they are functions of (seed, step)."""
-    rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    state = {name: part.state_dict() for name, part in parts.items()}
-    # A LambdaLR keeps its function's attributes; a closure has none, so the entry is empty and can go.
-    state["scheduler"].pop("lr_lambdas", None)
-    with io.BytesIO() as buffer:
-        torch.save({"step": step, "best": best, "recipe": _identity(recipe), "rng": rng, **state}, buffer)
-        write_atomic(path, buffer.getvalue())
-
-
-def _restore(path: Path, recipe: Recipe, model, optimizer, scheduler) -> tuple[int, float]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["recipe"] != _identity(recipe):
-        raise InputError(f"{path} was written by another recipe or other parameters; resume with the same ones")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    extra = {"lr_lambdas": [None]} if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR) else {}
-    scheduler.load_state_dict({**state["scheduler"], **extra})
-    torch.set_rng_state(state["rng"]["cpu"])
-    if state["rng"]["cuda"]:
-        torch.cuda.set_rng_state_all(state["rng"]["cuda"])
-    return state["step"], state["best"]
-
-
-def _identity(recipe: Recipe) -> str:
-    return json.dumps(
-        recipe.model_dump(mode="json", exclude={"description": True, "data": {"workers"}}), sort_keys=True
-    )
+    Raises:
+        InputError: weights of another size or head.
+    """
+    torch.manual_seed(recipe.seed)
+    wanted = (recipe.model.size, recipe.model.head)
+    if weights is None:
+        return MPC.build(*wanted)
+    model = load_weights(str(weights))
+    if (model.size, model.head) != wanted:
+        raise InputError(
+            f"{weights} holds {model.size}/{model.head}, the recipe asks for {'/'.join(wanted)}; "
+            "change model.size and model.head or the weights"
+        )
+    return model
 
 
 # --- log and stop -----------------------------------------------------------------------------------------------------

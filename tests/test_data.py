@@ -89,3 +89,45 @@ def test_validation_is_held_out_from_the_training_rows_and_never_from_the_test_r
     recipe = load_recipe("quickstart", "smoke", {"data.manifest": str(only_test)})
     with pytest.raises(InputError, match="0 training and 0 validation"):
         datasets(recipe)
+
+
+def test_a_rotated_photograph_is_turned_before_its_mask_is_laid_over_it(tmp_path, recipe):
+    """The same rule as in evaluation: masks belong to the upright picture."""
+    for orientation, turns in ((3, 2), (6, 1)):
+        upright = np.zeros((48, 64, 3), np.uint8)
+        upright[:, :32] = 250
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored = Image.fromarray(np.rot90(upright, turns).copy())
+        stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+        Image.fromarray((upright[..., 0] > 100).astype(np.uint8) * 255).save(tmp_path / "a.png")
+        sample = Sample(tmp_path / "a.jpg", tmp_path / "a.png", 1, "toy", "train", 2, "m.csv")
+        item = ManifestImages(recipe, "validation", [sample])[0]
+        bright = item["image"][0].float() > 128
+        assert (bright == item["mask"].bool()).float().mean() > 0.95
+
+
+def test_unknown_splits_are_named(tmp_path):
+    samples = [Sample(tmp_path / "a.png", None, 0, "toy", s) for s in ("train", "val", "dev")]
+    with pytest.raises(InputError, match="dev, val"):
+        held_out(samples, 0.2)
+
+
+def test_validation_of_a_sorted_list_holds_both_labels(tmp_path):
+    """Authentic rows first, tampered rows after: the first few rows would be authentic only."""
+    samples = write_manifest(tmp_path, [(f"a{i:03}", "train") for i in range(60)])
+    rows = samples.read_text().splitlines()
+    samples.write_text("\n".join([rows[0], *sorted(rows[1:], key=lambda r: r.split(",")[2])]))
+    changes = {"data.manifest": str(samples), "data.validation_fraction": "0.5", "data.validation_images": "6"}
+    _, validation, count = datasets(load_recipe("quickstart", "smoke", changes))
+    labels = [s.label for s in validation.samples[:count]]
+    assert count == 6 and 0 < sum(labels) < 6
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_row_arrives_as_its_message(tmp_path, recipe, workers):
+    samples = read_manifest(write_manifest(tmp_path, [("a", "train"), ("b", "train")]))
+    samples[1].image.write_bytes(samples[1].image.read_bytes()[:300])
+    batches = list(loader(ManifestImages(recipe, "validation", samples), [[0], [0, 1]], workers))
+    assert isinstance(batches[0], dict)
+    assert batches[1].startswith("row 3 of m.csv") and "b.png" in batches[1] and "Traceback" not in batches[1]

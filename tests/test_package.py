@@ -60,7 +60,8 @@ def test_everything_installed_is_lower_bounds_only():
 
 ORDER = """
 config images manifest scenes camera synth augment data hrformer model sampling views loss metrics protocols weights
-training pretrain finetune baselines maps evaluate localizer figures progress kernel reproduce results report cli
+checkpoint training pretrain finetune baselines maps evaluate localizer figures progress kernel reproduce results
+report cli
 """
 
 
@@ -74,3 +75,10 @@ def test_modules_import_only_from_rows_above_their_own():
         late = {u for u in used if order.index(u) >= order.index(path.stem)}
         # Only MPC.from_pretrained looks down, as its comment says.
         assert late == ({"weights"} if path.stem == "model" else set()), (path.stem, late)
+
+
+def test_recipes_know_every_protocol():
+    from mpc_lite.config import PROTOCOL_NAMES
+    from mpc_lite.protocols import PROTOCOLS
+
+    assert set(PROTOCOL_NAMES) == set(PROTOCOLS)
