@@ -1,11 +1,12 @@
 """Baselines: three detectors without a network, printed beside every score so that a number can be judged.
 
-Each turns a photo into a score map in [0,1] by a fixed formula and is marked at one fixed threshold, chosen on
-validation images and shipped in `pretrained/baselines.json`.
+Each turns a photo into a score map in [0,1] by a fixed formula and is marked at one fixed threshold: the best there is
+for the protocol in use, chosen on validation images and shipped in `pretrained/baselines.json`.
 """
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from PIL import Image
 from mpc_lite.config import InputError
 from mpc_lite.images import read_image
 from mpc_lite.manifest import Sample, read_manifest, read_mask
-from mpc_lite.metrics import TOP, counts_by_level, f1, histogram
+from mpc_lite.metrics import TOP, Counts, counts_by_level, quantise
+from mpc_lite.protocols import PROTOCOLS
 
 THRESHOLDS_FILE = Path(__file__).parent / "pretrained" / "baselines.json"
 
@@ -63,33 +65,57 @@ BASELINES: dict[str, ScoreMap] = {"all_tampered": all_tampered, "ela": ela, "noi
 
 
 def choose_thresholds(manifest: str | Path | Sequence[Sample], split: str | None = None) -> dict:
-    """The baselines' thresholds: for each the one with the highest mean foreground F1 over the tampered images.
+    """The baselines' best fixed thresholds: for each protocol with a fixed threshold, those with the highest F1.
 
-    Returns what baselines.json holds: {schema, thresholds: {NAME: threshold}, validation: {manifest, n, f1}}.
-    Choose on validation images, never on those that are reported. Raises InputError for a bad row and for a set without
-    a tampered image.
+    Returns {thresholds: {PROTOCOL: {BASELINE: threshold}}, f1: {PROTOCOL: {BASELINE: F1 there}}, tampered: how many
+    images}. F1 is what `evaluate` calls the average: over the tampered images, or, where a protocol pools pixels, over
+    the sets by their numbers of images. A threshold of 1 marks nothing. Choose on validation images, never on those
+    that are reported. Raises InputError for a bad row and for a set without a tampered image.
     """
-    name = None
     if isinstance(manifest, str | Path):
-        name, manifest = Path(manifest).name, read_manifest(manifest, split)
+        manifest = read_manifest(manifest, split)
     tampered = [s for s in manifest if s.label == 1 and split in (None, s.split)]
     if not tampered:
         raise InputError("no tampered image to choose thresholds on; expected rows with label 1 and a mask")
-    curves = dict.fromkeys(BASELINES, 0)  # sum over images of F1 at each of the 65 537 levels
+    protocols = [protocol for protocol in PROTOCOLS.values() if protocol.threshold is not None]
+    borders = {protocol.border: protocol for protocol in protocols}
+    sums: dict[tuple[str, str], np.ndarray] = {}  # F1 at each of the 65 537 levels, added up over the images
+    pools: dict[tuple[str, str, str], Counts] = {}  # where pixels are pooled: counts at each level, by set
     for sample in tampered:
         image = read_image(sample.image)
         mask = read_mask(sample, size=image.shape[:2])
         for baseline, score_map in BASELINES.items():
-            curves[baseline] = curves[baseline] + f1(counts_by_level(histogram(score_map(image), mask)))
-    thresholds, best = {}, {}
-    for baseline, curve in curves.items():
+            levels = quantise(score_map(image))
+            curves = {border: counts_by_level(p.histogram(levels, mask)) for border, p in borders.items()}
+            for protocol in protocols:
+                curve, key = curves[protocol.border], (protocol.name, baseline)
+                if protocol.averaging == "pooled":
+                    pool = (*key, sample.source)
+                    pools[pool] = pools[pool] + curve if pool in pools else curve
+                else:
+                    sums[key] = sums.get(key, 0) + protocol.f1_of(curve)
+    images = Counter(s.source for s in tampered)
+    for (name, baseline, source), curve in pools.items():
+        f1s = images[source] * PROTOCOLS[name].f1_of(curve)
+        sums[name, baseline] = sums.get((name, baseline), 0) + f1s
+
+    chosen = {"thresholds": {p.name: {} for p in protocols}, "f1": {p.name: {} for p in protocols}}
+    for (name, baseline), curve in sums.items():
         top = np.flatnonzero(curve == curve.max())  # many levels where no score lies between them: take the middle
-        thresholds[baseline] = round(float(top[len(top) // 2] - 0.5) / TOP, 6)
-        best[baseline] = round(float(curve.max()) / len(tampered), 4)
-    validation = {"manifest": name, "n": len(tampered), "f1": best}
-    return {"schema": 1, "thresholds": thresholds, "validation": validation}
+        level = top[len(top) // 2]
+        chosen["thresholds"][name][baseline] = round(min(float(level - 0.5) / TOP, 1.0), 6)
+        chosen["f1"][name][baseline] = round(float(curve.max()) / len(tampered), 4)
+    return {**chosen, "tampered": len(tampered)}
 
 
-def shipped_thresholds() -> dict[str, float]:
-    """The thresholds of `pretrained/baselines.json`, by name."""
-    return json.loads(THRESHOLDS_FILE.read_text(encoding="utf-8"))["thresholds"]
+def shipped_thresholds(protocol: str = "mpc") -> dict[str, float]:
+    """The thresholds of `pretrained/baselines.json` for a protocol, by baseline.
+
+    Raises InputError for a protocol that has none: an unknown one, or one that looks for the best threshold itself.
+    """
+    thresholds = json.loads(THRESHOLDS_FILE.read_text(encoding="utf-8"))["thresholds"]
+    if protocol not in thresholds:
+        raise InputError(
+            f"no baseline thresholds for the protocol '{protocol}'; there are some for {', '.join(thresholds)}"
+        )
+    return thresholds[protocol]

@@ -70,8 +70,8 @@ def evaluate(
 
     model: a network (scored by `stretch_map` at 512) or a callable, (H,W,3) uint8 RGB -> (H,W) map in [0,1] or an
     object with such a `score_map` (a Localizer). manifest: path of a CSV or list of samples. maps_dir: folder where the
-    maps are written; maps found there that this network made for this manifest are not made again. thresholds: of the
-    baselines, by default those shipped.
+    maps are written; maps found there that this network made for this manifest are not made again. thresholds:
+    {baseline: threshold}, by default those shipped for the protocol.
 
     Returns {protocol, manifest: {name, sha256}, split,
     sets: {SOURCE: {n, f1, iou, auc, f1_ci95, baselines: {NAME: {f1, iou, threshold, lead_ci95}}}} of the tampered
@@ -102,7 +102,9 @@ def rescore(
 
 def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> dict:
     protocol, facts = get_protocol(protocol_name), _facts(manifest)
-    thresholds = shipped_thresholds() if thresholds is None else thresholds
+    fixed = protocol.threshold is not None
+    thresholds = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
+    marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in BASELINES}
     saved = None
     if model is None:
         saved = SavedMaps.open(maps_dir, facts)
@@ -133,8 +135,7 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
         if sample.label == 1:
             pixels[sample.source].append(protocol.score_image(levels, mask))
             for name, score_map in BASELINES.items():
-                score = protocol.at(thresholds[name]).score_image(score_map(image), mask)
-                beside[sample.source, name].append(score)
+                beside[sample.source, name].append(marked[name].score_image(score_map(image), mask))
     if not seen:
         found = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
         raise InputError(f"no row could be scored: {found}; expected at least one readable image")
@@ -146,8 +147,7 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
         baselines = {}
         for name in BASELINES:
             summary = protocol.summarise(beside[source, name])
-            fixed = thresholds[name] if protocol.threshold is not None else None
-            baselines[name] = {"f1": summary["f1"], "iou": summary["iou"], "threshold": fixed}
+            baselines[name] = {key: summary[key] for key in ("f1", "iou")} | {"threshold": marked[name].threshold}
             baselines[name]["lead_ci95"] = protocol.interval([scores], [beside[source, name]])
         sets[source] = {**protocol.summarise(scores), "baselines": baselines}
     average = _average(sets)

@@ -60,15 +60,23 @@ class Protocol:
         """The same protocol with another fixed threshold; one that looks for the best threshold stays as it is."""
         return self if self.threshold is None else replace(self, threshold=threshold)
 
+    def histogram(self, score_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """`metrics.histogram` of the pixels that the protocol looks at."""
+        return histogram(score_map, mask if self.border is None else ignore_border(mask, *self.border))
+
+    def f1_of(self, counts: Counts):
+        """The protocol's kind of F1 of counts: a number, or an array where the counts are arrays."""
+        return _F1[self.f1](counts)
+
     def score_image(self, score_map: np.ndarray, mask: np.ndarray) -> ImageScore:
         """Score one image: map (H,W) in [0,1] at the mask's size, mask (H,W) 0/1/255. Raises as `histogram` does."""
-        pixels = histogram(score_map, mask if self.border is None else ignore_border(mask, *self.border))
+        pixels = self.histogram(score_map, mask)
         curve = counts_by_level(pixels)
         best = self.threshold is None
-        level = int(np.argmax(_F1[self.f1](curve))) if best else level_of(self.threshold)
+        level = int(np.argmax(self.f1_of(curve))) if best else level_of(self.threshold)
         counts = curve[level]
         return ImageScore(
-            f1=float(_F1[self.f1](counts)),
+            f1=float(self.f1_of(counts)),
             iou=float(_IOU[self.iou](counts)),
             auc=pixel_auc(pixels),
             threshold=(level - 0.5) / TOP if best else self.threshold,
@@ -99,7 +107,7 @@ class Protocol:
             mean_f1, mean_iou = values.mean(axis=0)
         else:
             total = Counts(*values.sum(axis=0))
-            mean_f1, mean_iou = _F1[self.f1](total), _IOU[self.iou](total)
+            mean_f1, mean_iou = self.f1_of(total), _IOU[self.iou](total)
         return float(mean_f1), float(mean_iou)
 
     def interval(

@@ -16,7 +16,7 @@ from mpc_lite.config import InputError
 from mpc_lite.evaluate import evaluate, format_table, rescore, stretch_map, table_rows
 from mpc_lite.images import read_image
 from mpc_lite.manifest import Sample, read_manifest, read_mask, write_manifest
-from mpc_lite.metrics import count, f1
+from mpc_lite.metrics import count, f1, ignore_border
 from mpc_lite.protocols import PROTOCOLS
 
 
@@ -335,28 +335,76 @@ def test_baselines_stand_beside_every_set(manifest):
     assert all(best[name]["f1"] >= result["average"]["baselines"][name]["f1"] for name in BASELINES)
 
 
+FIXED = ["mpc", "mpc_legacy", "macro", "permuted", "trufor", "pooled"]
+
+
 def test_shipped_thresholds():
     shipped = json.loads(THRESHOLDS_FILE.read_text())
-    assert set(shipped["thresholds"]) == set(BASELINES) and shipped["validation"]["n"] >= 50
-    assert all(0 < threshold < 1 for threshold in shipped_thresholds().values())
-    assert shipped["validation"]["f1"]["noise_residual"] > shipped["validation"]["f1"]["all_tampered"]
+    assert list(shipped["thresholds"]) == list(shipped["f1"]) == FIXED
+    for protocol in FIXED:
+        assert shipped_thresholds(protocol).keys() == BASELINES.keys() == shipped["f1"][protocol].keys()
+        assert all(0 < threshold <= 1 for threshold in shipped_thresholds(protocol).values())
+    assert shipped["f1"]["mpc"]["noise_residual"] > shipped["f1"]["mpc"]["all_tampered"]
+    made = shipped["provenance"]
+    assert made["split"] == "validation" and made["n"] >= made["tampered"] >= 100
+    assert {"seed", "size", "scenes", "manifest_sha256", "command"} <= made.keys()
+    with pytest.raises(InputError, match=r"'best_threshold'.*mpc, mpc_legacy"):
+        shipped_thresholds("best_threshold")
 
 
-def test_chosen_thresholds_are_the_best_ones(manifest):
+def slow_f1(protocol, pairs, threshold):
+    """F1 of (map, mask, source) triples as the protocols' descriptions have it, without histograms."""
+    scores, pools = [], {}
+    for score_map, mask, source in pairs:
+        mask = ignore_border(mask, 15, 11) if protocol == "trufor" else mask
+        marked, used = score_map > threshold, mask != 255
+        tp, fp, fn, tn = (int((used & (mask == m) & (marked == k)).sum()) for m, k in ((1, 1), (0, 1), (1, 0), (0, 0)))
+        pools[source] = pools.get(source, np.zeros(5)) + np.array([1, tp, fp, fn, tn])
+        own, inverse, authentic = (
+            2 * a / max(1, 2 * a + b + c) for a, b, c in ((tp, fp, fn), (fn, tn, tp), (tn, fp, fn))
+        )
+        kinds = {"macro": (own + authentic) / 2, "permuted": max(own, inverse), "trufor": max(own, inverse)}
+        scores.append(kinds.get(protocol, own))
+    if protocol == "pooled":
+        return sum(n * 2 * tp / max(1, 2 * tp + fp + fn) for n, tp, fp, fn, _ in pools.values()) / len(pairs)
+    return np.mean(scores)
+
+
+@pytest.mark.parametrize("protocol", FIXED)
+def test_chosen_thresholds_are_the_best_ones_of_each_protocol(manifest, protocol):
+    """No fixed threshold does better under the protocol, and `evaluate` gives the same figures."""
     chosen = choose_thresholds(manifest)
-    assert chosen["validation"]["n"] == 5 and chosen["validation"]["manifest"] == "set.csv"
+    assert chosen["tampered"] == 5
     rows = [s for s in read_manifest(manifest) if s.label]
-    for name in ("ela", "noise_residual"):
-        pairs = [(BASELINES[name](read_image(s.image)), read_mask(s)) for s in rows]
-        grid = [np.mean([f1(count(*pair, threshold)) for pair in pairs]) for threshold in np.linspace(0, 1, 101)]
-        here = np.mean([f1(count(*pair, chosen["thresholds"][name])) for pair in pairs])
-        assert here == pytest.approx(chosen["validation"]["f1"][name], abs=1e-3)
-        assert here >= max(grid) - 1e-3
-    assert chosen["thresholds"]["all_tampered"] == pytest.approx(0.5, abs=1e-4)
-    assert choose_thresholds(manifest, split="test")["validation"]["n"] == 2
-    assert choose_thresholds(rows)["thresholds"] == chosen["thresholds"]
+    for name, score_map in BASELINES.items():
+        pairs = [(score_map(read_image(s.image)), read_mask(s), s.source) for s in rows]
+        here = slow_f1(protocol, pairs, chosen["thresholds"][protocol][name])
+        assert here == pytest.approx(chosen["f1"][protocol][name], abs=1e-3)
+        assert here >= max(slow_f1(protocol, pairs, threshold) for threshold in np.linspace(-0.01, 1, 203)) - 1e-3
+    beside = evaluate(brightness, manifest, protocol, thresholds=chosen["thresholds"][protocol])["average"]["baselines"]
+    assert {n: beside[n]["f1"] for n in BASELINES} == pytest.approx(chosen["f1"][protocol], abs=1e-4)
+
+
+def test_choosing_thresholds_on_a_split_or_a_list(manifest):
+    rows = [s for s in read_manifest(manifest) if s.label]
+    chosen = choose_thresholds(manifest)
+    assert chosen["thresholds"]["macro"]["all_tampered"] == 1  # marks nothing: better than marking everything
+    assert chosen["thresholds"]["mpc"]["all_tampered"] == pytest.approx(0.5, abs=1e-4)
+    assert choose_thresholds(manifest, split="test")["tampered"] == 2
+    assert choose_thresholds(rows) == chosen
     with pytest.raises(InputError, match="no tampered image"):
         choose_thresholds([s for s in read_manifest(manifest) if not s.label])
+
+
+def test_each_protocol_takes_its_own_thresholds(manifest, tmp_path, monkeypatch):
+    shipped = {name: dict.fromkeys(BASELINES, (k + 1) / 10) for k, name in enumerate(FIXED)}
+    (tmp_path / "own.json").write_text(json.dumps({"thresholds": shipped}))
+    monkeypatch.setattr("mpc_lite.baselines.THRESHOLDS_FILE", tmp_path / "own.json")
+    for protocol in FIXED:
+        found = evaluate(brightness, manifest, protocol)["sets"]["first"]["baselines"]
+        assert {name: beside["threshold"] for name, beside in found.items()} == shipped[protocol]
+    found = evaluate(brightness, manifest, "best_threshold")["sets"]["first"]["baselines"]
+    assert {beside["threshold"] for beside in found.values()} == {None}
 
 
 def test_baselines_see_what_they_are_made_for():
