@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,7 +21,7 @@ from torch import nn
 from mpc_lite.baselines import BASELINES, ScoreMap, shipped_thresholds
 from mpc_lite.config import InputError
 from mpc_lite.images import read_image
-from mpc_lite.manifest import Sample, manifest_rows, read_mask
+from mpc_lite.manifest import Sample, check_split, manifest_rows, read_mask
 from mpc_lite.maps import SavedMaps
 from mpc_lite.metrics import image_score, quantise
 from mpc_lite.protocols import PROTOCOLS, get_protocol
@@ -81,7 +81,7 @@ def evaluate(
     The false-alarm rate is the share of authentic images whose `image_score` is above 0.5.
 
     A row that cannot be read is left out and listed in `errors`: a caller that must not miss rows looks there. Raises
-    InputError when no row is left, for an unknown protocol and for a map of another size or outside [0,1].
+    InputError when no row is left, for an unknown protocol or split, and for a map of another size or outside [0,1].
     """
     return _evaluate(model, manifest, protocol, split, maps_dir, thresholds)
 
@@ -105,14 +105,14 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
     fixed = protocol.threshold is not None
     thresholds = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
     marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in BASELINES}
-    saved = None
+    rows, saved = _samples(manifest, split), None
     if model is None:
         saved = SavedMaps.open(maps_dir, facts)
     elif maps_dir is not None:
         saved = SavedMaps.create(maps_dir, facts, model)
 
     pixels, beside, seen, errors = defaultdict(list), defaultdict(list), [], []
-    for sample, problem in _samples(manifest, split):
+    for sample, problem in rows:
         levels = None
         try:
             if problem:
@@ -166,14 +166,15 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
     }
 
 
-def _samples(manifest: Manifest, split: str | None) -> Iterator[tuple[Sample | None, str | None]]:
+def _samples(manifest: Manifest, split: str | None) -> list[tuple[Sample | None, str | None]]:
     """(sample, problem) per row. Unlike `read_manifest` a bad row does not hide the others."""
-    pairs = (
-        manifest_rows(Path(manifest)) if isinstance(manifest, str | Path) else ((sample, None) for sample in manifest)
-    )
-    for sample, problem in pairs:
-        if split is None or sample is None or sample.split == split:
-            yield sample, problem
+    named = isinstance(manifest, str | Path)
+    pairs = list(manifest_rows(Path(manifest))) if named else [(sample, None) for sample in manifest]
+    if split is None:
+        return pairs
+    known = (sample.split for sample, _ in pairs if sample is not None)
+    check_split(split, known, Path(manifest).name if named else "the list of samples")
+    return [(sample, problem) for sample, problem in pairs if sample is None or sample.split == split]
 
 
 def _read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:

@@ -60,12 +60,16 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Sample]:
         raise InputError(f"{problems[0]}{others}; {_mend(path)}")
     if split is None:
         return samples
-    found = sorted({s.split for s in samples if s.split is not None})
-    chosen = [s for s in samples if s.split == split]
-    if not chosen:
-        names = ", ".join(found) if found else "none (no column 'split', or it is empty)"
-        raise InputError(f"{path.name}: no row has the split '{split}'; splits found: {names}")
-    return chosen
+    check_split(split, (s.split for s in samples), path.name)
+    return [s for s in samples if s.split == split]
+
+
+def check_split(split: str, found: Iterable[str | None], where: str) -> None:
+    """Raise InputError, naming the splits that there are, unless `split` is one of the rows' splits `found`."""
+    splits = sorted({name for name in found if name is not None})
+    if split not in splits:
+        names = ", ".join(splits) if splits else "none (no column 'split', or it is empty)"
+        raise InputError(f"{where}: no row has the split '{split}'; splits found: {names}")
 
 
 def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:

@@ -126,8 +126,9 @@ def test_split_and_list_inputs(manifest):
     assert by_path["manifest"]["name"] == "set.csv" and by_list["manifest"]["name"] is None
     with pytest.raises(InputError, match="empty list"):
         evaluate(brightness, [])
-    with pytest.raises(InputError, match="no row could be scored"):
-        evaluate(brightness, manifest, split="train")
+    for rows, name in ((manifest, "set.csv"), (read_manifest(manifest), "the list of samples")):
+        with pytest.raises(InputError, match=f"^{name}: no row has the split 'tset'; splits found: test, validation$"):
+            evaluate(brightness, rows, split="tset")
     with pytest.raises(InputError, match="unknown protocol"):
         evaluate(brightness, manifest, protocol="f1")
     with pytest.raises(InputError, match="cannot read the manifest"):
