@@ -156,7 +156,7 @@ class Localizer:
     def _scores(self, images: np.ndarray) -> Tensor:
         """images (B,h,w,3) uint8 -> scores (B,h,w) float32: sigmoid first, then bilinear to the images' size."""
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)  # channels_last already
+        batch = torch.tensor(images, device=device).permute(0, 3, 1, 2).float().div_(255)  # channels_last already
         scores = torch.sigmoid(self.model(batch).float())
         return F.interpolate(scores, size=images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
 
