@@ -30,7 +30,8 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
     """Execute a notebook with papermill; returns or raises only when no kernel is left.
 
     papermill works in a thread; this thread waits and answers signals. The first Ctrl-C or SIGTERM creates the file
-    `stop`, for which the training loop looks after each step; the second kills the kernel.
+    `stop`, for which the training loop looks after each step, and ends the run after the cell at hand where none
+    trains; the second kills the kernel.
 
     Args:
         values: for the notebook's parameters cell. say: shows a text to the user.
@@ -41,7 +42,12 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
     from papermill import PapermillExecutionError, execute_notebook
 
     Manager, kernels = _kernel_manager()
+    asked: list[int] = []  # signals
     failure: list[BaseException] = []
+
+    def before_cell(**_: Any) -> None:
+        if asked:
+            raise KernelStopped("stopped between two cells of the notebook")
 
     def work() -> None:
         try:
@@ -52,17 +58,16 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
                 kernel_name="python3",
                 language="python",
                 kernel_manager_class=Manager,
+                on_cell_start=before_cell,
                 progress_bar=False,
             )
         except BaseException as error:
             failure.append(error)
 
-    asked: list[int] = []
-
     def on_signal(number: int, frame: Any) -> None:
         asked.append(number)
         if len(asked) == 1:
-            say("finishing this step… (Ctrl-C again: stop at once)")
+            say("finishing this step or cell… (Ctrl-C again: stop at once)")
         else:
             _kill(kernels)
 

@@ -138,12 +138,30 @@ def test_ctrl_c_stops_after_the_step_and_resume_goes_on(clone):
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "finishing this step" in shown and "--resume" in shown and "Traceback" not in shown, shown
+    assert "finishing this step or cell" in shown and "--resume" in shown and "Traceback" not in shown, shown
     assert gone(pids)
     assert not (out / "stop").exists() and int((out / "checkpoint").read_text()) >= 1
 
     assert reproduce("quickstart", "smoke", resume=True).resolve() == out
     assert json.loads((out / "facts.json").read_text())["values"][2] is True
+
+
+def test_ctrl_c_outside_training_stops_after_the_cell_and_resume_goes_on(clone):
+    """Nothing in these cells looks at OUT/stop, as while forgeries are made or a network is measured."""
+    first = "from pathlib import Path\nimport json, os, time\nout = Path(OUT)\n"
+    first += "(out / 'facts.json').write_text(json.dumps({'pids': [os.getpid()]}))\n(out / 'log.jsonl').touch()\n"
+    first += "time.sleep(0 if RESUME else 3)\n(out / 'first').touch()"
+    folder = clone(first, "(out / 'second').touch()")
+    out = folder / "runs" / "quickstart" / "smoke" / "0"
+    process = start(folder)
+    pids = facts_of(out, process)["pids"]
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=30)
+    assert process.returncode == 130, shown
+    assert "stopped between two cells" in shown and "--resume" in shown and "Traceback" not in shown
+    assert (out / "first").exists() and not (out / "second").exists() and not (out / "stop").exists()
+    assert gone(pids)
+    assert reproduce("quickstart", "smoke", resume=True).resolve() == out and (out / "second").exists()
 
 
 @pytest.mark.parametrize("how", ["second Ctrl-C", "kill -9", "SIGTERM"])
