@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 done, but some rows or photos failed; 2 a mistake in the c
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 import traceback
@@ -16,10 +15,9 @@ from typing import Annotated
 import typer
 
 from mpc_lite.config import InputError, load_recipe
+from mpc_lite.kernel import REFUSED, KernelDied, KernelStopped
 
 DONE, SOME_FAILED, MISTAKE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
-# What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
-REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
 
 app = typer.Typer(
     name="mpc-lite",
@@ -312,8 +310,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _other(error: Exception) -> int:
-    from mpc_lite.kernel import KernelDied, KernelStopped
-
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's, which newer versions of typer bring along
         error.show()
         return MISTAKE

@@ -6,8 +6,11 @@ the kernel sees that its parent is gone and ends within a second.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from mpc_lite.config import InputError
+
+# What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
+REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
 
 
 class KernelStopped(Exception):
@@ -36,8 +42,8 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
     Args:
         values: for the notebook's parameters cell. say: shows a text to the user.
     Raises:
-        KernelStopped, KernelDied: see there. InputError: raised in the notebook. papermill's PapermillExecutionError,
-        with the notebook's traceback, for any other error in it.
+        KernelStopped, KernelDied: see there. InputError: raised in the notebook; so is an OSError by which a disk or a
+        folder REFUSED. papermill's PapermillExecutionError, with the notebook's traceback, for any other error in it.
     """
     from papermill import PapermillExecutionError, execute_notebook
 
@@ -95,11 +101,23 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
         )
     if kind == "InputError":
         raise InputError(error.evalue)
+    if isinstance(error, PapermillExecutionError) and (refusal := _refusal(kind, error.evalue)):
+        raise refusal
     if kind == "DeadKernelError":
         raise KernelDied(
             "the notebook's kernel died, often because memory ran out (smaller: -p pretrain.batch=…)"
         ) from error
     raise error
+
+
+def _refusal(kind: str, text: str) -> OSError | None:
+    """The OSError that a notebook's error was, from its type's name and text, if a disk or a folder REFUSED."""
+    found = re.match(r"\[Errno (\d+)\] (.*?)(?:: '(.*)')?$", text)
+    cell_error = getattr(builtins, kind, None)
+    if not found or not (isinstance(cell_error, type) and issubclass(cell_error, OSError)):
+        return None
+    number, said, file = found.groups()
+    return OSError(int(number), said, file) if int(number) in REFUSED else None
 
 
 def _no_format(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The runner with real kernels: the right Python, clean stops, and no kernel that outlives its run."""
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 from fake_clone import write_notebook
 from papermill import PapermillExecutionError
 
+from mpc_lite.cli import main
 from mpc_lite.config import InputError
 from mpc_lite.kernel import KernelDied, KernelStopped
 from mpc_lite.reproduce import reproduce
@@ -115,6 +117,22 @@ def test_a_users_mistake_in_the_notebook_is_told_without_traceback_and_a_bug_wit
         reproduce("quickstart", "smoke", {"SEED": "1"})
     with pytest.raises(PapermillExecutionError, match="a bug"):
         reproduce("quickstart", "smoke", {"SEED": "0"})
+
+
+def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
+    clone(
+        "import errno, os\nnumber = [errno.ENOSPC, errno.EACCES, errno.ENOTDIR, errno.ENOENT][SEED]\n"
+        "raise OSError(number, os.strerror(number), *(['runs/a: b'] if SEED else []))"
+    )
+    for seed, number in enumerate([errno.ENOSPC, errno.EACCES, errno.ENOTDIR]):
+        assert main(["reproduce", "quickstart", "--profile", "smoke", "-p", f"SEED={seed}"]) == 2
+        last = capsys.readouterr().err.strip().splitlines()[2:]  # after the command and the run folder
+        where = " (runs/a: b)" if seed else ""
+        assert last == [f"error: {os.strerror(number)}{where}; choose another folder, or free some space"]
+    assert (
+        main(["reproduce", "quickstart", "--profile", "smoke", "-p", "SEED=3"]) == 70
+    )  # a file that is missing: a bug
+    assert "FileNotFoundError" in capsys.readouterr().err
 
 
 def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
