@@ -118,6 +118,13 @@ def synth(
     ] = False,
 ) -> None:
     """Make forgeries whose truth is known: splices, copy-moves, removals, and authentic photographs beside them."""
+    found = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if found:
+        some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        raise InputError(
+            f"--out {out} is not empty (found {some}); choose another folder: a set starts in an empty one"
+        )
+
     from mpc_lite.scenes import Scenes
     from mpc_lite.synth import write_set
 

@@ -114,6 +114,15 @@ def test_synth_repeats_itself_and_passes_check(forgeries, tmp_path, capsys):
     assert main(["check", str(forgeries)]) == 0
 
 
+def test_synth_writes_over_nothing(tmp_path, capsys):
+    (tmp_path / "manifest.csv").write_text("image,mask,label,source\n")
+    assert main(["synth", "--out", str(tmp_path), "--n", "1", "--size", "32"]) == 2
+    shown = capsys.readouterr().err
+    assert "found manifest.csv" in shown and "choose another folder" in shown
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.csv"]
+    assert (tmp_path / "manifest.csv").read_text() == "image,mask,label,source\n"
+
+
 def test_synth_takes_photographs_of_ones_own(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "mine").mkdir()
