@@ -89,8 +89,11 @@ class Localizer:
 
     @classmethod
     def from_pretrained(cls, name_or_file: str = "lite", mode: str | None = None, device: str | None = None):
-        """A localizer from shipped weights (`lite`) or a checkpoint file, on CUDA by default if there is a GPU."""
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        """A localizer from shipped weights (`lite`) or a checkpoint file; by default on the device that trains."""
+        if device in (None, "auto"):
+            from mpc_lite.training import choose_accelerator  # here, because accelerate takes long to import
+
+            device = choose_accelerator(None, "fp32").device
         return cls(MPC.from_pretrained(name_or_file).to(device), mode)
 
     @property

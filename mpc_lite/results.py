@@ -18,6 +18,7 @@ from mpc_lite.evaluate import evaluate
 from mpc_lite.localizer import Localizer
 from mpc_lite.protocols import get_protocol
 from mpc_lite.reproduce import Run
+from mpc_lite.training import choose_accelerator
 from mpc_lite.weights import pretrained_names, write_atomic
 
 PACKAGES = ("mpc-lite", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scikit-image")
@@ -82,9 +83,9 @@ def versions() -> dict[str, str]:
 
 
 def device_name(run: Run) -> str:
-    """`cpu`, or `cuda (NVIDIA …)`."""
-    kind = run.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return f"cuda ({torch.cuda.get_device_name()})" if kind == "cuda" else kind
+    """The device that trains and scores: `cpu`, `mps`, or `cuda (NVIDIA …)`."""
+    device = choose_accelerator(run.torch_device, "fp32").device
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 def commit() -> str | None:

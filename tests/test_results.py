@@ -3,13 +3,18 @@
 import copy
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 from rich.console import Console
 
+from mpc_lite.localizer import Localizer
+from mpc_lite.model import MPC
 from mpc_lite.report import write_report
 from mpc_lite.reproduce import prepare
-from mpc_lite.results import cells, comparison, save_results, save_shipped, terminal_table
+from mpc_lite.results import cells, comparison, device_name, save_results, save_shipped, terminal_table
+from mpc_lite.weights import save_weights
 
 BASELINES = ("all_tampered", "ela", "noise_residual")
 
@@ -76,3 +81,16 @@ def test_report_escapes_what_it_is_given(run):
     results = copy.deepcopy(save_results(run, figures(0.5, 0.1, 0.2)))
     results["device"] = "<script>alert(1)</script>"
     assert "<script" not in write_report(run, results, save_shipped(run, None), []).read_text()
+
+
+def test_results_name_the_device_that_trains_and_scores(tmp_path, monkeypatch):
+    """Where accelerate takes another device than CUDA or the CPU, as on Apple's; `meta` stands for it here."""
+    save_weights(tmp_path / "model.safetensors", MPC.build("nano"), {})
+    chosen = SimpleNamespace(device=torch.device("meta"))
+    monkeypatch.setattr(
+        "mpc_lite.training.Accelerator", lambda cpu, **_: SimpleNamespace(device="cpu") if cpu else chosen
+    )
+    localizer = Localizer.from_pretrained(str(tmp_path / "model.safetensors"))
+    assert {p.device.type for p in localizer.model.parameters()} == {"meta"}
+    run = prepare("quickstart", "smoke", 0, "auto", tmp_path)
+    assert device_name(run) == save_results(run, figures(0.5, 0.1, 0.2))["device"] == "meta"
