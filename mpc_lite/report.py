@@ -76,7 +76,7 @@ h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 .soft { color: var(--soft); font-size: .9rem; }
 th, td { padding: .3rem .4rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td.note { text-align: left; }
+th:first-child, td.note, td.words { text-align: left; }
 tr.ours { font-weight: 600; }
 figure { max-width: 36rem; } figure img { display: block; width: 100%; border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
@@ -130,7 +130,8 @@ def _html_table(results: dict, rows: list[dict]) -> str:
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns(results))
     lines = []
     for row in rows:
-        numbers = "".join(f"<td>{text}</td>" for text in ([] if row["note"] else cells(row)))
+        way, *values = [None] if row["note"] else cells(row)
+        numbers = way and f'<td class="words">{html.escape(way)}</td>' + "".join(f"<td>{text}</td>" for text in values)
         numbers = numbers or f'<td class="note" colspan="{len(columns(results)) - 1}">{html.escape(row["note"])}</td>'
         kind = ' class="ours"' if row["method"] == "this run" else ""
         lines.append(f'<tr{kind}><th scope="row">{html.escape(row["method"])}</th>{numbers}</tr>')

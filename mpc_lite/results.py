@@ -104,16 +104,19 @@ def commit() -> str | None:
 
 
 def score_shipped(run: Run, manifest: str | Path, name: str = "lite") -> dict | None:
-    """What `evaluate` says about the shipped weights on the same images; None when this version ships none."""
+    """What `evaluate` says about the shipped weights on the same images, and `input`, how their own recipe feeds them
+    photographs: {mode, size, overlap}; None when this version ships none."""
     if name not in pretrained_names():
         return None
     localizer = Localizer.from_pretrained(name, device=run.torch_device)
-    return evaluate(localizer, manifest, run.recipe.evaluate.protocol)
+    way = {"mode": localizer.mode, "size": localizer.size, "overlap": localizer.overlap}
+    return {**evaluate(localizer, manifest, run.recipe.evaluate.protocol), "input": way}
 
 
 def save_shipped(run: Run, table: dict | None, name: str = "lite") -> dict:
     """Write OUT/shipped.json: the same figures of the shipped weights, null where this version ships none."""
-    kept = {"weights": name, "table": table and {key: table[key] for key in ("sets", "average", "image_level")}}
+    keys = ("input", "sets", "average", "image_level")
+    kept = {"weights": name, "table": table and {key: table[key] for key in keys}}
     write_atomic(run.out / "shipped.json", (json.dumps(kept, indent=2) + "\n").encode())
     return kept
 
@@ -122,9 +125,10 @@ def save_shipped(run: Run, table: dict | None, name: str = "lite") -> dict:
 
 
 def comparison(results: dict, shipped: dict) -> list[dict]:
-    """Rows {method, note, f1, iou, auc, sets: {SOURCE: F1}}: this run, the shipped weights, the baselines.
+    """Rows {method, note, input, f1, iou, auc, sets: {SOURCE: F1}}: this run, the shipped weights, the baselines.
 
-    Averages weigh each image alike (MPC Eq. 6). A row with a note has no figures.
+    `input` is the way a photograph is fed: each network's own. Averages weigh each image alike (MPC Eq. 6). A row with
+    a note has no figures.
     """
     sets = results["sets"]
 
@@ -132,13 +136,19 @@ def comparison(results: dict, shipped: dict) -> list[dict]:
         known = [(n, value) for n, value in values if value is not None]
         return sum(n * value for n, value in known) / sum(n for n, _ in known) if known else None
 
-    def row(method: str, scores: dict[str, dict]) -> dict:
+    def row(method: str, scores: dict[str, dict], way: dict | None = None) -> dict:
         averages = {key: mean([(sets[s]["n"], scores[s].get(key)) for s in sets]) for key in ("f1", "iou", "auc")}
-        return {"method": method, "note": "", **averages, "sets": {s: scores[s]["f1"] for s in sets}}
+        return {
+            "method": method,
+            "note": "",
+            "input": input_name(way),
+            **averages,
+            "sets": {s: scores[s]["f1"] for s in sets},
+        }
 
-    rows = [row("this run", sets)]
+    rows = [row("this run", sets, results["recipe"]["evaluate"])]
     if shipped["table"]:
-        rows.append(row(f"shipped '{shipped['weights']}'", shipped["table"]["sets"]))
+        rows.append(row(f"shipped '{shipped['weights']}'", shipped["table"]["sets"], shipped["table"]["input"]))
     else:
         rows.append({"method": f"shipped '{shipped['weights']}'", "note": "not shipped in this version"})
     names = list(next(iter(sets.values()))["baselines"])
@@ -147,11 +157,16 @@ def comparison(results: dict, shipped: dict) -> list[dict]:
 
 def columns(results: dict) -> list[str]:
     kinds = [source.partition("-")[2].replace("_", "-") or source for source in results["sets"]]
-    return ["method", "F1", "IoU", "pixel AUC", *(f"F1 {kind}" for kind in kinds)]
+    return ["method", "input", "F1", "IoU", "pixel AUC", *(f"F1 {kind}" for kind in kinds)]
 
 
 def cells(row: dict) -> list[str]:
-    return [number(value) for value in (row["f1"], row["iou"], row["auc"], *row["sets"].values())]
+    return [row["input"], *(number(value) for value in (row["f1"], row["iou"], row["auc"], *row["sets"].values()))]
+
+
+def input_name(way: dict | None) -> str:
+    """How a photograph is fed: `tiles 128`, `stretch 512`; `native` for the whole photograph at its own size."""
+    return "native" if way is None or way["mode"] == "pad" else f"{way['mode']} {way['size']}"
 
 
 def number(value: float | None) -> str:
@@ -166,8 +181,8 @@ def terminal_table(out: str | Path) -> Table:
     title = f"{results['name']}, profile {results['profile']}, seed {results['seed']}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in columns(results):
-        first = name == "method"
-        table.add_column(name, justify="left" if first else "right", no_wrap=first)
+        words = name in ("method", "input")
+        table.add_column(name, justify="left" if words else "right", no_wrap=words)
     notes = []
     for row in comparison(results, shipped):
         if row["note"]:
@@ -180,10 +195,11 @@ def terminal_table(out: str | Path) -> Table:
 
 
 def protocol_line(results: dict) -> str:
-    protocol, how = get_protocol(results["protocol"]), results["recipe"]["evaluate"]
+    protocol = get_protocol(results["protocol"])
     return (
-        f"Protocol {protocol.name}: {protocol.description}. Photographs scored by {how['mode']} of {how['size']} "
-        f"pixels; averages weigh each of the {results['image_level']['n_tampered']} tampered images alike."
+        f"Protocol {protocol.name}: {protocol.description}. Input: how each method is fed a photograph, a network in "
+        "the way of its own recipe (tiles and stretch with their size in pixels). Averages weigh each of the "
+        f"{results['image_level']['n_tampered']} tampered images alike."
     )
 
 

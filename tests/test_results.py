@@ -7,13 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from mpc_lite.localizer import Localizer
+from mpc_lite.manifest import Sample
 from mpc_lite.model import MPC
 from mpc_lite.report import write_report
 from mpc_lite.reproduce import prepare
-from mpc_lite.results import cells, comparison, device_name, save_results, save_shipped, terminal_table
+from mpc_lite.results import cells, comparison, device_name, save_results, save_shipped, score_shipped, terminal_table
 from mpc_lite.weights import save_weights
 
 BASELINES = ("all_tampered", "ela", "noise_residual")
@@ -36,6 +38,9 @@ def figures(first, second, baseline):
     }
 
 
+SHIPPED = {**figures(0.7, 0.3, 0.2), "input": {"mode": "tiles", "size": 256, "overlap": 128}}
+
+
 @pytest.fixture
 def run(tmp_path):
     return prepare("quickstart", "smoke", 2, "cpu", tmp_path, {"data.manifest": "/home/someone/secret/casia.csv"})
@@ -53,16 +58,39 @@ def test_no_absolute_path_stays_in_the_results(run):
 
 def test_rows_weigh_each_image_alike(run):
     results = save_results(run, figures(0.5, 0.1, 0.2))
-    rows = comparison(results, save_shipped(run, figures(0.7, 0.3, 0.2)))
+    rows = comparison(results, save_shipped(run, SHIPPED))
     assert [row["method"] for row in rows] == [
         *("this run", "shipped 'lite'"),
         *("all tampered", "error levels", "noise residual"),
     ]
     assert [cells(row) for row in rows[:3]] == [
-        ["0.400", "0.200", "–", "0.500", "0.100"],
-        ["0.600", "0.300", "–", "0.700", "0.300"],
-        ["0.200", "0.100", "–", "0.200", "0.200"],
+        ["tiles 64", "0.400", "0.200", "–", "0.500", "0.100"],
+        ["tiles 256", "0.600", "0.300", "–", "0.700", "0.300"],
+        ["native", "0.200", "0.100", "–", "0.200", "0.200"],
     ]
+
+
+def test_each_row_says_how_its_photographs_are_fed(run):
+    """The shipped network keeps its own way, which need not be this run's."""
+    results, shipped = save_results(run, figures(0.5, 0.1, 0.2)), save_shipped(run, SHIPPED)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(terminal_table(run.out))
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert ["this", "run", "tiles", "64"] in [line[:4] for line in lines]
+    assert ["shipped", "'lite'", "tiles", "256"] in [line[:4] for line in lines]
+    page = write_report(run, results, shipped, []).read_text()
+    assert '<th scope="row">shipped \'lite\'</th><td class="words">tiles 256</td>' in page.replace("&#x27;", "'")
+    assert '<th scope="row">all tampered</th><td class="words">native</td>' in page
+    assert "tiles of 64 pixels" not in page  # for the whole table: untrue
+
+
+def test_shipped_weights_are_scored_in_their_own_way(run, tmp_path, monkeypatch):
+    recipe = {"evaluate": {"mode": "tiles", "size": 96, "overlap": 32}}
+    save_weights(tmp_path / "lite.safetensors", MPC.build("nano"), recipe)
+    monkeypatch.setattr("mpc_lite.weights.PRETRAINED", tmp_path)
+    Image.new("RGB", (96, 96)).save(tmp_path / "a.png")
+    table = score_shipped(run, [Sample(tmp_path / "a.png", None, 0, "x")])
+    assert table["input"] == recipe["evaluate"] and table["image_level"]["n_authentic"] == 1
 
 
 def test_missing_weights_are_said_in_table_and_report(run):

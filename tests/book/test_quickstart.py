@@ -106,7 +106,7 @@ def test_the_terminal_shows_the_table(run):
     out, printed = run
     results = json.loads((out / "results.json").read_text())
     row = next(line for line in printed.splitlines() if line.strip().startswith("this run"))
-    assert row.split()[2:4] == [f"{results['average'][key]:.3f}" for key in ("f1", "iou")]
+    assert row.split()[2:6] == ["tiles", "64", *(f"{results['average'][key]:.3f}" for key in ("f1", "iou"))]
     for words in ("all tampered", "error levels", "noise residual", "Protocol mpc", "report.html", "lite"):
         assert words in printed
 
