@@ -156,7 +156,7 @@ def comparison(results: dict, shipped: dict) -> list[dict]:
 
 
 def columns(results: dict) -> list[str]:
-    kinds = [source.partition("-")[2].replace("_", "-") or source for source in results["sets"]]
+    kinds = [source.partition("-")[2].replace("_", " ") or source for source in results["sets"]]
     return ["method", "input", "F1", "IoU", "pixel AUC", *(f"F1 {kind}" for kind in kinds)]
 
 

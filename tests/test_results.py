@@ -84,6 +84,16 @@ def test_each_row_says_how_its_photographs_are_fed(run):
     assert "tiles of 64 pixels" not in page  # for the whole table: untrue
 
 
+def test_the_table_fits_into_80_columns(run):
+    table = figures(0.5, 0.1, 0.2)
+    table["sets"]["generated-removal"] = table["sets"]["generated-splice"]
+    save_results(run, table)
+    save_shipped(run, {**table, "input": SHIPPED["input"]})
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(run.out))
+    assert "…" not in console.export_text()
+
+
 def test_shipped_weights_are_scored_in_their_own_way(run, tmp_path, monkeypatch):
     recipe = {"evaluate": {"mode": "tiles", "size": 96, "overlap": 32}}
     save_weights(tmp_path / "lite.safetensors", MPC.build("nano"), recipe)
