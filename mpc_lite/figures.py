@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mpc_lite.config import InputError
+from mpc_lite.progress import SCORES, VALIDATED
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6b6b6b"
 _STYLES = [(ORANGE, "o", "-"), (GREEN, "s", "--"), (PURPLE, "^", ":"), (BLUE, "D", "-.")]
@@ -90,9 +91,7 @@ def check_licence(sources: Sequence[str], out: str | Path | None = None) -> None
 
 
 STAGES = {"pretrain": "stage 1, contrastive loss", "finetune": "stage 2, focal loss"}
-
-
-SCORES = {"f1": "F1", "iou": "IoU", "authentic_marked": "marked in authentic images"}  # names in the log
+DRAWN = ("f1", "iou", "authentic_marked")  # of the validation scores in the log
 
 
 def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
@@ -111,7 +110,10 @@ def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.9 * len(panels)), layout="constrained")
     for axes, (stage, kind, points) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         name = STAGES.get(stage, stage)
-        axes.set_title(name if kind == "loss" else f"{name.partition(',')[0]}, validation", fontsize=10, loc="left")
+        if kind == "validation":
+            on = f" ({VALIDATED[stage]})" if stage in VALIDATED else ""
+            name = f"{name.partition(',')[0]}, validation{on}"
+        axes.set_title(name, fontsize=10, loc="left")
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -124,11 +126,11 @@ def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
             axes.set_ylabel("loss")
         else:
             axes.set_ylim(-0.03, 1.03)
-            for (colour, marker, dash), (key, label) in zip(_STYLES, SCORES.items(), strict=False):
+            for (colour, marker, dash), key in zip(_STYLES, DRAWN, strict=False):
                 drawn = [(step, scores[key]) for step, scores in points if key in scores]
                 if not drawn:
                     continue
-                axes.plot(*zip(*drawn, strict=True), color=colour, marker=marker, ls=dash, ms=4, label=label)
+                axes.plot(*zip(*drawn, strict=True), color=colour, marker=marker, ls=dash, ms=4, label=SCORES[key])
         axes.legend(fontsize=9, frameon=False)
     return figure
 

@@ -12,7 +12,7 @@ from mpc_lite.figures import Shown, gallery, show, training_curves
 from mpc_lite.images import read_image
 from mpc_lite.localizer import Localizer
 from mpc_lite.manifest import read_manifest, read_mask
-from mpc_lite.progress import read_log
+from mpc_lite.progress import read_log, validation_name
 from mpc_lite.reproduce import Run
 from mpc_lite.results import BASELINE_NAMES, cells, columns, comparison, image_level_line, number, protocol_line
 from mpc_lite.weights import write_atomic
@@ -33,10 +33,14 @@ def training_figure(run: Run) -> Shown:
             said.append(f"the {what} {moved} from {first:.3f} to {last:.3f}")
         scores = [e["validation"]["f1"] for e in log if e["stage"] == stage and "f1" in e.get("validation", {})]
         if scores:
-            seen.append(f"{stage}: validation F1 {', '.join(f'{s:.2f}' for s in scores[-5:])}")
+            seen.append(
+                f"{stage}: validation {validation_name(stage, 'f1')} {', '.join(f'{s:.2f}' for s in scores[-5:])}"
+            )
     sentence = " and ".join(said) or "the run is too short to show a trend"
     caption = sentence[0].upper() + sentence[1:] + ". "
-    caption += f"Loss at each logged step and smoothed; scores on held-out images; one run, seed {run.recipe.seed}."
+    caption += (
+        f"Loss at each logged step and smoothed; validation scores on held-out images; one run, seed {run.recipe.seed}."
+    )
     alt = f"Line charts of the training, one below the other. {'; '.join([*said, *seen])}."
     return show(training_curves(log), "training", alt, caption)
 

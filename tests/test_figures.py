@@ -23,7 +23,7 @@ def test_training_curves_draw_the_log():
     axes = training_curves(LOG).axes
     assert [a.get_title("left") for a in axes] == [
         "stage 1, contrastive loss",
-        "stage 1, validation",
+        "stage 1, validation (clusters, stride 4)",
         "stage 2, focal loss",
     ]
     raw, smooth = axes[0].lines
@@ -33,6 +33,14 @@ def test_training_curves_draw_the_log():
     np.testing.assert_allclose(smooth.get_ydata(), window)
     assert {line.get_label(): list(line.get_ydata()) for line in axes[1].lines} == {"F1": [0.2, 0.4], "IoU": [0.1, 0.3]}
     assert all(a.get_xlabel() == "step" for a in axes)
+
+
+def test_each_stage_says_what_its_validation_measures():
+    log = [{"stage": "finetune", "step": 1, "steps": 1, "validation": {"f1": 0.2, "authentic_marked": 0.1}}]
+    (axes,) = training_curves(log).axes
+    assert axes.get_title("left") == "stage 2, validation (crops, > 0.5)"
+    assert [line.get_label() for line in axes.lines] == ["F1", "marked in authentic images"]
+    assert training_curves([{**log[0], "stage": "own"}]).axes[0].get_title("left") == "own, validation"
 
 
 def test_curves_are_told_apart_without_colour():

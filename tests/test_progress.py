@@ -37,8 +37,16 @@ def test_plain_lines_show_first_last_and_every_validation(tmp_path):
         "begin",
         "pretrain 1/4  loss 0.5000  1:05 left",
         "pretrain 4/4  loss 2.0000  1:05 left",
-        "pretrain 4/4: validation f1 0.25",
+        "pretrain 4/4: validation F1 (clusters, stride 4) 0.25",
     ]
+
+
+def test_a_validation_line_names_what_it_measures(tmp_path):
+    log, scores = tmp_path / "log.jsonl", {"f1": 0.5, "iou": 0.25, "score": 0.375, "authentic_marked": 0.1}
+    entry = {"stage": "finetune", "step": 4, "steps": 4, "validation": scores}
+    shown = watch(log, lambda: log.write_text(json.dumps(entry) + "\n")).splitlines()[1:]
+    said = "F1 (crops, > 0.5) 0.5, IoU 0.25, mean of both 0.375, marked in authentic images 0.1"
+    assert shown == [f"finetune 4/4: validation {said}"]
 
 
 def test_lines_of_before_are_not_shown_again(tmp_path):

@@ -13,7 +13,7 @@ from rich.console import Console
 from mpc_lite.localizer import Localizer
 from mpc_lite.manifest import Sample
 from mpc_lite.model import MPC
-from mpc_lite.report import write_report
+from mpc_lite.report import training_figure, write_report
 from mpc_lite.reproduce import prepare
 from mpc_lite.results import cells, comparison, device_name, save_results, save_shipped, score_shipped, terminal_table
 from mpc_lite.weights import save_weights
@@ -132,3 +132,11 @@ def test_results_name_the_device_that_trains_and_scores(tmp_path, monkeypatch):
     assert {p.device.type for p in localizer.model.parameters()} == {"meta"}
     run = prepare("quickstart", "smoke", 0, "auto", tmp_path)
     assert device_name(run) == save_results(run, figures(0.5, 0.1, 0.2))["device"] == "meta"
+
+
+def test_the_training_figure_says_what_each_validation_measures(run):
+    lines = [{"stage": s, "step": 1, "steps": 1, "validation": {"f1": 0.25}} for s in ("pretrain", "finetune")]
+    run.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    alt = training_figure(run).alt
+    assert "pretrain: validation F1 (clusters, stride 4) 0.25" in alt
+    assert "finetune: validation F1 (crops, > 0.5) 0.25" in alt
