@@ -14,6 +14,7 @@ import pytest
 
 import mpc_lite
 from mpc_lite.cli import main
+from mpc_lite.config import load_recipe
 from mpc_lite.reproduce import notebook_parameters
 from mpc_lite.weights import read_facts
 
@@ -45,6 +46,22 @@ def test_parameters_are_typed(source):
     types = notebook_parameters(source.with_suffix(".ipynb"))
     expected = {"PROFILE": "str", "SEED": "int", "DEVICE": "str", "OUT": "str", "RESUME": "bool", "PARAMETERS": "dict"}
     assert expected.items() <= types.items()
+
+
+def test_what_the_quickstart_says_of_the_shipped_weights_is_so():
+    text = (REPRODUCE / "quickstart.md").read_text()
+    here, lite = load_recipe("quickstart"), load_recipe("lite")
+    for words, true in {
+        "more steps, larger batches": all(
+            getattr(lite, stage).steps > getattr(here, stage).steps
+            and getattr(lite, stage).batch > getattr(here, stage).batch
+            for stage in ("pretrain", "finetune")
+        ),
+        "more photographs (a clothing data set, CC0)": set(lite.data.scenes) - set(here.data.scenes) == {"photos"},
+        "stage 2 that trained the whole network": lite.finetune.encoder == "trained" != here.finetune.encoder,
+    }.items():
+        assert words in text and true, words
+    assert "trained longer in the same way" not in text
 
 
 # --- one smoke run, looked at from all sides ------------------------------------------------------------------------
