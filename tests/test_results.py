@@ -103,8 +103,11 @@ def test_shipped_weights_are_scored_in_their_own_way(run, tmp_path, monkeypatch)
     assert table["input"] == recipe["evaluate"] and table["image_level"]["n_authentic"] == 1
 
 
-def test_missing_weights_are_said_in_table_and_report(run):
-    results = save_results(run, figures(0.5, 0.1, 0.2))
+def test_missing_weights_and_the_best_baseline_are_said_in_table_and_report(run):
+    table = figures(0.5, 0.1, 0.2)
+    for scores in table["sets"].values():
+        scores["baselines"]["ela"]["f1"] = 0.3
+    results = save_results(run, table)
     shipped = save_shipped(run, None)
     assert shipped == json.loads((run.out / "shipped.json").read_text())
     console = Console(width=100, record=True, file=io.StringIO())
@@ -112,7 +115,7 @@ def test_missing_weights_are_said_in_table_and_report(run):
     said = console.export_text()
     assert "shipped 'lite': not shipped in this version" in said and "0.400" in said
     page = write_report(run, results, shipped, []).read_text()
-    assert "not shipped in this version" in page and "marking every pixel as tampered reaches 0.200" in page
+    assert "not shipped in this version" in page and "the best baseline, error levels, reaches 0.300" in page
 
 
 def test_report_escapes_what_it_is_given(run):
