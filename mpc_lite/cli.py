@@ -197,12 +197,18 @@ def finetune(
 @app.command(
     epilog=_examples(
         "mpc-lite evaluate --weights lite --manifest forgeries/manifest.csv --protocol mpc --json scores.json",
-        "mpc-lite evaluate --weights my-run/model.safetensors --manifest casia.csv --protocol permuted --split test",
+        "mpc-lite evaluate --weights my-run/model.safetensors --manifest casia.csv --split test --maps maps",
+        "mpc-lite evaluate --manifest casia.csv --split test --maps maps --protocol permuted",
     )
 )
 def evaluate(
-    weights: WeightsOption,
     manifest: Annotated[Path, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="NAME|FILE", help="'lite', or a file; without it saved --maps are scored anew."
+        ),
+    ] = None,
     protocol: Annotated[
         str, typer.Option("--protocol", help="How maps become numbers: mpc, permuted, trufor, …")
     ] = "mpc",
@@ -214,11 +220,16 @@ def evaluate(
     device: DeviceOption = "auto",
 ) -> None:
     """Score weights on the images of a manifest, beside three baselines. Exit code 1 when rows had to be left out."""
+    if weights is None and maps is None:
+        raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
     from mpc_lite.evaluate import evaluate as score
-    from mpc_lite.evaluate import format_table
+    from mpc_lite.evaluate import format_table, rescore
     from mpc_lite.weights import write_atomic
 
-    table = score(_localizer(weights, device), manifest, protocol, split, maps)
+    if weights is None:
+        table = rescore(manifest, maps, protocol, split)
+    else:
+        table = score(_localizer(weights, device), manifest, protocol, split, maps)
     print(format_table(table))
     if json_file:
         write_atomic(json_file, (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())

@@ -169,6 +169,11 @@ def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, c
     assert f"{table['average']['f1']:.3f}" in capsys.readouterr().out
     assert len(list(maps.glob("*.png"))) == 6
     assert main(["evaluate", *words, "--protocol", "permutted"]) == 2
+    # The kept maps are enough: no weights, the same figures.
+    again = ["evaluate", "--manifest", str(forgeries), "--protocol", "permuted", "--maps", str(maps)]
+    assert main([*again, "--json", str(tmp_path / "again.json")]) == 0
+    assert json.loads((tmp_path / "again.json").read_text()) == table
+    assert main(again[:-2]) == 2 and "--weights, or --maps" in capsys.readouterr().err
 
 
 def test_evaluate_leaves_bad_rows_out_and_exits_with_1(trained, forgeries, tmp_path, capsys):
