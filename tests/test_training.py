@@ -312,7 +312,8 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path, monkeypatch):
 
 def test_the_official_schedule_steps_with_the_validations(tmp_path, monkeypatch):
     scripted(monkeypatch, [0.5] * 8)
-    official = recipe(pretrain__schedule={"name": "official"}, pretrain__steps="8", pretrain__validate_every="1")
+    plan = {"pretrain__schedule": {"name": "official"}, "pretrain__learning_rate": "1e-3"}
+    official = recipe(**plan, pretrain__steps="8", pretrain__validate_every="1")
     pretrain(official, tmp_path, device="cpu")
     rates = [x["lr"] for x in lines(tmp_path) if "lr" in x]
     assert rates[:5] == [1e-3] * 5 and rates[5:] == [5e-4] * 3
