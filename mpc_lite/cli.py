@@ -263,7 +263,8 @@ def predict(
     for line in run(photos, out, _localizer(weights, device)):
         if line["error"]:
             failed += 1
-            print(f"{line['image']}: {line['error']}", file=sys.stderr)
+            where = "" if line["error"].startswith(line["image"]) else f"{line['image']}: "
+            print(where + line["error"], file=sys.stderr)
         else:
             print(f"{line['image']}: score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked")
     if failed:
