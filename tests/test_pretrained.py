@@ -65,6 +65,16 @@ def test_claims_on_generated_forgeries_hold_in_the_results():
             assert baseline["lead_ci95"][0] > 0
 
 
+def test_the_ledger_says_what_freezing_was_measured_to_cost():
+    frozen = json.loads((ROOT / "book/results/lite-frozen.json").read_text())["table"]["average"]
+    trained = RESULTS["sets"]["generated forgeries, all scenes"]["average"]
+    assert frozen["n"] == trained["n"] == 166
+    ledger = (ROOT / "book/deviations.md").read_text()
+    for measured in (frozen, trained):
+        low, high = measured["f1_ci95"]
+        assert f"{measured['f1']:.2f} [{low:.2f}, {high:.2f}]" in ledger
+
+
 def test_lite_finds_generated_forgeries_from_unseen_scenes_and_cameras():
     localizer, scenes = Localizer.from_pretrained("lite"), Scenes("test", ["packaged", "dead_leaves"])
     made = [forge("test", 0, i, scenes, 256, authentic_share=0) for i in range(24)]
