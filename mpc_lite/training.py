@@ -130,6 +130,11 @@ def train(stage: Stage, model: MPC, recipe: Recipe, out: Path, resume: bool, dev
             if step % settings.validate_every == 0 or step == settings.steps:
                 scores = stage.validate(model, [_to(b, accelerator.device) for b in validation])
                 stage.prepare_epoch()
+                if not math.isfinite(scores["score"]):
+                    raise InputError(
+                        f"{stage.name}: no validation image has a tampered region left at the map's stride of 4; "
+                        "give validation images with larger regions, or raise data.size"
+                    )
                 log.validation(step, scores)
                 if settings.schedule.name == "official":
                     _step_per_validation(scheduler, scores["score"])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -259,6 +260,18 @@ def toy_manifest(folder, labels):
 def test_validation_without_a_tampered_image_is_refused_before_training(tmp_path):
     plan = toy_manifest(tmp_path, [0, 0, 0, 1, 1, 1])
     with pytest.raises(InputError, match="none of the 3 validation images is tampered"):
+        pretrain(plan, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "pretrain.done").exists()
+
+
+def test_regions_that_vanish_at_the_maps_stride_are_told_and_no_stage_is_called_finished(tmp_path):
+    plan = toy_manifest(tmp_path, [1, 1, 1, 1, 1, 1])
+    for i in range(3):  # the validation rows: one tampered pixel each
+        dot = np.zeros((64, 64), np.uint8)
+        dot[8, 8] = 255
+        Image.fromarray(dot).save(tmp_path / f"{i}_m.png")
+    with pytest.raises(InputError, match="stride of 4"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, about the mean of nothing
         pretrain(plan, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out" / "pretrain.done").exists()
 
