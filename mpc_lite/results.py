@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import time
+import urllib.request
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from rich import box
 from rich.table import Table
 
+from mpc_lite.config import InputError
 from mpc_lite.evaluate import evaluate
 from mpc_lite.localizer import Localizer
 from mpc_lite.protocols import get_protocol
@@ -23,6 +25,43 @@ from mpc_lite.weights import pretrained_names, write_atomic
 
 PACKAGES = ("mpc-lite", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scikit-image")
 BASELINE_NAMES = {"all_tampered": "all tampered", "ela": "error levels", "noise_residual": "noise residual"}
+
+
+# --------------------------------------------------------------------------------------------- results of the book
+
+
+def repository() -> str | None:
+    """The public address of the repository, from the package's metadata; None while it is not known."""
+    urls = dict(entry.split(", ", 1) for entry in metadata.metadata("mpc-lite").get_all("Project-URL") or [])
+    return urls.get("Repository")
+
+
+def book_result(name: str) -> dict[str, Any]:
+    """A committed result of the book, book/results/NAME.json: from the clone, or fetched where only the package is.
+
+    Raises:
+        InputError: the result is not in the clone, or there is no clone and the repository cannot be reached.
+    """
+    folder = Path(__file__).resolve().parent.parent / "book" / "results"
+    if folder.is_dir():
+        if not (folder / f"{name}.json").is_file():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.json")))
+            raise InputError(f"no result '{name}' in book/results; there are {known}")
+        return json.loads((folder / f"{name}.json").read_text())
+    address = repository()
+    if address is None:
+        raise InputError(
+            f"the result '{name}' lies in the repository's book/results, and this installed package does not know "
+            "its repository; run in a clone, installed with pip install -e ."
+        )
+    raw = address.rstrip("/").replace("https://github.com/", "https://raw.githubusercontent.com/")
+    url = f"{raw}/v{metadata.version('mpc-lite')}/book/results/{name}.json"
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        hint = f"run in a clone of {address} instead, installed with pip install -e ."
+        raise InputError(f"{url}: {error}; {hint}") from error
 
 
 # ---------------------------------------------------------------------------------------------------- results.json

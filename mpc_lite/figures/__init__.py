@@ -44,17 +44,27 @@ class Shown:
         return f'<figure id="figure-{self.name}" style="margin:0">{self._image()}{caption}</figure>'
 
     def _image(self) -> str:
-        data = io.BytesIO()
-        self.figure.savefig(data, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-        code = base64.b64encode(data.getvalue()).decode()
+        kind, data = raster(self.figure)
+        code = base64.b64encode(data).decode()
         style = "max-width:100%;height:auto;background:white"
-        return f'<img src="data:image/png;base64,{code}" alt="{html.escape(self.alt)}" style="{style}">'
+        return f'<img src="data:image/{kind};base64,{code}" alt="{html.escape(self.alt)}" style="{style}">'
 
 
-def show(fig: Figure, name: str, alt: str, caption: str = "") -> Shown:
+def raster(figure: Figure, limit: int = 250_000) -> tuple[str, bytes]:
+    """A figure as PNG, or as WebP where photographs make the PNG larger than `limit` bytes: ("png"|"webp", file)."""
+    for kind, options in [("png", {"metadata": {"Software": None}}), ("webp", {"pil_kwargs": {"quality": 92}})]:
+        data = io.BytesIO()
+        figure.savefig(data, format=kind, dpi=DPI, facecolor="white", **options)
+        if data.tell() <= limit:
+            break
+    return kind, data.getvalue()
+
+
+def show(fig: Any, name: str, alt: str, caption: str = "") -> Any:
     """Put a figure on a page of the book or of a notebook.
 
     Args:
+        fig: a matplotlib or a plotly figure; plotly's stays interactive on a static page (`figures.plotted`).
         name: unique on its page; letters, digits and hyphens.
         alt: one or two sentences that say what the data show, for readers who do not see the picture.
         caption: shown below the picture, the take-away first; pages of the book set theirs in the cell's metadata.
@@ -65,7 +75,11 @@ def show(fig: Figure, name: str, alt: str, caption: str = "") -> Shown:
         raise InputError(f"figure name '{name}': use letters, digits and hyphens")
     if len(alt.split()) < 4:
         raise InputError(f"figure '{name}': the alt text {alt!r} says too little; tell what the data show")
-    return Shown(fig, name, alt, caption)
+    if isinstance(fig, Figure):
+        return Shown(fig, name, alt, caption)
+    from mpc_lite.figures.plotted import Plotted  # plotly is needed for the book only
+
+    return Plotted(fig, name, alt, caption)
 
 
 def check_licence(sources: Sequence[str], out: str | Path | None = None) -> None:

@@ -1,0 +1,76 @@
+"""Widgets that a reader moves: linked in the page itself, or served by a live kernel."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mpc_lite.config import InputError
+from mpc_lite.figures import WIDTH, raster, show
+from mpc_lite.figures.live import live
+
+
+def flip(figures: Sequence[Figure], labels: Sequence[str], prefix: str, name: str, alt: str, active: int = 0) -> Any:
+    """A slider over prepared pictures, linked in the browser: it works on the static page and needs no kernel.
+
+    Args:
+        figures: matplotlib figures of the same size, at most a dozen. labels: what the slider says, one a picture.
+        prefix: what is varied, as `JPEG quality`. name, alt: as for `figures.show`.
+    Returns:
+        an ipywidgets box: `show` it by leaving it as the last expression of the cell.
+    """
+    import ipywidgets as widgets
+
+    if len(figures) != len(labels) or len(figures) > 12:
+        raise InputError(f"flip '{name}': {len(figures)} pictures and {len(labels)} labels; expected equal, at most 12")
+    pictures = []
+    for figure in figures:
+        kind, data = raster(figure, limit=60_000)
+        pictures.append(widgets.Image(value=data, format=kind, layout={"max_width": "100%"}))
+    for picture, label in zip(pictures, labels, strict=True):
+        picture.add_class(f"flip-{name}")
+        picture.tooltip = f"{prefix} {label}"
+    stack = widgets.Stack(pictures, selected_index=active)
+    said = widgets.Stack([widgets.HTML(f"{html.escape(prefix)} <b>{html.escape(x)}</b>") for x in labels])
+    said.selected_index = active
+    handle = widgets.IntSlider(
+        active, 0, len(figures) - 1, readout=False, layout={"width": "60%", "min_width": "160px"}
+    )
+    handle.add_class(f"slider-{name}")
+    widgets.jslink((handle, "value"), (stack, "selected_index"))
+    widgets.jslink((handle, "value"), (said, "selected_index"))
+    words = widgets.HTML(f'<span class="visually-hidden">{html.escape(alt)}</span>')
+    return widgets.VBox([widgets.HBox([handle, said]), stack, words])
+
+
+def explore(panel: Callable[..., None], values: dict[str, Sequence[Any]], name: str, alt: str) -> Any:
+    """Draw `panel(axes, value)` for a value that the reader chooses.
+
+    With a live kernel a slider calls `panel` anew; on a page, where no kernel answers, all values stand side by side.
+
+    Args:
+        panel: draws on matplotlib Axes for one value. values: one name and its values, at most eight.
+        name, alt: as for `figures.show`.
+    """
+    ((key, options),) = values.items()
+    if live():
+        import ipywidgets as widgets
+
+        def draw(value: Any) -> Any:
+            figure = Figure(figsize=(WIDTH, 0.75 * WIDTH), layout="constrained")
+            panel(figure.subplots(), value)
+            return show(figure, name, alt)
+
+        return widgets.interactive(draw, value=widgets.SelectionSlider(options=list(options), description=key))
+    columns = 2
+    rows = -(-len(options) // columns)
+    figure = Figure(figsize=(1.5 * WIDTH, 0.6 * WIDTH * rows), layout="constrained")
+    for axes, value in zip(figure.subplots(rows, columns, squeeze=False).flat, options, strict=False):
+        panel(axes, value)
+        axes.set_title(f"{key} {value}", fontsize=10, loc="left")
+    for axes in figure.axes[len(options) :]:
+        axes.set_axis_off()
+    return show(figure, name, alt)
