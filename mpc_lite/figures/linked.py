@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,12 +28,15 @@ def flip(figures: Sequence[Figure], labels: Sequence[str], prefix: str, name: st
     if len(figures) != len(labels) or len(figures) > 12:
         raise InputError(f"flip '{name}': {len(figures)} pictures and {len(labels)} labels; expected equal, at most 12")
     pictures = []
-    for figure in figures:
+    for figure, label in zip(figures, labels, strict=True):
         kind, data = raster(figure, limit=60_000)
-        pictures.append(widgets.Image(value=data, format=kind, layout={"max_width": "100%"}))
-    for picture, label in zip(pictures, labels, strict=True):
-        picture.add_class(f"flip-{name}")
-        picture.tooltip = f"{prefix} {label}"
+        code = base64.b64encode(data).decode()
+        words = html.escape(f"{alt} Shown: {prefix} {label}.")
+        pictures.append(
+            widgets.HTML(
+                f'<img src="data:image/{kind};base64,{code}" alt="{words}" style="max-width:100%;height:auto">'
+            )
+        )
     stack = widgets.Stack(pictures, selected_index=active)
     said = widgets.Stack([widgets.HTML(f"{html.escape(prefix)} <b>{html.escape(x)}</b>") for x in labels])
     said.selected_index = active
@@ -42,8 +46,7 @@ def flip(figures: Sequence[Figure], labels: Sequence[str], prefix: str, name: st
     handle.add_class(f"slider-{name}")
     widgets.jslink((handle, "value"), (stack, "selected_index"))
     widgets.jslink((handle, "value"), (said, "selected_index"))
-    words = widgets.HTML(f'<span class="visually-hidden">{html.escape(alt)}</span>')
-    return widgets.VBox([widgets.HBox([handle, said]), stack, words])
+    return widgets.VBox([widgets.HBox([handle, said]), stack])
 
 
 def explore(panel: Callable[..., None], values: dict[str, Sequence[Any]], name: str, alt: str) -> Any:

@@ -1,0 +1,54 @@
+"""What the book asks of Sphinx beyond `_config.yml`: buttons that need the repository's address, docstrings as text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def repository(pyproject: Path = ROOT / "pyproject.toml") -> str | None:
+    """[project.urls] Repository, the one place of the public address; None while it is not known."""
+    urls = re.search(r"^\[project\.urls\]\n((?:(?!\[).*\n?)*)", pyproject.read_text(), re.MULTILINE)
+    line = urls and re.search(r'^Repository\s*=\s*"([^"]+)"', urls[1], re.MULTILINE)
+    return line[1] if line else None
+
+
+def add_buttons(app: Sphinx, config: Config) -> None:
+    """Colab and repository buttons, where the address is known; Colab opens the notebook beside the chapter."""
+    address = repository()
+    if address is not None:
+        config.html_theme_options |= {
+            "repository_url": address,
+            "repository_branch": "main",
+            "use_repository_button": True,
+            "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+        }
+
+
+def as_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with formulas and aligned columns: the first paragraph as prose, the rest as is."""
+    end = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
+    prose = []
+    for line in lines[:end]:
+        parts = re.split(r"(``[^`]+``|`[^`]+`)", line.strip())
+        marked = [p if p.startswith("``") else f"`{p}`" if p.startswith("`") else _escape(p) for p in parts]
+        prose.append("".join(marked))
+    rest = [f"   {line}" for line in lines[end:]]
+    lines[:] = [*prose, ""] + ([".. code-block:: text", "", *rest, ""] if any(x.strip() for x in rest) else [])
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([*|\\]|_(?=\W|$))", r"\\\1", text)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    # After Jupyter Book has set the theme's options, before the theme reads them.
+    app.connect("config-inited", add_buttons, priority=400)
+    app.connect("autodoc-process-docstring", as_text)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
