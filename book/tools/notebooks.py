@@ -1,0 +1,122 @@
+"""From a chapter's source to its twin: cells, ids, metadata, and the outputs of an executed notebook without traces."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import jupytext
+from bootstrap import bootstrap_source
+from flatten import Page as Twin
+from flatten import flatten, inline
+from labels import project
+from markup import MarkupError
+from nbformat import NotebookNode, from_dict, v4
+
+_RECORD = "application/papermill.record/text/plain"
+_KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+_WIDGETS = "application/vnd.jupyter.widget-state+json"
+
+__all__ = ["Twin", "outline", "twin_of", "unexecuted"]
+
+
+def twin_of(text: str, page: Twin, executed: Any = None) -> NotebookNode:
+    """The twin of a chapter, with the outputs of `executed`, whose code cells must be those of the source.
+
+    Raises MarkupError; references that lead nowhere are noted in page.problems.
+    """
+    source, cells = jupytext.reads(text, "md:myst"), []
+    page.numbers = None if executed is None else told_numbers(executed)
+    for cell in source.cells:
+        if cell.cell_type == "markdown":
+            if plain := flatten(cell.source, page):
+                cells.append(v4.new_markdown_cell(plain))
+        elif cell.cell_type == "code":
+            if not any(c.cell_type == "code" for c in cells):
+                cells.append(_code(bootstrap_source(project(page.book.root)), {"tags": ["bootstrap"]}))
+            cells.append(_code(cell.source, cell.metadata))
+            if caption := cell.metadata.get("mystnb", {}).get("figure", {}).get("caption"):
+                number = page.next_number("figure")
+                cells.append(v4.new_markdown_cell(f"**Figure {number}.** {inline(caption.strip(), page)}"))
+        else:
+            raise MarkupError(f"a {cell.cell_type} cell; chapters have text and code", cell.source)
+    return _notebook(cells, executed)
+
+
+def unexecuted(text: str) -> NotebookNode:
+    """The twin of a notebook for the runner: as written, in plain Markdown, without outputs. Raises MarkupError."""
+    cells = []
+    for cell in jupytext.reads(text, "md:myst").cells:
+        if cell.cell_type == "code":
+            cells.append(_code(cell.source, cell.metadata))
+        else:
+            cells.append(v4.new_markdown_cell(cell.source))
+    return _notebook(cells)
+
+
+def _code(source: str, metadata: Any) -> NotebookNode:
+    return v4.new_code_cell(source, metadata=json.loads(json.dumps(metadata)))
+
+
+def _notebook(cells: list[NotebookNode], executed: Any = None) -> NotebookNode:
+    """Cells with ids that depend on their text alone, and the outputs of an executed notebook."""
+    seen: Counter[str] = Counter()
+    for cell in cells:
+        name = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[name] += 1
+        cell["id"] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    metadata = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
+    if executed is not None:
+        code = [cell for cell in cells if cell.cell_type == "code"]
+        given = [cell for cell in executed.cells if cell.cell_type == "code"]
+        for cell, other in zip(code, given, strict=False):
+            cell.outputs, cell.execution_count = other.outputs, other.execution_count
+        if widgets := executed.metadata.get("widgets"):
+            metadata["widgets"] = widgets
+    notebook = v4.new_notebook(cells=cells, metadata=metadata)
+    notebook.nbformat_minor = 5
+    return _settled(notebook)
+
+
+def _settled(notebook: NotebookNode) -> NotebookNode:
+    """Outputs as they would come from any run: streams whole, widgets named in order instead of at random."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        whole: list[Any] = []
+        for output in cell.outputs:
+            joined = whole and output.output_type == "stream" and whole[-1].get("name") == output.name
+            if joined:
+                whole[-1]["text"] += output.text
+            else:
+                whole.append(output)
+        cell.outputs = whole
+    text = json.dumps(notebook)
+    models = list(dict.fromkeys(re.findall(r"\b[0-9a-f]{32}\b", text))) if _WIDGETS in text else []
+    known = notebook.metadata.get("widgets", {}).get(_WIDGETS, {}).get("state", {})
+    for position, model in enumerate(m for m in models if m in known):
+        text = text.replace(model, hashlib.sha256(f"widget {position}".encode()).hexdigest()[:32])
+    return from_dict(json.loads(text))
+
+
+def told_numbers(executed: Any) -> dict[str, str]:
+    """{name: text/plain} of the numbers that the cells told (mpc_lite.notebook)."""
+    found = {}
+    for cell in executed.cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            if name and _RECORD in output.get("data", {}):
+                found[name] = output["data"][_RECORD]
+    return found
+
+
+def outline(notebook: Any) -> list[str]:
+    """A notebook without its outputs, as lines that a person can compare."""
+    lines = [json.dumps({k: v for k, v in notebook.metadata.items() if k != "widgets"}, sort_keys=True)]
+    for cell in notebook.cells:
+        lines += [f"--- {cell.cell_type} {cell.get('id')} {json.dumps(cell.metadata, sort_keys=True)}"]
+        lines += cell.source.split("\n")
+    return lines
