@@ -63,14 +63,14 @@ def test_the_pinned_archive_is_fetched_once_and_only_what_is_wanted_unpacked(reg
     assert vendor.fetch("@scope/name", "1.0.0", sha, address, tmp_path / "cache") == data
     assert vendor.unpack(data, {"dist": "."}, tmp_path / "out") == 1
     assert [p.name for p in tmp_path.rglob("out/**/*") if p.is_file()] == ["a.js"]
-    with pytest.raises(RuntimeError, match="the archive has no missing.js"):
+    with pytest.raises(RuntimeError, match="the archive has no missing"):
         vendor.unpack(data, {"missing.js": "x"}, tmp_path / "out")
 
 
 def test_another_file_than_the_pinned_one_is_refused(registry, tmp_path):
     address, files = registry
     files["/name/-/name-1.0.0.tgz"] = archive({"a.js": b"changed"})
-    with pytest.raises(RuntimeError, match="has sha256 .* expected 0000"):
+    with pytest.raises(RuntimeError, match=r"has sha256 .* expected 0000"):
         vendor.fetch("name", "1.0.0", "0000", address, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,108 @@
+"""Every page in a real browser without network: formulas set, plots drawn, sliders that change the picture, no error.
+
+Screenshots (light, dark, 360 pixels wide) go to _build/screenshots, to be looked at.
+"""
+
+import json
+
+import pytest
+from site_under_test import HTML, NO_BROWSER, NOT_BUILT, SHOTS, browser, chapters, harmless, pages
+
+pytestmark = [
+    pytest.mark.skipif(not (HTML / "index.html").is_file(), reason=NOT_BUILT),
+    pytest.mark.skipif(browser() is None, reason=NO_BROWSER),
+]
+LOOKS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "360": (360, 740, "light")}
+DRAWN: dict[str, int] = {}  # page -> interactive figures that moved; printed at the end of continuous integration
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        program = p.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+        yield program
+        program.close()
+    (SHOTS.parent / "browser.json").write_text(json.dumps(DRAWN, indent=1))
+
+
+def open_page(chromium, page, width, height, theme):
+    """The page after its scripts have settled, and what went wrong or out meanwhile."""
+    context = chromium.new_context(viewport={"width": width, "height": height}, offline=True)
+    context.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
+    tab, wrong = context.new_page(), []
+    tab.on("request", lambda r: wrong.append(f"asks {r.url}") if not r.url.startswith(("file:", "data:")) else None)
+    tab.on("requestfailed", lambda r: None if harmless(r.url) else wrong.append(f"misses {r.url}"))
+    tab.on("pageerror", lambda e: None if harmless(str(e)) else wrong.append(str(e)))
+    # A file that is missing is told above, with its name.
+    skip = "Failed to load resource"
+    tab.on("console", lambda m: wrong.append(m.text) if m.type == "error" and skip not in m.text else None)
+    tab.goto((HTML / f"{page}.html").as_uri(), wait_until="load")
+    tab.evaluate("() => window.MathJax && MathJax.startup ? MathJax.startup.promise : null")
+    if tab.evaluate("document.querySelectorAll('script[type=\"application/vnd.jupyter.widget-view+json\"]').length"):
+        tab.wait_for_selector(".widget-slider", timeout=20_000)
+    return context, tab, wrong
+
+
+@pytest.mark.parametrize("page", pages())
+def test_page_in_a_browser(chromium, page):
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for look, (width, height, theme) in LOOKS.items():
+        context, tab, wrong = open_page(chromium, page, width, height, theme)
+        formulas = tab.evaluate("document.querySelectorAll('article .math').length")
+        assert tab.evaluate("document.querySelectorAll('article mjx-container').length") >= formulas
+        assert tab.evaluate("document.querySelectorAll('article mjx-merror').length") == 0
+        assert tab.evaluate("document.documentElement.dataset.theme") == theme
+        plots = tab.evaluate("document.querySelectorAll('figure.plotted').length")
+        assert (
+            tab.evaluate(
+                "[...document.querySelectorAll('figure.plotted')].filter(x => x.querySelector('.main-svg')).length"
+            )
+            == plots
+        )
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, "the page itself scrolls sideways"
+        tab.screenshot(path=SHOTS / f"{page.replace('/', '_')}-{look}.png", full_page=True)
+        assert wrong == [], look
+        context.close()
+
+
+PICTURE = """(at) => JSON.stringify([at.data.map(t => t.visible), (at.layout.images || []).map(i => i.source.slice(-80)),
+  (at.layout.annotations || []).map(a => a.text), at.layout.title && at.layout.title.text])"""
+
+
+@pytest.mark.parametrize("page", chapters())
+def test_moving_a_handle_changes_the_picture(chromium, page):
+    context, tab, wrong = open_page(chromium, page, 1280, 900, "light")
+    moved = 0
+    for plot in tab.query_selector_all("figure.plotted > div"):
+        name = plot.get_attribute("id")
+        before = plot.evaluate(PICTURE)
+        plot.scroll_into_view_if_needed()
+        rail, button = plot.query_selector(".slider-rail-touch-rect"), plot.query_selector_all(".updatemenu-button")
+        if rail:
+            box = rail.bounding_box()
+            tab.mouse.click(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+            tab.wait_for_timeout(300)
+            if plot.evaluate(PICTURE) == before:  # it began at its end
+                tab.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
+        elif button:
+            button[-1].click()
+        else:
+            raise AssertionError(f"{name} has nothing to move: a still picture would do")
+        tab.wait_for_timeout(300)
+        assert plot.evaluate(PICTURE) != before, name
+        moved += 1
+    for handle in tab.query_selector_all("article .widget-slider .noUi-handle"):
+        shown = "() => [...document.querySelectorAll('.widget-stack img')].filter(i => i.offsetParent).map(i => i.alt)"
+        before = tab.evaluate(shown)
+        handle.focus()
+        tab.keyboard.press("ArrowRight")
+        tab.wait_for_timeout(300)
+        if tab.evaluate(shown) == before:
+            tab.keyboard.press("ArrowLeft")
+            tab.wait_for_timeout(300)
+        assert tab.evaluate(shown) != before
+        moved += 1
+    DRAWN[page] = moved
+    assert wrong == []
+    context.close()
