@@ -47,7 +47,8 @@ def main() -> int:
     vendor.main()
     # A chapter's numbers are those of a CPU with the threads it has; waiting threads must not spin on few cores.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
-    call = [sys.executable, "-m", "jupyter_book.cli.main", "build", ".", "-W", "-n", "--keep-going"]
+    program = str(Path(sys.executable).with_name("jupyter-book"))
+    call = [program, "build", ".", "-W", "-n", "--keep-going"]
     code = subprocess.run(call, cwd=ROOT, env=environment).returncode
     if code == 0 and kept is not None and not (kept / now).is_dir():
         shutil.rmtree(kept, ignore_errors=True)

@@ -66,7 +66,8 @@ def test_page_in_a_browser(chromium, page):
         context.close()
 
 
-PICTURE = """(at) => JSON.stringify([at.data.map(t => t.visible), (at.layout.images || []).map(i => i.source.slice(-80)),
+PICTURE = """(at) => JSON.stringify([
+  at.data.map(t => t.visible), (at.layout.images || []).map(i => i.source.slice(-80)),
   (at.layout.annotations || []).map(a => a.text), at.layout.title && at.layout.title.text])"""
 
 

@@ -1,4 +1,4 @@
-"""The built pages as files: nothing from other hosts, every picture in words, every link answered, nothing left over."""
+"""The built pages as files: nothing from other hosts, every picture in words, every link answered."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def test_links_and_anchors_resolve(page):
 
 @pytest.mark.parametrize("page", chapters())
 def test_numbers_in_the_notebook_are_those_of_the_page(page):
-    """The notebook is numbered by a tool of ours, the page by Sphinx; a reader must find the same Figure 2.3 in both."""
+    """The notebook is numbered by a tool of ours, the page by Sphinx; both must say the same Figure 2.3."""
     body = article(read(page))
     on_page = {
         "Figure": [x.text.strip().removeprefix("Fig.") for x in body.select("figure .caption-number")],
