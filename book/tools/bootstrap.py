@@ -14,17 +14,20 @@ from labels import repository
 # Colab's own builds, and the kernel that is running: checked, never installed.
 KEPT = ("torch", "torchvision", "numpy", "ipykernel")
 # What chapters use beyond the dependencies of the package.
-CHAPTERS_USE = ("plotly", "ipywidgets", "umap-learn")
+CHAPTERS_USE = ("plotly", "ipywidgets")
 MODULES = {
     "pyyaml": "yaml",
     "pillow": "PIL",
     "opencv-python-headless": "cv2",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
-    "umap-learn": "umap",
 }
 
-CELL = r"""# Set-up for Google Colab; anywhere else this cell does nothing. torch and numpy stay as they are.
+# How the cell shows: Colab and JupyterLab fold it.
+METADATA = {"tags": ["bootstrap"], "cellView": "form", "jupyter": {"source_hidden": True}}
+
+CELL = r"""# @title Set-up for Google Colab (anywhere else this cell does nothing)
+# Installs mpc_lite and the small packages that are missing; torch, torchvision and numpy stay as they are.
 def _set_up(package, version, kept, extras):
     import importlib, os, re, subprocess, sys, tempfile
     from importlib import metadata, util
@@ -39,14 +42,14 @@ def _set_up(package, version, kept, extras):
         except metadata.PackageNotFoundError:
             return "0"
 
-    def older(name, least, numbers=re.compile(r"\d+")):
-        return [int(n) for n in numbers.findall(name)[:3]] < [int(n) for n in least.split(".")]
+    def older(have, least):
+        return [int(n) for n in re.findall(r"\d+", have)[:3]] < [int(n) for n in least.split(".")]
 
     def install(*what):
         with tempfile.TemporaryDirectory() as folder:
             as_is = os.path.join(folder, "as-is.txt")
             with open(as_is, "w") as file:
-                file.writelines(f"{name}=={metadata.version(name)}\n" for name in kept)
+                file.writelines(f"{name}=={found(name, name)}\n" for name in kept if found(name, name) != "0")
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", as_is]
             done = subprocess.run([*pip, *what], capture_output=True, text=True)
         if done.returncode:
@@ -72,8 +75,10 @@ def _set_up(package, version, kept, extras):
     have = found("mpc-lite", "mpc_lite")
     if older(have, version):
         fail(f"This notebook needs mpc_lite {version} or newer, found {have}: {newest}")
-    import mpc_lite, torch
-
+    try:
+        import mpc_lite.notebook, torch
+    except Exception as error:
+        fail(f"mpc_lite is installed but cannot be imported ({type(error).__name__}: {error}): {newest}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     shown = [f"{name} {importlib.import_module(name).__version__}" for name in ("mpc_lite", *kept)]
     print(", ".join(shown), "on", device)
@@ -102,10 +107,10 @@ def bootstrap_source(project: dict[str, Any], package: str | None = None) -> str
         package = f"git+{address}@v{project['version']}" if address else ""
     used = [need for need in project["optional-dependencies"]["book"] if _name(need) in CHAPTERS_USE]
     needs = {_name(need): need for need in [*project["dependencies"], *used]}
+    if odd := [need for need in needs.values() if not re.fullmatch(r"[\w-]+>=[\d.]+", need)]:
+        raise ValueError(f"the set-up cell reads only NAME>=VERSION, found {odd}")
     kept = {name: needs[name].split(">=")[1] for name in KEPT if name != "ipykernel"}
     extras = {_module(name): need for name, need in needs.items() if name not in KEPT}
-    if odd := [need for need in [*needs.values()] if not re.fullmatch(r"[\w-]+>=[\d.]+", need)]:
-        raise ValueError(f"the set-up cell reads only NAME>=VERSION, found {odd}")
     values = {"PACKAGE": package, "VERSION": project["version"], "KEPT": kept, "EXTRAS": extras}
     code = CELL
     for name, value in values.items():

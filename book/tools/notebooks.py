@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import jupytext
-from bootstrap import bootstrap_source
+from bootstrap import METADATA, bootstrap_source
 from flatten import Page as Twin
 from flatten import flatten, inline
 from labels import project
@@ -36,7 +36,7 @@ def twin_of(text: str, page: Twin, executed: Any = None) -> NotebookNode:
                 cells.append(v4.new_markdown_cell(plain))
         elif cell.cell_type == "code":
             if not any(c.cell_type == "code" for c in cells):
-                cells.append(_code(bootstrap_source(project(page.book.root)), {"tags": ["bootstrap"]}))
+                cells.append(_code(bootstrap_source(project(page.book.root)), METADATA))
             cells.append(_code(cell.source, cell.metadata))
             if caption := cell.metadata.get("mystnb", {}).get("figure", {}).get("caption"):
                 number = page.next_number("figure")

@@ -1,0 +1,6 @@
+"""Tests of the book import its tools as they import one another."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "tools"))
