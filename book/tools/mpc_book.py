@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
+from labels import project, repository
 from sphinx.application import Sphinx
 from sphinx.config import Config
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def repository(pyproject: Path = ROOT / "pyproject.toml") -> str | None:
-    """[project.urls] Repository, the one place of the public address; None while it is not known."""
-    urls = re.search(r"^\[project\.urls\]\n((?:(?!\[).*\n?)*)", pyproject.read_text(), re.MULTILINE)
-    line = urls and re.search(r'^Repository\s*=\s*"([^"]+)"', urls[1], re.MULTILINE)
-    return line[1] if line else None
 
 
 def add_buttons(app: Sphinx, config: Config) -> None:
     """Colab and repository buttons, where the address is known; Colab opens the notebook beside the chapter."""
-    address = repository()
-    if address is not None:
+    facts = project()
+    if address := repository(facts):
         config.html_theme_options |= {
             "repository_url": address,
-            "repository_branch": "main",
+            "repository_branch": f"v{facts['version']}",
             "use_repository_button": True,
             "launch_buttons": {"colab_url": "https://colab.research.google.com"},
         }

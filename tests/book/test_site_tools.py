@@ -2,9 +2,9 @@
 
 import hashlib
 import http.server
-import importlib.util
 import io
 import re
+import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -14,14 +14,10 @@ import pytest
 TOOLS = Path(__file__).resolve().parents[2] / "book" / "tools"
 
 
-def tool(name):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+sys.path.insert(0, str(TOOLS))
 
-
-vendor, extension = tool("vendor"), tool("mpc_book")
+import mpc_book as extension  # noqa: E402
+import vendor  # noqa: E402
 
 
 def archive(files):
@@ -81,24 +77,18 @@ def test_every_version_and_hash_is_pinned():
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ('[project]\nname = "x"\n', None),
-        ('[project.urls]\nRepository = "https://github.com/a/b"\n\n[tool.x]\n', "https://github.com/a/b"),
-        ('[project.urls]\nHomepage = "https://h"\n\n[tool.x]\nRepository = "https://no"\n', None),
-    ],
+    "urls", [{}, {"urls": {"Homepage": "https://h"}}, {"urls": {"Repository": "https://github.com/a/b"}}]
 )
-def test_buttons_only_with_an_address(tmp_path, monkeypatch, text, address):
+def test_buttons_only_with_an_address(monkeypatch, urls):
     class Config:
         html_theme_options = {}  # noqa: RUF012
 
-    file = tmp_path / "pyproject.toml"
-    file.write_text(text)
-    assert extension.repository(file) == address
-    monkeypatch.setattr(extension, "repository", lambda: address)
+    address = urls.get("urls", {}).get("Repository")
+    monkeypatch.setattr(extension, "project", lambda: {"version": "1.2", **urls})
     extension.add_buttons(None, config := Config())
     assert config.html_theme_options.get("repository_url") == address
     assert ("launch_buttons" in config.html_theme_options) == (address is not None)
+    assert config.html_theme_options.get("repository_branch") == (address and "v1.2")
 
 
 def test_docstrings_say_in_the_reference_what_they_say_in_the_file():

@@ -1,0 +1,44 @@
+"""Every chapter runs from its notebook at another scale and seed than its pages, and refuses wrong parameters."""
+
+import json
+
+import nbformat
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+from site_under_test import ROOT, chapters
+
+from mpc_lite.reproduce import notebook_parameters
+
+PARAMETERS = {"PROFILE": "str", "SEED": "int", "DEVICE": "str", "OUT": "str"}
+
+
+def run(chapter, out, **values):
+    source = ROOT / f"{chapter}.ipynb"
+    options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(source.parent)}
+    return papermill.execute_notebook(str(source), str(out), values, **options)
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_chapter_in_smoke(chapter, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    done = run(chapter, tmp_path / "out.ipynb", PROFILE="smoke", SEED=1, DEVICE="cpu", OUT=str(tmp_path / "numbers"))
+    cells = [c for c in done.cells if c.cell_type == "code"]
+    assert all(c.execution_count for c in cells) and len(cells) >= 12
+    told = json.loads((tmp_path / "numbers" / "numbers.json").read_text())
+    assert (told["profile"], told["seed"], told["device"]) == ("smoke", 1, "cpu") and told["numbers"]
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_parameters_are_the_four_typed_ones(chapter):
+    assert notebook_parameters(ROOT / f"{chapter}.ipynb") == PARAMETERS
+    cells = nbformat.read(ROOT / f"{chapter}.ipynb", as_version=4).cells
+    assert sum("parameters" in c.metadata.get("tags", []) for c in cells) == 1
+
+
+@pytest.mark.parametrize(("values", "says"), [({"PROFILE": "smok"}, "smoke"), ({"SEED": "abc"}, "expected int")])
+def test_wrong_parameters_end_a_chapter_at_its_beginning(values, says, tmp_path):
+    with pytest.raises(PapermillExecutionError, match=says):
+        run(chapters()[0], tmp_path / "out.ipynb", **values)
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert sum(bool(c.get("execution_count")) for c in cells if c.cell_type == "code") <= 5
