@@ -140,7 +140,10 @@ def drift(source: Path, book: Book) -> str:
     lines = difflib.unified_diff(
         outline(found), outline(wanted), f"{source.stem}.ipynb (committed)", f"{source.name} (asks for)", "", "", 2, ""
     )
-    return "\n".join(lines)
+    difference = "\n".join(lines)
+    name = source.relative_to(book.root).as_posix() if source.is_relative_to(book.root) else source.name
+    mend = f"\nmend with: python book/tools/make_twins.py {name} (with --text where only text or listings differ)"
+    return difference and difference + mend
 
 
 def write(path: Path, notebook: Any) -> None:

@@ -156,13 +156,13 @@ _SPAN = re.compile(
     r"(?P<escape>\\[^\w\s])"
     r"|\{(?P<role>[a-zA-Z][\w:.+-]*)\}(?P<marks>`+)(?P<content>.+?)(?<!`)(?P=marks)(?!`)"
     r"|(?P<code>(?P<ticks>(?<!`)`+)(?!`).+?(?<!`)(?P=ticks)(?!`))"
-    r"|(?P<math>\$(?!\$)(?:\\.|[^$\\])+\$)",
+    r"|(?P<math>(?<!\$)\$(?!\$)(?:\\.|[^$\\])+\$(?!\$))",
     re.DOTALL,
 )
 _RAW = {
-    r"\{[a-zA-Z][\w:.+-]*\}\s*`": "a role that cannot be read",
-    r"`{3}": "a fence that cannot be read",
-    r"^\s*>?\s*:{3}": "a colon fence that cannot be read",
+    r"\{[a-zA-Z][\w:.+-]*\}`": "a role that cannot be read",
+    rf"\{{(?:{'|'.join(ROLES)}|py:\w+)\}}": "a role that cannot be read",
+    r"`{3}|^\s*:{3}": "a fence that cannot be read",
     r"\$\$": "a formula inside a paragraph; '$$' stands on a line of its own",
     r"\\begin\{": "bare LaTeX; formulas stand between '$$'",
     r"\[\^": "a footnote",
@@ -178,6 +178,10 @@ _RAW = {
 
 def spans(paragraph: str) -> Iterator[tuple[str, str, str]]:
     """(kind, name, text) with kind `plain`, `code`, `math` or `role`. Raises MarkupError for anything unknown."""
+    if hidden := re.search(r".*(?:`{3,}|~{3,}|:{3,}) *\{\w.*", paragraph):
+        raise MarkupError(
+            f"a directive inside a quote, a list item's first line or a sentence: '{hidden[0]}'", hidden[0]
+        )
     position, plain = 0, []
     for found in _SPAN.finditer(paragraph):
         kind = next(k for k in ("escape", "role", "code", "math") if found[k] is not None)

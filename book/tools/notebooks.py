@@ -94,12 +94,37 @@ def _settled(notebook: NotebookNode) -> NotebookNode:
             else:
                 whole.append(output)
         cell.outputs = whole
-    text = json.dumps(notebook)
-    models = list(dict.fromkeys(re.findall(r"\b[0-9a-f]{32}\b", text))) if _WIDGETS in text else []
     known = notebook.metadata.get("widgets", {}).get(_WIDGETS, {}).get("state", {})
-    for position, model in enumerate(m for m in models if m in known):
-        text = text.replace(model, hashlib.sha256(f"widget {position}".encode()).hexdigest()[:32])
-    return from_dict(json.loads(text))
+    text = json.dumps(notebook)
+    for position, model in enumerate(_in_order(text, known)):
+        text = text.replace(model, f"@widget {position}@")  # first all away from the old names, which may be alike
+    named = re.sub(r"@widget (\d+)@", lambda at: hashlib.sha256(at[0].encode()).hexdigest()[:32], text)
+    return from_dict(json.loads(named))
+
+
+def _in_order(notebook: str, models: dict[str, Any]) -> list[str]:
+    """The names of widget models in an order that does not depend on them: shown ones, what they hold, the others."""
+    texts = {name: json.dumps(model, sort_keys=True) for name, model in models.items()}
+    order: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in models and name not in order:
+            order.append(name)
+            for held in re.findall(r"IPY_MODEL_([0-9a-f]{32})", texts[name]):
+                visit(held)
+
+    for name in re.findall(r'"model_id": "([0-9a-f]{32})"', notebook):
+        visit(name)
+
+    def anonymous(name: str) -> str:
+        masked = texts[name]
+        for other in re.findall(r"[0-9a-f]{32}", masked):
+            masked = masked.replace(other, str(order.index(other)) if other in order else "?")
+        return masked
+
+    for name in sorted((name for name in models if name not in order), key=anonymous):
+        visit(name)
+    return order
 
 
 def told_numbers(executed: Any) -> dict[str, str]:

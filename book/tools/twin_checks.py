@@ -24,6 +24,8 @@ def problems(notebook: Any, labels: list[str]) -> list[str]:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if not code:
         found.append("there is no code cell")
+    if [position for position, cell in enumerate(code) if "parameters" in tags(cell)] != [1]:
+        found.append("the second code cell, after the set-up, and no other must have the tag parameters")
     for position, cell in enumerate(code, 1):
         if cell.execution_count != position:
             found.append(f"code cell {position} has execution count {cell.execution_count}: {_head(cell)}")
