@@ -82,17 +82,19 @@ def execute(notebook: Any, folder: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet(folder: Path):
-    """Work in `folder`, without progress bars in the kernel."""
-    here, before = Path.cwd(), os.environ.get("TQDM_DISABLE")
+    """Work in `folder`; kernels show no progress bars and sum in one thread, so that last digits do not depend on it."""
+    settings = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    here, before = Path.cwd(), {name: os.environ.get(name) for name in settings}
     os.chdir(folder)
-    os.environ["TQDM_DISABLE"] = "1"
+    os.environ.update(settings)
     try:
         yield
     finally:
         os.chdir(here)
-        os.environ.pop("TQDM_DISABLE")
-        if before is not None:
-            os.environ["TQDM_DISABLE"] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def make(source: Path, book: Book, text_only: bool = False, draft: bool = False) -> list[str]:
