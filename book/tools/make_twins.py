@@ -82,7 +82,7 @@ def execute(notebook: Any, folder: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet(folder: Path):
-    """Work in `folder`; kernels show no progress bars and sum in one thread, so that last digits do not depend on it."""
+    """Work in `folder`; kernels show no progress bars and sum in one thread, so that digits agree."""
     settings = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     here, before = Path.cwd(), {name: os.environ.get(name) for name in settings}
     os.chdir(folder)
