@@ -7,7 +7,7 @@ A convolutional stem brings the image to stride 4. Three stages follow with two,
 `base` and `small` are the paper's sizes; `base` has exactly the tensor names and shapes of the released checkpoints
 (without their `encoder.` prefix). `nano` is ours: the same code with fewer, narrower layers, for a laptop's CPU.
 
-Source: HRFormer (Yuan et al., NeurIPS 2021), segmentation version; MPC, method section, and released code for the projections.
+Source: HRFormer (Yuan et al., NeurIPS 2021), segmentation version; for the projections MPC and the released code.
 """
 
 from dataclasses import dataclass
