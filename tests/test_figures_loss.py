@@ -77,7 +77,7 @@ def test_temperature_slider_shows_one_network_before_and_after():
     np.testing.assert_allclose(after.y, weights[np.array(after.x) - 1], rtol=5e-3)
     assert all(np.diff(after.y) <= 0)
     text = steps[1].args[1]["annotations"][0]["text"]
-    assert f"after: {effective_number(weights):.4g} of 300" in text
+    assert f"after: {effective_number(weights):.0f} of 300" in text
     assert "Interactive" in repr(show(figure, "loss-test", "weights of negatives for one anchor"))
     assert len(show(figure, "loss-test", "weights of negatives for one anchor")._repr_html_()) < 500_000
 

@@ -115,7 +115,7 @@ def temperature_slider(
                 line={"color": colour, "dash": dash, "width": 3},
                 hovertemplate="rank %{x}: weight %{y:.2g}<extra></extra>",
             )
-            said.append(f"{name}: {effective_number(weights):.4g} of {count} count")
+            said.append(f"{name}: {effective_number(weights):.0f} of {count} count")
         equal = float(f"{1 / count:.3g}")
         line = {"color": GREY, "width": 1, "dash": "dash"}
         frame.add_scatter(x=[1, count], y=[equal, equal], name="equal shares", mode="lines", line=line)
@@ -147,7 +147,9 @@ def temperature_slider(
             },
         )
         frames.append(frame)
-    return slider(frames, [f"{t:g}" for t in temperatures], prefix="temperature ", active=active)
+    moving = slider(frames, [f"{t:g}" for t in temperatures], prefix="temperature ", active=active)
+    moving.layout.sliders[0].pad = {"t": 65, "b": 10}  # below the axis' title also on a narrow page
+    return moving
 
 
 def two_forms(temperature: float, negatives: int) -> Figure:

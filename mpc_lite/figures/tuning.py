@@ -73,10 +73,10 @@ def share_slider(
             frame.add_bar(x=names, y=np.round(100 * share[row], 2).tolist(), name=f"{label} pixels", marker=marker)
         said = f"tampered pixels carry {100 * share[1].sum():.0f} % of the loss"
         frame.update_layout(
-            title={"text": said, "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.97, "yanchor": "top"},
+            title={"text": said, "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.98, "yanchor": "top"},
             barmode="group",
-            height=420,
-            margin={"l": 10, "r": 10, "t": 70, "b": 10},
+            height=460,
+            margin={"l": 10, "r": 10, "t": 90, "b": 10},
             legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.0, "yanchor": "bottom"},
             xaxis={"title": "score p, from …", "type": "category", "tickvals": names[::2], "tickangle": 0},
             yaxis={"title": "% of the loss", "range": [0, top], "nticks": 5},
@@ -122,7 +122,7 @@ def statistics_drift(steps: Sequence[int], drift: Mapping[str, np.ndarray]) -> F
     drift: part -> (seeds, steps, 2): distance of the means in standard deviations, of the log variances. The line is
     the mean over the seeds, the band their range.
     """
-    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     panels = figure.subplots(2, sharex=True)
     titles = ("running means: shift / standard deviation", "running variances: |log ratio|")
     for k, (axes, title) in enumerate(zip(panels, titles, strict=True)):
@@ -132,7 +132,8 @@ def statistics_drift(steps: Sequence[int], drift: Mapping[str, np.ndarray]) -> F
         axes.set_ylim(0, None)
         _tidy(axes)
     panels[1].set_xlabel("step of stage 2")
-    panels[0].legend(fontsize=9, frameon=False, ncols=2)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=9, frameon=False, ncols=2, loc="outside lower center")
     return figure
 
 
@@ -142,13 +143,13 @@ def map_change(steps: Sequence[int], official: np.ndarray, frozen: float) -> Fig
     official: (seeds, steps, 4); lines are means over the seeds, bands their range. frozen: the largest change seen with
     the frozen encoder, drawn as a level line.
     """
-    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     axes = figure.subplots()
     for k, style in zip(range(official.shape[2]), _STYLES, strict=True):
         _band(axes, steps, official[:, :, k], style, f"X{k + 1}, official")
     axes.plot([steps[0], steps[-1]], [frozen, frozen], color=GREY, linewidth=2.5, label="X1 to X4, frozen")
-    axes.set(xlabel="step of stage 2", ylabel="‖X − X at start‖ / ‖X at start‖", ylim=(-0.02, None))
-    axes.legend(fontsize=9, frameon=False)
+    axes.set(xlabel="step of stage 2", ylabel="change ÷ length at the start", ylim=(-0.02, None))
+    figure.legend(fontsize=9, frameon=False, ncols=2, loc="outside lower center")
     _tidy(axes)
     return figure
 
