@@ -70,7 +70,7 @@ def explore(panel: Callable[..., None], values: dict[str, Sequence[Any]], name: 
         return widgets.interactive(draw, value=widgets.SelectionSlider(options=list(options), description=key))
     columns = 2
     rows = -(-len(options) // columns)
-    figure = Figure(figsize=(1.5 * WIDTH, 0.6 * WIDTH * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.5 * WIDTH * rows), layout="constrained")
     for axes, value in zip(figure.subplots(rows, columns, squeeze=False).flat, options, strict=False):
         panel(axes, value)
         axes.set_title(f"{key} {value}", fontsize=10, loc="left")
