@@ -28,9 +28,9 @@ def _finish(figure: Figure, columns: int = 0) -> Figure:
     """Take away the upper and right spine; with `columns` put a legend below."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=9)
+        axes.tick_params(labelsize=10)
     if columns:
-        figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
     return figure
 
 
@@ -69,13 +69,13 @@ def eight(
     axes.barh(rows, list(scores.values()), color=BLUE, height=0.6, label="this map")
     axes.plot(list(nothing.values()), rows, "D", color=ORANGE, ms=6, label="a map that marks nothing", ls="none")
     for row, value in zip(rows, scores.values(), strict=True):
-        axes.text(value + 0.02, row, f"{value:.2f}", va="center", fontsize=9)
+        axes.text(value + 0.02, row, f"{value:.2f}", va="center", fontsize=10)
     axes.set_yticks(rows, _words(scores))
     axes.set(xlim=(0, 1.16), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="F1 (* uses the truth)")
     axes.invert_yaxis()
-    bottom.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    bottom.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9)
+    axes.tick_params(labelsize=10)
     return figure
 
 
@@ -89,7 +89,7 @@ def by_hand(score_map: np.ndarray, truth: np.ndarray, threshold: float = 0.5) ->
     height, width = truth.shape
     left.imshow(score_map, cmap="Greys", vmin=0, vmax=1.6)
     for row, column in np.ndindex(height, width):
-        left.text(column, row, f"{score_map[row, column]:.1f}", ha="center", va="center", fontsize=9)
+        left.text(column, row, f"{score_map[row, column]:.1f}", ha="center", va="center", fontsize=10)
         marked, tampered = score_map[row, column] > threshold, truth[row, column] == 1
         here = ("TP" if tampered else "FP") if marked else ("FN" if tampered else "TN")
         ground, ink = _CELLS[here]
@@ -118,7 +118,7 @@ def trivial(shares: np.ndarray, curves: Mapping[str, np.ndarray], points: Mappin
         axes.plot(shares, values, color=colour, ls=dash, label=name)
         if name in points:
             axes.plot(*points[name], ls="none", marker=marker, color=colour, ms=4, alpha=0.7)
-    axes.set(xlabel="tampered share a of the image", ylabel="score", xlim=(0, 0.6), ylim=(0, 0.8))
+    axes.set(xlabel="tampered share a of the image", ylabel="F1", xlim=(0, 0.6), ylim=(0, 0.8))
     axes.grid(alpha=0.3)
     return _finish(figure, 1)
 
@@ -236,7 +236,7 @@ def alarms(
     authentic: Sequence[float], tampered: Sequence[float], rates: np.ndarray, precision: Mapping[str, np.ndarray]
 ) -> Figure:
     """Image scores of both kinds above; below, the share of alarms that are right against the share of forgeries."""
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.5])
     for row, (scores, colour, marker) in enumerate([(authentic, GREY, "x"), (tampered, ORANGE, "o")]):
         spread = row + 0.3 * (np.arange(len(scores)) % 5 - 2) / 2
@@ -247,9 +247,8 @@ def alarms(
     for (name, values), (colour, _, dash) in zip(precision.items(), _STYLES, strict=False):
         bottom.semilogx(rates, values, color=colour, ls=dash, label=name)
     bottom.set(xlabel="share of forgeries among the photographs", ylabel="alarms that are right", ylim=(0, 1.02))
-    bottom.legend(fontsize=9, frameon=False)
     bottom.grid(alpha=0.3)
-    return _finish(figure)
+    return _finish(figure, 1)
 
 
 def plane(
@@ -267,6 +266,6 @@ def plane(
     )
     for name, (a, b) in published.items():
         if name in ("Columbia", "FF++"):
-            axes.annotate(name, (a, b), (6, -10), textcoords="offset points", fontsize=9)
+            axes.annotate(name, (a, b), (6, -10), textcoords="offset points", fontsize=10)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="F1", ylabel="IoU", aspect="equal")
     return _finish(figure, 1)

@@ -96,9 +96,9 @@ def beside(image: np.ndarray, mask: np.ndarray, source: str, limits=(-2.0, 5.0))
         axes[1, 1].stairs(share, edges, color=colour, ls=dash, label=name)
     axes[1, 1].margins(y=0.35)  # room for the legend
     axes[1, 1].set(yticks=[], box_aspect=1)
-    axes[1, 1].tick_params(labelsize=9)
+    axes[1, 1].tick_params(labelsize=10)
     axes[1, 1].spines[["top", "right", "left"]].set_visible(False)
-    axes[1, 1].legend(fontsize=9, frameon=False, loc="upper left", handlelength=1.2, borderaxespad=0)
+    axes[1, 1].legend(fontsize=10, frameon=False, loc="upper left", handlelength=1.2, borderaxespad=0)
     return figure
 
 
@@ -136,7 +136,7 @@ def patches(pictures: Mapping[str, np.ndarray], source: str) -> Figure:
     figure.set_figheight(figure.get_figheight() + 0.3)  # a title over every row
     for each, (title, piece) in zip(axes.flat, pictures.items(), strict=False):
         each.imshow(piece, interpolation="nearest")
-        each.set_title(title, fontsize=9)
+        each.set_title(title, fontsize=10)
     for each in axes.flat[len(pictures) :]:
         each.set_axis_off()
     return figure
@@ -162,7 +162,7 @@ def _axes(height: float) -> tuple[Figure, object]:
     axes = figure.subplots()
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9)
+    axes.tick_params(labelsize=10)
     return figure, axes
 
 
@@ -172,9 +172,9 @@ def noise_line(signal: np.ndarray, variance: np.ndarray, shot: float, read: floa
     line = np.linspace(0, float(np.max(signal)), 50)
     axes.plot(line, (shot * line + read) * 1e6, color=BLUE, ls="--", label="shot · signal + read")
     axes.plot(signal, np.asarray(variance) * 1e6, color=ORANGE, marker="o", ls="none", label="measured")
-    axes.set_xlabel("signal at the sensor (1 = saturated)", fontsize=9)
-    axes.set_ylabel("variance × 10⁶", fontsize=9)
-    axes.legend(fontsize=9, frameon=False)
+    axes.set_xlabel("signal at the sensor (1 = saturated)", fontsize=10)
+    axes.set_ylabel("variance × 10⁶", fontsize=10)
+    axes.legend(fontsize=10, frameon=False)
     return figure
 
 
@@ -186,8 +186,8 @@ def rhythm_steps(values: Mapping[str, Sequence[float]]) -> Figure:
     at = np.arange(len(names))
     axes.errorbar(at, middle, yerr=[middle - low, high - middle], color=BLUE, marker="o", ls="-", capsize=3)
     axes.axhline(0, color=GREY, lw=0.8)
-    axes.set_xticks(at, names, rotation=35, ha="right", fontsize=9)
-    axes.set_ylabel("rhythm (octaves)", fontsize=9)
+    axes.set_xticks(at, names, rotation=35, ha="right", fontsize=10)
+    axes.set_ylabel("rhythm (octaves)", fontsize=10)
     return figure
 
 
@@ -199,9 +199,9 @@ def contrasts(values: Mapping[str, Sequence[float]]) -> Figure:
         spread = row + 0.25 * np.linspace(-1, 1, len(points))
         axes.plot(points, spread, color=colour, marker=marker, ls="none", ms=3, alpha=0.6, label=name)
         axes.plot([np.median(points)] * 2, [row - 0.35, row + 0.35], color="black", lw=2)
-    axes.set_yticks(range(len(values)), list(values), fontsize=9)
+    axes.set_yticks(range(len(values)), list(values), fontsize=10)
     axes.invert_yaxis()
-    axes.set_xlabel("residual contrast (octaves)", fontsize=9)
+    axes.set_xlabel("residual contrast (octaves)", fontsize=10)
     return figure
 
 
@@ -219,11 +219,11 @@ def by_quality(names: Sequence[str], series: Mapping[str, np.ndarray], ylabel: s
         low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=1)
         axes.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
         axes.plot(at, middle, color=colour, marker=marker, ls=dash, ms=4, label=name)
-    axes.set_xticks(at, names, fontsize=9)
-    axes.set_xlabel("JPEG quality of the last save", fontsize=9)
-    axes.set_ylabel(ylabel, fontsize=9)
+    axes.set_xticks(at, names, fontsize=10)
+    axes.set_xlabel("JPEG quality of the last save", fontsize=10)
+    axes.set_ylabel(ylabel, fontsize=10)
     axes.set_ylim(bottom=0)
-    figure.legend(*axes.get_legend_handles_labels(), fontsize=9, frameon=False, loc="outside lower center", ncols=1)
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=10, frameon=False, loc="outside lower center", ncols=1)
     return figure
 
 
@@ -239,9 +239,9 @@ def scores(values: Mapping[str, Mapping[str, tuple[float, ...]]]) -> Figure:
             style = {"color": colour, "marker": marker, "ls": "none", "capsize": 3}
             axes.errorbar([value], [at + shift], xerr=bars, label=kind if at == 0 else None, **style)
     names = list(next(iter(values.values())))
-    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=10)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("F1 at the threshold (protocol mpc)", fontsize=9)
-    figure.legend(*axes.get_legend_handles_labels(), fontsize=9, frameon=False, loc="outside lower center", ncols=2)
+    axes.set_xlabel("F1 at the threshold (protocol mpc)", fontsize=10)
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=10, frameon=False, loc="outside lower center", ncols=2)
     return figure
