@@ -2,6 +2,7 @@
 
 import json
 
+import jupytext
 import nbformat
 import papermill
 import pytest
@@ -9,6 +10,7 @@ from papermill.exceptions import PapermillExecutionError
 from site_under_test import ROOT, chapters
 
 from mpc_lite.reproduce import notebook_parameters
+from mpc_lite.results import book_result
 
 PARAMETERS = {"PROFILE": "str", "SEED": "int", "DEVICE": "str", "OUT": "str"}
 
@@ -21,12 +23,26 @@ def run(chapter, out, **values):
 
 @pytest.mark.parametrize("chapter", chapters())
 def test_chapter_in_smoke(chapter, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     done = run(chapter, tmp_path / "out.ipynb", PROFILE="smoke", SEED=1, DEVICE="cpu", OUT=str(tmp_path / "numbers"))
     cells = [c for c in done.cells if c.cell_type == "code"]
     assert all(c.execution_count for c in cells) and len(cells) >= 12
     told = json.loads((tmp_path / "numbers" / "numbers.json").read_text())
     assert (told["profile"], told["seed"], told["device"]) == ("smoke", 1, "cpu") and told["numbers"]
+
+
+def test_the_embedding_maps_coordinates_can_be_made_again(tmp_path, monkeypatch):
+    """In smoke: fewer pixels and images than the committed result, of the same form."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    source = tmp_path / "embedding.ipynb"
+    jupytext.write(jupytext.read(ROOT / "book" / "tools" / "embedding.md"), source)
+    values = {"PROFILE": "smoke", "DEVICE": "cpu", "OUT": str(tmp_path)}
+    papermill.execute_notebook(str(source), str(tmp_path / "out.ipynb"), values, progress_bar=False)
+    made = json.loads((tmp_path / "embedding.json").read_text())
+    committed = book_result("embedding")
+    assert made.keys() == committed.keys() and made["profile"] == "smoke"
+    for new, old in zip(made["images"], committed["images"], strict=True):
+        assert new.keys() == old.keys() and new["kind"] == old["kind"] and len(new["labels"]) == 60
 
 
 @pytest.mark.parametrize("chapter", chapters())

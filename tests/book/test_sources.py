@@ -1,0 +1,108 @@
+"""The chapters' sources keep the template: sections, card, figures, exercises, sizes; nothing is executed."""
+
+import re
+import statistics
+
+import jupytext
+import pytest
+from site_under_test import ROOT, chapters
+
+HEADINGS = [
+    "The end first",
+    "What the paper states",
+    "From symbol to shape to code",
+    "By hand",
+    "Does it do what the equation says?",
+    "See it",
+    "Play with it",
+    "Ours against the paper",
+    "Where people trip",
+    "Summary",
+    "Exercises",
+    "Reproduce this chapter",
+    "Further reading",
+]
+DRAWS = re.compile(r"^(?:\w+ = )?(?:show|flip|explore)\(", re.MULTILINE)
+
+
+def text_of(chapter):
+    return (ROOT / f"{chapter}.md").read_text()
+
+
+def section(text, name):
+    return text.split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def code_cells(chapter):
+    return [c for c in jupytext.read(ROOT / f"{chapter}.md").cells if c.cell_type == "code"]
+
+
+def prose_of(text):
+    """Running text: no code, formulas, tables, directives' options or exercises."""
+    text = text.split("\n---\n", 1)[1].split("\n## Exercises\n")[0]
+    text = re.sub(r"^```\{(?:code-cell|literalinclude)\}.*?^```$|^\$\$.*?^\$\$.*?$", "", text, flags=re.S | re.M)
+    return re.sub(r"^(\||:|```).*$|\{[\w:]+\}`[^`]*`|`[^`]*`|\$[^$\n]*\$", "", text, flags=re.M)
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_sections_stand_in_the_templates_order(chapter):
+    found = [x for x in re.findall(r"^## (.*)$", text_of(chapter), re.M) if x in HEADINGS]
+    assert found == HEADINGS
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_card_sizes_and_length(chapter):
+    text = text_of(chapter)
+    card = text.split("} In this chapter\n", 1)[1].split("\n:::", 1)[0]
+    assert all(f"- **{word}" in card for word in ("You will", "Before", "Paper", "Data", "Time")), card
+    lines = [len(c.source.splitlines()) for c in code_cells(chapter)]
+    assert max(lines) <= 40 and statistics.median(lines) <= 12 and len(lines) >= 12
+    words = len(re.findall(r"[A-Za-z][\w'’-]*", prose_of(text)))
+    assert 1500 <= words <= 3000, words
+    assert len(re.findall(r"^(?:[-*]|\d\.) ", section(text, "Summary"), re.M)) == 5
+    assert "TODO" not in text and "FIXME" not in text
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_figures_are_named_captioned_said_and_announced(chapter):
+    text, names = text_of(chapter), []
+    before_exercises = text.split("\n## Exercises\n")[0]
+    for cell in code_cells(chapter):
+        if not DRAWS.search(cell.source) or cell.source not in before_exercises:
+            continue
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        assert re.match(r"fig-[a-z]+-[a-z0-9-]+$", figure.get("name", "")), cell.source[:200]
+        assert f'"{figure["name"].removeprefix("fig-")}"' in cell.source, figure["name"]
+        assert re.match(r"[A-Z].{15,}?[.:] ", figure["caption"].replace("\n", " ")), figure["caption"]
+        assert "alt" in cell.source
+        place = text.index(f"name: {figure['name']}\n")
+        assert f"{{numref}}`{figure['name']}`" in text[:place], f"{figure['name']} is not announced before it appears"
+        names.append(figure["name"])
+    assert len(names) == len(set(names)) >= 3
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_exercises_at_three_levels_with_hints_and_solutions(chapter):
+    exercises = section(text_of(chapter), "Exercises")
+    assert re.findall(r"\{exercise-start\} (\w+): \S", exercises) == ["check", "change", "extend"]
+    assert len(re.findall(r"\*Hint", exercises)) >= 3
+    labels = re.findall(r"\{exercise-start\}.*\n:label: (\S+)", exercises)
+    assert re.findall(r"\{solution-start\} (\S+)\n(?::label: \S+\n)?:class: dropdown", exercises) == labels
+    for solution in exercises.split("{solution-start}")[1:]:
+        assert "{code-cell}" in solution.split("{solution-end}")[0]
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_pitfalls_lead_to_the_ledger(chapter):
+    trips = section(text_of(chapter), "Where people trip")
+    assert 2 <= len(re.findall(r"^(?::::+|```)\{(?:admonition|warning)\}", trips, re.M)) <= 4
+    assert re.search(r"/book/deviations|`[^`]*ledger-", trips)
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_code_shown_is_included_from_the_package(chapter):
+    shown = re.findall(r"\{literalinclude\} (\S+)\n:pyobject: (\S+)", text_of(chapter))
+    assert shown and all(path.startswith("../../mpc_lite/") for path, _ in shown)
+    for cell in code_cells(chapter):
+        for path, name in shown:
+            assert f"def {name}(" not in cell.source and f"class {name}(" not in cell.source, (path, name)
