@@ -61,7 +61,7 @@ def test_everything_installed_is_lower_bounds_only():
 ORDER = """
 config images manifest scenes camera synth augment data hrformer model sampling views loss metrics protocols weights
 checkpoint training pretrain finetune baselines maps evaluate localizer progress figures kernel reproduce results
-notebook report cli
+paper notebook report cli
 """
 
 
