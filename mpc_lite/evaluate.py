@@ -34,10 +34,13 @@ Manifest = str | Path | Sequence[Sample]
 # --------------------------------------------------------------------------------------------------------- score maps
 
 
-def stretch_map(model: nn.Module, image: np.ndarray, size: int = 512) -> np.ndarray:
+def stretch_map(
+    model: nn.Module, image: np.ndarray, size: int = 512, shape: tuple[int, int] | None = None
+) -> np.ndarray:
     """Score map of one photo, the paper's way: image (H,W,3) uint8 RGB -> (H,W) float32 in [0,1], 1 = tampered.
 
-    Divide by 255, squash to size×size (bilinear, the aspect is lost), network, sigmoid, back to H×W (bilinear).
+    Divide by 255, squash to size×size (bilinear, the aspect is lost), network, sigmoid, back to H×W (bilinear), or to
+    `shape` = (H,W) of the mask where the photo itself was resized.
     Source: MPC, released code, stage-2 test. The network runs in eval mode and is left in the mode it had.
     """
     # Channel by channel, so that a 24-megapixel photo does not become 288 MB of floats.
@@ -52,7 +55,8 @@ def stretch_map(model: nn.Module, image: np.ndarray, size: int = 512) -> np.ndar
             scores = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
     finally:
         model.train(was_training)
-    return np.clip(cv2.resize(scores, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
+    height, width = shape or image.shape[:2]
+    return np.clip(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
 
 
 # --------------------------------------------------------------------------------------------------------- evaluation
@@ -247,8 +251,23 @@ def _image_level(seen: list[tuple[int, float]]) -> dict:
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for None."""
     return "–" if value is None else f"{value:.3f}"
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of text, header first, as lines in columns with a rule below the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def score_with_interval(scores: dict) -> str:
+    """F1 and its interval, as every table writes them: `0.512 [0.480, 0.541]`."""
+    interval = scores.get("f1_ci95")
+    spread = f" [{number(interval[0])}, {number(interval[1])}]" if interval else ""
+    return number(scores["f1"]) + spread
 
 
 def table_rows(result: dict) -> list[list[str]]:
@@ -256,24 +275,19 @@ def table_rows(result: dict) -> list[list[str]]:
     rows = [["set", "protocol", "images", "F1 [95 %]", "IoU", "pixel AUC"]]
     rows[0] += [f"{name.replace('_', ' ')} F1 / IoU" for name in BASELINES]
     for name, s in [*result["sets"].items(), ("average (by images)", result["average"])]:
-        interval = s.get("f1_ci95")
-        spread = f" [{_number(interval[0])}, {_number(interval[1])}]" if interval else ""
-        row = [name, result["protocol"], str(s["n"]), _number(s["f1"]) + spread, _number(s["iou"]), _number(s["auc"])]
-        row += [f"{_number(b['f1'])} / {_number(b['iou'])}" for b in s["baselines"].values()]
+        row = [name, result["protocol"], str(s["n"]), score_with_interval(s), number(s["iou"]), number(s["auc"])]
+        row += [f"{number(b['f1'])} / {number(b['iou'])}" for b in s["baselines"].values()]
         rows.append(row)
     return rows
 
 
 def format_table(result: dict) -> str:
     """A result of `evaluate` as plain text: table, image-level figures, what the protocol is, rows left out."""
-    rows = table_rows(result)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
     level = result["image_level"]
-    lines += [
-        f"image level: AUC {_number(level['auc'])} ({level['n_tampered']} tampered, {level['n_authentic']} authentic), "
-        f"false alarms {_number(level['false_alarm_rate'])} (score > {level['threshold']} after 8×8 mean pooling)",
+    lines = [
+        *aligned(table_rows(result)),
+        f"image level: AUC {number(level['auc'])} ({level['n_tampered']} tampered, {level['n_authentic']} authentic), "
+        f"false alarms {number(level['false_alarm_rate'])} (score > {level['threshold']} after 8×8 mean pooling)",
         f"protocol {result['protocol']}: {PROTOCOLS[result['protocol']].description}",
     ]
     if result["errors"]:

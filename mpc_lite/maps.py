@@ -38,7 +38,7 @@ class SavedMaps:
 
         Maps of another run stay as they are, and the index stays theirs, until `finish` is called.
         """
-        saved = cls(folder, {"schema": 2, "manifest": manifest, "made_by": _identity(model)})
+        saved = cls(folder, {"schema": 2, "manifest": manifest, "made_by": identity(model)})
         if _index(folder) is None:  # nothing to lose: what is there after an interruption can be scored
             saved._write_index()
         return saved
@@ -108,7 +108,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _identity(model: nn.Module | ScoreMap) -> dict:
+def identity(model: nn.Module | ScoreMap) -> dict:
     """What made a map. A callable may name itself by a `fingerprint`; without one its maps are always made anew."""
     kind = type(model).__qualname__
     if isinstance(model, nn.Module):

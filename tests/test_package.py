@@ -59,9 +59,9 @@ def test_everything_installed_is_lower_bounds_only():
 
 
 ORDER = """
-config images manifest scenes camera synth augment data hrformer model sampling views loss metrics protocols weights
-checkpoint training pretrain finetune baselines maps evaluate localizer progress figures kernel reproduce results
-paper notebook report cli
+config images manifest scenes camera synth augment data degrade hrformer model sampling views loss metrics protocols
+weights checkpoint training pretrain finetune baselines maps evaluate localizer robustness progress figures kernel
+reproduce results paper notebook report cli
 """
 
 
