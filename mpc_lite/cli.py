@@ -319,6 +319,23 @@ def check(manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A m
 
 
 @app.command(
+    epilog=_examples(
+        "mpc-lite convert MPC_CATNet_stage2_weights.pth --out official.safetensors",
+        "mpc-lite convert hrt_base.pth --out imagenet.safetensors",
+    )
+)
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth file of MPC's authors, or hrt_base.pth.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
+) -> None:
+    """Make an official checkpoint into weights that every command loads; nothing in the file is run."""
+    from mpc_lite.convert import convert as run
+    from mpc_lite.convert import summary
+
+    print(summary(run(file, out)))
+
+
+@app.command(
     epilog=_examples("mpc-lite info quickstart", "mpc-lite info quickstart --profile smoke -p model.size=small")
 )
 def info(

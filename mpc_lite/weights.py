@@ -148,8 +148,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             start = file.read(4)
         if start in (b"PK\x03\x04", b"\x80\x02\x8a\x0a"):  # how torch.save begins a file, now and formerly
             raise InputError(
-                f"{path} is a PyTorch pickle; expected a safetensors file that mpc_lite wrote "
-                "(this version has no converter for checkpoints of the released code)"
+                f"{path} is a PyTorch pickle; expected a safetensors file that mpc_lite wrote. "
+                f"If it is a checkpoint of the released code: mpc-lite convert {path} --out FILE"
             )
         with safe_open(path, framework="pt") as file:
             notes = (file.metadata() or {}).get("mpc_lite", "null")

@@ -17,7 +17,7 @@ from mpc_lite.cli import main
 from mpc_lite.manifest import read_manifest
 
 COMMANDS = ["reproduce", "synth", "pretrain", "finetune", "evaluate", "robustness"]
-COMMANDS += ["predict", "check", "info"]
+COMMANDS += ["predict", "check", "convert", "info"]
 TINY = ["-p", "pretrain.steps=2", "-p", "finetune.steps=2", "-p", "data.size=32", "-p", "data.validation_images=4"]
 
 

@@ -60,8 +60,8 @@ def test_everything_installed_is_lower_bounds_only():
 
 ORDER = """
 config images manifest scenes camera synth augment data degrade hrformer model sampling views loss metrics protocols
-weights checkpoint training pretrain finetune baselines maps evaluate localizer robustness progress figures kernel
-reproduce results paper notebook report cli
+weights convert checkpoint training pretrain finetune baselines maps evaluate localizer robustness progress figures
+kernel reproduce results paper notebook report cli
 """
 
 
