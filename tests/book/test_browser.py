@@ -96,7 +96,7 @@ def test_moving_a_handle_changes_the_picture(chromium, page):
         assert plot.evaluate(PICTURE) != before, name
         moved += 1
     for handle in tab.query_selector_all("article .widget-slider .noUi-handle"):
-        shown = "() => [...document.querySelectorAll('.jupyter-widgets img')].filter(i => i.offsetParent).map(i => i.alt)"
+        shown = "() => [...document.querySelectorAll('.jupyter-widgets img')].map(i => i.offsetParent && i.alt)"
         before = tab.evaluate(shown)
         handle.focus()
         tab.keyboard.press("ArrowRight")
