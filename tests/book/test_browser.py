@@ -79,22 +79,24 @@ def test_moving_a_handle_changes_the_picture(chromium, page):
         name = plot.get_attribute("id")
         before = plot.evaluate(PICTURE)
         plot.scroll_into_view_if_needed()
-        rail, button = plot.query_selector(".slider-rail-touch-rect"), plot.query_selector_all(".updatemenu-button")
+        rail, menu = plot.query_selector(".slider-rail-touch-rect"), plot.query_selector(".updatemenu-header")
         if rail:
             box = rail.bounding_box()
             tab.mouse.click(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
             tab.wait_for_timeout(300)
             if plot.evaluate(PICTURE) == before:  # it began at its end
                 tab.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
-        elif button:
-            button[-1].click()
+        elif menu:
+            menu.click()
+            tab.wait_for_timeout(300)
+            plot.query_selector_all(".updatemenu-dropdown-button")[-1].click()
         else:
             raise AssertionError(f"{name} has nothing to move: a still picture would do")
         tab.wait_for_timeout(300)
         assert plot.evaluate(PICTURE) != before, name
         moved += 1
     for handle in tab.query_selector_all("article .widget-slider .noUi-handle"):
-        shown = "() => [...document.querySelectorAll('.widget-stack img')].filter(i => i.offsetParent).map(i => i.alt)"
+        shown = "() => [...document.querySelectorAll('.jupyter-widgets img')].map(i => i.offsetParent && i.alt)"
         before = tab.evaluate(shown)
         handle.focus()
         tab.keyboard.press("ArrowRight")
