@@ -117,7 +117,7 @@ FAULTS = {
     "equation unchecked": (lambda n: n.cells[5].metadata.tags.pop(), "checks-eq-b"),
     "parameters gone": (lambda n: n.cells[2].metadata.tags.clear(), "parameters"),
     "path in an output": (lambda n: _put(n.cells[2], "stream", name="stdout", text="in /home/me/x"), "/home/me"),
-    "path in a page": (lambda n: n.cells[0].update(source="`/work/x.py`"), "/work/x.py"),
+    "path in a page": (lambda n: n.cells[0].update(source="`/home/x.py`"), "/home/x.py"),
     "path of Windows": (lambda n: _put(n.cells[2], "stream", name="stdout", text="C:\\Users\\x"), "C:"),
     "unfinished": (lambda n: n.cells[0].update(source="TODO: explain"), "'TODO'"),
     "empty": (lambda n: n.update(cells=n.cells[:1]), "no code cell"),
