@@ -24,9 +24,10 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from mpc_lite.checkpoint import identity, restore, same_run, store
-from mpc_lite.config import InputError, Recipe, StageSection
+from mpc_lite.config import InputError, Recipe
 from mpc_lite.data import Positions, datasets, loader
 from mpc_lite.model import MPC
+from mpc_lite.sections import StageSection
 from mpc_lite.weights import load_weights, save_weights, write_atomic
 
 

@@ -1,17 +1,30 @@
 """Recipes: what they hold, how profiles and overrides change them, and that no mistake passes in silence."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from mpc_lite.config import PROFILES, InputError, Recipe, load_recipe, recipe_names
+from mpc_lite.config import (
+    PROFILES,
+    InputError,
+    Recipe,
+    expand,
+    expand_all,
+    load_recipe,
+    recipe_choices,
+    recipe_names,
+)
 
 
 @pytest.fixture
 def recipe_file(tmp_path):
     def write(content):
         path = tmp_path / "mine.yaml"
-        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+        path.write_text(
+            content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False), encoding="utf-8"
+        )
         return path
 
     return write
@@ -118,3 +131,70 @@ def test_a_checked_recipe_cannot_be_changed():
     with pytest.raises(ValidationError):
         recipe.seed = 3
     assert Recipe.model_validate(recipe.as_dict()) == recipe  # what is stored in checkpoints can be read again
+
+
+CHOICES = {
+    "seed": 1,
+    "pretrain": {"steps": 10},
+    "choices": {
+        "variant": {
+            "official": {"pretrain": {"batch": 2}, "profiles": {"smoke": {"pretrain": {"steps": 3}}}},
+            "corrected": {"pretrain": {"steps": 20}},
+        },
+        "ablation": {"full": None, "small": {"model": {"size": "small"}}},
+    },
+    "profiles": {"smoke": {"pretrain": {"steps": 2, "batch": 1}}},
+}
+
+
+@pytest.mark.parametrize(
+    "profile, overrides, steps, batch",
+    [
+        ("lite", {}, 10, 2),
+        ("lite", {"variant": "corrected"}, 20, 4),
+        ("smoke", {}, 3, 2),  # the choice stands above the profile, and what it says for the profile above both
+        ("smoke", {"variant": "corrected"}, 20, 1),
+        ("smoke", {"variant": "official", "pretrain.steps": "7"}, 7, 2),
+    ],
+)
+def test_choices_stand_between_profile_and_overrides(recipe_file, profile, overrides, steps, batch):
+    recipe = load_recipe(recipe_file(CHOICES), profile, overrides)
+    assert (recipe.pretrain.steps, recipe.pretrain.batch) == (steps, batch)
+    assert recipe.choice == {"variant": overrides.get("variant", "official"), "ablation": "full"}
+
+
+def test_choices_are_independent_and_a_wrong_one_names_the_nearest(recipe_file):
+    path = recipe_file(CHOICES)
+    assert load_recipe(path, overrides={"ablation": "small"}).model.size == "small"
+    assert recipe_choices(path) == {"variant": ["official", "corrected"], "ablation": ["full", "small"]}
+    assert recipe_choices("quickstart") == {}
+    with pytest.raises(InputError, match=r"variant 'oficial' is unknown.*did you mean 'official'.*official, corrected"):
+        load_recipe(path, overrides={"variant": "oficial"})
+    with pytest.raises(InputError, match=r"unknown key 'varient'.*did you mean 'variant'"):
+        load_recipe(path, overrides={"varient": "official"})
+
+
+def test_paths_of_recipes_follow_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPC_LITE_SETS", str(tmp_path))
+    assert expand("$MPC_LITE_SETS/casia2.csv") == tmp_path / "casia2.csv"
+    assert expand_all(["${MPC_LITE_SETS}/a.csv", "b.csv"]) == [tmp_path / "a.csv", Path("b.csv")]
+    assert expand_all(None) == [] and expand_all("b.csv") == [Path("b.csv")]
+    monkeypatch.delenv("MPC_LITE_SETS")
+    with pytest.raises(InputError, match=r"MPC_LITE_SETS \(the folder of manifests.*data_scripts.*not set"):
+        expand("$MPC_LITE_SETS/casia2.csv")
+
+
+def test_sections_that_may_be_missing_name_their_keys(recipe_file):
+    path = recipe_file({"adapt": {"manifest": "a.csv"}})
+    assert load_recipe(path).adapt.encoder == "trained"
+    with pytest.raises(InputError, match=r"adapt.stepz.*did you mean 'adapt.steps'"):
+        load_recipe(path, overrides={"adapt.stepz": "3"})
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("pretrain.terms", "[]"), ("pretrain.terms", "[within_image, within_image]"), ("data.repeats", "{a: 0}")],
+)
+def test_lists_that_make_no_sense_are_refused(key, value):
+    with pytest.raises(InputError, match=key.split(".")[1]):
+        load_recipe("quickstart", overrides={key: value})

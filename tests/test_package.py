@@ -59,9 +59,9 @@ def test_everything_installed_is_lower_bounds_only():
 
 
 ORDER = """
-config images manifest scenes camera synth augment data degrade hrformer model sampling views loss metrics protocols
-weights convert checkpoint training pretrain finetune baselines maps evaluate localizer robustness progress figures
-kernel reproduce results paper notebook report cli
+sections config images manifest scenes camera synth augment data degrade hrformer model sampling views loss metrics
+protocols weights convert checkpoint training pretrain finetune baselines maps evaluate localizer robustness progress
+figures kernel reproduce results paper notebook report cli
 """
 
 
@@ -78,7 +78,7 @@ def test_modules_import_only_from_rows_above_their_own():
 
 
 def test_recipes_know_every_protocol():
-    from mpc_lite.config import PROTOCOL_NAMES
     from mpc_lite.protocols import PROTOCOLS
+    from mpc_lite.sections import PROTOCOL_NAMES
 
     assert set(PROTOCOL_NAMES) == set(PROTOCOLS)

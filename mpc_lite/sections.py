@@ -1,0 +1,167 @@
+"""The sections of a recipe: every key a run knows, with its type, range and default."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Held here because a recipe is checked before anything heavy is imported; a test compares it with PROTOCOLS.
+PROTOCOL_NAMES = ("mpc", "mpc_legacy", "macro", "permuted", "trufor", "best_threshold", "trufor_best", "pooled")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSection(Section):
+    size: Literal["nano", "small", "base"] = "nano"
+    head: Literal["4conv", "5conv"] = "4conv"
+
+
+class DataSection(Section):
+    """Where images come from: forgeries made by `mpc_lite.synth` from `scenes`, or the rows of one manifest or more.
+
+    Of a manifest's training rows `tampered_only` keeps the tampered ones, then `draw` takes so many at random (by the
+    seed), then `repeats` lets the rows of a source occur so many times in each epoch. `validation` names manifests of
+    validation images; None holds out a fraction of the training rows. `epoch` is the number of entries of an epoch, for
+    `mpc-lite info --cost` where the data are not at hand.
+    """
+
+    scenes: list[str] = Field(default=["packaged", "dead_leaves"], min_length=1)
+    photos: str | None = None
+    manifest: str | list[str] | None = None
+    validation: str | list[str] | None = None
+    tampered_only: bool = False
+    draw: int | None = Field(default=None, ge=2)
+    repeats: dict[str, int] = {}
+    epoch: int | None = Field(default=None, ge=1)
+    size: int = Field(default=128, ge=32)
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    validation_images: int = Field(default=64, ge=2)
+    test_images: int = Field(default=64, ge=2)
+    test_size: int = Field(default=256, ge=32)
+    authentic_share: float = Field(default=0.2, ge=0, lt=1)
+    workers: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _repeats_are_positive(self):
+        wrong = {source: times for source, times in self.repeats.items() if times < 1}
+        if wrong:
+            raise ValueError(f"repeats count how often a row occurs in an epoch, at least 1; found {wrong}")
+        return self
+
+
+class AugmentSection(Section):
+    """`dihedral`: turns and mirrors on the device. `pipeline` official: the released code's, in the loader's workers,
+    at the size of the file; it turns and mirrors too."""
+
+    dihedral: bool = True
+    pipeline: Literal["none", "official"] = "none"
+
+
+class ScheduleSection(Section):
+    """`cosine`: warm-up, then one decay to `floor`. `official`: what the released code does (plateau in stage 1, a
+    cosine that swings with `period` validations in stage 2)."""
+
+    name: Literal["cosine", "official"] = "cosine"
+    warmup: int = Field(default=0, ge=0)
+    floor: float = Field(default=1e-8, ge=0)
+    period: int = Field(default=20, ge=1)
+
+
+class StageSection(Section):
+    steps: int = Field(ge=1)
+    batch: int = Field(default=4, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_activations: bool = False
+    schedule: ScheduleSection = ScheduleSection()
+    validate_every: int = Field(default=100, ge=1)
+    checkpoint_every: int = Field(default=100, ge=1)
+
+
+TERMS = ("within_image", "cross_scale", "cross_modality")
+
+
+class PretrainSection(StageSection):
+    """`terms`: which of the loss's terms are summed. `weights`: where training starts; None: random numbers."""
+
+    steps: int = Field(default=1000, ge=1)
+    weights: str | None = None
+    terms: list[Literal[TERMS]] = Field(default=list(TERMS), min_length=1)
+    formulation: Literal["official", "paper"] = "official"
+    temperature: float = Field(default=0.1, gt=0)
+    max_pixels: int | None = Field(default=5000, ge=2)
+
+    @model_validator(mode="after")
+    def _terms_once(self):
+        if len(set(self.terms)) < len(self.terms):
+            raise ValueError(f"each term once, found {', '.join(self.terms)}")
+        return self
+
+
+class FinetuneSection(StageSection):
+    """`encoder`: `frozen` (evaluation mode, no gradients), `official` (the released code: not in the optimiser, yet in
+    training mode), `trained` (the whole network learns)."""
+
+    steps: int = Field(default=1000, ge=1)
+    encoder: Literal["frozen", "official", "trained"] = "frozen"
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    gamma: float = Field(default=2.0, ge=0)
+
+
+class AdaptSection(FinetuneSection):
+    """A third stage, the focal loss on other data: protocol 2 lets the whole network learn on split lists."""
+
+    encoder: Literal["frozen", "official", "trained"] = "trained"
+    manifest: str | list[str]
+    validation: str | list[str] | None = None
+
+
+class EvaluateSection(Section):
+    """How a photograph becomes a score map (`mode`, `size`, `overlap` in pixels), which protocol scores it, and where.
+
+    `manifests`: the test images; none: forgeries of the test split. `split`: only rows so marked. `weights`: score
+    these instead of training. `grids`: degradations of `mpc_lite.degrade` to score after as well.
+    """
+
+    mode: Literal["stretch", "pad", "tiles"] = "stretch"
+    size: int = Field(default=512, ge=32)
+    overlap: int = Field(default=0, ge=0)
+    protocol: Literal[PROTOCOL_NAMES] = "mpc"
+    manifests: list[str] = []
+    split: str | None = None
+    weights: str | None = None
+    grids: list[str] = []
+
+    @model_validator(mode="after")
+    def _tiles_move_on(self):
+        if self.mode == "tiles" and self.overlap >= self.size:
+            raise ValueError(f"tiles of {self.size} pixels need an overlap below that, found {self.overlap}")
+        return self
+
+
+class Recipe(Section):
+    """`tables`: what of the paper a run gives numbers for. `choice`: the alternatives taken, by name of the choice."""
+
+    name: str
+    description: str = ""
+    tables: list[str] = []
+    choice: dict[str, str] = {}
+    seed: int = Field(default=0, ge=0)
+    tracker: Literal["none", "tensorboard"] = "none"
+    profile: str = "lite"
+    model: ModelSection = ModelSection()
+    data: DataSection = DataSection()
+    augment: AugmentSection = AugmentSection()
+    pretrain: PretrainSection = PretrainSection()
+    finetune: FinetuneSection = FinetuneSection()
+    adapt: AdaptSection | None = None
+    evaluate: EvaluateSection = EvaluateSection()
+
+    def as_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
