@@ -1,13 +1,16 @@
-"""What the book asks of Sphinx beyond `_config.yml`: buttons that need the repository's address, docstrings as text."""
+"""What the book asks of Sphinx beyond `_config.yml`: buttons that need the repository's address, docstrings as text,
+and chapters numbered as their files are."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from labels import project, repository
+from labels import CHAPTER, project, repository
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
 
 
 def add_buttons(app: Sphinx, config: Config) -> None:
@@ -38,8 +41,36 @@ def _escape(text: str) -> str:
     return re.sub(r"([*|\\]|_(?=\W|$))", r"\\\1", text)
 
 
+def number_by_file(env: BuildEnvironment) -> None:
+    """Give each chapter, and everything in it, the number that its file begins with: parts still to be written leave
+    gaps, and a later chapter keeps its number when they are filled. Sphinx itself counts on without gaps."""
+    for page, anchors in env.toc_secnumbers.items():
+        found = CHAPTER.match(page.rpartition("/")[2])
+        if not found:
+            continue
+        chapter = int(found[1])
+        for anchor, number in anchors.items():
+            anchors[anchor] = (chapter, *number[1:]) if number else number
+        for node in (env.titles[page], *env.tocs[page].findall(lambda n: "secnumber" in getattr(n, "attributes", {}))):
+            node["secnumber"] = (chapter, *node["secnumber"][1:])
+
+
+def _number_after(collector: type[TocTreeCollector]) -> None:
+    """Let `number_by_file` follow Sphinx's own counting, before figures are counted: no event stands there."""
+    count = collector.assign_section_numbers
+
+    def assign_section_numbers(self: TocTreeCollector, env: BuildEnvironment) -> list[str]:
+        changed = count(self, env)
+        number_by_file(env)
+        return changed
+
+    collector.assign_section_numbers = assign_section_numbers
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     # After Jupyter Book has set the theme's options, before the theme reads them.
     app.connect("config-inited", add_buttons, priority=400)
     app.connect("autodoc-process-docstring", as_text)
+    # The collector in charge: the one of the table of contents' extension where it brings its own.
+    _number_after(next(iter(TocTreeCollector.__subclasses__()), TocTreeCollector))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

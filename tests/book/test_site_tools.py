@@ -3,9 +3,12 @@
 import hashlib
 import http.server
 import io
+import os
 import re
+import subprocess
 import sys
 import tarfile
+import textwrap
 import threading
 from pathlib import Path
 
@@ -96,3 +99,41 @@ def test_docstrings_say_in_the_reference_what_they_say_in_the_file():
     extension.as_text(None, "function", "f", None, None, lines)
     assert lines[:3] == ["Mean of ``x`` over \\*all\\* pixels of x\\_.", "Second line.", ""]
     assert lines[3] == ".. code-block:: text" and "       x: (B,D) | value" in lines
+
+
+def test_chapters_are_numbered_as_their_files_and_so_are_their_figures(tmp_path):
+    """Sphinx alone would call the second chapter 2: the parts between are not written yet."""
+    config = """
+        extensions = ["sphinx_external_toc", "myst_parser", "sphinx.ext.autodoc", "mpc_book"]
+        external_toc_path, use_multitoc_numbering = "_toc.yml", True
+        numfig, numfig_secnum_depth, math_numfig = True, 1, True
+        myst_enable_extensions = ["dollarmath"]
+    """
+    toc = """
+        format: jb-book
+        root: index
+        parts:
+          - {caption: one, numbered: 1, chapters: [file: 01-first]}
+          - {caption: two, numbered: 1, chapters: [file: 12-second]}
+          - {caption: end, chapters: [file: glossary]}
+    """
+    math = "$$ x $$ (eq-{0})\n\n```{{math}}\n:label: m-{0}\nx\n```"
+    chapter = "(at-{0})=\n# Title {0}\n\n" + math + "\n\nSee {{numref}}`at-{0}`.\n"
+    files = {
+        "conf.py": textwrap.dedent(config),
+        "_toc.yml": textwrap.dedent(toc),
+        "index.md": "# Book\n\nSee {ref}`at-b` and {eq}`eq-b`.\n",
+        "01-first.md": chapter.format("a"),
+        "12-second.md": chapter.format("b"),
+        "glossary.md": "# Words\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(build, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(TOOLS)})
+    assert done.returncode == 0, done.stderr
+    pages = [(tmp_path / "out" / name).read_text() for name in ("12-second.html", "index.html")]
+    second, index = (re.sub(r"<[^>]+>", "", page) for page in pages)
+    assert all(text in second for text in ("12. Title b", "(12.1)", "(12.2)", "Section 12"))
+    assert all(text in index for text in ("1. Title a", "12. Title b", "(12.1)"))
+    assert not re.search(r"(?<!\d)2\. Title", second + index)
