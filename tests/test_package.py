@@ -59,9 +59,9 @@ def test_everything_installed_is_lower_bounds_only():
 
 
 ORDER = """
-sections config images manifest scenes camera synth augment data degrade hrformer model sampling views loss metrics
-protocols weights convert checkpoint training pretrain finetune baselines maps evaluate localizer robustness progress
-figures kernel reproduce results paper notebook report cli
+sections config images manifest list_formats lists scenes camera synth augment data degrade hrformer model sampling
+views loss metrics protocols weights convert checkpoint training pretrain finetune baselines maps evaluate localizer
+robustness progress figures kernel reproduce results paper notebook report cli
 """
 
 
