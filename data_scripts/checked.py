@@ -1,0 +1,163 @@
+"""The checking of pairs, one image at a time: read the image, apply the mask rule, convert the mask if need be."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from common import MaskRule, Pair, Tree
+from mpc_lite.config import InputError
+from mpc_lite.images import read_image, read_mask_file
+from mpc_lite.manifest import Sample
+
+
+@dataclass(frozen=True)
+class SplitList:
+    """A split and the images that a list names for it: file names, or paths whose ends count."""
+
+    name: str
+    entries: Sequence[str]
+
+
+class Checked:
+    """Pairs as they come out of the check: `samples` and `good` (in step), or `bad`, each with its reason."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        rule: MaskRule,
+        folder: Path,
+        source: str,
+        splits: Sequence[SplitList] = (),
+        pairs: Sequence[Pair] = (),
+    ) -> None:
+        """folder: for converted masks. source: the samples' where a pair has none. pairs: all, to know equal names."""
+        self.tree, self.rule, self.folder, self.source = tree, rule, folder, source
+        self.samples: list[Sample] = []
+        self.good: list[Pair] = []
+        self.bad: list[dict[str, str]] = []
+        self.notes: list[dict[str, str]] = []
+        self.shares: list[float] = []  # of tampered pixels, one per mask
+        self.as_given = self.converted = 0
+        self._seen: set[Path] = set()
+        self._written: set[Path] = set()
+        self._listed: dict[str, list[tuple[str, str]]] = defaultdict(list)  # stem -> (entry, split)
+        for split in splits:
+            for entry in dict.fromkeys(split.entries):
+                self._listed[PurePosixPath(entry).stem.casefold()].append((entry, split.name))
+        self._met: set[tuple[str, str]] = set()
+        self._equal = Counter(p.image.stem.casefold() for p in pairs if p.image) if splits else Counter()
+
+    def add(self, pair: Pair) -> None:
+        """Check one pair; what is wrong with it goes into `bad`, nothing is raised."""
+        try:
+            split = self._split(pair)
+            if pair.problem:
+                raise InputError(pair.problem)
+            mask, note = self._mask(pair)
+        except InputError as error:
+            names = {"image": self.tree.name(pair.image), "mask": self.tree.name(pair.mask)}
+            self.bad.append({**names, "problem": self._without_paths(str(error), pair)})
+            return
+        self.good.append(pair)
+        self.samples.append(Sample(pair.image, mask, pair.label, pair.source or self.source, split))
+        if note := "; ".join(filter(None, (pair.note, note))):
+            self.notes.append({"image": self.tree.name(pair.image), "note": note})
+
+    def end(self) -> None:
+        """After the last pair: the entries of split lists that no image answered are bad ones, too."""
+        for entries in self._listed.values():
+            for entry, split in entries:
+                if (entry, split) not in self._met:
+                    problem = f"the list of split {split} names it, but no image answers to that"
+                    self.bad.append({"image": entry, "mask": "", "problem": problem})
+
+    def _mask(self, pair: Pair) -> tuple[Path | None, str]:
+        """The file of the mask, converted if the package would not read it as the rule does; and a note."""
+        if pair.image.resolve() in self._seen:
+            raise InputError("the image comes twice")
+        self._seen.add(pair.image.resolve())
+        pixels = read_image(pair.image)
+        if pair.label == 0:
+            return None, ""
+        if pair.mask is None:
+            raise InputError("no mask")
+        rule, note = pair.rule or self.rule, ""
+        try:
+            if pair.read:
+                mask, note = pair.read(pixels, rule)
+            else:
+                mask = rule(read_values(pair.mask))
+        except InputError as error:
+            raise InputError(f"mask: {error}") from None
+        (height, width), (h, w) = pixels.shape[:2], mask.shape
+        if (h, w) != (height, width):
+            if not rule.fit:
+                turned = " (turned)" if (w, h) == (height, width) else ""
+                raise InputError(f"size mismatch: image {width}×{height}, mask {w}×{h}{turned}")
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+            note = f"mask {w}×{h} resized to {width}×{height}, nearest"
+        if not mask.any():
+            raise InputError("empty mask: no tampered pixel by the set's rule")
+        self.shares.append(float(mask.mean()))
+        if not pair.read and np.array_equal(mask, read_mask_file(pair.mask)):
+            self.as_given += 1
+            return pair.mask, note
+        self.converted += 1
+        return self._write(mask, pair.image), note
+
+    def _write(self, mask: np.ndarray, image: Path) -> Path:
+        target = self.folder / PurePosixPath(self.tree.name(image)).with_suffix(".png")
+        plain, number = target, 1
+        while target in self._written:  # a.jpg beside a.tif, or two folders with the same names
+            number += 1
+            target = plain.with_name(f"{plain.stem}-{number}.png")
+        self._written.add(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask * np.uint8(255)).save(target)
+        return target
+
+    def _split(self, pair: Pair) -> str | None:
+        """The pair's own split, or that of the list which names its image; the folder decides where names are equal."""
+        if pair.image is None:
+            return pair.split
+        name = pair.image.stem.casefold()
+        entries = self._listed.get(name, [])
+        if self._equal[name] > 1:
+            above = pair.image.parent.name.casefold()
+            entries = [each for each in entries if PurePosixPath(each[0]).parent.name.casefold() == above]
+        self._met.update(entries)
+        splits = sorted({split for _, split in entries} | ({pair.split} if pair.split else set()))
+        if len(splits) > 1:
+            raise InputError(f"the image is in several splits: {', '.join(splits)}")
+        return splits[0] if splits else None
+
+    def _without_paths(self, text: str, pair: Pair) -> str:
+        """Records hold no path of the machine."""
+        for file in filter(None, (pair.image, pair.mask)):
+            text = text.replace(f"{file}: ", "").replace(str(file), file.name)
+        for root in self.tree.roots:
+            text = text.replace(f"{root}/", "")
+        return text
+
+
+def read_values(path: Path) -> np.ndarray:
+    """The values of a mask file as (H,W,3) uint8; transparency is dropped, as the field's loaders do.
+
+    Raises InputError for a file that is not a complete image.
+    """
+    values = read_image(path)
+    try:
+        with Image.open(path) as image:
+            # A viewer would lay transparent pixels over white, which would make them tampered.
+            return np.asarray(image.convert("RGB")) if image.mode in ("RGBA", "LA", "PA") else values
+    except OSError as error:  # formats that only OpenCV reads have been read above
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{path}: no such file") from None
+        return values

@@ -1,0 +1,236 @@
+"""What the file of a set is made of: the set as data (`DataSet`), its mask rule, and the pairing of images and masks.
+
+A set's file declares a `DataSet` whose `pairs` function looks into the unpacked folders through a `Tree` and says which
+mask belongs to which image, by name or by a list, never by sort order. Opening the files, checking, converting masks,
+counting and writing is `make.py`'s work.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+SEEN, UNVERIFIED = "seen", "from documentation, unverified"
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """Which values of a mask file mean tampered: those above `threshold` of `channel`, or, `inverted`, the others.
+
+    Files whose maximum is at most 1 count as 0/255 files. `fit` allows masks of another size than their image, which
+    are then resized to it (nearest), each one recorded.
+    """
+
+    words: str = "above 127"  # as the set's source puts it; printed and recorded
+    threshold: int = 127
+    channel: Literal["luma", "red", "green", "blue"] = "luma"
+    inverted: bool = False
+    fit: bool = False
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Values of a mask file, (H,W,3) uint8, to (H,W) uint8: 1 tampered, 0 authentic."""
+        channels = ("red", "green", "blue")
+        if self.channel == "luma":
+            values = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
+        else:
+            values = values[..., channels.index(self.channel)]
+        if values.max() <= 1:
+            values = values * 255
+        above = values > self.threshold
+        return (~above if self.inverted else above).astype(np.uint8)
+
+
+# Reads one pair's mask in a way of its own: (image pixels, rule) -> (mask (H,W) 0/1, a note for the record or "").
+Reader = Callable[[np.ndarray, MaskRule], tuple[np.ndarray, str]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image with its mask (None for authentic images), or, with `problem`, a bad pair that is listed and left out.
+
+    `source` and `rule` replace the set's own for this pair; `read` replaces the reading of the mask (it may raise
+    InputError, which makes the pair a bad one); `note` is recorded beside the image's name.
+    """
+
+    image: Path | None
+    mask: Path | None = None
+    label: int = 1
+    split: str | None = None
+    source: str | None = None
+    problem: str = ""
+    note: str = ""
+    read: Reader | None = None
+    rule: MaskRule | None = None
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file whose owner lets everybody fetch it, at a stable public address."""
+
+    url: str
+    file: str  # its name beside the manifest
+    sha256: str | None = None  # when it is known beforehand; otherwise recorded on first use
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A public data set as data. `counts` are those that circulate, by "tampered", "authentic" or a pair's source."""
+
+    name: str  # of the manifest
+    source: str  # the paper's name of it, the manifest's column
+    title: str
+    owner: str
+    page: str
+    terms: str
+    evidence: Literal["seen", "from documentation, unverified"]  # how its layout is known
+    seen: str  # what exactly was seen or read
+    layout: str  # what the folder must contain; printed when it does not
+    mask: MaskRule
+    counts: dict[str, dict[int, str]]  # number of images -> who counts so
+    paper: int | None  # images in the paper's test set; None: not one of its test sets
+    pairs: Callable[[Tree], Iterable[Pair]]
+    downloads: tuple[Download, ...] = ()  # none: the user downloads from the page
+    remark: str = ""  # what else its user should know; printed and recorded
+
+
+@dataclass
+class Tree:
+    """The files beneath the folders that the user gave, found by the ends of their paths, whatever lies above them."""
+
+    roots: Sequence[Path]
+    without: Sequence[Path] = ()  # folders that are not looked into: what earlier runs wrote
+    _entries: list[tuple[tuple[str, ...], Path]] = field(init=False, repr=False)  # folded parts of the folder, file
+    _names: dict[Path, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.roots = [Path(root).resolve() for root in self.roots]
+        self._names, self._entries = {}, []
+        without = {folder.resolve() for folder in self.without}
+        for root in self.roots:
+            for folder, below, files in os.walk(root):
+                here = Path(folder)
+                below[:] = sorted(n for n in below if not _hidden(n) and here / n not in without)
+                parts = (root.name, *here.relative_to(root).parts)
+                for name in sorted(files):
+                    if not _hidden(name) and here / name not in self._names:  # folders given may overlap
+                        self._names[here / name] = (here / name).relative_to(root).as_posix()
+                        self._entries.append((tuple(p.casefold() for p in parts), here / name))
+
+    def files(self, folder: str = "**", name: str = "*", suffixes: Sequence[str] = IMAGES) -> list[Path]:
+        """Files in the order of their paths, upper and lower case being the same.
+
+        folder: the last parts of the folder's path, each a pattern, such as "Tp/CM" or "reference/*/mask"; a final
+        "**" takes the folders below as well. name: a pattern for the file's name. suffixes: () takes any.
+        """
+        wanted = [part.casefold() for part in folder.split("/")]
+        return [
+            path
+            for parts, path in self._entries
+            if (not suffixes or path.suffix.lower() in suffixes)
+            and fnmatch.fnmatchcase(path.name.casefold(), name.casefold())
+            and _ends(parts, wanted)
+        ]
+
+    def name(self, path: Path | None) -> str:
+        """How records call a file: its path below the folder that was given, never the machine's path."""
+        return "" if path is None else self._names.get(path, path.name)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db")
+
+
+def _ends(parts: tuple[str, ...], wanted: list[str]) -> bool:
+    if wanted[-1] == "**":
+        stem, ends = wanted[:-1], range(len(wanted) - 1, len(parts) + 1)
+    else:
+        stem, ends = wanted, (len(parts),)
+    n = len(stem)
+    return any(n <= end and all(map(fnmatch.fnmatchcase, parts[end - n : end], stem)) for end in ends)
+
+
+# ----------------------------------------------------------------------------------------------------------- pairing
+
+
+def stem(path: Path) -> str:
+    """The key that most sets pair by: the file's name without its suffix, upper and lower case being the same."""
+    return path.stem.casefold()
+
+
+def without_end(*ends: str) -> Callable[[Path], str]:
+    """The key of masks that are called as their image plus an ending: `a_gt.png` of `a.jpg` with ends `_gt`."""
+
+    def key(path: Path) -> str:
+        name = stem(path)
+        return next((name[: -len(end)] for end in ends if name.endswith(end)), name)
+
+    return key
+
+
+def authentic(images: Iterable[Path], split: str | None = None, source: str | None = None) -> Iterator[Pair]:
+    """Images without a tampered pixel."""
+    return (Pair(image, label=0, split=split, source=source) for image in images)
+
+
+def match(
+    images: Iterable[Path],
+    masks: Iterable[Path],
+    image_key: Callable[[Path], str] = stem,
+    mask_key: Callable[[Path], str] = stem,
+    otherwise: Callable[[Path], str] | None = None,
+    **facts,
+) -> list[Pair]:
+    """Tampered images with the masks of the same key, in the images' order; whatever is left over is a bad pair.
+
+    A key that two images, or two masks, share is ambiguous: all of them are bad pairs. `otherwise` is a second key for
+    what the first leaves over, used where it is unique on both sides, and noted. `facts` go into each pair.
+    """
+    images, masks = list(images), list(masks)
+    of_image, of_mask = _by(images, image_key), _by(masks, mask_key)
+    found: dict[Path, Path] = {
+        of_image[key][0]: of_mask[key][0]
+        for key in of_image
+        if len(of_image[key]) == 1 and len(of_mask.get(key, ())) == 1
+    }
+    notes: dict[Path, str] = {}
+    if otherwise:
+        lone_images = _by([p for p in images if p not in found and len(of_image[image_key(p)]) == 1], otherwise)
+        used = set(found.values())
+        lone_masks = _by([p for p in masks if p not in used and len(of_mask[mask_key(p)]) == 1], otherwise)
+        for key, (first, *more) in lone_images.items():
+            if not more and len(lone_masks.get(key, ())) == 1:
+                found[first] = lone_masks[key][0]
+                notes[first] = f"paired by {key} with {found[first].name}"
+
+    pairs = []
+    for image in images:
+        key = image_key(image)
+        if image in found:
+            pairs.append(Pair(image, found[image], note=notes.get(image, ""), **facts))
+        elif len(of_image[key]) > 1:
+            pairs.append(Pair(image, problem=f"{len(of_image[key])} images are called {key}", **facts))
+        elif len(of_mask.get(key, ())) > 1:
+            several = ", ".join(mask.name for mask in of_mask[key])
+            pairs.append(Pair(image, problem=f"{len(of_mask[key])} masks for it: {several}", **facts))
+        else:
+            pairs.append(Pair(image, problem="no mask", **facts))
+    used = set(found.values())
+    claimed = {key for key in of_image if len(of_image[key]) > 1 or len(of_mask.get(key, ())) > 1}
+    left = [mask for mask in masks if mask not in used and mask_key(mask) not in claimed]
+    return pairs + [Pair(None, mask, problem="mask without image", **facts) for mask in left]
+
+
+def _by(paths: Iterable[Path], key: Callable[[Path], str]) -> dict[str, list[Path]]:
+    groups = defaultdict(list)
+    for path in paths:
+        groups[key(path)].append(path)
+    return dict(groups)

@@ -1,0 +1,216 @@
+"""Archives: fetched in pieces that survive an interruption, known by their sha256, unpacked without trusting them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from common import Download
+from mpc_lite.config import InputError
+
+BLOCK = 1 << 20
+TIMEOUT = 60.0  # seconds without a byte
+# An archive that claims to unfold to more than this many times its size, and to more than BIG, is taken for a bomb.
+RATIO, BIG = 100, 1 << 30
+
+
+# -------------------------------------------------------------------------------------------------------- downloading
+
+
+def download(what: Download, folder: Path) -> Path:
+    """Fetch a file into `folder` unless it is there; an interrupted fetch goes on where it stopped (HTTP ranges).
+
+    Its sha256 is compared with the known one, or with the one recorded beside it at the first fetch. InputError for a
+    server that cannot be reached, for an incomplete answer (run again to go on), and for another sha256.
+    """
+    target = folder / what.file
+    if not target.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        _fetch(what.url, part)
+        if what.sha256:
+            _compare(part, _sha256(part), what.sha256, "the set's script")
+        os.replace(part, target)
+        _etag_file(part).unlink(missing_ok=True)
+    verified(target, what.sha256)
+    return target
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Complete the file `part`: ask for what is missing, provided that the server's file is still the same."""
+    have = part.stat().st_size if part.is_file() else 0
+    etag = _etag_file(part)
+    headers = {"User-Agent": "mpc-lite data scripts"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if etag.is_file():
+            headers["If-Range"] = etag.read_text()
+    again = "run the same command again to go on"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
+            goes_on = answer.status == 206 and (answer.headers["Content-Range"] or "").startswith(f"bytes {have}-")
+            length = answer.headers["Content-Length"]
+            total = (have if goes_on else 0) + int(length) if length else None
+            if answer.headers["ETag"] and not answer.headers["ETag"].startswith("W/"):
+                etag.write_text(answer.headers["ETag"])
+            with open(part, "ab" if goes_on else "wb") as file:
+                while block := answer.read(BLOCK):
+                    file.write(block)
+                    progress(f"{part.stem}: {file.tell() >> 20} MB" + (f" of {total >> 20}" if total else ""))
+                size = file.tell()
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and (error.headers["Content-Range"] or "") == f"bytes */{have}":
+            return  # everything was there already
+        if error.code == 416:
+            part.unlink()
+            raise InputError(f"{url}: the file there is another now, {part.name} was discarded; {again}") from None
+        raise InputError(f"{url}: the server says {error.code} {error.reason}; fetch the file by hand") from None
+    except (OSError, HTTPException) as error:
+        raise InputError(f"{url}: {getattr(error, 'reason', error) or type(error).__name__}; {again}") from None
+    finally:
+        progress("")
+    if total is not None and size != total:
+        raise InputError(f"{url}: the connection broke after {size} of {total} bytes; {again}")
+
+
+def _etag_file(part: Path) -> Path:
+    return part.with_name(part.name + ".etag")
+
+
+def verified(archive: Path, sha256: str | None = None) -> str:
+    """The file's sha256, compared with the one recorded beside it, which is written at the first use.
+
+    The record `NAME.sha256` has the format of the `sha256sum` program. InputError if they differ.
+    """
+    found, lock = _sha256(archive), archive.with_name(archive.name + ".sha256")
+    if sha256:
+        _compare(archive, found, sha256, "the set's script")
+    if lock.is_file():
+        _compare(archive, found, (lock.read_text().split() or [""])[0], lock.name)
+    else:
+        with contextlib.suppress(OSError):  # a read-only folder: the provenance file records it all the same
+            lock.write_text(f"{found}  {archive.name}\n")
+    return found
+
+
+def _compare(file: Path, found: str, expected: str, origin: str) -> None:
+    if found != expected:
+        raise InputError(
+            f"{file}: sha256 is {found}, but {origin} says {expected}: the file has changed or is damaged. Fetch it "
+            f"anew; if it was replaced on purpose, delete {file.name}.sha256 and {file.name}.unpacked first"
+        )
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------- unpacking
+
+
+def unpack(archive: Path) -> tuple[Path, str]:
+    """The folder with a zip or tar archive's files, `NAME.unpacked` beside it, made at the first use; and its sha256.
+
+    The folder appears in one step, complete. Nothing is written outside of it: absolute paths, `..`, links and devices
+    are refused, as is an archive that would not fit on the disk or unfolds beyond all measure. InputError then, and for
+    damaged archives and formats that are not read here (rar, 7z: unpack by hand).
+    """
+    _known_format(archive)
+    sha256 = verified(archive)
+    folder = archive.with_name(archive.name + ".unpacked")
+    done = folder / ".sha256"
+    if done.is_file() and done.read_text() == sha256:
+        return folder, sha256
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary:
+            fresh = Path(temporary) / "files"
+            fresh.mkdir()
+            _extract(archive, fresh)
+            (fresh / ".sha256").write_text(sha256)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(fresh, folder)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"{archive}: damaged or locked archive ({error}); fetch it anew or unpack it by hand"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{archive}: cannot be unpacked beside itself ({reason}); unpack it by hand") from None
+    return folder, sha256
+
+
+def _known_format(archive: Path) -> None:
+    with open(archive, "rb") as file:
+        start = file.read(8)
+    if start.startswith((b"Rar!", b"7z\xbc\xaf\x27\x1c")):
+        raise InputError(
+            f"{archive}: rar and 7z are not unpacked here; do it by hand (7z x {archive.name}) and give the folder"
+        )
+    if not (zipfile.is_zipfile(archive) or tarfile.is_tarfile(archive)):
+        raise InputError(f"{archive}: neither a folder nor a zip or tar archive; unpack it by hand and give the folder")
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    total, packed, free = 0, archive.stat().st_size, shutil.disk_usage(folder).free
+    for name, size, kind, stream in _members(archive):
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if kind not in ("file", "folder"):
+            raise InputError(f"{archive}: holds {name}, a {kind}, which is never unpacked; unpack it by hand")
+        if not parts and kind == "folder":
+            continue  # "./"
+        if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
+            raise InputError(f"{archive}: holds {name}, which leads out of its folder; do not trust it")
+        total += size
+        if total > free:
+            raise InputError(f"{archive}: unfolds to more than {total >> 20} MB, but {free >> 20} MB are free")
+        if total > max(BIG, RATIO * packed):
+            raise InputError(
+                f"{archive}: {packed >> 20} MB that unfold to more than {total >> 20} MB are not photographs; "
+                "if you trust it, unpack it by hand"
+            )
+        target = folder.joinpath(*parts)
+        if kind == "folder":
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with stream as source, open(target, "wb") as file:
+            shutil.copyfileobj(source, file, BLOCK)
+
+
+def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
+    """(name, size, "file" | "folder" | what it is instead, the opened file) of each member, in the archive's order."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            for info in file.infolist():
+                mode = info.external_attr >> 16  # Unix only, else 0
+                kind = "folder" if info.is_dir() else "link" if stat.S_ISLNK(mode) else "file"
+                yield info.filename, info.file_size, kind, file.open(info) if kind == "file" else None
+    else:
+        with tarfile.open(archive) as file:
+            for info in file:
+                kind = "folder" if info.isdir() else "file" if info.isfile() else "link or device"
+                yield info.name, info.size, kind, file.extractfile(info) if kind == "file" else None
+
+
+def progress(text: str) -> None:
+    """One line on the terminal that is written over; nothing where no terminal is."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,165 @@
+"""From a set's pairs to its manifest: open and check each file, convert masks, count, record, report.
+
+    DIR/NAME.csv       the manifest, which `mpc-lite check` finds in order
+    DIR/NAME.json      where it comes from: owner, terms, mask rule, counts, archives, every bad pair
+    DIR/NAME.bad.csv   the bad pairs again, as a table; only where there are any
+    DIR/NAME/masks/    masks that the package would read differently from the set's rule, converted
+
+Exit codes: 0 all pairs are good, 1 some are bad (the good ones are in the manifest), 2 a mistake, told in one message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from checked import Checked, SplitList
+from common import DataSet, MaskRule, Tree
+from fetch import download, progress, unpack
+from mpc_lite.config import InputError
+from mpc_lite.manifest import write_manifest
+from record import record, replace, report, write_bad, write_json
+
+_FILE_NAME = re.compile(r"[^,;|\t]*?\.(?:jpe?g|png|tiff?|bmp)(?=[\s,;|]|$)", re.IGNORECASE)
+
+
+def main(*sets: DataSet, argv: list[str] | None = None) -> int:
+    """The command line of a set's script; gives the exit code."""
+    parser = argparse.ArgumentParser(
+        description="; ".join(dict.fromkeys(s.title for s in sets)) + f". Terms: {sets[0].terms}.",
+        epilog=f"Expected: {sets[0].layout}. Where to get it: {sets[0].page}",
+    )
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="FOLDER|ARCHIVE", help="what you downloaded")
+    parser.add_argument("--out", type=Path, help="folder of the manifests (default: $MPC_LITE_SETS, else ./sets)")
+    parser.add_argument("--threshold", type=int, help=f"masks: tampered above it (default {sets[0].mask.threshold})")
+    parser.add_argument(
+        "--split", action="append", default=[], metavar="NAME=FILE", help="images named in this list get the split NAME"
+    )
+    if any(s.downloads for s in sets):
+        parser.add_argument("--download", action="store_true", help="fetch what the owner offers at a public address")
+    options = parser.parse_args(argv)
+    out = options.out or Path(os.environ.get("MPC_LITE_SETS") or "sets")
+    try:
+        splits = [_split_list(text) for text in options.split]
+        if options.threshold is not None and not 0 <= options.threshold < 255:
+            raise InputError(f"--threshold {options.threshold}: expected 0 to 254")
+        roots, archives = _inputs(sets, options.inputs, getattr(options, "download", False), out)
+        codes = []
+        for each in sets:
+            rule = each.mask
+            if options.threshold is not None:
+                rule = dataclasses.replace(rule, threshold=options.threshold)
+            code = run(each, roots, out, rule, archives, splits, alone=len(sets) == 1)
+            codes += [] if code is None else [code]
+        if not codes:
+            raise InputError(_advice(sets[0], roots))
+        return max(codes)
+    except InputError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+
+
+def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Path) -> tuple[list[Path], list[dict]]:
+    """The folders to look into, archives unpacked; and what is recorded of the archives."""
+    wanted = dict.fromkeys(d for s in sets for d in s.downloads) if fetch else ()
+    urls = {download(each, out / "downloads"): each.url for each in wanted}
+    if not inputs and not urls:
+        fetchable = " or --download" if any(s.downloads for s in sets) else ""
+        raise InputError(f"give the folder or archive of the set{fetchable}; {_where(sets[0])}")
+    roots, archives = [], []
+    for path in [*inputs, *urls]:
+        if path.is_dir():
+            roots.append(path)
+        elif path.is_file():
+            folder, sha256 = unpack(path)
+            roots.append(folder)
+            archive = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256}
+            archives.append(archive | ({"url": urls[path]} if path in urls else {}))
+        else:
+            raise InputError(f"{path}: no such folder or archive; {_where(sets[0])}")
+    return roots, archives
+
+
+def _where(dataset: DataSet) -> str:
+    return f"expected in it: {dataset.layout}. Where to get it: {dataset.page}"
+
+
+def _advice(dataset: DataSet, roots: list[Path]) -> str:
+    found = sorted(path.name + "/" * path.is_dir() for root in roots for path in root.iterdir())
+    shown = ", ".join(found[:8]) + (", …" if len(found) > 8 else "") or "nothing"
+    folders = ", ".join(str(root) for root in roots)
+    return f"{folders}: no image of {dataset.title} was recognised; found: {shown}; {_where(dataset)}"
+
+
+def _split_list(text: str) -> SplitList:
+    """NAME=FILE: a text whose lines begin with an image's name or path, which may be followed by its mask's."""
+    name, _, file = text.partition("=")
+    if not (name and file):
+        raise InputError(f"--split {text}: expected NAME=FILE, a text file that names an image on each line")
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--split {text}: the list cannot be read ({error})") from None
+    named = [match[0].strip() for line in lines if (match := _FILE_NAME.search(line))]
+    if not named:
+        raise InputError(f"--split {text}: no line names an image; expected lines such as 'Tp/a.jpg' or 'a.jpg a.png'")
+    return SplitList(name, [entry.replace("\\", "/") for entry in named])
+
+
+# ---------------------------------------------------------------------------------------------------------- one set
+
+
+def run(
+    dataset: DataSet,
+    roots: Sequence[Path],
+    out: Path,
+    rule: MaskRule,
+    archives: Sequence[dict[str, Any]] = (),
+    splits: Sequence[SplitList] = (),
+    alone: bool = True,
+) -> int | None:
+    """Write the manifest of one set and what belongs to it; the exit code, or None if none of its images is there.
+
+    `alone`: the script has no other set, so that finding nothing is an InputError.
+    """
+    folder, manifest = out / dataset.name, out / f"{dataset.name}.csv"
+    tree = Tree(roots, without=(out, folder))
+    pairs = list(dataset.pairs(tree))
+    if not any(pair.image for pair in pairs):
+        if not alone:
+            print(f"{dataset.name}: nothing of it in the folders given, left out")
+            return None
+        raise InputError(_advice(dataset, tree.roots))
+    print(f"{dataset.title}\n  owner: {dataset.owner}\n  terms: {dataset.terms}\n  layout: {dataset.evidence}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from None
+    shutil.rmtree(folder / "masks", ignore_errors=True)  # of an earlier run
+
+    checked = Checked(tree, rule, folder / "masks", dataset.source, splits, pairs)
+    for number, pair in enumerate(pairs, start=1):
+        checked.add(pair)
+        if number % 20 == 0:
+            progress(f"{dataset.name}: {number} of {len(pairs)}, {len(checked.bad)} bad")
+    progress("")
+    checked.end()
+
+    facts = record(dataset, rule, checked, pairs, archives)
+    if checked.samples:
+        replace(manifest, lambda path: write_manifest(path, checked.samples))
+    else:
+        manifest.unlink(missing_ok=True)
+    replace(out / f"{dataset.name}.json", lambda path: write_json(path, facts))
+    write_bad(out / f"{dataset.name}.bad.csv", checked.bad)
+    report(dataset, facts, manifest)
+    if not checked.samples:
+        print(f"no manifest: every pair is bad; {_where(dataset)}")
+    return 1 if checked.bad else 0

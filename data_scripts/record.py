@@ -1,0 +1,116 @@
+"""What is told of a set: the provenance file, the counts on the screen, the table of bad pairs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from checked import Checked
+from common import DataSet, MaskRule, Pair
+
+SHOWN = 20  # bad pairs on the screen; the files list them all
+
+
+def _kinds(pair: Pair) -> list[str]:
+    return [*(["tampered"] if pair.label else ["authentic"]), *([pair.source] if pair.source else [])]
+
+
+def record(
+    dataset: DataSet, rule: MaskRule, checked: Checked, pairs: Sequence[Pair], archives: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The provenance: without a date and without a path of the machine, so that equal input gives an equal file."""
+    found = Counter(kind for pair in pairs if pair.image for kind in _kinds(pair))
+    good = Counter(kind for pair in checked.good for kind in _kinds(pair))
+    paper = {"tampered": dataset.paper} if dataset.paper is not None else {}
+    kinds = dict.fromkeys([*dataset.counts, *found])
+    return {
+        "schema": 1,
+        "set": dataset.name,
+        "source": dataset.source,
+        "title": dataset.title,
+        "owner": dataset.owner,
+        "page": dataset.page,
+        "terms": dataset.terms,
+        "evidence": dataset.evidence,
+        "seen": dataset.seen,
+        "remark": dataset.remark,
+        "mask_rule": dataclasses.asdict(rule),
+        "masks": {
+            "as_given": checked.as_given,
+            "converted": checked.converted,
+            "median_tampered_share": round(statistics.median(checked.shares), 4) if checked.shares else None,
+        },
+        "counts": {
+            kind: {
+                "found": found[kind],
+                "good": good[kind],
+                "expected": {str(n): who for n, who in dataset.counts.get(kind, {}).items()},
+                "paper": paper.get(kind),
+            }
+            for kind in kinds
+        },
+        "splits": dict(sorted(Counter(s.split for s in checked.samples if s.split).items())),
+        "archives": list(archives),
+        "notes": checked.notes,
+        "bad": checked.bad,
+    }
+
+
+def report(dataset: DataSet, facts: dict[str, Any], manifest: Path) -> None:
+    """Print the counts (found, expected, the paper's: a line each), the splits, the bad pairs and what was written."""
+    for kind, count in facts["counts"].items():
+        expected = " or ".join(f"{n} ({who})" for n, who in count["expected"].items()) or "not known"
+        paper = f"; paper's test set: {count['paper']}" if count["paper"] else ""
+        differs = "" if not count["expected"] or str(count["found"]) in count["expected"] else " (DIFFERS)"
+        print(f"{kind}: found {count['found']}{differs}, good {count['good']}; expected {expected}{paper}")
+    for name, number in facts["splits"].items():
+        print(f"split {name}: {number}")
+    share = facts["masks"]["median_tampered_share"]
+    if share is not None and share > 0.5:
+        print(f"WARNING: half of the masks mark more than {share:.0%} as tampered: are they the other way round?")
+    if dataset.remark:
+        print(f"note: {dataset.remark}")
+    bad = facts["bad"]
+    for each in bad[:SHOWN]:
+        print(f"bad: {each['image'] or '-'} | {each['mask'] or '-'} | {each['problem']}")
+    if len(bad) > SHOWN:
+        print(f"bad: {len(bad) - SHOWN} more")
+    if bad:
+        print(f"{len(bad)} bad pairs are left out; all are listed in {manifest.with_suffix('.bad.csv')}")
+    good = sum(facts["counts"].get(kind, {}).get("good", 0) for kind in ("tampered", "authentic"))
+    if good:
+        print(f"wrote {manifest}: {good} images")
+
+
+def write_bad(path: Path, bad: list[dict[str, str]]) -> None:
+    """The bad pairs as a table; without any, the table of an earlier run is removed."""
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ("image", "mask", "problem"), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(bad)
+
+    if bad:
+        replace(path, write)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, facts: dict[str, Any]) -> None:
+    """Readable JSON in UTF-8."""
+    path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file under another name, and then give it its own: it is complete, or the earlier one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    os.replace(temporary, path)
