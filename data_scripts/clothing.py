@@ -1,0 +1,35 @@
+"""Clothing photographs, CC0: authentic images only, to make forgeries from and to count false alarms on.
+
+git clone https://github.com/alexeygrigorev/clothing-dataset
+python data_scripts/clothing.py clothing-dataset --out sets
+"""
+
+import sys
+
+from common import SEEN, DataSet, MaskRule, Pair, Tree, authentic
+from make import main
+
+
+def pairs(tree: Tree) -> list[Pair]:
+    """`images/` of the repository; copies of the full-size pictures call it `images_original/`."""
+    return list(authentic(tree.files("images") or tree.files("images_original") or tree.files("clothing")))
+
+
+CLOTHING = DataSet(
+    name="clothing",
+    source="clothing",
+    title="Clothing dataset",
+    owner="A. Grigorev and 32 contributors",
+    page="https://github.com/alexeygrigorev/clothing-dataset",
+    terms="CC0 1.0: free for any purpose",
+    evidence=SEEN,
+    seen="600 of its images (about 400×533, JPEG) and the repository's list of files",
+    layout="images/*.jpg",
+    mask=MaskRule("none: no image is tampered"),
+    counts={"authentic": {5755: "the files that the repository's history lists under images/"}},
+    paper=None,
+    pairs=pairs,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(CLOTHING))

@@ -1,0 +1,72 @@
+"""MISD: images spliced from several others, with a mask for each spliced object, and authentic photographs.
+
+    python data_scripts/misd.py Dataset --out sets
+
+The masks of one image are united. MPC tests on 227 of its 300 splices and does not say on which.
+"""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from checked import read_values
+from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, authentic, match, stem
+from make import main
+from mpc_lite.config import InputError
+
+FOLDER = "Ground Truth Masks"
+
+
+def united(masks: list[Path]):
+    """Reads several mask files as one: tampered where any of them says so."""
+
+    def read(_, rule: MaskRule) -> tuple[np.ndarray, str]:
+        parts = [rule(read_values(mask)) for mask in masks]
+        if len({part.shape for part in parts}) > 1:
+            sizes = ", ".join(f"{part.shape[1]}×{part.shape[0]}" for part in parts)
+            raise InputError(f"its {len(parts)} masks have different sizes: {sizes}")
+        return np.maximum.reduce(parts), f"union of {len(parts)} masks"
+
+    return read
+
+
+def pairs(tree: Tree):
+    """`Ground Truth Masks/NAME/masks/*` belong to `Sp/NAME.*`; copies with one mask an image have `masks/NAME.*`."""
+    of_image = defaultdict(list)
+    for mask in tree.files(f"{FOLDER}/*/masks"):
+        of_image[mask.parent.parent.name.casefold()].append(mask)
+    if not of_image:
+        yield from match(tree.files("Sp"), tree.files("masks") + tree.files(FOLDER))
+    else:
+        for image in tree.files("Sp"):
+            masks = of_image.pop(stem(image), [])
+            yield Pair(image, masks[0], read=united(masks)) if masks else Pair(image, problem="no mask")
+        for masks in of_image.values():
+            yield from (Pair(None, mask, problem="mask without image") for mask in masks)
+    yield from authentic(tree.files("Au"))
+
+
+MISD = DataSet(
+    name="misd",
+    source="MISD",
+    title="Multiple Image Splicing Dataset",
+    owner="K. D. Kadam, S. Ahirrao, K. Kotecha (Symbiosis International University, Pune)",
+    page="https://doi.org/10.5281/zenodo.5525829",
+    terms="as stated on its page; its photographs were taken from CASIA: research only, not passed on",
+    evidence=UNVERIFIED,
+    seen="a copy of the owners' readme, which describes the folders; no file of it",
+    layout=f"Sp/*.png, Au/*.jpg, and {FOLDER}/<name of the splice>/masks/* with a mask for each object",
+    mask=MaskRule("above 127 (common knowledge, unverified), the masks of one image united"),
+    counts={
+        "tampered": {300: "its owners", 227: "MPC; its selection is not published"},
+        "authentic": {618: "its owners"},
+    },
+    paper=227,
+    pairs=pairs,
+    remark="300 splices instead of the paper's 227 are to be expected: scores on them are not the paper's test.",
+)
+
+if __name__ == "__main__":
+    sys.exit(main(MISD))

@@ -1,0 +1,94 @@
+"""from_list.py: manifests from foreign lists, and PSCC-Net's way of splitting one."""
+
+import pytest
+
+from mpc_lite.manifest import check, read_manifest, read_mask
+
+
+@pytest.fixture
+def main(load):
+    return lambda *arguments: load("from_list").main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path, photo, mask_file):
+    """Three images, two of them with masks."""
+    for number, name in enumerate("abc"):
+        photo(tmp_path / "set" / "Tp" / f"{name}.jpg", seed=number)
+        mask_file(tmp_path / "set" / "Gt" / f"{name}.png")
+    return tmp_path
+
+
+def test_a_list_becomes_a_manifest(main, folder, capsys):
+    (folder / "list.txt").write_text("Tp/a.jpg,Gt/a.png,0jpg/a.jpg\nTp/b.jpg,None\n")
+    out = folder / "sets" / "m.csv"
+    code = main(
+        folder / "list.txt", "--root", folder / "set", "--out", out, "--source", "CASIAv2", "--split", "train",
+        "--expect", 2,
+    )  # fmt: skip
+    assert code == 0 and "1 tampered, 1 authentic" in capsys.readouterr().out and check(out) == []
+    assert [(r.image.name, r.label, r.source, r.split) for r in read_manifest(out)] == [
+        ("a.jpg", 1, "CASIAv2", "train"),
+        ("b.jpg", 0, "CASIAv2", "train"),
+    ]
+
+
+def test_bad_pairs_are_listed_and_left_out(main, folder, capsys, mask_file):
+    mask_file(folder / "set" / "Gt" / "b.png", size=(20, 20))
+    mask_file(folder / "set" / "Gt" / "c.png", inside=0)
+    (folder / "set" / "list.txt").write_text("Tp/a.jpg Gt/a.png\nTp/b.jpg Gt/b.png\nTp/c.jpg Gt/c.png\nTp/d.jpg None\n")
+    code = main(folder / "set" / "list.txt", "--out", folder / "m.csv", "--expect", 4)
+    printed = capsys.readouterr().out
+    assert code == 1 and [r.image.name for r in read_manifest(folder / "m.csv")] == ["a.jpg"]
+    assert "line 4 of list.txt: image Tp/d.jpg does not exist" in printed and "1 rows, expected 4" in printed
+    assert "entry 2, b.jpg" in printed and "mask 20×20, image 36×24" in printed
+    assert "entry 3, c.jpg" in printed and "no tampered pixel" in printed
+
+
+def test_a_split_of_a_manifest_and_its_rest(main, load, run, tmp_path, photo, mask_file):
+    """NIST16's masks are inverted: the list's masks would be wrong, those of the manifest are right."""
+    root = tmp_path / "DSO-1"
+    for number in (1, 2, 3):
+        photo(root / "DSO-1" / f"splicing-0{number}.png", seed=number)
+        photo(root / "DSO-1" / f"normal-0{number}.png", seed=number)
+        masks = root / "DSO-1-Fake-Images-Masks"
+        mask_file(masks / f"splicing-0{number}.png", box=(0, 0, number, 1), inside=0, outside=255)
+    sets = run(load("dso1").DSO1, root).folder
+    names = tmp_path / "names.txt"
+    names.write_text("DSO-1/splicing-02.png DSO-1-Fake-Images-Masks/splicing-02.png\n")
+    common = [names, "--of", sets / "dso1.csv"]
+    assert main(*common, "--split", "test", "--expect", 1, "--out", sets / "test.csv") == 0
+    assert main(*common, "--rest", "--split", "train", "--expect", 2, "--out", sets / "train.csv") == 0
+    (test,), train = read_manifest(sets / "test.csv"), read_manifest(sets / "train.csv")
+    assert (test.image.stem, test.split, test.source, read_mask(test).sum()) == ("splicing-02", "test", "DSO", 2)
+    assert [(r.image.stem, r.split) for r in train] == [("splicing-01", "train"), ("splicing-03", "train")]
+
+
+def test_wrong_counts_and_names_that_are_not_found(main, folder, capsys):
+    (folder / "list.txt").write_text("Tp/a.jpg,Gt/a.png\nTp/b.jpg,Gt/b.png\n")
+    assert main(folder / "list.txt", "--root", folder / "set", "--out", folder / "m.csv", "--expect", 921) == 1
+    assert "2 rows, expected 921" in capsys.readouterr().out
+    (folder / "names.txt").write_text("a.jpg\nx.jpg\n")
+    assert main(folder / "names.txt", "--of", folder / "m.csv", "--rest", "--out", folder / "rest.csv") == 1
+    printed = capsys.readouterr().out
+    assert "line 2 of names.txt: x.jpg: no images of the manifest" in printed and "may be among the rest" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["none.txt"], "no such file or folder"),
+        (["list.txt", "--root", "none"], "is not a folder"),
+        (["list.txt", "--rest"], "--rest needs --of"),
+        (["list.txt", "--of", "m.csv", "--root", "."], "--root and --of"),
+        (["list.txt", "--of", "m.csv"], "no such file; expected a manifest"),
+        (["names.txt"], "names images only"),
+    ],
+)
+def test_mistakes_are_told_in_one_message(main, folder, capsys, monkeypatch, arguments, expected):
+    monkeypatch.chdir(folder)
+    (folder / "list.txt").write_text("Tp/a.jpg,Gt/a.png\n")
+    (folder / "names.txt").write_text("a.jpg\n")
+    assert main(*arguments, "--out", "out.csv") == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and expected in printed.err and not (folder / "out.csv").exists()
