@@ -20,13 +20,10 @@ MASKS = Download(
 
 def tampered(tree: Tree) -> list[Pair]:
     """`Tp/CM`, `Tp/Sp` (also seen: `Modified Tp/Tp/Sp`, `Tp` alone), with `<stem>_gt.png` wherever it lies."""
-    images = [
-        path
-        for folder in ("CM", "Sp", "Tp")
-        for path in tree.files(folder, suffixes=(".jpg", ".jpeg"))
-        if not path.stem.casefold().endswith(("_gt", "_combine"))
-    ]
-    return match(images, tree.files(name="*_gt.png"), renamed(tree), without_end("_gt"), otherwise=tampered_id)
+    folders = ("CM", "Sp", "Tp")
+    images = [path for each in folders for path in tree.files(each, name="Sp_*", suffixes=(".jpg", ".jpeg"))]
+    masks = tree.files(name="Sp_*_gt.png")
+    return match(images, masks, renamed(tree), without_end("_gt"), otherwise=tampered_id)
 
 
 def pairs(tree: Tree):

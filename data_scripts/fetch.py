@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import lzma
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -21,6 +23,8 @@ from typing import BinaryIO
 from common import Download
 from mpc_lite.config import InputError
 
+# What the standard library raises for archives that are cut off, changed, locked, or packed in an unknown way.
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 BLOCK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
 # An archive that claims to unfold to more than this many times its size, and to more than BIG, is taken for a bomb.
@@ -90,8 +94,8 @@ def _etag_file(part: Path) -> Path:
     return part.with_name(part.name + ".etag")
 
 
-def verified(archive: Path, sha256: str | None = None) -> str:
-    """The file's sha256, compared with the one recorded beside it, which is written at the first use.
+def verified(archive: Path, sha256: str | None = None, record: bool = True) -> str:
+    """The file's sha256, compared with the one recorded beside it, which is written at the first use if `record`.
 
     The record `NAME.sha256` has the format of the `sha256sum` program. InputError if they differ.
     """
@@ -100,10 +104,14 @@ def verified(archive: Path, sha256: str | None = None) -> str:
         _compare(archive, found, sha256, "the set's script")
     if lock.is_file():
         _compare(archive, found, (lock.read_text().split() or [""])[0], lock.name)
-    else:
-        with contextlib.suppress(OSError):  # a read-only folder: the provenance file records it all the same
-            lock.write_text(f"{found}  {archive.name}\n")
+    elif record:
+        _lock(archive, found)
     return found
+
+
+def _lock(archive: Path, sha256: str) -> None:
+    with contextlib.suppress(OSError):  # a read-only folder: the provenance file records it all the same
+        archive.with_name(archive.name + ".sha256").write_text(f"{sha256}  {archive.name}\n")
 
 
 def _compare(file: Path, found: str, expected: str, origin: str) -> None:
@@ -133,7 +141,7 @@ def unpack(archive: Path) -> tuple[Path, str]:
     damaged archives and formats that are not read here (rar, 7z: unpack by hand).
     """
     _known_format(archive)
-    sha256 = verified(archive)
+    sha256 = verified(archive, record=False)  # a damaged archive is not recorded as the right one
     folder = archive.with_name(archive.name + ".unpacked")
     done = folder / ".sha256"
     if done.is_file() and done.read_text() == sha256:
@@ -147,13 +155,14 @@ def unpack(archive: Path) -> tuple[Path, str]:
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(fresh, folder)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{archive}: damaged or locked archive ({error}); fetch it anew or unpack it by hand"
         ) from None
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{archive}: cannot be unpacked beside itself ({reason}); unpack it by hand") from None
+    _lock(archive, sha256)
     return folder, sha256
 
 
