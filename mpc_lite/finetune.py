@@ -1,12 +1,14 @@
-"""Stage 2: a small head learns to turn the embeddings into a score map."""
+"""Stage 2: a small head learns to turn the embeddings into a score map. A third stage goes on with other data."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpc_lite.augment import dihedral
@@ -14,59 +16,95 @@ from mpc_lite.config import InputError, Recipe
 from mpc_lite.loss import focal_loss
 from mpc_lite.metrics import count, f1, iou
 from mpc_lite.model import MPC
-from mpc_lite.training import starting_model, train
-from mpc_lite.views import resize_mask
+from mpc_lite.sections import FinetuneSection
+from mpc_lite.training import train
+from mpc_lite.views import IGNORE, resize_mask
+
+STRIDE = 4  # pixels of the image to one of the score map
 
 
 class LocalizationStep(nn.Module):
-    """One step of stage 2 as a module, so that DDP sees a single forward: network and focal loss."""
+    """One micro-batch of stage 2 as a module, so that DDP sees a single forward: network and focal loss."""
 
-    def __init__(self, model: MPC, recipe: Recipe):
+    def __init__(self, model: MPC, settings: FinetuneSection):
         super().__init__()
-        self.model, self.settings = model, recipe.finetune
+        self.model, self.settings = model, settings
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """batch: image (B,3,S,S) uint8, mask (B,S,S), turn (B,) -> {"total": the focal loss, MPC Eq. 5}."""
+        """batch: image (B,3,S,S) uint8, mask (B,S,S), turn (B,) -> {"total": the focal loss, MPC Eq. 5, summed over
+        the pixels of the score maps that are not ignored}."""
         images, masks = dihedral(batch["image"], batch["mask"], batch["turn"])
         logits = self.model((images.float() / 255).contiguous(memory_format=torch.channels_last))
         target = resize_mask(masks, logits.shape[2:])[:, None]
-        return {"total": focal_loss(logits, target, self.settings.alpha, self.settings.gamma)}
+        return {"total": focal_loss(logits, target, self.settings.alpha, self.settings.gamma, reduction="sum")}
 
 
 class Finetuning:
-    name, output = "finetune", "model.safetensors"
+    name, output, partial = "finetune", "model.safetensors", False
 
     def __init__(self, model: MPC, recipe: Recipe):
-        self.settings, self.model = recipe.finetune, model
+        self.settings, self.model = getattr(recipe, self.name), model
         if self.settings.encoder == "frozen":
             model.freeze_encoder()
         elif self.settings.encoder == "official":
             # The released code gives only the head to the optimiser but leaves the encoder in training mode: its
             # statistics drift and DropPath stays on. Gradients it would throw away are not computed here.
             model.encoder.requires_grad_(False)
-        self.network = LocalizationStep(model, recipe)
+        self.network = LocalizationStep(model, self.settings)
+
+    @staticmethod
+    def start(recipe: Recipe, out: Path) -> Path:
+        return _result(out / "stage1.safetensors", "pretrain")
+
+    def count(self, batch: dict[str, Tensor]) -> int:
+        """The pixels of a batch's score maps that are not ignored."""
+        masks = dihedral(batch["mask"][:, None], batch["mask"], batch["turn"])[1]  # turned, as the loss will see them
+        target = resize_mask(masks, tuple(math.ceil(side / STRIDE) for side in masks.shape[1:]))
+        return int((target != IGNORE).sum())
 
     def prepare_epoch(self) -> None:
         self.model.train()
 
     @torch.no_grad()
-    def validate(self, model: MPC, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+    def validate(self, model: MPC, batches: Iterable[dict], gather: Callable[[list], list] = list) -> dict[str, float]:
         """Mean foreground F1 and IoU at threshold 0.5 of the tampered images, their mean as ``score``, and how much of
-        the authentic images is marked."""
+        the authentic images is marked.
+
+        batches: image (B,3,S,S) uint8 and B masks (H,W) of any size; a score map is brought to its mask's size, as in
+        the released code's evaluation. gather: see `training.Stage`.
+        """
         model.eval()
         counts, false_share = [], []
         for batch in batches:
             logits = model((batch["image"].float() / 255).contiguous(memory_format=torch.channels_last))
-            size = batch["mask"].shape[1:]
-            maps = F.interpolate(logits.float().sigmoid(), size=size, mode="bilinear", align_corners=False)[:, 0]
-            for score_map, mask in zip(maps.cpu().numpy(), batch["mask"].cpu().numpy(), strict=True):
+            for score_map, mask in zip(logits[:, 0].float().sigmoid().cpu().numpy(), batch["mask"], strict=True):
+                mask = mask.cpu().numpy()
+                score_map = cv2.resize(score_map, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
                 if mask.any():
                     counts.append(count(score_map, mask))
                 else:
                     false_share.append(float((score_map > 0.5).mean()))
+        counts, false_share = gather(counts), gather(false_share)
         scores = {"f1": float(np.mean([f1(c) for c in counts])), "iou": float(np.mean([iou(c) for c in counts]))}
         marked = float(np.mean(false_share)) if false_share else 0.0
         return {**scores, "score": (scores["f1"] + scores["iou"]) / 2, "authentic_marked": marked}
+
+
+class Adaptation(Finetuning):
+    """The third stage of protocol 2: stage 2's loss, by default for the whole network, on images of its own."""
+
+    name, output = "adapt", "adapted.safetensors"
+
+    @staticmethod
+    def start(recipe: Recipe, out: Path) -> Path:
+        return _result(out / "model.safetensors", "finetune")
+
+
+def _result(file: Path, stage: str) -> Path:
+    """The file that an earlier stage left. InputError: it did not."""
+    if not file.is_file():
+        raise InputError(f"{file} does not exist; run 'mpc-lite {stage}' with the same --out first, or give --weights")
+    return file
 
 
 def finetune(
@@ -84,10 +122,25 @@ def finetune(
         InputError: no stage-1 weights, or weights of another size than the recipe's; see also `training.train`.
         training.Interrupted: asked to stop.
     """
-    start = Path(out) / "stage1.safetensors"
-    if weights is None and not start.is_file():
-        raise InputError(
-            f"{start} does not exist; run 'mpc-lite pretrain' with the same --out first, or give --weights"
-        )
-    model = starting_model(recipe, weights or start)
-    return train(Finetuning(model, recipe), model, recipe, Path(out), resume, device)
+    return train(Finetuning, recipe, Path(out), resume, weights, device)
+
+
+def adapt(
+    recipe: Recipe,
+    out: str | Path,
+    resume: bool = False,
+    weights: str | Path | None = None,
+    device: str | None = None,
+) -> Path:
+    """Go on training with the images of the recipe's `adapt`; returns ``OUT/adapted.safetensors``, the best by
+    validation.
+
+    Args:
+        weights: a shipped name or a checkpoint to start from; None takes ``OUT/model.safetensors``.
+    Raises:
+        InputError: a recipe without `adapt`; no stage-2 weights; see also `training.train`.
+        training.Interrupted: asked to stop.
+    """
+    if recipe.adapt is None:
+        raise InputError(f"recipe {recipe.name} has no section 'adapt'; name its manifest there, see protocol2")
+    return train(Adaptation, recipe, Path(out), resume, weights, device)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpc_lite.recompute import recomputed
+
 WINDOW = 7  # side of an attention window, in tokens, at every scale
 
 
@@ -260,10 +262,12 @@ class HRFormer(nn.Module):
     """Images (B,3,H,W) in [0,1] -> four maps (B,D,ceil(H/4),ceil(W/4)), … ceil(/8), ceil(/16), ceil(/32).
 
     The maps are raw (after a ReLU, not L2-normalised). D is `SIZES[name].embedding`. Any H, W >= 1 will do.
+    Set `checkpoint_activations` to train in less memory: see `mpc_lite.recompute`.
     """
 
     def __init__(self, size: Size):
         super().__init__()
+        self.checkpoint_activations = False
         c = size.channels
         self.residual = Residual() if size.residual else nn.Identity()
         self.conv1, self.bn1 = conv_bn(6 if size.residual else 3, size.stem, 3, stride=2)
@@ -294,7 +298,13 @@ class HRFormer(nn.Module):
         x = self.residual(images).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer1(F.relu(self.bn2(self.conv2(x))))
-        maps = self.stage2([transition(x) for transition in self.transition1])
-        maps = self.stage3([*maps, self.transition2[2](maps[-1])])
-        maps = self.stage4([*maps, self.transition3[3](maps[-1])])
+        maps = self._run(self.stage2, [transition(x) for transition in self.transition1])
+        maps = self._run(self.stage3, [*maps, self.transition2[2](maps[-1])])
+        maps = self._run(self.stage4, [*maps, self.transition3[3](maps[-1])])
         return [project(x) for project, x in zip(self.convs, maps, strict=True)]
+
+    def _run(self, stage: nn.Sequential, maps: list[Tensor]) -> list[Tensor]:
+        again = self.checkpoint_activations and self.training and torch.is_grad_enabled()
+        for module in stage:
+            maps = recomputed(module, maps) if again else module(maps)
+        return maps

@@ -202,14 +202,14 @@ def mpc_loss_per_image(
     max_pixels: int | None = None,
     generator: torch.Generator | None = None,
     path: str = "auto",
+    terms: Sequence[str] | None = None,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """MPC's three terms for each image, before the batch mean.
 
     Arguments as in `mpc_loss`, `path` as in `sample_pixels`.
-    Returns ({"within_image", "cross_scale", "cross_modality"}: (B,) each, counted (B,) bool). An image counts when the
-    labels of its finest map hold both classes; the official formulation, whose authentic anchors need company, asks for
-    two authentic pixels. Images that do not count are attached zeros. In an image that counts, a term without pixels
-    (a forgery that no coarse map shows) is an attached zero.
+    Returns ({"within_image", "cross_scale", "cross_modality"}: (B,) each, counted (B,) bool, see `counted_images`).
+    Images that do not count are attached zeros. In an image that counts, a term without pixels (a forgery that no
+    coarse map shows) is an attached zero.
     Several processes share one mean through the sum of these values and the all-reduced sum of `counted`.
     """
     check_maps(maps_a, maps_b)
@@ -218,21 +218,31 @@ def mpc_loss_per_image(
         raise InputError(f"max_pixels {max_pixels}: expected at least 2 (an anchor and its positive), or None for all")
     labels = label_pyramid(mask, maps_a)
     views_a, views_b = [unit_vectors(m) for m in maps_a], [unit_vectors(m) for m in maps_b[:1]]
-    authentic, tampered = ((labels[0] == target).sum((1, 2)) for target in (0, 1))
-    counted = (authentic >= (2 if formulation == "official" else 1)) & (tampered >= 1)
+    counted = counted_images(labels[0], formulation)
     losses = {}
-    for name, terms in draw_terms(views_a, views_b, labels, formulation, max_pixels, generator, path).items():
+    drawn = draw_terms(views_a, views_b, labels, formulation, max_pixels, generator, path, terms)
+    for name, contrasts in drawn.items():
         if formulation == "official":
             value = sum(
                 mean_positive_infonce(a, n, temperature, a_valid, n_valid, reduction="none")
-                for (a, a_valid), _, (n, n_valid) in terms
+                for (a, a_valid), _, (n, n_valid) in contrasts
             )
         else:
-            pairs = [paper_contrast(t, temperature) for t in terms]
+            pairs = [paper_contrast(t, temperature) for t in contrasts]
             values, present = (torch.stack(x) for x in zip(*pairs, strict=True))
             value = values.sum(0) / present.sum(0).clamp_min(1)
         losses[name] = torch.where(counted, value, 0)
     return losses, counted
+
+
+def counted_images(labels: torch.Tensor, formulation: str = "official") -> torch.Tensor:
+    """Which images the mean is taken over: labels (B,h,w) of the finest map -> (B,) bool.
+
+    An image counts when it holds both classes; the official formulation, whose authentic anchors need company, asks for
+    two authentic pixels.
+    """
+    authentic, tampered = ((labels == target).sum((1, 2)) for target in (0, 1))
+    return (authentic >= (2 if formulation == "official" else 1)) & (tampered >= 1)
 
 
 def mpc_loss(
@@ -243,6 +253,7 @@ def mpc_loss(
     temperature: float = 0.1,
     max_pixels: int | None = None,
     generator: torch.Generator | None = None,
+    terms: Sequence[str] | None = None,
 ) -> dict[str, torch.Tensor]:
     """MPC's contrastive loss of two passes over one batch: within-image + cross-scale + cross-modality.
 
@@ -258,21 +269,29 @@ def mpc_loss(
     temperature:    τ > 0.
     max_pixels:     cap on the pixels of a class drawn from a pool, at least 2 (released code: 5000); None for all.
     generator:      random numbers of the draws, on the device of the maps; None takes the global one.
+    terms:          those to compute and add up, the names below; None takes all three (MPC, Table 8 leaves some out).
     Returns {"within_image", "cross_scale", "cross_modality", "total"}: scalars, in fp32 unless the maps are double.
     They are means over the images that hold both classes (`mpc_loss_per_image`); a batch without such an image gives
     zeros that stay attached to the graph.
     Raises InputError for shapes that do not fit together, mask values other than 0, 1 and 255 (on the CPU), an unknown
-    formulation, and a temperature or cap out of range.
+    formulation or term, and a temperature or cap out of range.
     Source: released code, stage-1 losses ("official"; it counts one-class images as 0 in the mean, we leave them out);
     MPC Eqs. 1-4 ("paper").
     """
-    losses, counted = mpc_loss_per_image(maps_a, maps_b, mask, formulation, temperature, max_pixels, generator)
-    terms = {name: values.sum() / counted.sum().clamp_min(1) for name, values in losses.items()}
-    return {**terms, "total": sum(terms.values())}
+    losses, counted = mpc_loss_per_image(
+        maps_a, maps_b, mask, formulation, temperature, max_pixels, generator, terms=terms
+    )
+    means = {name: values.sum() / counted.sum().clamp_min(1) for name, values in losses.items()}
+    return {**means, "total": sum(means.values())}
 
 
 def focal_loss(
-    logits: torch.Tensor, target: torch.Tensor, alpha: float = 0.5, gamma: float = 2.0, ignore: int = IGNORE
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    alpha: float = 0.5,
+    gamma: float = 2.0,
+    ignore: int = IGNORE,
+    reduction: str = "mean",
 ) -> torch.Tensor:
     """Focal loss of a score map, the mean over the pixels that are not ignored.
 
@@ -282,14 +301,18 @@ def focal_loss(
     so it stays finite for any finite logit.
     logits: any shape, floating point. target: same shape, any dtype, 1 tampered, 0 authentic, `ignore` left out.
     alpha:  weight of the tampered class, in [0,1]. gamma: ≥ 0, how strongly well-classified pixels are discounted.
+    reduction: "mean", or "sum" for a mean that several batches share.
     Returns a scalar; a zero attached to the graph when every pixel is ignored.
-    Raises InputError when shapes differ, alpha or gamma is out of range, or (on the CPU) a target has another value.
+    Raises InputError when shapes differ, alpha or gamma is out of range, the reduction is unknown, or (on the CPU) a
+    target has another value.
     Source: MPC Eq. 5; released code, stage-2 loss (alpha 0.5, gamma 2).
     """
     if logits.shape != target.shape:
         raise InputError(f"logits {tuple(logits.shape)} with target {tuple(target.shape)}: expected equal shapes")
     if not 0 <= alpha <= 1 or not (gamma >= 0 and math.isfinite(gamma)):
         raise InputError(f"alpha {alpha}, gamma {gamma}: expected alpha in [0,1] and gamma of at least 0")
+    if reduction not in ("mean", "sum"):
+        raise InputError(f"reduction {reduction!r}: expected mean or sum")
     check_labels(target, "target", ignore)
     tampered, kept = target == 1, target != ignore
     logits = logits.to(wide(logits.dtype))
@@ -297,4 +320,5 @@ def focal_loss(
     weight = torch.full_like(logits, 1 - alpha).masked_fill(tampered, alpha)
     # (1 − p_true)^γ as exp(γ log(1 − p_true)): a power of an underflowed zero has no gradient for γ < 1.
     loss = -weight * torch.exp(gamma * F.logsigmoid(-margin)) * F.logsigmoid(margin)
-    return torch.where(kept, loss, 0).sum() / kept.sum().clamp_min(1)
+    total = torch.where(kept, loss, 0).sum()
+    return total if reduction == "sum" else total / kept.sum().clamp_min(1)

@@ -1,34 +1,48 @@
-"""One training loop for both stages, on `accelerate`: any device, any number of processes, and no step is lost.
+"""One training loop for all stages, on `accelerate`: any device, any number of processes, and no step is lost.
 
-A stage says what one step computes (`Stage`); the loop does the rest: warm-up and schedule, precision, accumulation,
-clipping, the log, validation, the best weights, checkpoints from which a run goes on exactly where it stopped.
+A stage says what one micro-batch computes (`Stage`); the loop does the rest: warm-up and schedule, precision,
+accumulation, clipping, the log, validation, the best weights, checkpoints from which a run goes on where it stopped.
+
+One optimiser step reads `accumulate` micro-batches in each process. Its loss is one sum over what counts (images with
+both classes in stage 1, pixels with a known class in stage 2) in all micro-batches of all processes, divided by how
+many there are. So the same micro-batches give the same gradients, however they are shared out over processes. Micro-
+batch number m of the run takes its images from one global stream and its random numbers (DropPath, drawn pixels) from
+a hash of (seed, stage, m): neither depends on the number of processes, and a resumed run finds both again.
+
+Batch norm is the exception. It normalises by the statistics of the micro-batch at hand, as the released code's single
+GPU does with its batch of 4 (there is no SyncBN); its running statistics are updated with every forward pass of a
+process, and averaged over the processes before each validation and each checkpoint, so before anything is saved. They
+do depend on how the micro-batches are shared out; the weights do not, since nothing is trained on running statistics
+that change.
 
 A stop is asked for with Ctrl-C or by creating the file ``stop`` in the run's folder (that works from another process).
-The step in hand is finished, a checkpoint written, and `Interrupted` raised.
+The step in hand is finished, a checkpoint written, and `Interrupted` raised. Every process must see the run's folder.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
-import signal
-import threading
-import time
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from mpc_lite.checkpoint import identity, restore, same_run, store
 from mpc_lite.config import InputError, Recipe
 from mpc_lite.data import Positions, datasets, loader
 from mpc_lite.model import MPC
+from mpc_lite.processes import Processes, asked_to_stop, choose_accelerator
 from mpc_lite.sections import StageSection
-from mpc_lite.weights import load_weights, save_weights, write_atomic
+from mpc_lite.trainlog import Log
+from mpc_lite.weights import load_weights, read_facts, save_weights, write_atomic
+
+Batch = dict[str, Any]  # what `data.loader` yields
+ENCODER_ONLY = ("initial", "pretrain")  # stages whose weights have a head that has learnt nothing
 
 
 class Interrupted(Exception):
@@ -36,100 +50,120 @@ class Interrupted(Exception):
 
 
 class Stage(Protocol):
-    name: str  # "pretrain" or "finetune": names the log's lines and the checkpoint
+    """What a stage adds to the loop; made from (model, recipe)."""
+
+    name: str  # the recipe's section; names the log's lines and the checkpoint
     output: str  # the file of the best weights
     settings: StageSection
-    network: nn.Module  # what the optimiser trains: called with a batch on the device, returns scalars, one is "total"
+    network: nn.Module  # what the optimiser trains: a batch on the device -> sums over what counts, one of them "total"
+    partial: bool  # some trained parameters get no gradient, which DDP must know
 
-    def prepare_epoch(self) -> None: ...
+    @staticmethod
+    def start(recipe: Recipe, out: Path) -> str | Path | None:
+        """The weights it starts from unless others are given; None: random numbers. InputError: they are missing."""
 
-    def validate(self, model: MPC, batches: list[dict[str, Tensor]]) -> dict[str, float]: ...
+    def count(self, batch: Batch) -> int:
+        """How many items of a batch, on the CPU, the sums are over. Depends on the masks alone."""
 
+    def prepare_epoch(self) -> None:
+        """Put the network into the mode it is trained in."""
 
-def choose_accelerator(device: str | None, precision: str, accumulate: int = 1, **more) -> Accelerator:
-    """device: None takes the best there is; ``cpu`` or ``cuda`` insist. InputError when there is no such device."""
-    if device not in (None, "auto", "cpu", "cuda"):
-        raise InputError(f"device '{device}' is unknown; choose auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device 'cuda': this torch sees no CUDA device; choose 'cpu' or leave the device out")
-    mixed = "bf16" if precision == "bf16" else "no"
-    AcceleratorState._reset_state()  # the second stage of a process may want another precision
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, gradient_accumulation_steps=accumulate, **more)
+    def validate(self, model: MPC, batches: Iterable[Batch], gather: Callable[[list], list] = list) -> dict[str, float]:
+        """Scores, "score" the one that decides. `gather` brings together what each process found in its batches."""
 
 
-def train(stage: Stage, model: MPC, recipe: Recipe, out: Path, resume: bool, device: str | None) -> Path:
+def train(
+    kind: type[Stage], recipe: Recipe, out: Path, resume: bool, weights: str | Path | None, device: str | None
+) -> Path:
     """Run a stage to its end; returns the file of its best weights in `out`.
 
     Args:
-        model: the network that `stage.network` trains a part of.
+        kind: the stage's class.
         resume: go on from ``OUT/NAME.state`` when it is there; a finished stage is skipped.
+        weights: a shipped name or a file to start from, instead of what the stage starts from by itself.
     Raises:
         Interrupted: asked to stop. InputError: bad data, bad device, an output folder that cannot be written,
-        a checkpoint of another recipe, an earlier run in `out` without `resume`.
+        weights that do not fit, a checkpoint of another recipe or another number of processes, an earlier run in `out`
+        without `resume`. With several processes, what one of them is told or stumbles over is raised in all.
     """
-    out = Path(out)
-    target, state_file = out / stage.output, out / f"{stage.name}.state"
-    done = out / f"{stage.name}.done"
-    if not resume and (target.exists() or state_file.exists()):
-        raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
-    if done.exists():
-        same_run(done.read_text(encoding="utf-8"), recipe, done)
-        return target
-    settings = stage.settings
+    out, settings = Path(out), getattr(recipe, kind.name)
+    target, state_file, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
     tracker = {"log_with": "tensorboard", "project_dir": str(out)} if recipe.tracker == "tensorboard" else {}
-    accelerator = choose_accelerator(device, settings.precision, settings.accumulate, **tracker)
-    if tracker:
-        accelerator.init_trackers(stage.name)
-    train_set, validation_set, n_validation = datasets(recipe)
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
+    processes = Processes(accelerator)
+
+    def finished() -> bool:
+        if not resume and (target.exists() or state_file.exists()):
+            raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
+        if done.exists():
+            same_run(done.read_text(encoding="utf-8"), recipe, done)
+        return done.exists()
+
+    if processes.first(finished):
+        return target
+
+    model = processes.together(lambda: starting_model(recipe, weights or kind.start(recipe, out)))
+    stage = kind(model, recipe)
+    ddp.find_unused_parameters = stage.partial
+    model.encoder.checkpoint_activations = settings.checkpoint_activations
     model.to(accelerator.device, memory_format=torch.channels_last)
     trained = [p for p in stage.network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     scheduler = make_scheduler(optimizer, stage)
     network, optimizer = accelerator.prepare(stage.network, optimizer)
+    learner = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 
     step, best = 0, -math.inf
-    if resume and state_file.exists():
-        step, best = restore(state_file, recipe, model, optimizer, scheduler)
-    log = Log(out, stage.name, settings.steps, step, accelerator)
-    chunks = [list(range(i, min(i + 16, n_validation))) for i in range(0, n_validation, 16)]
-    validation = [_readable(batch) for batch in loader(validation_set, chunks, recipe.data.workers)]
-    if not any((batch["mask"] == 1).any() for batch in validation):
-        raise InputError(
-            f"none of the {n_validation} validation images is tampered, so no step can be called the best; "
-            "raise data.validation_images, or mark tampered rows of the manifest 'validation'"
-        )
+    if processes.first(lambda: resume and state_file.exists()):
+        step, best = processes.together(lambda: restore(state_file, recipe, processes.number, **learner))
+    first = step
 
-    per_step = settings.accumulate  # an optimiser step reads this many micro-batches
-    positions = Positions(
-        step * per_step, settings.steps * per_step, settings.batch, accelerator.process_index, accelerator.num_processes
-    )
-    micro, sums, asked = 0, {}, False
-    with _asked_to_stop(out) as stop:
+    def keep() -> None:
+        processes.average_statistics(model)
+        processes.first(lambda: store(state_file, recipe, processes.number, step, best, **learner))
+
+    log = Log(out, stage.name, settings.steps, step, accelerator, processes)
+    if tracker:
+        accelerator.init_trackers(stage.name)
+    train_set, validation = _read(recipe, stage, processes)
+    per_step = settings.accumulate
+    positions = Positions(step * per_step, settings.steps * per_step, settings.batch, processes.index, processes.number)
+    with asked_to_stop(out) as stop:
         stage.prepare_epoch()
-        for batch in loader(train_set, positions, recipe.data.workers):
-            if isinstance(batch, str) and accelerator.is_main_process:
-                store(state_file, recipe, step, best, model, optimizer, scheduler)
-            batch = _to(_readable(batch), accelerator.device)
-            with accelerator.accumulate(network):
-                terms = network(batch)
-                accelerator.backward(terms["total"])
-                if accelerator.sync_gradients and settings.clip:
-                    accelerator.clip_grad_norm_(trained, settings.clip)
-                optimizer.step()
-                optimizer.zero_grad()
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value.detach()
-            micro += 1
-            if micro % per_step:
-                continue
+        stream = iter(loader(train_set, positions, recipe.data.workers))
+        while step < settings.steps:
+            batches = [next(stream) for _ in range(per_step)]
+            bad = [batch for batch in batches if isinstance(batch, str)]
+            found = [0 if bad else sum(stage.count(batch) for batch in batches), len(bad), stop()]
+            counted, n_bad, asked = processes.sum(found).tolist()  # the one thing that all processes wait for
+            if n_bad or (asked and step > first):
+                keep()
+            if n_bad:
+                raise InputError(processes.gather(bad)[0])
+            if asked and step > first:
+                raise Interrupted(
+                    f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
+                )
+            # DDP takes the mean of the processes' gradients, and we want their sum.
+            share = processes.number / max(1.0, counted)
+            for k, batch in enumerate(batches):
+                _seed(recipe.seed, stage.name, (step * per_step + k) * processes.number + processes.index)
+                with nullcontext() if k == per_step - 1 else accelerator.no_sync(network):
+                    sums = network(_to(batch, accelerator.device))
+                    (sums["total"] * share).backward()
+                log.add(sums)
+            if settings.clip:
+                accelerator.clip_grad_norm_(trained, settings.clip)
+            optimizer.step()
+            optimizer.zero_grad()
             step += 1
             if settings.schedule.name == "cosine":
                 scheduler.step()
-            if step % log.every == 0 or step in (1, settings.steps):
-                log.losses(step, {k: v / micro for k, v in sums.items()}, optimizer.param_groups[0]["lr"])
-                micro, sums = 0, {}
+            log.step(step, counted, optimizer.param_groups[0]["lr"])
             if step % settings.validate_every == 0 or step == settings.steps:
-                scores = stage.validate(model, [_to(b, accelerator.device) for b in validation])
+                processes.average_statistics(model)
+                scores = stage.validate(model, (_to(b, accelerator.device) for b in validation), processes.gather)
                 stage.prepare_epoch()
                 if not math.isfinite(scores["score"]):
                     raise InputError(
@@ -139,23 +173,38 @@ def train(stage: Stage, model: MPC, recipe: Recipe, out: Path, resume: bool, dev
                 log.validation(step, scores)
                 if settings.schedule.name == "official":
                     _step_per_validation(scheduler, scores["score"])
-                if scores["score"] > best and accelerator.is_main_process:
+                if scores["score"] > best:
                     best = scores["score"]
                     facts = {"stage": stage.name, "step": step, "validation": scores}
-                    save_weights(target, model, recipe.as_dict(), **facts)
-            asked = stop()
-            if (step % settings.checkpoint_every == 0 or asked) and accelerator.is_main_process:
-                store(state_file, recipe, step, best, model, optimizer, scheduler)
-            if asked and step < settings.steps:
-                raise Interrupted(
-                    f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
-                )
-    if accelerator.is_main_process:
-        write_atomic(done, identity(recipe).encode())
-        state_file.unlink(missing_ok=True)
-    if tracker:
-        accelerator.end_training()
+                    processes.first(lambda facts=facts: save_weights(target, model, recipe.as_dict(), **facts))
+            if step % settings.checkpoint_every == 0:
+                keep()
+        stop()  # who asked during the last step has what they wanted
+    processes.first(lambda: write_atomic(done, identity(recipe).encode()))
+    processes.first(lambda: state_file.unlink(missing_ok=True))
+    for writer in accelerator.trackers:
+        writer.finish()
     return target
+
+
+def _read(recipe: Recipe, stage: Stage, processes: Processes) -> tuple[Any, list[Batch]]:
+    """The training set, and this process's share of the validation images."""
+    train_set, validation_set, n = processes.together(lambda: datasets(recipe, stage.name))
+    size = min(16, math.ceil(n / processes.number))
+    chunks = [list(range(i, min(i + size, n))) for i in range(0, n, size)]
+    own = loader(validation_set, chunks[processes.index :: processes.number], recipe.data.workers)
+    validation = processes.together(lambda: [_readable(batch) for batch in own])
+    if not any(processes.gather([mask.any().item() for batch in validation for mask in batch["mask"]])):
+        raise InputError(
+            f"none of the {n} validation images is tampered, so no step can be called the best; "
+            "raise data.validation_images, or mark tampered rows of the manifest 'validation'"
+        )
+    return train_set, validation
+
+
+def _seed(seed: int, stage: str, micro_batch: int) -> None:
+    digest = hashlib.sha256(f"{seed} {stage} {micro_batch}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "big"))
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, stage: Stage):
@@ -184,101 +233,40 @@ def _step_per_validation(scheduler, score: float) -> None:
     scheduler.step(score) if plateau else scheduler.step()
 
 
-def _readable(batch: dict[str, Tensor] | str) -> dict[str, Tensor]:
+def _readable(batch: Batch | str) -> Batch:
     """A loader's worker hands a bad row on as its message: raised there, it would arrive wrapped in a traceback."""
     if isinstance(batch, str):
         raise InputError(batch)
     return batch
 
 
-def _to(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+def _to(batch: Batch, device: torch.device) -> Batch:
+    """A batch with its tensors on the device. Validation masks, a list, are looked at on the CPU and stay there."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
 def starting_model(recipe: Recipe, weights: str | Path | None) -> MPC:
     """A network of the recipe's size and head: from `weights`, or new from the recipe's seed.
 
+    Weights whose head has learnt nothing (of stage 1, of ImageNet) give their encoder alone, which fits any head; the
+    head is new from the seed.
+
     Raises:
-        InputError: weights of another size or head.
+        InputError: weights of another size, or with a head that has learnt and is another one.
     """
     torch.manual_seed(recipe.seed)
-    wanted = (recipe.model.size, recipe.model.head)
+    size, head = recipe.model.size, recipe.model.head
+    model = MPC.build(size, head)
     if weights is None:
-        return MPC.build(*wanted)
-    model = load_weights(str(weights))
-    if (model.size, model.head) != wanted:
+        return model
+    given = load_weights(str(weights))
+    encoder_only = read_facts(str(weights)).get("stage") in ENCODER_ONLY
+    if given.size != size or (given.head != head and not encoder_only):
         raise InputError(
-            f"{weights} holds {model.size}/{model.head}, the recipe asks for {'/'.join(wanted)}; "
+            f"{weights} holds {given.size}/{given.head}, the recipe asks for {size}/{head}; "
             "change model.size and model.head or the weights"
         )
+    if not encoder_only:
+        return given
+    model.encoder.load_state_dict(given.encoder.state_dict())
     return model
-
-
-# --- log and stop -----------------------------------------------------------------------------------------------------
-
-
-class Log:
-    """``OUT/log.jsonl``: one JSON object a line. Reading a loss waits for the device, so that is done every N steps."""
-
-    def __init__(self, out: Path, stage: str, steps: int, first: int, accelerator: Accelerator):
-        self.path, self.stage, self.steps, self.accelerator = out / "log.jsonl", stage, steps, accelerator
-        self.every = max(1, min(10, steps // 20))
-        self.begun, self.first = time.monotonic(), first
-        self.main = accelerator.is_main_process
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            kept = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        except OSError as error:
-            raise InputError(f"{out} cannot be written: {error.strerror}; choose another output folder") from None
-        kept = [x for x in kept if _keep(x, stage, first)]
-        if self.main:
-            write_atomic(self.path, "".join(f"{x}\n" for x in kept).encode())
-
-    def losses(self, step: int, terms: dict[str, Tensor], rate: float) -> None:
-        seconds = time.monotonic() - self.begun
-        left = seconds / (step - self.first) * (self.steps - step)
-        values = {("loss" if k == "total" else k): round(float(v), 6) for k, v in terms.items()}
-        self._write(step, {**values, "lr": rate, "seconds": round(seconds, 1), "seconds_left": round(left, 1)})
-        if not math.isfinite(values["loss"]):
-            raise InputError(
-                f"{self.stage}: the loss is {values['loss']} at step {step}; lower the learning rate or clip"
-            )
-
-    def validation(self, step: int, scores: dict[str, float]) -> None:
-        self._write(step, {"validation": {k: round(float(v), 6) for k, v in scores.items()}})
-
-    def _write(self, step: int, content: dict) -> None:
-        flat = {k: v for k, v in content.get("validation", content).items() if isinstance(v, float)}
-        self.accelerator.log({f"{self.stage}/{k}": v for k, v in flat.items()}, step=step)
-        if self.main:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"stage": self.stage, "step": step, "steps": self.steps, **content}) + "\n")
-
-
-def _keep(line: str, stage: str, first: int) -> bool:
-    """Lines of steps that will be done again go, so that curves show every step once; so does one cut off by a kill."""
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return entry["stage"] != stage or entry["step"] <= first
-
-
-@contextmanager
-def _asked_to_stop(out: Path):
-    """Gives a function that tells whether somebody asked; Ctrl-C asks instead of breaking the step in hand."""
-    asked = threading.Event()
-    main = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGINT, lambda *_: asked.set()) if main else None
-
-    def stop() -> bool:
-        if (out / "stop").exists():
-            (out / "stop").unlink(missing_ok=True)
-            asked.set()
-        return asked.is_set()
-
-    try:
-        yield stop
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, previous)

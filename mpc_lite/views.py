@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from mpc_lite.config import InputError
 from mpc_lite.sampling import PixelSet, sample_pixels
+from mpc_lite.sections import TERMS
 
 IGNORE = 255
 FORMULATIONS = ("official", "paper")
@@ -118,6 +119,7 @@ def draw_terms(
     max_pixels: int | None = None,
     generator: torch.Generator | None = None,
     path: str = "auto",
+    views: Sequence[str] | None = None,
 ) -> dict[str, list[Term]]:
     """Draw the anchors, positives and negatives of the three views, anew for each view.
 
@@ -135,12 +137,16 @@ def draw_terms(
     max_pixels:     cap per class and pool; X2∪X3∪X4 is one pool. None keeps all pixels.
     generator:      random numbers of the draws, on the device of the maps; None takes the global one.
     path:           see `sample_pixels`.
+    views:          those wanted, nothing is drawn for the others; None takes all three.
     Returns {"within_image", "cross_scale", "cross_modality"}: lists of Term, for "paper" one for each class of anchor.
-    Raises InputError for an unknown formulation.
+    Raises InputError for an unknown formulation or view.
     Source: MPC Eqs. 1-3 ("paper"); released code, stage-1 losses ("official").
     """
     if formulation not in FORMULATIONS:
         raise InputError(f"formulation {formulation!r}: expected one of {', '.join(FORMULATIONS)}")
+    views = TERMS if views is None else views
+    if not views or not set(views) <= set(TERMS):
+        raise InputError(f"terms {', '.join(views) or 'none'}: expected some of {', '.join(TERMS)}")
 
     def draw(maps: torch.Tensor, labels: torch.Tensor) -> tuple[PixelSet, PixelSet]:
         pixels, keys = labels.shape[1] * labels.shape[2], None
@@ -159,8 +165,9 @@ def draw_terms(
             return [Term(authentic, authentic, view[1]), Term(view[0], view[0], tampered)]
         return [Term(authentic, view[0], view[1]), Term(tampered, view[1], view[0])]
 
-    return {
-        "within_image": contrast(None),
-        "cross_scale": contrast(draw(*pool(maps_a[1:], labels[1:]))),
-        "cross_modality": contrast(draw(maps_b[0], labels[0])),
+    drawn = {
+        "within_image": lambda: contrast(None),
+        "cross_scale": lambda: contrast(draw(*pool(maps_a[1:], labels[1:]))),
+        "cross_modality": lambda: contrast(draw(maps_b[0], labels[0])),
     }
+    return {view: terms() for view, terms in drawn.items() if view in views}

@@ -173,12 +173,13 @@ def test_nano_overfits_eight_images():
     mask = torch.zeros(8, 64, 64, dtype=torch.uint8)
     mask[:, :, :24] = 1
     image[:, :, :, :24] += torch.randint(0, 170, (8, 3, 64, 24), dtype=torch.uint8, generator=generator)
-    step = ContrastiveStep(model, recipe())
+    stage = Pretraining(model, recipe())
+    step = stage.network
     optimizer = torch.optim.AdamW(step.parameters(), 2e-3)
     batch = {"image": image, "mask": mask, "turn": torch.zeros(8, dtype=torch.int64)}
     losses = []
     for _ in range(25):
-        loss = step(batch)["total"]
+        loss = step(batch)["total"] / stage.count(batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -235,8 +236,25 @@ def test_tensorboard_is_written_when_the_recipe_asks(tmp_path):
 def test_finetune_needs_fitting_weights(tmp_path, finished):
     with pytest.raises(InputError, match="pretrain"):
         finetune(recipe(), tmp_path)
-    with pytest.raises(InputError, match="nano/4conv"):
-        finetune(recipe(model__head="5conv"), tmp_path, weights=finished / "stage1.safetensors")
+    with pytest.raises(InputError, match="holds nano/4conv, the recipe asks for nano/5conv"):
+        finetune(recipe(model__head="5conv"), tmp_path, weights=finished / "model.safetensors")
+    with pytest.raises(InputError, match="asks for small/4conv"):
+        finetune(recipe(model__size="small"), tmp_path, weights=finished / "stage1.safetensors")
+
+
+def test_an_encoder_fits_any_head_and_the_head_is_new_from_the_seed(finished):
+    file = finished / "stage1.safetensors"
+    stored = load_file(file)
+    for head in ("4conv", "5conv"):
+        model = starting_model(recipe(model__head=head, seed="3"), file)
+        torch.manual_seed(3)
+        new = MPC.build("nano", head)
+        assert model.head == head and all(
+            torch.equal(stored[f"encoder.{k}"], v) for k, v in model.encoder.state_dict().items()
+        )
+        assert all(torch.equal(new.decoder.state_dict()[k], v) for k, v in model.decoder.state_dict().items())
+    whole = starting_model(recipe(seed="3"), finished / "model.safetensors").state_dict()
+    assert all(torch.equal(v, whole[k]) for k, v in load_file(finished / "model.safetensors").items())
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -306,15 +324,29 @@ def test_a_changed_list_of_images_cannot_resume(tmp_path):
     assert identity(plan) != before
 
 
-def test_pretraining_needs_fitting_weights(tmp_path, finished):
-    with pytest.raises(InputError, match="nano/4conv"):
-        pretrain(recipe(model__head="5conv"), tmp_path, weights=finished / "stage1.safetensors")
+def test_pretraining_starts_from_the_recipes_weights_unless_others_are_given(tmp_path, finished, monkeypatch):
+    monkeypatch.setenv("MPC_LITE_WEIGHTS", str(finished))
+    plan = recipe(
+        pretrain__weights="$MPC_LITE_WEIGHTS/stage1.safetensors", pretrain__steps="1", pretrain__learning_rate="1e-12"
+    )
+    near = {"recipe": None, "given": "lite-stage1"}
+    starts = {
+        "recipe": load_file(finished / "stage1.safetensors"),
+        "given": MPC.from_pretrained("lite-stage1").state_dict(),
+    }
+    for name, weights in near.items():
+        after = load_file(pretrain(plan, tmp_path / name, weights=weights, device="cpu"))
+        key = "encoder.conv1.weight"
+        assert torch.allclose(after[key], starts[name][key], atol=1e-6)
+    monkeypatch.delenv("MPC_LITE_WEIGHTS")
+    with pytest.raises(InputError, match="MPC_LITE_WEIGHTS"):
+        pretrain(plan, tmp_path / "unset", device="cpu")
 
 
 def scripted(monkeypatch, scores):
     """Validation that returns the given scores, one after another."""
     left = iter(scores)
-    monkeypatch.setattr(Pretraining, "validate", lambda self, model, batches: {"score": next(left)})
+    monkeypatch.setattr(Pretraining, "validate", lambda self, model, batches, gather: {"score": next(left)})
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path, monkeypatch):
