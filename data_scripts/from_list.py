@@ -8,7 +8,8 @@
 
 With `--of` the list only says which images of a manifest to take, and the masks stay those that the set's own script
 prepared; with `--rest` it says which to leave. That is how PSCC-Net's fine-tuning splits are made: NIST16 404 and 160,
-COVERAGE 75 and 25; its lists name the test images. Bad entries are listed and left out; exit code 1 then, and when the
+COVERAGE 75 and 25; its lists name the test images. (Its CASIA-D/fake.txt, 921 names, mixes CASIA v1 and v2: give `--of`
+twice.) Bad entries are listed and left out; exit code 1 then, and when the
 number is not the expected one; 2 for a mistake.
 """
 
@@ -35,7 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--format", choices=FORMATS, help="the list's format, when its content does not tell")
     parser.add_argument("--split", metavar="NAME", help="the rows get this split: train, test")
     parser.add_argument("--expect", type=int, metavar="N", help="the number of rows there must be")
-    parser.add_argument("--of", type=Path, metavar="MANIFEST", help="take the images that the list names from it")
+    parser.add_argument(
+        "--of",
+        type=Path,
+        action="append",
+        metavar="MANIFEST",
+        help="take the images that the list names from it; repeatable",
+    )
     parser.add_argument("--rest", action="store_true", help="with --of: take its tampered images that are not named")
     options = parser.parse_args(argv)
     try:
@@ -51,11 +58,11 @@ def make(options: argparse.Namespace) -> int:
     if options.rest and not options.of:
         raise InputError("--rest needs --of MANIFEST: the rows that are left when the list's are taken out")
     if options.of:
-        rows = read_manifest(options.of)
+        rows = [sample for manifest in options.of for sample in read_manifest(manifest)]
         samples, bad = pick(rows, options.list, options.format)
         if options.rest:
-            named = {sample.row for sample in samples}
-            samples = [sample for sample in rows if sample.label == 1 and sample.row not in named]
+            named = {sample.image for sample in samples}
+            samples = [sample for sample in rows if sample.label == 1 and sample.image not in named]
     else:
         samples, bad = sort_entries(options.list, options.root, options.source, options.format)
     problems = [problem for _, problem in bad]

@@ -55,7 +55,7 @@ def pairs(tree: Tree, original: str, network: str) -> list[Pair]:
             problem = f"{times[stem(image)]} images are called {stem(image)}"
         elif mask is None:
             problem = f"no tampered image of this name in {manifest}"
-        found.append(Pair(image, mask, problem=problem, rule=ORIGINAL))
+        found.append(Pair(image, mask, problem=problem))
     return found
 
 

@@ -171,6 +171,10 @@ def test_objects_in_arrays_are_refused_with_advice_and_never_run(root, tmp_path)
     for name, content in [("m.npy", objects), ("p.npy", pickle.dumps(objects)), ("m.txt", pickle.dumps([Trap()]))]:
         with pytest.raises(InputError, match=r"holds Python objects.*If you trust its origin.*astype\(str\)"):
             read_list(save(root, name, content))
+    header = HUGE.replace(b"'<U9'", b'"|O" ').replace(b"999999999999", b"2           ")
+    for content in (pickle.dumps(Trap(), protocol=0), header + pickle.dumps(objects)):  # past the look at the header
+        with pytest.raises(InputError, match=r"not a whole .npy array"):
+            read_list(save(root, "m.npy", content), format="npy")
     assert not (tmp_path / "trap").exists()
     save(root, "safe.npy", np.load(save(root, "m.npy", objects[:1]), allow_pickle=True).astype(str))
     assert read_list(root / "safe.npy")[0].label == 0  # what the advice makes of an object array: None becomes "None"

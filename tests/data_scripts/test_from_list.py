@@ -64,6 +64,19 @@ def test_a_split_of_a_manifest_and_its_rest(main, load, run, tmp_path, photo, ma
     assert [(r.image.stem, r.split) for r in train] == [("splicing-01", "train"), ("splicing-03", "train")]
 
 
+def test_a_list_over_two_manifests(main, folder):
+    for name in "ab":
+        (folder / "list.txt").write_text(f"Tp/{name}.jpg,Gt/{name}.png\n")
+        assert main(folder / "list.txt", "--root", folder / "set", "--out", folder / f"{name}.csv") == 0
+    (folder / "names.txt").write_text("b.jpg\na.jpg\n")
+    both = ["--of", folder / "a.csv", "--of", folder / "b.csv"]
+    assert main(folder / "names.txt", *both, "--out", folder / "m.csv", "--expect", 2) == 0
+    assert [row.image.stem for row in read_manifest(folder / "m.csv")] == ["b", "a"]
+    (folder / "names.txt").write_text("b.jpg\n")
+    assert main(folder / "names.txt", *both, "--rest", "--out", folder / "m.csv", "--expect", 1) == 0
+    assert [row.image.stem for row in read_manifest(folder / "m.csv")] == ["a"]
+
+
 def test_wrong_counts_and_names_that_are_not_found(main, folder, capsys):
     (folder / "list.txt").write_text("Tp/a.jpg,Gt/a.png\nTp/b.jpg,Gt/b.png\n")
     assert main(folder / "list.txt", "--root", folder / "set", "--out", folder / "m.csv", "--expect", 921) == 1
