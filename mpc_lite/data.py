@@ -1,14 +1,16 @@
 """What the training loops read: a stream of positions, each a pure function of the seed.
 
 A loader is asked for *positions* 0, 1, 2, … of an endless stream. Position p is forgery number p of the generator, or
-row `permutation(epoch)[p % n]` of a manifest. So a run that stopped goes on at position `step * batch`, whatever the
-number of workers, and each of several processes takes its own share of the same stream.
+entry `permutation(epoch)[p % n]` of the n entries that the manifests give an epoch. So a run that stopped goes on at
+position `step * batch`, whatever the number of workers, and each of several processes takes its own share of the same
+stream. Masks of training items have the size of their image; those of validation items keep the size of the file, the
+size at which a map is scored.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -17,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mpc_lite.augment import DIHEDRAL
-from mpc_lite.config import InputError, Recipe
+from mpc_lite.config import InputError, Recipe, expand_all
+from mpc_lite.entries import Rows, check_sources, drawn, epoch_order, repeated
 from mpc_lite.images import read_image
 from mpc_lite.manifest import Sample, read_manifest, read_mask
 from mpc_lite.scenes import Scenes
@@ -29,48 +32,84 @@ Item = dict[str, Tensor]
 class Forgeries(Dataset):
     """Generated forgeries: item p is `forge(split, seed, p)`: image (3,S,S) uint8, mask (S,S) uint8, turn 0-7."""
 
+    epoch = None  # the stream has no epochs
+
     def __init__(self, recipe: Recipe, split: str, size: int | None = None):
         self.recipe, self.split, self.size = recipe, split, size or recipe.data.size
         self.scenes = Scenes(split, recipe.data.scenes, recipe.data.photos)
 
     def __getitem__(self, position: int) -> Item:
         made = forge(self.split, self.recipe.seed, position, self.scenes, self.size, self.recipe.data.authentic_share)
-        return _item(made.image, made.mask, _turn(self.recipe, self.split, position))
+        image, mask = _augmented(self.recipe, self.split, position, made.image, made.mask, self.size)
+        return _item(*_square(image, mask, self.size), _turn(self.recipe, self.split, position))
 
 
 class ManifestImages(Dataset):
-    """Rows of a manifest, squashed to (S,S) as the paper does; a fresh permutation of the rows in every epoch."""
+    """Rows of manifests, squashed to (S,S) as the paper does. Training rows come in a fresh permutation in each epoch.
 
-    def __init__(self, recipe: Recipe, split: str, samples: list[Sample]):
+    `entries` are the indices of the rows that make an epoch, each row once by default; `epoch` is their number. A
+    validation item is row p itself, its mask (H,W) as large as the file.
+    """
+
+    def __init__(self, recipe: Recipe, split: str, samples: Sequence[Sample], entries: np.ndarray | None = None):
         self.recipe, self.split, self.samples, self.size = recipe, split, samples, recipe.data.size
+        self.entries = np.arange(len(samples)) if entries is None else entries
+        self.epoch = len(self.entries)
+
+    def row(self, position: int) -> int:
+        """The index of the row at a position of the stream."""
+        epoch, place = divmod(position, self.epoch)
+        if self.split == "train":
+            place = epoch_order(self.recipe.seed, epoch, self.epoch)[place]
+        return int(self.entries[place])
 
     def __getitem__(self, position: int) -> Item | str:
         """The item, or what is wrong with its row: the loop decides what becomes of the run."""
-        epoch, place = divmod(position, len(self.samples))
-        if self.split == "train":
-            place = int(np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.samples))[place])
-        sample = self.samples[place]
+        sample = self.samples[self.row(position)]
         try:
             image = read_image(sample.image)
             mask = read_mask(sample, image.shape[:2])
         except InputError as error:
             text = str(error)
             return text if text.startswith(sample.where) else f"{sample.where}: {text}"
-        square = (self.size, self.size)
-        image = cv2.resize(image, square, interpolation=cv2.INTER_LINEAR)
-        small = cv2.resize(mask * np.uint8(255), square, interpolation=cv2.INTER_LINEAR) > 127
-        return _item(image, small.astype(np.uint8), _turn(self.recipe, self.split, position))
+        if self.split != "train":
+            return _item(_square(image, mask, self.size)[0], mask, 0)
+        image, mask = _augmented(self.recipe, self.split, position, image, mask, self.size)
+        return _item(*_square(image, mask, self.size), _turn(self.recipe, self.split, position))
+
+
+def _augmented(
+    recipe: Recipe, split: str, position: int, image: np.ndarray, mask: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The released code's augmentation where the recipe asks for it, its random numbers from (seed, position)."""
+    if split != "train" or recipe.augment.pipeline != "official":
+        return image, mask
+    from mpc_lite.augment_official import official_augment
+
+    return official_augment(image, mask, np.random.default_rng([recipe.seed, position, 2]), size)
+
+
+def _square(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(H,W,3) and (H,W) to (S,S,3) and (S,S), bilinear without a filter (MPC, released code)."""
+    if image.shape[:2] == (size, size):
+        return image, mask
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(mask * np.uint8(255), (size, size), interpolation=cv2.INTER_LINEAR) > 127
+    return image, small.astype(np.uint8)
 
 
 def _item(image: np.ndarray, mask: np.ndarray, turn: int) -> Item:
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return {"image": pixels, "mask": torch.from_numpy(mask), "turn": torch.tensor(turn)}
+    return {"image": pixels, "mask": torch.from_numpy(np.ascontiguousarray(mask)), "turn": torch.tensor(turn)}
 
 
 def _turn(recipe: Recipe, split: str, position: int) -> int:
     if split != "train" or not recipe.augment.dihedral:
         return 0
     return int(np.random.default_rng([recipe.seed, position, 1]).integers(DIHEDRAL))
+
+
+_TRAINED = (None, "", "train")  # splits of rows that may be trained on
 
 
 def held_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
@@ -85,32 +124,65 @@ def held_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list
     if unknown:
         raise InputError(f"splits {', '.join(unknown)} are unknown; a manifest's splits are train, validation and test")
     named = [s for s in samples if s.split == "validation"]
-    rest = [s for s in samples if s.split in (None, "", "train")]
+    rest = [s for s in samples if s.split in _TRAINED]
     if named:
         return rest, named
     chosen = [zlib.crc32(s.image.stem.encode()) / 2**32 < fraction for s in rest]
     return [s for s, c in zip(rest, chosen, strict=True) if not c], [s for s, c in zip(rest, chosen, strict=True) if c]
 
 
-def datasets(recipe: Recipe) -> tuple[Dataset, Dataset, int]:
-    """The training and validation sets of a recipe and the number of validation images.
+def datasets(recipe: Recipe, stage: str = "pretrain") -> tuple[Dataset, Dataset, int]:
+    """The training and validation sets of a stage and the number of validation images.
+
+    Training rows are chosen in this order: tampered ones only (`tampered_only`, of validation rows too), without those
+    held out for validation, `draw` at random, each as often as `repeats` says. Rows of manifests named in `validation`
+    all count, whatever their split. The stage `adapt` has manifests of its own, without draw and repeats.
 
     Raises:
-        InputError: a manifest whose rows leave one of the two sets empty.
+        InputError: manifests whose rows leave one of the two sets empty, fewer rows than `draw` asks for, a source in
+            `repeats` that no row has.
     """
-    if recipe.data.manifest is None:
-        return Forgeries(recipe, "train"), Forgeries(recipe, "validation"), recipe.data.validation_images
-    train, validation = held_out(read_manifest(recipe.data.manifest), recipe.data.validation_fraction)
-    if not train or not validation:
-        raise InputError(
-            f"{recipe.data.manifest}: {len(train)} training and {len(validation)} validation rows; each needs at least "
-            "one. Rows with split 'test' are never trained on; raise data.validation_fraction or mark rows 'validation'"
-        )
-    # Lists come sorted by label or source; the first rows would speak for one of them only.
-    order = np.random.default_rng(recipe.seed).permutation(len(validation))
-    validation = [validation[i] for i in order]
-    count = min(len(validation), recipe.data.validation_images)
-    return ManifestImages(recipe, "train", train), ManifestImages(recipe, "validation", validation), count
+    data, lists = recipe.data, recipe.adapt if stage == "adapt" else recipe.data
+    draw, repeats = (None, {}) if stage == "adapt" else (data.draw, data.repeats)
+    train: Dataset = Forgeries(recipe, "train")
+    validation: Dataset = Forgeries(recipe, "validation")
+    count, held = data.validation_images, None
+    if lists.manifest:
+        rows = _rows(recipe, lists.manifest)
+        if lists.validation:
+            kept = [s for s in rows if s.split in _TRAINED]
+        else:
+            kept, held = held_out(rows, data.validation_fraction)
+        if not kept or held == []:
+            found = f"{len(kept)} training" + ("" if held is None else f" and {len(held)} validation")
+            raise InputError(
+                f"{_names(lists.manifest)}: {found} rows; each needs at least one. Rows with split 'test' are never "
+                "trained on, nor authentic ones with data.tampered_only; raise data.validation_fraction or mark rows "
+                "'validation'"
+            )
+        check_sources(kept, repeats)
+        kept = drawn(kept, draw, recipe.seed)
+        train = ManifestImages(recipe, "train", Rows(kept), repeated(kept, repeats))
+    if lists.validation:
+        held = _rows(recipe, lists.validation)
+        if not held:
+            raise InputError(f"{_names(lists.validation)}: no tampered row, and data.tampered_only takes no other")
+    if held:
+        # Lists come sorted by label or source; the first rows would speak for one of them only.
+        order = np.random.default_rng(recipe.seed).permutation(len(held))
+        validation = ManifestImages(recipe, "validation", Rows([held[i] for i in order]))
+        count = min(len(held), count)
+    return train, validation, count
+
+
+def _rows(recipe: Recipe, manifests: str | list[str]) -> list[Sample]:
+    """The rows of one manifest or several, one after another."""
+    rows = [sample for path in expand_all(manifests) for sample in read_manifest(path)]
+    return [s for s in rows if s.label == 1] if recipe.data.tampered_only else rows
+
+
+def _names(manifests: str | list[str]) -> str:
+    return manifests if isinstance(manifests, str) else ", ".join(manifests)
 
 
 class Positions:
@@ -130,20 +202,28 @@ class Positions:
 
 def loader(data: Dataset, positions: Positions | list[list[int]], workers: int) -> DataLoader:
     """Batches {image (B,3,S,S) uint8, mask (B,S,S) uint8, turn (B,) int64}, in the order of `positions`; or a message,
-    for a batch with a row that cannot be read."""
+    for a batch with a row that cannot be read. The masks of a validation batch are a list of B tensors (H,W) uint8,
+    each of the size of its file."""
     return DataLoader(
         data,
         batch_sampler=positions,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread if workers else None,
-        collate_fn=_collate,
+        collate_fn=_collate if data.split == "train" else _collate_native,
         generator=torch.Generator(),  # its own: a resumed run must find the global random numbers untouched
     )
 
 
 def _collate(items: list[Item | str]) -> Item | str:
     return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
+
+
+def _collate_native(items: list[Item | str]) -> dict[str, Tensor | list[Tensor]] | str:
+    if message := next((item for item in items if isinstance(item, str)), None):
+        return message
+    masks = [item["mask"] for item in items]
+    return {**default_collate([{k: v for k, v in item.items() if k != "mask"} for item in items]), "mask": masks}
 
 
 def _one_thread(_: int) -> None:

@@ -1,5 +1,9 @@
-"""The stream of training items: order, sharding, validation split, native manifests."""
+"""The stream of items: order, sharing out, validation rows, native images and masks, what a bad row becomes."""
 
+import sys
+from types import SimpleNamespace
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +22,7 @@ def recipe():
 
 def write_manifest(folder, rows):
     """rows: (name, split); every second image is tampered in its left half."""
+    folder.mkdir(exist_ok=True)
     lines = ["image,mask,label,source,split"]
     for i, (name, split) in enumerate(rows):
         pixels = np.random.default_rng(i).integers(0, 255, (50, 70, 3), dtype=np.uint8)
@@ -70,7 +75,7 @@ def test_manifest_rows_are_squashed_and_permuted_anew_in_each_epoch(tmp_path, re
     data = ManifestImages(recipe, "train", samples)
     item = data[0]
     assert item["image"].shape == (3, 64, 64) and item["mask"].shape == (64, 64)
-    tampered = ManifestImages(recipe, "validation", samples)[1]["mask"].float()
+    tampered = next(mask for mask in (data[p]["mask"].float() for p in range(6)) if mask.any())
     assert tampered[:, :31].mean() == 1 and tampered[:, 33:].mean() == 0
     epochs = [[data[p]["image"].sum().item() for p in range(e * 6, e * 6 + 6)] for e in range(3)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
@@ -91,22 +96,6 @@ def test_validation_is_held_out_from_the_training_rows_and_never_from_the_test_r
         datasets(recipe)
 
 
-def test_a_rotated_photograph_is_turned_before_its_mask_is_laid_over_it(tmp_path, recipe):
-    """The same rule as in evaluation: masks belong to the upright picture."""
-    for orientation, turns in ((3, 2), (6, 1)):
-        upright = np.zeros((48, 64, 3), np.uint8)
-        upright[:, :32] = 250
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        stored = Image.fromarray(np.rot90(upright, turns).copy())
-        stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
-        Image.fromarray((upright[..., 0] > 100).astype(np.uint8) * 255).save(tmp_path / "a.png")
-        sample = Sample(tmp_path / "a.jpg", tmp_path / "a.png", 1, "toy", "train", 2, "m.csv")
-        item = ManifestImages(recipe, "validation", [sample])[0]
-        bright = item["image"][0].float() > 128
-        assert (bright == item["mask"].bool()).float().mean() > 0.95
-
-
 def test_unknown_splits_are_named(tmp_path):
     samples = [Sample(tmp_path / "a.png", None, 0, "toy", s) for s in ("train", "val", "dev")]
     with pytest.raises(InputError, match="dev, val"):
@@ -124,6 +113,25 @@ def test_validation_of_a_sorted_list_holds_both_labels(tmp_path):
     assert count == 6 and 0 < sum(labels) < 6
 
 
+def test_a_rotated_photograph_is_turned_before_its_mask_is_laid_over_it(tmp_path, recipe):
+    """The same rule as in evaluation: masks belong to the upright picture."""
+    for orientation, turns in ((3, 2), (6, 1)):
+        upright = np.zeros((48, 64, 3), np.uint8)
+        upright[:, :32] = 250
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored = Image.fromarray(np.rot90(upright, turns).copy())
+        stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+        Image.fromarray((upright[..., 0] > 100).astype(np.uint8) * 255).save(tmp_path / "a.png")
+        sample = Sample(tmp_path / "a.jpg", tmp_path / "a.png", 1, "toy", "train", 2, "m.csv")
+        for split in ("train", "validation"):
+            item = ManifestImages(recipe, split, [sample])[0]
+            shape = item["mask"].shape
+            bright = cv2.resize(item["image"][0].numpy(), shape[::-1]) > 128
+            assert shape == {"train": (64, 64), "validation": (48, 64)}[split]
+            assert (bright == item["mask"].bool().numpy()).mean() > 0.95
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_row_arrives_as_its_message(tmp_path, recipe, workers):
     samples = read_manifest(write_manifest(tmp_path, [("a", "train"), ("b", "train")]))
@@ -131,3 +139,47 @@ def test_a_bad_row_arrives_as_its_message(tmp_path, recipe, workers):
     batches = list(loader(ManifestImages(recipe, "validation", samples), [[0], [0, 1]], workers))
     assert isinstance(batches[0], dict)
     assert batches[1].startswith("row 3 of m.csv") and "b.png" in batches[1] and "Traceback" not in batches[1]
+
+
+def test_validation_masks_keep_the_size_of_their_file_and_come_as_a_list(tmp_path, recipe):
+    samples = read_manifest(write_manifest(tmp_path, [(f"a{i}", "") for i in range(3)]))
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(samples[2].image)
+    (batch,) = loader(ManifestImages(recipe, "validation", samples), [[0, 1, 2]], 0)
+    assert batch["image"].shape == (3, 3, 64, 64) and batch["image"].dtype == torch.uint8
+    assert [tuple(m.shape) for m in batch["mask"]] == [(50, 70), (50, 70), (20, 30)]
+    assert batch["mask"][1].dtype == torch.uint8 and torch.equal(batch["mask"][1][0].nonzero()[:, 0], torch.arange(35))
+    (batch,) = loader(Forgeries(recipe, "validation"), [[0, 1]], 0)
+    assert isinstance(batch["mask"], list) and [tuple(m.shape) for m in batch["mask"]] == [(64, 64)] * 2
+    (batch,) = loader(Forgeries(recipe, "train"), [[0, 1]], 0)
+    assert batch["mask"].shape == (2, 64, 64)
+
+
+@pytest.fixture
+def augmented(monkeypatch):
+    """Calls of the released code's augmentation: (image shape, mask shape, a number of its generator, size)."""
+    calls = []
+
+    def official_augment(image, mask, rng, size):
+        calls.append((image.shape, mask.shape, int(rng.integers(2**31)), size))
+        return image[:, ::-1], mask[:, ::-1]
+
+    stand_in = SimpleNamespace(official_augment=official_augment)
+    monkeypatch.setitem(sys.modules, "mpc_lite.augment_official", stand_in)
+    return calls
+
+
+def test_the_released_pipeline_sees_native_images_of_the_training_set_only(tmp_path, augmented):
+    changes = {"augment.pipeline": "official", "augment.dihedral": False}
+    recipe = load_recipe("quickstart", "smoke", changes)
+    samples = read_manifest(write_manifest(tmp_path, [("a", ""), ("b", "")]))
+    train, plain = (ManifestImages(r, "train", samples) for r in (recipe, load_recipe("quickstart", "smoke")))
+    items = [train[p] for p in (0, 1, 0, 2)]
+    assert [call[:2] for call in augmented] == [((50, 70, 3), (50, 70))] * 4 and {c[3] for c in augmented} == {64}
+    draws = [call[2] for call in augmented]
+    assert draws[0] == draws[2] and len(set(draws)) == 3
+    tampered = next(p for p in (0, 1) if samples[plain.row(p)].label)
+    assert items[tampered]["mask"][0].tolist() == [0] * 32 + [1] * 32  # mirrored, then squashed
+    assert all(item["turn"] == 0 for item in items)
+    assert Forgeries(recipe, "train")[0]["image"].shape == (3, 64, 64) and len(augmented) == 5
+    _ = ManifestImages(recipe, "validation", samples)[1], Forgeries(recipe, "validation")[0], plain[0]
+    assert len(augmented) == 5
