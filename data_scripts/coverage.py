@@ -132,7 +132,7 @@ COVERAGE = DataSet(
     counts={"tampered": {100: "its owners and all papers"}, "authentic": {100: "its owners"}},
     paper=100,
     pairs=pairs,
-    remark="Protocol 2 splits it 75 to 25 by PSCC-Net's list: give it with --split test=FILE, --split train=FILE.",
+    remark="Protocol 2 splits it 75 to 25 by PSCC-Net's list of the 25: from_list.py makes both manifests.",
 )
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ NIST16 = DataSet(
     },
     paper=564,
     pairs=pairs,
-    remark="Protocol 2 splits it 404 to 160 by PSCC-Net's lists: give them with --split test=FILE, --split train=FILE.",
+    remark="Protocol 2 splits it 404 to 160 by PSCC-Net's list of the 160: from_list.py makes both manifests.",
 )
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import zipfile
 
 import pytest
 
+from mpc_lite.manifest import read_mask
+
 SP1, SP2 = "Sp_D_CND_A_pla0005_pla0023_0281", "Sp_D_NRN_A_sec0011_cha0012_0300"
 CM = "Sp_S_NNN_C_txt0005_txt0005_0005"
 LONE = "Sp_D_NRN_A_cha0011_sec0011_0542"  # the one image of CASIA v1 without a mask
@@ -74,6 +76,17 @@ def test_a_number_that_is_not_unique_pairs_nothing(load, run, casia1, photo, mas
     assert sorted(row["problem"] for row in done.bad) == ["mask without image"] * 2 + ["no mask"]
 
 
+def test_numbers_count_within_their_code_because_textures_repeat_them(load, run, casia1, photo, mask_file):
+    tampered = casia1[0] / "Modified Tp" / "Tp" / "CM"
+    for code, width in (("C", 3), ("R", 5)):
+        photo(tampered / f"Sp_S_NND_{code}_txt0099_txt0099_0099.jpg", seed=width)
+        mask_file(casia1[1] / "CM" / f"Sp_S_NNN_{code}_txt0099_txt0099_0099_gt.png", box=(0, 0, width, 1))
+    done = run(load("casia1").CASIA1, *casia1)
+    assert done.code == 0 and len(done.rows) == 7 and len(done.record["notes"]) == 2
+    widths = {row.image.name[9]: int(read_mask(row).sum()) for row in done.rows if "0099" in row.image.name}
+    assert widths == {"C": 3, "R": 5}
+
+
 def test_casia1plus_takes_corel_instead_of_au(load, run, casia1, photo, tmp_path):
     photo(tmp_path / "Au_corel" / "100000.jpg", seed=20)
     done = run(load("casia1plus").CASIA1PLUS, *casia1, tmp_path / "Au_corel")
@@ -124,7 +137,7 @@ def casia2(tmp_path, photo, mask_file):
 
 def test_casia2_follows_the_renaming_sheet_and_finds_the_misnamed_mask(load, run, casia2):
     done = run(load("casia2").CASIA2, *casia2)
-    assert (done.code, done.bad) == (0, [])
+    assert (done.code, done.bad, done.record["notes"]) == (0, [], [])
     names = {row.image.name: row.mask and row.mask.name for row in done.rows}
     assert names == {
         "Tp_D_CRN_S_N_cha00063_art00014_11818.jpg": "Tp_D_CRN_S_N_cha00063_art00014_11818_gt.png",

@@ -121,6 +121,20 @@ def test_coverage_crops_that_exceed_the_image_in_one_direction_are_cut(load):
     assert load("coverage").locate(mask, changed)[:2] == (-3, 6)
 
 
+def test_coverage_crops_that_exceed_the_image_are_read_without_what_sticks_out(load, run, coverage):
+    root = coverage(41)
+    file = root / "mask" / "41forged.tif"
+    Image.fromarray(np.pad(np.asarray(Image.open(file))[6:], ((0, 0), (3, 2)))).save(file)
+    done = run(load("coverage").COVERAGE, root)
+    assert done.code == 0 and np.array_equal(read_mask(done.rows[0]), truth())
+
+
+def test_coverage_crops_whose_best_place_explains_little_are_refused(load):
+    scattered = (np.random.default_rng(0).random((44, 60)) < 0.2).astype(np.uint8)  # one place is best, by chance
+    with pytest.raises(InputError, match=r"with IoU 0\.[01]"):
+        load("coverage").locate(truth()[3:, 4:], scattered)
+
+
 def test_coverage_crops_without_a_trace_or_an_original_are_listed_as_bad(load, run, coverage):
     coverage(58, crop=(4, 3, 60, 44), paste=False)  # nothing differs
     root = coverage(59, crop=(4, 3, 60, 44), original=False)
