@@ -1,13 +1,17 @@
 """Clothing photographs, CC0: authentic images only, to make forgeries from and to count false alarms on.
 
-git clone https://github.com/alexeygrigorev/clothing-dataset
-python data_scripts/clothing.py clothing-dataset --out sets
+python data_scripts/clothing.py --download --out sets
 """
 
 import sys
 
-from common import SEEN, DataSet, MaskRule, Pair, Tree, authentic
+from common import SEEN, DataSet, Download, MaskRule, Pair, Tree, authentic
 from make import main
+
+# The commit is named, so that the address always gives the same files.
+COMMIT = "9556dff476f7b543d423b0f961e10a285a37b28a"
+REPOSITORY = "https://github.com/alexeygrigorev/clothing-dataset"
+PHOTOGRAPHS = Download(f"{REPOSITORY}/archive/{COMMIT}.zip", "clothing-dataset.zip")
 
 
 def pairs(tree: Tree) -> list[Pair]:
@@ -20,7 +24,7 @@ CLOTHING = DataSet(
     source="clothing",
     title="Clothing dataset",
     owner="A. Grigorev and 32 contributors",
-    page="https://github.com/alexeygrigorev/clothing-dataset",
+    page=REPOSITORY,
     terms="CC0 1.0: free for any purpose",
     evidence=SEEN,
     seen="600 of its images (about 400×533, JPEG) and the repository's list of files",
@@ -29,6 +33,7 @@ CLOTHING = DataSet(
     counts={"authentic": {5755: "the files that the repository's history lists under images/"}},
     paper=None,
     pairs=pairs,
+    downloads=(PHOTOGRAPHS,),
 )
 
 if __name__ == "__main__":
