@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 # What a stage's validation measures: stage 1 marks the smaller of two k-means clusters of the finest map's vectors,
-# stage 2 the pixels of held-out crops that score above 0.5. Both F1s are of the tampered pixels.
-VALIDATED = {"pretrain": "clusters, stride 4", "finetune": "crops, > 0.5"}
+# the others the pixels of held-out crops that score above 0.5. All F1s are of the tampered pixels.
+VALIDATED = {"pretrain": "clusters, stride 4", "finetune": "crops, > 0.5", "adapt": "crops, > 0.5"}
 SCORES = {"f1": "F1", "iou": "IoU", "score": "mean of both", "authentic_marked": "marked in authentic images"}
 
 _EVERY = 5.0  # seconds between plain lines of a stage

@@ -1,4 +1,4 @@
-"""What a run scored: results.json for programs, and the table beside baselines and shipped weights."""
+"""What a run scored: results.json for programs and for collecting, and the table on the terminal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from rich.table import Table
 from mpc_lite.config import InputError
 from mpc_lite.evaluate import evaluate
 from mpc_lite.localizer import Localizer
-from mpc_lite.protocols import get_protocol
 from mpc_lite.reproduce import Run
+from mpc_lite.tables import cells, columns, comparison, image_level_line, protocol_line, set_rows, wide
 from mpc_lite.training import choose_accelerator
 from mpc_lite.weights import pretrained_names, write_atomic
 
 PACKAGES = ("mpc-lite", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scikit-image")
-BASELINE_NAMES = {"all_tampered": "all tampered", "ela": "error levels", "noise_residual": "noise residual"}
 
 
 # --------------------------------------------------------------------------------------------- results of the book
@@ -67,11 +66,12 @@ def book_result(name: str) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- results.json
 
 
-def save_results(run: Run, table: dict) -> dict:
-    """Write OUT/results.json from what `evaluate` returned, and return it.
+def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) -> dict:
+    """Write OUT/results.json from what `evaluate` returned, and `robustness` for each grid, and return it.
 
     Schema 1: name, profile, recipe, seed, parameters, protocol, device, versions, commit (of the clone, null outside
-    one), seconds (an interrupted run counts its training before), manifest {name, sha256}, sets, average, image_level.
+    one), seconds (an interrupted run counts its training before), manifest {name, sha256}, sets, average, image_level,
+    errors (how many rows could not be read and are in no figure), and with grids robustness: {GRID: cells}.
     Scores are in 0–1. Nothing in it names a path of the machine.
     """
     pick = ("n", "f1", "iou", "auc", "f1_ci95")
@@ -100,21 +100,23 @@ def save_results(run: Run, table: dict) -> dict:
         "image_level": {
             key: table["image_level"][key] for key in ("auc", "false_alarm_rate", "n_authentic", "n_tampered")
         },
+        "errors": len(table["errors"]),
     }
+    if grids:
+        results["robustness"] = {grid: scored["cells"] for grid, scored in grids.items()}
     write_atomic(run.out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     return results
 
 
-def _without_paths(values: dict[str, Any]) -> dict[str, Any]:
+def _without_paths(value: Any) -> Any:
     """Absolute paths become the names of their files: results travel to other machines."""
-    cleaned = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            value = _without_paths(value)
-        elif isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
-            value = Path(value).name
-        cleaned[key] = value
-    return cleaned
+    if isinstance(value, dict):
+        return {key: _without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(item) for item in value]
+    if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
+        return Path(value).name
+    return value
 
 
 def versions() -> dict[str, str]:
@@ -160,70 +162,27 @@ def save_shipped(run: Run, table: dict | None, name: str = "lite") -> dict:
     return kept
 
 
-# ------------------------------------------------------------------------------------------------------- the table
-
-
-def comparison(results: dict, shipped: dict) -> list[dict]:
-    """Rows {method, note, input, f1, iou, auc, sets: {SOURCE: F1}}: this run, the shipped weights, the baselines.
-
-    `input` is the way a photograph is fed: each network's own. Averages weigh each image alike (MPC Eq. 6). A row with
-    a note has no figures.
-    """
-    sets = results["sets"]
-
-    def mean(values: list[tuple[int, float | None]]) -> float | None:
-        known = [(n, value) for n, value in values if value is not None]
-        return sum(n * value for n, value in known) / sum(n for n, _ in known) if known else None
-
-    def row(method: str, scores: dict[str, dict], way: dict | None = None) -> dict:
-        averages = {key: mean([(sets[s]["n"], scores[s].get(key)) for s in sets]) for key in ("f1", "iou", "auc")}
-        return {
-            "method": method,
-            "note": "",
-            "input": input_name(way),
-            **averages,
-            "sets": {s: scores[s]["f1"] for s in sets},
-        }
-
-    rows = [row("this run", sets, results["recipe"]["evaluate"])]
-    if shipped["table"]:
-        rows.append(row(f"shipped '{shipped['weights']}'", shipped["table"]["sets"], shipped["table"]["input"]))
-    else:
-        rows.append({"method": f"shipped '{shipped['weights']}'", "note": "not shipped in this version"})
-    names = list(next(iter(sets.values()))["baselines"])
-    return rows + [row(BASELINE_NAMES.get(name, name), {s: sets[s]["baselines"][name] for s in sets}) for name in names]
-
-
-def columns(results: dict) -> list[str]:
-    kinds = [source.partition("-")[2].replace("_", " ") or source for source in results["sets"]]
-    return ["method", "input", "F1", "IoU", "pixel AUC", *(f"F1 {kind}" for kind in kinds)]
-
-
-def cells(row: dict) -> list[str]:
-    return [row["input"], *(number(value) for value in (row["f1"], row["iou"], row["auc"], *row["sets"].values()))]
-
-
-def input_name(way: dict | None) -> str:
-    """How a photograph is fed: `tiles 128`, `stretch 512`; `native` for the whole photograph at its own size."""
-    return "native" if way is None or way["mode"] == "pad" else f"{way['mode']} {way['size']}"
-
-
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+# ----------------------------------------------------------------------------------------------------- the terminal
 
 
 def terminal_table(out: str | Path) -> Table:
-    """The table of a finished run, for `rich` to print."""
-    results, shipped = (
-        json.loads((Path(out) / f).read_text(encoding="utf-8")) for f in ("results.json", "shipped.json")
-    )
+    """The table of a finished run, for `rich` to print; without a row of shipped weights where OUT/shipped.json is not
+    there."""
+    out = Path(out)
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    file = out / "shipped.json"
+    shipped = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     title = f"{results['name']}, profile {results['profile']}, seed {results['seed']}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in columns(results):
-        words = name in ("method", "input")
-        table.add_column(name, justify="left" if words else "right", no_wrap=words)
+    header, *rows = set_rows(results) if wide(results) else [columns(results)]
+    for name in header:
+        words = name in ("method", "input", "test set")
+        longest = max(map(len, name.split()))
+        table.add_column(name, justify="left" if words else "right", no_wrap=words, min_width=longest)
     notes = []
-    for row in comparison(results, shipped):
+    for row in rows:
+        table.add_row(*row)
+    for row in [] if wide(results) else comparison(results, shipped):
         if row["note"]:
             notes.append(f"{row['method']}: {row['note']}.")
         else:
@@ -231,20 +190,3 @@ def terminal_table(out: str | Path) -> Table:
     table.caption = "\n".join([*notes, protocol_line(results), image_level_line(results)])
     table.caption_justify = "left"
     return table
-
-
-def protocol_line(results: dict) -> str:
-    protocol = get_protocol(results["protocol"])
-    return (
-        f"Protocol {protocol.name}: {protocol.description}. Input: how each method is fed a photograph, a network in "
-        "the way of its own recipe (tiles and stretch with their size in pixels). Averages weigh each of the "
-        f"{results['image_level']['n_tampered']} tampered images alike."
-    )
-
-
-def image_level_line(results: dict) -> str:
-    level = results["image_level"]
-    return (
-        f"Whole images: AUC {number(level['auc'])}, false alarms {number(level['false_alarm_rate'])} "
-        f"({level['n_tampered']} tampered, {level['n_authentic']} authentic)."
-    )

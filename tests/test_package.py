@@ -59,9 +59,10 @@ def test_everything_installed_is_lower_bounds_only():
 
 
 ORDER = """
-sections config images manifest list_formats lists scenes camera synth augment data degrade hrformer model sampling
-views loss metrics protocols weights convert checkpoint training pretrain finetune baselines maps evaluate localizer
-robustness progress figures kernel reproduce results paper notebook report cli
+sections config images manifest list_formats lists scenes camera synth augment entries data degrade recompute hrformer
+model sampling views loss metrics protocols weights convert checkpoint processes trainlog training counting pretrain
+finetune cost baselines maps evaluate localizer robustness progress figures kernel reproduce cells workers sweep
+testsets paper tables collect results notebook report options cli
 """
 
 

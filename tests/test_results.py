@@ -13,9 +13,10 @@ from rich.console import Console
 from mpc_lite.localizer import Localizer
 from mpc_lite.manifest import Sample
 from mpc_lite.model import MPC
-from mpc_lite.report import training_figure, write_report
+from mpc_lite.report import free_gallery, robustness_figure, training_figure, write_report
 from mpc_lite.reproduce import prepare
-from mpc_lite.results import cells, comparison, device_name, save_results, save_shipped, score_shipped, terminal_table
+from mpc_lite.results import device_name, save_results, save_shipped, score_shipped, terminal_table
+from mpc_lite.tables import cells, comparison
 from mpc_lite.weights import save_weights
 
 BASELINES = ("all_tampered", "ela", "noise_residual")
@@ -56,6 +57,30 @@ def test_no_absolute_path_stays_in_the_results(run):
     assert "secret" not in text and str(run.out) not in text
 
 
+def test_no_absolute_path_stays_in_a_list(tmp_path):
+    """Nor where a recipe's value is a list of manifests; variables stay as they were written."""
+    given = {
+        "data.manifest": ["/home/secret/casia.csv", "$MPC_LITE_SETS/nist16.csv"],
+        "evaluate.manifests": ["~/secret.csv"],
+    }
+    results = save_results(prepare("quickstart", "smoke", 2, "cpu", tmp_path, given), figures(0.5, 0.1, 0.2))
+    assert results["recipe"]["data"]["manifest"] == ["casia.csv", "$MPC_LITE_SETS/nist16.csv"]
+    assert results["recipe"]["evaluate"]["manifests"] == ["secret.csv"]
+    assert "/home/secret" not in (tmp_path / "results.json").read_text()
+
+
+def test_rows_left_out_are_counted_and_said(run):
+    table = figures(0.5, 0.1, 0.2) | {"errors": ["row 3 of test.csv: gone", "row 9 of test.csv: gone"]}
+    results = save_results(run, table)
+    assert results["errors"] == 2 and "robustness" not in results
+    said = "2 rows could not be read and were left out."
+    assert said in write_report(run, results).read_text()
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(terminal_table(run.out))
+    assert said in " ".join(console.export_text().split())
+    assert said not in write_report(run, save_results(run, figures(0.5, 0.1, 0.2))).read_text()
+
+
 def test_rows_weigh_each_image_alike(run):
     results = save_results(run, figures(0.5, 0.1, 0.2))
     rows = comparison(results, save_shipped(run, SHIPPED))
@@ -94,6 +119,59 @@ def test_the_table_fits_into_80_columns(run):
     assert "…" not in console.export_text()
 
 
+def test_ten_sets_fit_into_80_columns(run):
+    """With more than three test sets each is a row; shipped weights are not compared there."""
+    table = figures(0.5, 0.1, 0.2)
+    one = table["sets"]["generated-splice"]
+    table["sets"] |= {f"Columbia, Facebook {i}": one for i in range(9)}
+    results = save_results(run, table)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(run.out))
+    text = console.export_text()
+    assert "…" not in text and "Columbia, Facebook 8" in text and "average" in text
+    page = write_report(run, results).read_text()
+    assert page.count('<th scope="row">Columbia, Facebook') == 9 and '<th scope="row">average</th>' in page
+
+
+CELLS = [
+    {"degradation": name, "value": value, "n": 4, "f1": f1, "iou": f1 / 2, "f1_ci95": [f1 - 0.1, f1 + 0.1]}
+    | {"f1_change": f1 - 0.6, "sets": {"generated-splice": {"n": 4, "f1": f1, "iou": 0.1}}}
+    for name, value, f1 in [("none", None, 0.6), ("jpeg_quality", 60, 0.5), ("blur_kernel", 9, 0.2)]
+]
+
+
+def test_robustness_reaches_results_report_and_figure(run):
+    results = save_results(run, figures(0.5, 0.1, 0.2), {"paper": {"cells": CELLS, "grid": "paper"}})
+    assert results["robustness"] == {"paper": CELLS} == json.loads((run.out / "results.json").read_text())["robustness"]
+    shown = robustness_figure(results)
+    assert "F1 falls most after Gaussian blur, kernel in pixels: 9 (grid paper), from 0.600 to 0.200" in shown.alt
+    assert "4 in grid paper" in shown.caption
+    page = write_report(run, results, figures=[shown]).read_text()
+    assert "Robustness: grid paper" in page and "0.200 [0.100, 0.300]" in page and "-0.400" in page
+
+
+def test_the_papers_numbers_stand_in_the_report(run):
+    results = save_results(run, figures(0.5, 0.1, 0.2))
+    assert "Beside the paper" not in write_report(run, results).read_text()  # the quickstart reproduces none
+    results["recipe"]["tables"] = ["Table 5"]
+    page = write_report(run, results).read_text()
+    assert "Beside the paper" in page and "<td>78.6 (recomputed 76.4)</td><td>not run</td>" in page
+    assert "Profile smoke: not run at full scale" in page
+
+
+def test_pictures_are_shown_only_where_they_may_be_published(run, tmp_path, monkeypatch):
+    """Also inside a folder `runs`, where the gallery itself would draw anything."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "runs").mkdir()
+    inside = prepare("quickstart", "smoke", 0, "cpu", tmp_path / "runs" / "x")
+    header = "image,mask,label,source\n"
+    (tmp_path / "free.csv").write_text(header + "a.png,,0,generated-authentic\n")
+    (tmp_path / "mixed.csv").write_text(header + "a.png,,0,generated-authentic\na.png,,0,Columbia\n")
+    for where in (run, inside):
+        assert [shown.name for shown in free_gallery(where, tmp_path / "free.csv")] == ["forgeries"]
+        assert free_gallery(where, tmp_path / "mixed.csv") == []
+
+
 def test_shipped_weights_are_scored_in_their_own_way(run, tmp_path, monkeypatch):
     recipe = {"evaluate": {"mode": "tiles", "size": 96, "overlap": 32}}
     save_weights(tmp_path / "lite.safetensors", MPC.build("nano"), recipe)
@@ -129,7 +207,7 @@ def test_results_name_the_device_that_trains_and_scores(tmp_path, monkeypatch):
     save_weights(tmp_path / "model.safetensors", MPC.build("nano"), {})
     chosen = SimpleNamespace(device=torch.device("meta"))
     monkeypatch.setattr(
-        "mpc_lite.training.Accelerator", lambda cpu, **_: SimpleNamespace(device="cpu") if cpu else chosen
+        "mpc_lite.processes.Accelerator", lambda cpu, **_: SimpleNamespace(device="cpu") if cpu else chosen
     )
     localizer = Localizer.from_pretrained(str(tmp_path / "model.safetensors"))
     assert {p.device.type for p in localizer.model.parameters()} == {"meta"}

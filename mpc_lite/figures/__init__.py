@@ -104,7 +104,11 @@ def check_licence(sources: Sequence[str], out: str | Path | None = None) -> None
 # ------------------------------------------------------------------------------------------------------ training
 
 
-STAGES = {"pretrain": "stage 1, contrastive loss", "finetune": "stage 2, focal loss"}
+STAGES = {
+    "pretrain": "stage 1, contrastive loss",
+    "finetune": "stage 2, focal loss",
+    "adapt": "stage 3, focal loss on other images",
+}
 DRAWN = ("f1", "iou", "authentic_marked")  # of the validation scores in the log
 
 

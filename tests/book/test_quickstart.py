@@ -96,7 +96,7 @@ def test_results_follow_the_schema(run):
     results = json.loads(text)
     assert set(results) == {
         *("schema", "name", "profile", "recipe", "seed", "parameters", "protocol", "device", "versions", "commit"),
-        *("seconds", "manifest", "sets", "average", "image_level"),
+        *("seconds", "manifest", "sets", "average", "image_level", "errors"),
     }
     assert (results["schema"], results["name"], results["profile"], results["seed"]) == (1, "quickstart", "smoke", 3)
     assert (results["protocol"], results["device"]) == ("mpc", "cpu")
