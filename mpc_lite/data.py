@@ -9,6 +9,7 @@ size at which a map is scored.
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mpc_lite.augment import DIHEDRAL
+from mpc_lite.augment_official import official_augment
 from mpc_lite.config import InputError, Recipe, expand_all
 from mpc_lite.entries import Rows, check_sources, drawn, epoch_order, repeated
 from mpc_lite.images import read_image
@@ -69,12 +71,12 @@ class ManifestImages(Dataset):
         try:
             image = read_image(sample.image)
             mask = read_mask(sample, image.shape[:2])
+            if self.split != "train":
+                return _item(_square(image, mask, self.size)[0], mask, 0)
+            image, mask = _augmented(self.recipe, self.split, position, image, mask, self.size)
         except InputError as error:
             text = str(error)
             return text if text.startswith(sample.where) else f"{sample.where}: {text}"
-        if self.split != "train":
-            return _item(_square(image, mask, self.size)[0], mask, 0)
-        image, mask = _augmented(self.recipe, self.split, position, image, mask, self.size)
         return _item(*_square(image, mask, self.size), _turn(self.recipe, self.split, position))
 
 
@@ -84,8 +86,6 @@ def _augmented(
     """The released code's augmentation where the recipe asks for it, its random numbers from (seed, position)."""
     if split != "train" or recipe.augment.pipeline != "official":
         return image, mask
-    from mpc_lite.augment_official import official_augment
-
     return official_augment(image, mask, np.random.default_rng([recipe.seed, position, 2]), size)
 
 
@@ -136,7 +136,8 @@ def datasets(recipe: Recipe, stage: str = "pretrain") -> tuple[Dataset, Dataset,
 
     Training rows are chosen in this order: tampered ones only (`tampered_only`, of validation rows too), without those
     held out for validation, `draw` at random, each as often as `repeats` says. Rows of manifests named in `validation`
-    all count, whatever their split. The stage `adapt` has manifests of its own, without draw and repeats.
+    all count, whatever their split. The stage `adapt` has manifests of its own, without draw and repeats. Warns when an
+    epoch has not as many entries as `data.epoch` says, those held out included.
 
     Raises:
         InputError: manifests whose rows leave one of the two sets empty, fewer rows than `draw` asks for, a source in
@@ -149,6 +150,8 @@ def datasets(recipe: Recipe, stage: str = "pretrain") -> tuple[Dataset, Dataset,
     count, held = data.validation_images, None
     if lists.manifest:
         rows = _rows(recipe, lists.manifest)
+        if stage != "adapt":
+            _compare_epoch(recipe, rows)
         if lists.validation:
             kept = [s for s in rows if s.split in _TRAINED]
         else:
@@ -179,6 +182,17 @@ def _rows(recipe: Recipe, manifests: str | list[str]) -> list[Sample]:
     """The rows of one manifest or several, one after another."""
     rows = [sample for path in expand_all(manifests) for sample in read_manifest(path)]
     return [s for s in rows if s.label == 1] if recipe.data.tampered_only else rows
+
+
+def _compare_epoch(recipe: Recipe, rows: list[Sample]) -> None:
+    """Warn when a list is not as long as the recipe says: a part too many or too few would train without a word."""
+    found = recipe.data.draw or len(repeated([s for s in rows if s.split in _TRAINED], recipe.data.repeats))
+    if recipe.data.epoch not in (None, found):
+        warnings.warn(
+            f"the manifests give an epoch of {found} entries, the recipe expects {recipe.data.epoch}; compare the "
+            "counts that the sets' scripts printed, or set data.epoch",
+            stacklevel=3,
+        )
 
 
 def _names(manifests: str | list[str]) -> str:

@@ -1,8 +1,5 @@
 """The stream of items: order, sharing out, validation rows, native images and masks, what a bad row becomes."""
 
-import sys
-from types import SimpleNamespace
-
 import cv2
 import numpy as np
 import pytest
@@ -163,8 +160,7 @@ def augmented(monkeypatch):
         calls.append((image.shape, mask.shape, int(rng.integers(2**31)), size))
         return image[:, ::-1], mask[:, ::-1]
 
-    stand_in = SimpleNamespace(official_augment=official_augment)
-    monkeypatch.setitem(sys.modules, "mpc_lite.augment_official", stand_in)
+    monkeypatch.setattr("mpc_lite.data.official_augment", official_augment)
     return calls
 
 

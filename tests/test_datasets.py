@@ -1,6 +1,7 @@
 """Which rows train and which validate: several manifests, draws and repeats, the third stage's lists, processes."""
 
 import csv
+import warnings
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_an_epoch_visits_each_entry_once_and_repeated_rows_as_often_as_asked(set
     assert train[0]["image"].shape == (3, 64, 64)
     with pytest.raises(InputError, match=r"names CASIA2, .*sources found: CASIAv2, IMD"):
         datasets(plan(repeats={"CASIA2": 40}))
+
+
+def test_an_epoch_of_another_length_than_the_recipe_says_is_told(sets):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for held in ({}, {"validation": None, "validation_fraction": 0.4}):
+            datasets(plan(repeats={"CASIAv2": 4}, epoch=6 * 4 + 9, **held))
+        datasets(plan(draw=5, epoch=5))
+    with pytest.warns(UserWarning, match="an epoch of 15 entries, the recipe expects 14"):
+        datasets(plan(epoch=14))
 
 
 def test_rows_are_drawn_after_the_held_out_ones_are_gone_and_before_they_are_repeated(sets):
