@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -111,7 +112,9 @@ def train(
     trained = [p for p in stage.network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     scheduler = make_scheduler(optimizer, stage)
-    network, optimizer = accelerator.prepare(stage.network, optimizer)
+    with warnings.catch_warnings():  # of the name that this option will have in later versions of torch
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        network, optimizer = accelerator.prepare(stage.network, optimizer)
     learner = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 
     step, best = 0, -math.inf

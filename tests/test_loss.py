@@ -335,6 +335,22 @@ def test_mpc_loss_compiles_into_one_graph(formulation):
 
 
 @pytest.mark.parametrize("formulation", ["official", "paper"])
+@pytest.mark.parametrize("wanted", [["cross_scale"], ["within_image", "cross_modality"]])
+def test_only_the_terms_asked_for_are_computed(formulation, wanted, monkeypatch):
+    mask = torch.stack([MASKS["block"], MASKS["no_tampered"]])
+    maps_a, maps_b = random_maps(2, 0), random_maps(2, 1)
+    whole = mpc_loss(maps_a, maps_b, mask, formulation)
+    name = "mean_positive_infonce" if formulation == "official" else "paper_contrast"
+    contrast, calls = getattr(loss_module, name), []
+    monkeypatch.setattr(loss_module, name, lambda *a, **k: calls.append(1) or contrast(*a, **k))
+    some = mpc_loss(maps_a, maps_b, mask, formulation, terms=wanted)
+    assert list(some) == [*wanted, "total"] and all(torch.equal(some[n], whole[n]) for n in wanted)
+    assert some["total"].item() == pytest.approx(sum(whole[n].item() for n in wanted), rel=1e-12)
+    contrasts = {"within_image": 1, "cross_scale": 2, "cross_modality": 2}
+    assert len(calls) == sum(contrasts[n] if formulation == "official" else 2 for n in wanted)
+
+
+@pytest.mark.parametrize("formulation", ["official", "paper"])
 def test_autocast_multiplies_in_bfloat16_and_sums_in_float32(formulation):
     mask = torch.stack([MASKS["block"], MASKS["mixed_with_ignored"]])
     maps_a, maps_b = random_maps(2, 0, dtype=torch.float32), random_maps(2, 1, dtype=torch.float32)
@@ -428,6 +444,15 @@ def test_focal_loss_ignores():
     nothing = focal_loss(logits, torch.full_like(target, 255))
     nothing.backward()
     assert nothing.item() == 0 and (logits.grad == 0).all()
+
+
+def test_the_focal_losses_of_batches_add_up():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    target = torch.tensor([[0, 1, 255, 1, 0, 255]]).expand(4, -1).clone()
+    target[2] = 255
+    total = sum(focal_loss(x, t, 0.7, 1.5, reduction="sum") for x, t in zip(logits, target, strict=True))
+    assert (total / 12).item() == pytest.approx(focal_loss(logits, target, 0.7, 1.5).item(), rel=1e-12)
 
 
 def test_focal_gradcheck():

@@ -15,13 +15,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.metrics import f1_score
 
+from mpc_lite import pretrain as module
+from mpc_lite.augment import dihedral
 from mpc_lite.checkpoint import identity
 from mpc_lite.config import InputError, load_recipe
-from mpc_lite.finetune import Finetuning, finetune
+from mpc_lite.finetune import Finetuning, adapt, finetune
+from mpc_lite.hrformer import HRFormer
+from mpc_lite.loss import focal_loss, mpc_loss_per_image
 from mpc_lite.model import MPC
 from mpc_lite.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
-from mpc_lite.training import Interrupted, Stage, choose_accelerator, make_scheduler, starting_model
+from mpc_lite.training import Interrupted, Stage, _seed, choose_accelerator, make_scheduler, starting_model
+from mpc_lite.views import resize_mask
 from mpc_lite.weights import read_facts
 
 QUICK = {"data.validation_images": "4", "data.scenes": "[dead_leaves]", "data.authentic_share": "0"}
@@ -157,6 +163,28 @@ def test_kill_nine_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, mon
     assert all(torch.equal(ours[i][k], theirs[i][k]) for i in theirs for k in theirs[i])
 
 
+def test_another_number_of_processes_cannot_resume(tmp_path):
+    (tmp_path / "stop").touch()
+    with pytest.raises(Interrupted):
+        pretrain(recipe(), tmp_path, device="cpu")
+    state = torch.load(tmp_path / "pretrain.state", weights_only=True)
+    assert state["processes"] == 1 and "rng" not in state
+    torch.save({**state, "processes": 2}, tmp_path / "pretrain.state")
+    with pytest.raises(InputError, match="written by 2 processes together, now there are 1"):
+        pretrain(recipe(), tmp_path, resume=True, device="cpu")
+
+
+def test_random_numbers_of_a_micro_batch_hang_on_seed_stage_and_its_number_alone():
+    def drawn(*key):
+        _seed(*key)
+        return torch.rand(4).tolist()
+
+    first = drawn(0, "pretrain", 5)
+    torch.rand(99)
+    assert drawn(0, "pretrain", 5) == first
+    assert all(drawn(*key) != first for key in ((1, "pretrain", 5), (0, "finetune", 5), (0, "pretrain", 6)))
+
+
 def test_another_recipe_cannot_resume(tmp_path):
     (tmp_path / "stop").touch()
     with pytest.raises(Interrupted):
@@ -185,6 +213,103 @@ def test_nano_overfits_eight_images():
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def made_up_batch(size, images=8):
+    """Noise with masks of one class, of both and, in the last one, of none that is known; every turn occurs."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.zeros(images, size, size, dtype=torch.uint8)
+    for i in range(1, images):
+        mask[i, i : 2 * i + 3, 5 : 20 + i] = 1
+    mask[2], mask[-1] = 1, 255
+    mask[3, :, 9:14] = 255
+    image = torch.randint(0, 255, (images, 3, size, size), dtype=torch.uint8, generator=generator)
+    return {"image": image, "mask": mask, "turn": torch.arange(images)}
+
+
+@pytest.mark.parametrize("size", [64, 66])
+@pytest.mark.parametrize("formulation", ["official", "paper"])
+def test_stage_one_counts_the_images_that_its_sums_are_over(size, formulation, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        module, "mpc_loss_per_image", lambda *a, **k: seen.append(mpc_loss_per_image(*a, **k)) or seen[0]
+    )
+    stage = Pretraining(MPC.build("nano"), recipe(pretrain__formulation=formulation))
+    batch = made_up_batch(size)
+    sums = stage.network(batch)
+    [(losses, counted)] = seen
+    assert stage.count(batch) == counted.sum() and 2 < counted.sum() < 7
+    assert all(torch.equal(sums[name], values.sum()) for name, values in losses.items())
+    assert sums["total"].item() == pytest.approx(sum(v.sum().item() for v in losses.values()), rel=1e-6)
+
+
+def test_stage_two_counts_the_pixels_that_its_sum_is_over():
+    stage = Finetuning(MPC.build("nano"), recipe())
+    stage.model.eval()
+    batch = made_up_batch(66)
+    images, masks = dihedral(batch["image"], batch["mask"], batch["turn"])
+    target = resize_mask(masks, (17, 17))[:, None]
+    mean = focal_loss(stage.model(images.float() / 255), target, stage.settings.alpha, stage.settings.gamma)
+    assert stage.count(batch) == (target != 255).sum() < target.numel()
+    assert (stage.network(batch)["total"] / stage.count(batch)).item() == pytest.approx(mean.item(), rel=1e-5)
+
+
+def test_batches_without_anything_that_counts_leave_an_attached_zero():
+    batch = made_up_batch(64, 4)
+    batch["mask"] = torch.full_like(batch["mask"], 255)
+    for stage in (Pretraining(MPC.build("nano"), recipe()), Finetuning(MPC.build("nano"), recipe())):
+        total = stage.network(batch)["total"]
+        total.backward()
+        assert stage.count(batch) == 0 and total.item() == 0
+        grads = [p.grad for p in stage.network.parameters() if p.requires_grad]
+        assert not any(g.any() for g in grads)
+
+
+def test_terms_left_out_are_neither_logged_nor_looked_at(tmp_path, monkeypatch):
+    passes, forward = [], HRFormer.forward
+    monkeypatch.setattr(HRFormer, "forward", lambda self, x: passes.append(self.training) or forward(self, x))
+    pretrain(recipe(pretrain__terms=["within_image", "cross_scale"], pretrain__steps="1"), tmp_path, device="cpu")
+    first = lines(tmp_path)[0]
+    assert "cross_modality" not in first and sum(passes) == 1  # only that term needs the second pass
+    assert first["loss"] == pytest.approx(first["within_image"] + first["cross_scale"], abs=2e-6)
+
+
+def test_the_whole_network_is_adapted_to_other_images(finished, tmp_path):
+    shutil.copy(finished / "model.safetensors", tmp_path)
+    plan = {"steps": 2, "batch": 2, "validate_every": 2, "manifest": []}
+    with pytest.raises(InputError, match="no section 'adapt'"):
+        adapt(recipe(), tmp_path, device="cpu")
+    path = adapt(recipe(adapt=plan), tmp_path, device="cpu")
+    assert path == tmp_path / "adapted.safetensors" and read_facts(path)["stage"] == "adapt"
+    assert {x["stage"] for x in lines(tmp_path)} == {"adapt"}
+    before, after = load_file(finished / "model.safetensors"), load_file(path)
+    near = {k: (after[k] - before[k]).abs().max() for k in before if k.endswith("weight")}
+    assert all(0 < change < 0.01 for change in near.values())  # from there, and everything moves
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="run 'mpc-lite finetune'"):
+        adapt(recipe(adapt=plan), tmp_path / "elsewhere", device="cpu")
+
+
+def test_validation_scores_maps_at_the_masks_own_size(finished):
+    """Stage 2 brings the map to the mask, stage 1 the mask to the map; images of a batch may differ in size."""
+    model = MPC.from_pretrained(finished / "model.safetensors")
+    image = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    masks = [torch.zeros(40, 90, dtype=torch.uint8), torch.zeros(128, 30, dtype=torch.uint8)]
+    masks[0][5:30, 10:60], masks[1][60:, :] = 1, 1
+    batches = [{"image": image, "mask": masks}]
+    with torch.no_grad():
+        maps = model(image.float() / 255).sigmoid()
+        big = [
+            torch.nn.functional.interpolate(m[None], size=t.shape, mode="bilinear")[0, 0]
+            for m, t in zip(maps, masks, strict=True)
+        ]
+    expected = np.mean(
+        [f1_score(t.flatten(), (m > 0.5).flatten(), zero_division=0) for m, t in zip(big, masks, strict=True)]
+    )
+    assert Finetuning(model, recipe()).validate(model, batches)["f1"] == pytest.approx(expected, abs=2e-3)
+    same = [{"image": image, "mask": [resize_mask(t[None], (16, 16))[0] for t in masks]}]
+    stage = Pretraining(model, recipe())
+    assert stage.validate(model, batches) == stage.validate(model, same)
 
 
 def test_the_smaller_of_two_clusters_is_marked():
