@@ -1,7 +1,8 @@
 """Execute a notebook in a kernel of this very Python, so that it can be stopped and no kernel is ever left behind.
 
 A kernel leads its own process group, so Ctrl-C on the terminal reaches only this process. When this process is killed,
-the kernel sees that its parent is gone and ends within a second.
+the kernel sees that its parent is gone and ends within a second. Another process, on another machine that sees the
+folder, stops a run with the file `stop`: see `execute`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from mpc_lite.config import InputError
 # What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
 REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
 
+AT_ONCE = "at once"  # in the file `stop`: wait for no step or cell
+
 
 class KernelStopped(Exception):
     """The notebook was stopped by its user."""
@@ -32,27 +35,36 @@ class KernelDied(Exception):
     """The process that executed the notebook ended by itself or was killed from outside."""
 
 
-def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, say: Callable[[str], None]) -> None:
+def execute(
+    notebook: Path,
+    output: Path,
+    values: dict[str, Any],
+    stop: Path,
+    say: Callable[[str], None],
+    cwd: str | Path | None = None,
+) -> None:
     """Execute a notebook with papermill; returns or raises only when no kernel is left.
 
     papermill works in a thread; this thread waits and answers signals. The first Ctrl-C or SIGTERM creates the file
     `stop`, for which the training loop looks after each step, and ends the run after the cell at hand where none
-    trains; the second kills the kernel.
+    trains; the second kills the kernel. Whoever else creates `stop` has the first, and with the text AT_ONCE in it
+    the second.
 
     Args:
-        values: for the notebook's parameters cell. say: shows a text to the user.
+        values: for the notebook's parameters cell. say: shows a text to the user. cwd: the notebook's working folder.
     Raises:
         KernelStopped, KernelDied: see there. InputError: raised in the notebook; so is an OSError by which a disk or a
         folder REFUSED. papermill's PapermillExecutionError, with the notebook's traceback, for any other error in it.
     """
     from papermill import PapermillExecutionError, execute_notebook
 
-    Manager, kernels = _kernel_manager()
+    Manager, kernels = _kernel_manager(cwd)
     asked: list[int] = []  # signals
+    at_once = False
     failure: list[BaseException] = []
 
     def before_cell(**_: Any) -> None:
-        if asked:
+        if asked or stop.exists():
             raise KernelStopped("stopped between two cells of the notebook")
 
     def work() -> None:
@@ -64,6 +76,7 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
                 kernel_name="python3",
                 language="python",
                 kernel_manager_class=Manager,
+                start_timeout=300,  # many kernels that start together on a busy machine take their time
                 on_cell_start=before_cell,
                 progress_bar=False,
             )
@@ -78,14 +91,15 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
             _kill(kernels)
 
     thread = threading.Thread(target=work, name="papermill")
-    with _signals(on_signal):
+    with answering(on_signal):
         thread.start()
         try:
             while thread.is_alive():
                 thread.join(0.2)
                 if asked and not stop.exists():
                     stop.touch()  # a stage that had just ended took it: the next one must see it too
-                if len(asked) > 1:
+                at_once = at_once or len(asked) > 1 or _at_once(stop)
+                if at_once:
                     _kill(kernels)  # also a kernel that was only just starting
         finally:
             _kill(kernels)
@@ -95,7 +109,9 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
         return
     error = failure[0]
     kind = error.ename if isinstance(error, PapermillExecutionError) else type(error).__name__
-    if kind == "Interrupted" or len(asked) > 1:
+    if isinstance(error, KernelStopped):
+        raise error
+    if kind == "Interrupted" or at_once or len(asked) > 1:
         raise KernelStopped(
             "stopped after the step at hand, its checkpoint is written" if kind == "Interrupted" else "stopped at once"
         )
@@ -103,7 +119,7 @@ def execute(notebook: Path, output: Path, values: dict[str, Any], stop: Path, sa
         raise InputError(error.evalue)
     if isinstance(error, PapermillExecutionError) and (refusal := _refusal(kind, error.evalue)):
         raise refusal
-    if kind == "DeadKernelError":
+    if kind == "DeadKernelError" or str(error).startswith("Kernel died before replying"):
         raise KernelDied(
             "the notebook's kernel died, often because memory ran out (smaller: -p pretrain.batch=…)"
         ) from error
@@ -125,7 +141,14 @@ def _no_format(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _kernel_manager() -> tuple[type, list[int]]:
+def _at_once(stop: Path) -> bool:
+    try:
+        return stop.read_text() == AT_ONCE
+    except OSError:  # nobody asked
+        return False
+
+
+def _kernel_manager(cwd: str | Path | None) -> tuple[type, list[int]]:
     """A kernel manager that starts this very Python, whatever kernelspec is installed, and the list of its kernels."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
@@ -139,7 +162,7 @@ def _kernel_manager() -> tuple[type, list[int]]:
             self._kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
 
         async def start_kernel(self, **settings: Any) -> None:
-            await super().start_kernel(**settings)
+            await super().start_kernel(**{**settings, **({"cwd": str(cwd)} if cwd else {})})
             kernels.append(self.provisioner.pid)
 
     return ThisPython, kernels
@@ -153,7 +176,7 @@ def _kill(kernels: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def _signals(handler: Any) -> Iterator[None]:
+def answering(handler: Any) -> Iterator[None]:
     """`handler` for Ctrl-C and SIGTERM; only the main thread can have one, in others the caller keeps its own."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,12 +1,14 @@
 """The runner: `mpc-lite reproduce NAME` = the recipe NAME, done by the notebook book/reproduce/NAME.ipynb.
 
-papermill executes the notebook in a kernel of this Python. Names and types of all parameters are checked before the
-kernel starts. The kernel writes OUT/log.jsonl, this process reads it and shows the progress; to stop, this process
-creates OUT/stop, and the training loop ends after the step at hand, with a checkpoint written.
+A table or figure of the paper stands for the recipe that gives its numbers: `table2` is `protocol1`. papermill executes
+the notebook in a kernel of this Python. Names and types of all parameters are checked before the kernel starts. The
+kernel writes OUT/log.jsonl, this process reads it and shows the progress; to stop, this process creates OUT/stop, and
+the training loop ends after the step at hand, with a checkpoint written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shlex
@@ -19,13 +21,19 @@ from typing import Any
 
 import yaml
 
-from mpc_lite.config import InputError, Recipe, load_recipe, nearest, recipe_names
+from mpc_lite.config import InputError, Recipe, load_recipe, nearest, recipe_choices, recipe_name, recipe_names
 from mpc_lite.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.progress import following, read_log
 
 DEVICES = ("auto", "cpu", "cuda")
 _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
-_NOT_PARAMETERS = {"name": "the recipe's name", "description": "the recipe's description", "profile": "--profile"}
+_NOT_PARAMETERS = {
+    "name": "the recipe's name",
+    "description": "the recipe itself",
+    "tables": "the recipe itself",
+    "choice": "the choices' own names, as in -p variant=corrected",
+    "profile": "--profile",
+}
 
 
 # ------------------------------------------------------------------------------------------------ what is to be done
@@ -38,7 +46,7 @@ class Run:
     name: str
     recipe: Recipe
     device: str = "auto"  # as asked for: auto, cpu or cuda
-    parameters: dict[str, Any] = field(default_factory=dict)  # dotted recipe keys and notebook parameters that differ
+    parameters: dict[str, Any] = field(default_factory=dict)  # choices, recipe keys, notebook parameters that differ
     out: Path = Path("runs")
     resume: bool = False
     started: float = field(default_factory=time.monotonic, compare=False)
@@ -79,7 +87,8 @@ def prepare(
     """Check a run's parameters and resolve its recipe; nothing is written.
 
     Args:
-        parameters: dotted recipe keys to values.
+        name: a recipe's, or of a table or figure that it reproduces.
+        parameters: choices of the recipe and dotted recipe keys to values.
         out: the run folder; by default `root`/NAME/PROFILE/SEED[-hash of the other parameters].
         extra: parameters of the notebook beside the common ones; they count for the run folder's hash.
     Raises:
@@ -91,11 +100,16 @@ def prepare(
     if device not in DEVICES:
         raise InputError(f"DEVICE: found '{device}', expected one of {', '.join(DEVICES)}")
     for key in parameters or {}:
-        if key in _NOT_PARAMETERS:
-            raise InputError(f"'{key}' is no parameter of a run: it is set by {_NOT_PARAMETERS[key]}")
-    base = load_recipe(name, profile, {"seed": seed})
+        section = key.partition(".")[0]
+        if section in _NOT_PARAMETERS:
+            raise InputError(f"'{key}' is no parameter of a run: it is set by {_NOT_PARAMETERS[section]}")
+    name, choices = recipe_name(name), recipe_choices(name)
+    chosen = {key: value for key, value in (parameters or {}).items() if key in choices}
     recipe = load_recipe(name, profile, {**(parameters or {}), "seed": seed})
-    changed = {key: value for key, value in _flat(recipe).items() if _flat(base).get(key) != value}
+    # A choice stands for all that it sets: what else differs is measured against the recipe with the same choices.
+    base = _flat(load_recipe(name, profile, {**chosen, "seed": seed}))
+    changed = {key: recipe.choice[key] for key in choices if recipe.choice[key] != choices[key][0]}
+    changed.update({key: value for key, value in _flat(recipe).items() if key not in base or base[key] != value})
     changed.update(extra)
     if out is None:
         others = {**changed, **({"DEVICE": device} if device != "auto" else {})}
@@ -149,6 +163,7 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
 
     Raises InputError when the recipe or the notebook is missing; the message says which of the two.
     """
+    name = recipe_name(name)
     if book is not None:
         folders = [Path(book), Path(book) / "book"]
         if not folders[0].is_dir():
@@ -204,8 +219,14 @@ def _typed(key: str, text: str, kind: str) -> Any:
     return value
 
 
-def _plan(name: str, notebook: Path, profile: str | None, given: dict[str, str], root: str | Path) -> tuple[Run, dict]:
-    """The checked run and the values for the notebook's parameters cell."""
+def plan(
+    name: str, notebook: Path, profile: str | None, given: dict[str, str], root: str | Path = "runs"
+) -> tuple[Run, dict[str, Any]]:
+    """The checked run and the values for the notebook's parameters cell; nothing is written.
+
+    Args: as for `reproduce`; `notebook` is what `find_notebook` found. Raises InputError as `prepare` does, and for
+    parameters that the notebook does not have or that are of another type there.
+    """
     types = notebook_parameters(notebook)
     missing = [key for key in ("PROFILE", "SEED", "DEVICE", "OUT", "RESUME", "PARAMETERS") if key not in types]
     if missing:
@@ -244,18 +265,21 @@ def reproduce(
     force: bool = False,
     book: str | Path | None = None,
     root: str | Path = "runs",
+    quiet: bool = False,
+    cwd: str | Path | None = None,
 ) -> Path:
     """Execute the notebook of a recipe and return the run folder, with results.json, report.html and notebook.ipynb.
 
     Args:
         given: texts by dotted recipe key or notebook parameter, as `-p KEY=VALUE` gives them.
         resume: go on from the checkpoint of an interrupted run. force: delete an earlier run and start anew.
+        quiet: show no progress. cwd: the working folder of the notebook, by default that of this process.
     Raises:
         InputError: anything wrong with the names, values or folders, before a kernel starts or from inside it.
-        KernelStopped: stopped by SIGINT or SIGTERM; no kernel is left.
+        KernelStopped: stopped by SIGINT, SIGTERM or the file `stop` in the run folder; no kernel is left.
     """
     notebook = find_notebook(name, book)
-    run, values = _plan(name, notebook, profile, given or {}, root)
+    run, values = plan(name, notebook, profile, given or {}, root)
     there = run.out.is_dir() and any(run.out.iterdir())
     if resume and force:
         raise InputError("--resume and --force exclude each other: go on with the old run, or delete it")
@@ -272,10 +296,10 @@ def reproduce(
     run.out.mkdir(parents=True, exist_ok=True)
     (run.out / "stop").unlink(missing_ok=True)
     values["RESUME"] = resume
-    with following(run.log) as show:
+    with contextlib.nullcontext(lambda text: None) if quiet else following(run.log) as show:
         show(f"{run.command}\nrun folder {run.out}")
         try:
-            execute(notebook, run.out / "notebook.ipynb", values, run.out / "stop", show)
+            execute(notebook, run.out / "notebook.ipynb", values, run.out / "stop", show, cwd)
         except KernelStopped as stopped:
             raise KernelStopped(f"{stopped}; go on with: {run.command} --resume") from None
         except KernelDied as error:

@@ -142,10 +142,20 @@ def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
 
 
 def test_a_stop_file_from_elsewhere_stops_the_run(clone):
-    folder = clone("STUCK = False", "(__import__('pathlib').Path(OUT) / 'stop').touch()", TRAINING)
+    ask = "(__import__('pathlib').Path(OUT) / 'stop').touch()\n"
+    folder = clone("STUCK = False", ask + TRAINING)
     with pytest.raises(KernelStopped, match=r"checkpoint is written; go on with: .* --resume"):
         reproduce("quickstart", "smoke")
     assert not (folder / "runs/quickstart/smoke/0/stop").exists()
+
+
+def test_a_stop_file_from_elsewhere_stops_between_cells_or_at_once(clone):
+    ask = "from pathlib import Path\n(Path(OUT) / 'stop').write_text('at once' if SEED else '')\n"
+    folder = clone(f"{ask}import time\ntime.sleep(600 * SEED)", "(Path(OUT) / 'second').touch()")
+    for seed, how in enumerate(("between two cells", "at once")):
+        with pytest.raises(KernelStopped, match=f"stopped {how}.*; go on with: .* --resume"):
+            reproduce("quickstart", "smoke", {"SEED": str(seed)})
+        assert not list((folder / f"runs/quickstart/smoke/{seed}").glob("s*"))
 
 
 def test_ctrl_c_stops_after_the_step_and_resume_goes_on(clone):

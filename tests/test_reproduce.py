@@ -28,7 +28,7 @@ def clone(tmp_path, monkeypatch):
 def recorded(clone, monkeypatch):
     """The clone again; what would be executed is written down instead."""
     calls = []
-    monkeypatch.setattr(module, "execute", lambda notebook, output, values, stop, say: calls.append(values))
+    monkeypatch.setattr(module, "execute", lambda notebook, output, values, *_: calls.append(values))
     return calls
 
 
@@ -84,6 +84,36 @@ def test_values_reach_the_notebook_checked_and_typed(recorded):
     assert values["RESUME"] is False and values["OUT"].startswith("runs/quickstart/smoke/4-")
 
 
+def test_a_table_of_the_paper_is_the_recipe_that_gives_its_numbers(recorded, clone):
+    write_notebook(clone / "book" / "reproduce" / "protocol1.ipynb")
+    assert find_notebook("table2") == find_notebook("protocol1") == clone / "book" / "reproduce" / "protocol1.ipynb"
+    out = reproduce("table2", "smoke", {"SEED": "1"})
+    assert out.as_posix() == "runs/protocol1/smoke/1"
+    run = prepare("table3", "smoke", 1)
+    assert (run.name, run.out, run.command) == ("protocol1", out, prepare("protocol1", "smoke", 1).command)
+
+
+def test_a_choice_stands_for_all_that_it_sets(recorded, clone):
+    write_notebook(clone / "book" / "reproduce" / "table8.ipynb")
+    default = prepare("table8", "smoke")
+    assert default.parameters == {} and default.out.name == "0"
+    assert prepare("table8", "smoke", parameters={"ablation": "full"}).out == default.out  # the default, written out
+    small = prepare("table8", "smoke", parameters={"ablation": "small"})
+    assert small.parameters == {"ablation": "small"} and small.recipe.model.size == "small"
+    assert shlex.split(small.command)[5:] == ["-p", "ablation=small"]
+    # What else differs is measured against the choice, not against the recipe's default.
+    with_size = {"ablation": "small", "model.size": "small"}
+    assert prepare("table8", "smoke", parameters=with_size).out == small.out
+    back = prepare("table8", "smoke", parameters={"ablation": "small", "model.size": "nano"})
+    assert back.parameters == {"ablation": "small", "model.size": "nano"} and back.out != small.out
+
+    out = reproduce("table8", "smoke", {"ablation": "small", "pretrain.steps": "9"})
+    (values,) = recorded
+    assert values["PARAMETERS"] == {"ablation": "small", "pretrain.steps": 9}
+    again = prepare("table8", "smoke", 0, "auto", None, values["PARAMETERS"])  # as the notebook does
+    assert again.out == out and again.recipe.model.size == "small"
+
+
 def test_assignments():
     assert assignments(["a.b=1", "c=x=y", "d="]) == {"a.b": "1", "c": "x=y", "d": ""}
     for wrong, said in [(["steps"], "KEY=VALUE"), (["=3"], "KEY=VALUE"), (["a=1", "a=2"], "given twice")]:
@@ -113,6 +143,8 @@ def test_assignments():
         ({"PARAMETERS": "{}"}, "-p KEY=VALUE"),
         ({"profile": "paper"}, "--profile"),
         ({"name": "other"}, "the recipe's name"),
+        ({"choice.ablation": "small"}, "-p variant=corrected"),
+        ({"tables": "[Table 9]"}, "the recipe itself"),
         ({"SEED": "1", "seed": "2"}, "SEED and seed"),
     ],
 )
