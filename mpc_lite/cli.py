@@ -7,8 +7,10 @@ Exit codes: 0 done; 1 done, but some rows or photos failed; 2 a mistake in the c
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +18,28 @@ import typer
 
 from mpc_lite.config import InputError, load_recipe
 from mpc_lite.kernel import REFUSED, KernelDied, KernelStopped
-
-DONE, SOME_FAILED, MISTAKE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+from mpc_lite.options import (
+    BUG,
+    DONE,
+    INTERRUPTED,
+    MISTAKE,
+    SOME_FAILED,
+    BookOption,
+    CollectOption,
+    DeviceOption,
+    ForceOption,
+    GoOnOption,
+    NameArgument,
+    OutOption,
+    Parameters,
+    ProfileOption,
+    RecipeOption,
+    ResumeOption,
+    SchedulerOption,
+    SweepOption,
+    WeightsOption,
+    examples,
+)
 
 app = typer.Typer(
     name="mpc-lite",
@@ -32,60 +54,72 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Parameters = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-p", metavar="KEY=VALUE", help="Change a value of the recipe, e.g. -p pretrain.steps=600; repeatable."
-    ),
-]
-ProfileOption = Annotated[
-    str | None, typer.Option("--profile", help="Scale: smoke (seconds), lite (default), check, paper.")
-]
-RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="A recipe's name or YAML file.")]
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for weights, checkpoints and log.jsonl.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-WeightsOption = Annotated[str, typer.Option("--weights", metavar="NAME|FILE", help="'lite', or a .safetensors file.")]
-
-
-def _examples(*lines: str) -> str:
-    """The end of a command's help."""
-    return "\n\n".join(["[bold]Examples[/bold]", *lines])
-
 
 # ------------------------------------------------------------------------------------------------------- a whole run
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "mpc-lite reproduce quickstart",
         "mpc-lite reproduce quickstart --profile smoke",
         "mpc-lite reproduce quickstart -p SEED=1 -p pretrain.steps=600",
         "mpc-lite reproduce quickstart --resume",
+        "mpc-lite reproduce table8 --profile smoke --sweep ablation=full,small --sweep seed=0,1",
+        "mpc-lite reproduce table2 --profile paper --sweep seed=0,1,2 --scheduler tcp://node1:8786",
+        "mpc-lite reproduce table2 --profile paper --collect",
     )
 )
 def reproduce(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe with a notebook book/reproduce/NAME.ipynb.")],
+    name: NameArgument,
     profile: ProfileOption = None,
     parameters: Parameters = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Delete an earlier run of the same parameters.")] = False,
-    book: Annotated[
-        Path | None, typer.Option("--book", metavar="PATH", help="The book's folder, when you are outside a clone.")
-    ] = None,
+    resume: GoOnOption = False,
+    force: ForceOption = False,
+    over: SweepOption = None,
+    scheduler: SchedulerOption = None,
+    collect: CollectOption = False,
+    book: BookOption = None,
 ) -> None:
     """Train both stages, measure, and write a report: all of a recipe's notebook.
 
     The folder runs/NAME/PROFILE/SEED[-hash of other parameters] gets
     results.json, report.html, notebook.ipynb and the weights.
     Ctrl-C stops after the step at hand; --resume goes on from there.
+
+    A sweep runs on this machine, a worker per GPU or core,
+    or on the workers of --scheduler (dask worker ADDRESS --nthreads 1).
+    It skips runs with results.json and resumes the others.
+    Exit code 1 when a run failed: its notebook.ipynb shows why.
+
+    --collect writes book/results/NAME-PROFILE.json from all runs,
+    or from those that -p and --sweep name.
+    Exit code 1 when a score lies outside the band around the paper's.
     """
+    from rich.console import Console
+
+    from mpc_lite.cells import exit_code, sweep_table, sweep_values
     from mpc_lite.reproduce import assignments
+
+    given, values = assignments(parameters or []), sweep_values(over or [])
+    if collect:
+        if scheduler or force or resume:
+            raise InputError("--collect runs nothing; leave out --scheduler, --force and --resume")
+        from mpc_lite.collect import collect as gather
+
+        path, compared, code = gather(name, profile, given, values, book)
+        print(*filter(None, [compared, f"collected in {path}"]), sep="\n\n")
+        raise typer.Exit(code)
+    if values or scheduler:
+        from mpc_lite.sweep import sweep
+
+        cells = sweep(
+            name, profile, given, values, scheduler, force, book, say=lambda line: print(line, file=sys.stderr)
+        )
+        Console().print(sweep_table(cells))
+        raise typer.Exit(exit_code(cells))
     from mpc_lite.reproduce import reproduce as run
 
-    out = run(name, profile, assignments(parameters or []), resume, force, book)
-
-    from rich.console import Console
+    out = run(name, profile, given, resume, force, book)
 
     from mpc_lite.results import terminal_table
 
@@ -97,7 +131,7 @@ def reproduce(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "mpc-lite synth --out forgeries --n 100 --seed 0 --size 256",
         "mpc-lite synth --out forgeries --n 100 --seed 0 --size 256 --photos ~/Pictures",
         "mpc-lite synth --out control --n 100 --null",
@@ -137,7 +171,7 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
     from mpc_lite.reproduce import assignments
 
     checked = load_recipe(recipe, profile, assignments(parameters or []))
-    with following(out / "log.jsonl") as say:
+    with following(out / "log.jsonl") if _speaks() else nullcontext(lambda text: None) as say:
         say("loading torch…")
         from mpc_lite import finetune, pretrain
         from mpc_lite.training import Interrupted
@@ -148,11 +182,17 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
         except Interrupted as stopped:
             say(f"{stopped}; go on with the same command and --resume")
             raise typer.Exit(INTERRUPTED) from None
-    print(path)
+    if _speaks():
+        print(path)
+
+
+def _speaks() -> bool:
+    """Of processes started together (`accelerate launch`, `torchrun`) only the first one prints: all know the same."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "mpc-lite pretrain --recipe quickstart --out my-run",
         "mpc-lite pretrain --recipe my.yaml --out my-run -p pretrain.steps=5000 --resume",
     )
@@ -173,7 +213,7 @@ def pretrain(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "mpc-lite finetune --recipe quickstart --out my-run",
         "mpc-lite finetune --recipe quickstart --out other-run --weights my-run/stage1.safetensors",
     )
@@ -195,7 +235,7 @@ def finetune(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "mpc-lite evaluate --weights lite --manifest forgeries/manifest.csv --protocol mpc --json scores.json",
         "mpc-lite evaluate --weights my-run/model.safetensors --manifest casia.csv --split test --maps maps",
         "mpc-lite evaluate --manifest casia.csv --split test --maps maps --protocol permuted",
@@ -238,7 +278,7 @@ def evaluate(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "mpc-lite robustness --weights lite --manifest forgeries/manifest.csv --protocol mpc --json robustness.json",
         "mpc-lite robustness --weights lite --manifest columbia.csv --grid chains --json chains.json",
     )
@@ -281,7 +321,7 @@ def _localizer(weights: str, device: str):
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "mpc-lite predict photo.jpg --out found",
         "mpc-lite predict *.jpg --out found --weights my-run/model.safetensors",
     )
@@ -307,7 +347,7 @@ def predict(
         raise typer.Exit(SOME_FAILED)
 
 
-@app.command(epilog=_examples("mpc-lite check casia.csv"))
+@app.command(epilog=examples("mpc-lite check casia.csv"))
 def check(manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest to look through.")]) -> None:
     """Open every image and mask of a manifest and list the bad rows. Exit code 1 when there are any."""
     from mpc_lite.manifest import check as look
@@ -319,7 +359,7 @@ def check(manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A m
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "mpc-lite convert MPC_CATNet_stage2_weights.pth --out official.safetensors",
         "mpc-lite convert hrt_base.pth --out imagenet.safetensors",
     )
@@ -336,12 +376,19 @@ def convert(
 
 
 @app.command(
-    epilog=_examples("mpc-lite info quickstart", "mpc-lite info quickstart --profile smoke -p model.size=small")
+    epilog=examples(
+        "mpc-lite info quickstart",
+        "mpc-lite info quickstart --profile smoke -p model.size=small",
+        "mpc-lite info protocol1 --profile paper --cost",
+    )
 )
 def info(
     recipe: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A recipe's name or YAML file.")],
     profile: ProfileOption = None,
     parameters: Parameters = None,
+    costs: Annotated[
+        bool, typer.Option("--cost", help="FLOPs, memory, disk and hours of an epoch instead of the recipe.")
+    ] = False,
 ) -> None:
     """Show a recipe with its profile and parameters applied, and how large its network is."""
     import yaml
@@ -349,6 +396,11 @@ def info(
     from mpc_lite.reproduce import assignments
 
     checked = load_recipe(recipe, profile, assignments(parameters or []))
+    if costs:
+        from mpc_lite.cost import cost, format_cost
+
+        print(format_cost(cost(checked)))
+        return
     print(yaml.safe_dump(checked.as_dict(), sort_keys=False, allow_unicode=True))
     import torch
 
@@ -366,7 +418,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else DONE
     except InputError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
+        if _speaks():
+            print(f"error: {mistake}", file=sys.stderr)
         return MISTAKE
     except OSError as error:
         if error.errno not in REFUSED:

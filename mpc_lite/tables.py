@@ -124,7 +124,7 @@ ABLATIONS = {
 }
 _NOT_RUN = "Profile {profile}: not run at full scale, so no number of this run belongs beside the paper's."
 _NO_NOISE = ("jpeg_quality", "blur_kernel", "resize_ratio")  # of Figure 2: alike under both readings
-_READ = {"noise_sigma_unit": "noise read as σ", "noise_variance_unit": "noise read as variance"}
+READ_AS = {"noise_sigma_unit": "noise read as σ", "noise_variance_unit": "noise read as variance"}
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def beside_paper(results: dict) -> list[Beside]:
             found.append(_beside(title, table, method, results))
         else:
             sigma, variance = READINGS
-            found.append(_beside(f"{title}, {_READ[sigma]}", table, method, _as_cases(results, table, sigma)))
-            other = _beside(f"{title}, {_READ[variance]}", table, method, _as_cases(results, table, variance))
+            found.append(_beside(f"{title}, {READ_AS[sigma]}", table, method, as_cases(results, table, sigma)))
+            other = _beside(f"{title}, {READ_AS[variance]}", table, method, as_cases(results, table, variance))
             noisy = [row for row in other.rows if row.paper.condition not in _NO_NOISE and row.paper.level != "N/A"]
             found.append(replace(other, rows=noisy))
     return found
@@ -168,7 +168,7 @@ def _beside(title: str, table: str, method: str, run: dict) -> Beside:
         return Beside(title, compare([], table, method), f"Not comparable: {error}.")
 
 
-def _as_cases(results: dict, table: str, reading: str) -> dict:
+def as_cases(results: dict, table: str, reading: str) -> dict:
     """The results with the cells of the grids as test sets, named as the paper's cases: `Columbia, jpeg_quality 90`,
     `Columbia, Facebook JRBN`. The untouched photographs belong to every panel of Figure 2."""
     sets = {}

@@ -54,9 +54,8 @@ def test_help_lists_every_command_and_is_fast(capsys):
     shown = capsys.readouterr().out
     assert all(f" {command} " in shown for command in COMMANDS)
     assert "130 interrupted" in " ".join(shown.split())
-    heavy = (
-        "import sys, mpc_lite.cli; print([m for m in ('torch', 'matplotlib', 'cv2', 'papermill') if m in sys.modules])"
-    )
+    names = ("torch", "matplotlib", "cv2", "papermill", "dask")
+    heavy = f"import sys, mpc_lite.cli; print([m for m in {names} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -69,6 +68,11 @@ def test_help_lists_every_command_and_is_fast(capsys):
         (["reproduce", "quickstart", "-p", "pretrain.stps=3"], "did you mean 'pretrain.steps'"),
         (["reproduce", "quickstart", "-p", "SEED=three"], "SEED is of type int"),
         (["reproduce", "quickstart", "-p", "SEED"], "expected KEY=VALUE"),
+        (["reproduce", "quickstart", "--sweep", "SEED"], "expected KEY=VALUE,VALUE"),
+        (["reproduce", "quickstart", "--sweep", "SEED=0,three"], "SEED is of type int"),
+        (["reproduce", "quickstart", "--sweep", "pretrain.stps=3"], "did you mean 'pretrain.steps'"),
+        (["reproduce", "quickstart", "--collect", "--force"], "--collect runs nothing"),
+        (["reproduce", "quickstart", "--collect"], "nothing to collect"),
         (["info", "quickstart", "--profile", "tiny"], "no profile 'tiny'"),
         (["synth", "--out", "x", "--n", "0"], "--n"),
         (["synth", "--out", "x", "--n", "1", "--split", "middle"], "middle"),
@@ -150,6 +154,22 @@ def test_info_shows_the_resolved_recipe_and_the_size(capsys):
 
     count = sum(p.numel() for p in MPC.build("nano", "4conv").parameters())
     assert f"{count:,} parameters" in shown
+
+
+def test_a_single_run_does_without_dask(tmp_path):
+    """`None` in sys.modules makes an import fail, as where the package is not installed."""
+    write_notebook(tmp_path / "book" / "reproduce" / "quickstart.ipynb", "raise NotImplementedError('got here')")
+    code = "import sys; sys.modules.update(dict.fromkeys(['dask', 'distributed']))\n"
+    code += "from mpc_lite.cli import main; main(['reproduce', 'quickstart', '--profile', 'smoke'])"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True).stderr
+    assert "NotImplementedError: got here" in shown and "ModuleNotFoundError" not in shown
+
+
+def test_info_tells_the_cost(monkeypatch, capsys):
+    monkeypatch.setattr("mpc_lite.cost.cost", lambda recipe: recipe.pretrain.steps)
+    monkeypatch.setattr("mpc_lite.cost.format_cost", "{} steps cost much".format)
+    assert main(["info", "quickstart", "--profile", "smoke", "--cost", "-p", "pretrain.steps=7"]) == 0
+    assert capsys.readouterr().out == "7 steps cost much\n"
 
 
 def test_both_stages_train_and_show_progress(trained, capsys):
