@@ -26,6 +26,7 @@ def test_each_degradation_has_a_panel_that_starts_at_the_untouched_images():
 
 
 def test_every_degradation_of_every_grid_has_a_name():
+    assert max(len(f"{name} (grid chains)") for name in NAMES.values()) <= 51  # what fits above a panel
     assert {cell.degradation for grid in GRIDS.values() for cell in grid} - {"none"} == set(NAMES)
 
 
