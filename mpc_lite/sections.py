@@ -22,11 +22,10 @@ class ModelSection(Section):
 class DataSection(Section):
     """Where images come from: forgeries made by `mpc_lite.synth` from `scenes`, or the rows of one manifest or more.
 
-    Of a manifest's rows `tampered_only` keeps the tampered ones, for validation too; of those for training `draw`
-    takes so many at random (by the
-    seed), then `repeats` lets the rows of a source occur so many times in each epoch. `validation` names manifests of
-    validation images; None holds out a fraction of the training rows. `epoch` is the number of entries of an epoch, for
-    `mpc-lite info --cost` where the data are not at hand.
+    Of a manifest's rows `tampered_only` keeps the tampered ones, for validation too; of those for training `draw` takes
+    so many at random (by the seed), then `repeats` lets the rows of a source occur so many times in each epoch.
+    `validation` names manifests of validation images; None holds out a fraction of the training rows. `epoch` is the
+    number of entries of an epoch, for `mpc-lite info --cost` where the data are not at hand.
     """
 
     scenes: list[str] = Field(default=["packaged", "dead_leaves"], min_length=1)
