@@ -176,7 +176,7 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
         from mpc_lite import finetune, pretrain
         from mpc_lite.training import Interrupted
 
-        work = {"pretrain": pretrain.pretrain, "finetune": finetune.finetune}[stage]
+        work = {"pretrain": pretrain.pretrain, "finetune": finetune.finetune, "adapt": finetune.adapt}[stage]
         try:
             path = work(checked, out, resume, weights, None if device == "auto" else device)
         except Interrupted as stopped:
@@ -232,6 +232,28 @@ def finetune(
 ) -> None:
     """Stage 2: train the localization head with the focal loss; writes OUT/model.safetensors."""
     _train("finetune", recipe, out, weights, resume, parameters, profile, device)
+
+
+@app.command(
+    epilog=examples(
+        "mpc-lite adapt --recipe protocol2 --out my-run",
+        "mpc-lite adapt --recipe protocol2 --out adapted --weights lite -p adapt.steps=50",
+    )
+)
+def adapt(
+    recipe: RecipeOption,
+    out: OutOption,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="NAME|FILE", help="Start from these instead of OUT/model.safetensors."),
+    ] = None,
+    resume: ResumeOption = False,
+    parameters: Parameters = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """A third stage, for recipes with `adapt`: go on with other images; writes OUT/adapted.safetensors."""
+    _train("adapt", recipe, out, weights, resume, parameters, profile, device)
 
 
 @app.command(

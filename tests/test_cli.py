@@ -16,7 +16,7 @@ from PIL import Image
 from mpc_lite.cli import main
 from mpc_lite.manifest import read_manifest
 
-COMMANDS = ["reproduce", "synth", "pretrain", "finetune", "evaluate", "robustness"]
+COMMANDS = ["reproduce", "synth", "pretrain", "finetune", "adapt", "evaluate", "robustness"]
 COMMANDS += ["predict", "check", "convert", "info"]
 TINY = ["-p", "pretrain.steps=2", "-p", "finetune.steps=2", "-p", "data.size=32", "-p", "data.validation_images=4"]
 
@@ -78,6 +78,7 @@ def test_help_lists_every_command_and_is_fast(capsys):
         (["synth", "--out", "x", "--n", "1", "--split", "middle"], "middle"),
         (["pretrain", "--recipe", "quickstart", "--out", "x", "--device", "gpu"], "gpu"),
         (["finetune", "--recipe", "quickstart", "--out", "x"], "stage1.safetensors does not exist"),
+        (["adapt", "--recipe", "quickstart", "--out", "x"], "quickstart has no section 'adapt'"),
         (["evaluate", "--weights", "nothing", "--manifest", "x.csv"], "nothing"),
         (["check", "nowhere.csv"], "nowhere.csv"),
     ],
