@@ -1,11 +1,12 @@
 """Recipes: what a run does, as checked data.
 
-A *recipe* says what to do (`mpc_lite/recipes/NAME.yaml` or a file of yours). A *profile* is an override of scale that
-stands inside the recipe: ``smoke`` for tests, ``lite`` (the default) for a laptop, ``check`` for a few steps of the
-full model on a CPU, ``paper`` for GPUs. A *choice* is between named alternatives, ``variant=official`` or
-``variant=corrected``; the first one counts unless another is asked for. Single values are overridden with dotted keys,
-``pretrain.steps=300``. A key or value that the recipe does not know is an error that names the nearest key: a misspelt
-option never passes in silence. The keys themselves stand in `mpc_lite.sections`.
+A *recipe* says what to do (`mpc_lite/recipes/NAME.yaml` or a file of yours); with ``extends: NAME`` it says only what
+it does otherwise than another. A *profile* is an override of scale that stands inside the recipe: ``smoke`` for tests,
+``lite`` (the default) for a laptop, ``check`` for a few steps of the full model on a CPU, ``paper`` for GPUs. A
+*choice* is between named alternatives, ``variant=official`` or ``variant=corrected``; the first one counts unless
+another is asked for. Single values are overridden with dotted keys, ``pretrain.steps=300``. A key or value that the
+recipe does not know is an error that names the nearest key: a misspelt option never passes in silence. The keys
+themselves stand in `mpc_lite.sections`.
 """
 
 from __future__ import annotations
@@ -149,6 +150,9 @@ def _read(name_or_file: str | Path) -> dict[str, Any]:
             f"recipe {name_or_file} holds {type(raw).__name__}, expected sections such as 'model:' and 'data:'"
         )
     raw.setdefault("name", path.stem)
+    if "extends" in raw:
+        base = {key: value for key, value in _read(raw.pop("extends")).items() if key not in ("name", "tables")}
+        raw = _merge(base, raw)
     return raw
 
 

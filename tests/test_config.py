@@ -198,3 +198,19 @@ def test_sections_that_may_be_missing_name_their_keys(recipe_file):
 def test_lists_that_make_no_sense_are_refused(key, value):
     with pytest.raises(InputError, match=key.split(".")[1]):
         load_recipe("quickstart", overrides={key: value})
+
+
+def test_a_recipe_that_extends_another_says_only_what_differs(recipe_file, tmp_path):
+    recipe_file({**CHOICES, "tables": ["Table 2"], "description": "the first"})  # mine.yaml
+    other = {
+        "extends": str(tmp_path / "mine.yaml"),
+        "choices": {"ablation": {"large": {"model": {"size": "base"}}}},
+        "profiles": {"smoke": {"pretrain": {"batch": 3}}},
+    }
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump(other, sort_keys=False), encoding="utf-8")
+    recipe = load_recipe(path, "smoke", {"variant": "corrected", "ablation": "large"})
+    assert (recipe.name, recipe.tables, recipe.description) == ("other", [], "the first")
+    assert (recipe.pretrain.batch, recipe.pretrain.steps, recipe.model.size) == (3, 20, "base")
+    assert recipe_choices(path)["ablation"] == ["full", "small", "large"]
+    assert load_recipe(tmp_path / "mine.yaml", "smoke", {"variant": "corrected"}).pretrain.batch == 1
