@@ -76,7 +76,7 @@ def main(target: Path) -> None:
     scored = json.loads((run.out / "results.json").read_text())
     result = {
         "schema": 1,
-        "command": f"python book/tools/check_run.py {target.as_posix()}",
+        "command": f"python book/tools/check_run.py book/results/{target.name}",
         "recipe": {"name": "protocol1", "profile": "check", "variant": run.recipe.choice["variant"], "seed": 0},
         "network": run.recipe.model.size,
         "size": run.recipe.data.size,
