@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpc_lite.config import load_recipe
+from mpc_lite.config import Recipe, load_recipe
 from mpc_lite.localizer import Localizer
 from mpc_lite.metrics import count, f1
 from mpc_lite.model import MPC
@@ -47,10 +47,11 @@ def test_card_and_readme_say_what_was_measured(tool):
 
 
 def test_lite_is_the_network_of_its_recipe():
-    recipe, facts = load_recipe("lite").as_dict(), read_facts("lite")
-    assert facts["recipe"] == recipe and facts["stage"] == "finetune"
+    recipe, facts = load_recipe("lite"), read_facts("lite")
+    # Read as a recipe: keys that came later have their defaults.
+    assert Recipe.model_validate(facts["recipe"]) == recipe and facts["stage"] == "finetune"
     assert sum(p.numel() for p in MPC.from_pretrained("lite").parameters()) <= 1_000_000
-    torch.manual_seed(recipe["seed"])
+    torch.manual_seed(recipe.seed)
     fresh, initial = MPC.build("nano").state_dict(), MPC.from_pretrained("lite-initial").state_dict()
     assert all(torch.equal(fresh[k], initial[k]) for k in fresh)
 

@@ -100,11 +100,15 @@ def test_a_stopped_run_resumes_to_the_same_weights(finished, tmp_path, stage):
 
 def start_process(out):
     """Stage 1 of 200 steps in a process of its own, once it has done two of them."""
+    # Said in both processes: a number of threads that was set makes other sums than the same number by default.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads)
     code = (
+        f"import torch; torch.set_num_threads({threads})\n"
         "from mpc_lite.config import load_recipe; from mpc_lite.pretrain import pretrain\n"
         f"pretrain(load_recipe('quickstart', 'smoke', {LONG!r}), {str(out)!r}, device='cpu')"
     )
-    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=env)
     for _ in range(1200):
         if (out / "log.jsonl").exists() and any(x["step"] >= 2 for x in lines(out)):
