@@ -27,10 +27,10 @@ def readings(rows: Sequence[tuple[str, float, float, tuple[float, float] | None]
     axes.axvline(rows[0][1], color=GREY, ls=":", lw=1)
     for y, (_, _, _, span) in enumerate(rows):
         if span is not None:
-            axes.plot(span, [y, y], color=ORANGE, lw=4, alpha=0.5, solid_capstyle="butt")
+            axes.plot(span, [y, y], color=ORANGE, lw=12, alpha=0.35, solid_capstyle="butt")
     for k, (label, marker, colour) in enumerate([("a detector", "o", ORANGE), ("a perfect map", "D", BLUE)], start=1):
         axes.plot([row[k] for row in rows], range(len(rows)), marker, color=colour, ms=6, label=label)
-    axes.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], xlim=(0, 1.04), xlabel="F1")
+    axes.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], xlim=(-0.04, 1.04), xlabel="F1")
     axes.invert_yaxis()
     axes.tick_params(labelsize=9)
     axes.grid(alpha=0.3, axis="x")
