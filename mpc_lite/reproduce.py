@@ -21,7 +21,16 @@ from typing import Any
 
 import yaml
 
-from mpc_lite.config import InputError, Recipe, load_recipe, nearest, recipe_choices, recipe_name, recipe_names
+from mpc_lite.config import (
+    InputError,
+    Recipe,
+    expand_all,
+    load_recipe,
+    nearest,
+    recipe_choices,
+    recipe_name,
+    recipe_names,
+)
 from mpc_lite.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.progress import following, read_log
 
@@ -257,6 +266,17 @@ def plan(
 # --------------------------------------------------------------------------------------------------------- the run
 
 
+def _files_at_hand(recipe: Recipe) -> None:
+    """InputError when a manifest that the recipe names is missing, or a variable in its paths: found here, where the
+    notebook will run, before there is a run folder."""
+    lists = [recipe.data.manifest, recipe.data.validation, recipe.evaluate.manifests]
+    lists += [recipe.adapt.manifest, recipe.adapt.validation] if recipe.adapt else []
+    for path in [path for paths in lists for path in expand_all(paths)]:
+        if not path.is_file():
+            raise InputError(f"{path}: no such manifest; the scripts of data_scripts/ write them, or give another path")
+    expand_all([weights for weights in (recipe.pretrain.weights, recipe.evaluate.weights) if weights])
+
+
 def reproduce(
     name: str,
     profile: str | None = None,
@@ -291,6 +311,7 @@ def reproduce(
         raise InputError(
             f"nothing to resume: {run.out} holds no run; check -p and --profile, or start without --resume"
         )
+    _files_at_hand(run.recipe)
     if there and force:
         shutil.rmtree(run.out)
     run.out.mkdir(parents=True, exist_ok=True)

@@ -40,10 +40,9 @@ from mpc_lite.model import MPC
 from mpc_lite.processes import Processes, asked_to_stop, choose_accelerator
 from mpc_lite.sections import StageSection
 from mpc_lite.trainlog import Log
-from mpc_lite.weights import load_weights, read_facts, save_weights, write_atomic
+from mpc_lite.weights import ENCODER_ONLY, load_weights, read_facts, save_weights, write_atomic
 
 Batch = dict[str, Any]  # what `data.loader` yields
-ENCODER_ONLY = ("initial", "pretrain")  # stages whose weights have a head that has learnt nothing
 
 
 class Interrupted(Exception):

@@ -25,6 +25,7 @@ from mpc_lite.hrformer import SIZES
 from mpc_lite.model import HEADS, MPC
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+ENCODER_ONLY = ("initial", "pretrain")  # stages whose weights have a head that has learnt nothing
 
 
 def pretrained_names() -> list[str]:

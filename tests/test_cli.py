@@ -265,3 +265,10 @@ def test_a_disk_that_refuses_is_told_in_one_line(monkeypatch, tmp_path, capsys, 
     assert main(["synth", "--out", str(tmp_path), "--n", "1"]) == 2
     message = capsys.readouterr().err
     assert os.strerror(number) in message and "runs/here" in message and "Traceback" not in message
+
+
+def test_weights_with_a_random_head_are_used_and_called_that(tmp_path, forgeries, capsys):
+    photo = next((forgeries.parent / "images").glob("*.png"))
+    for weights, noted in (("lite-stage1", True), ("lite", False)):
+        assert main(["predict", str(photo), "--out", str(tmp_path / weights), "--weights", weights]) == 0
+        assert ("only the encoder of lite-stage1 has learnt; its head is random" in capsys.readouterr().err) == noted

@@ -155,6 +155,25 @@ def test_wrong_parameters_are_refused_before_the_kernel(clone, given, said):
     assert not (clone / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    "key", ["data.manifest", "data.validation", "evaluate.manifests", "pretrain.weights", "evaluate.weights"]
+)
+def test_files_of_a_recipe_are_looked_for_before_there_is_a_run_folder(recorded, clone, monkeypatch, key):
+    wanted = "$MPC_LITE_SETS/casia2.csv"
+    given = {key: f"[{wanted}]" if key.endswith("manifests") else wanted}
+    monkeypatch.delenv("MPC_LITE_SETS", raising=False)
+    with pytest.raises(InputError, match=r"variable MPC_LITE_SETS .* is not set"):
+        reproduce("quickstart", "smoke", given)
+    monkeypatch.setenv("MPC_LITE_SETS", str(clone))
+    if not key.endswith("weights"):  # a name such as `lite` is no file
+        with pytest.raises(InputError, match=r"casia2.csv: no such manifest; the scripts of data_scripts/"):
+            reproduce("quickstart", "smoke", given)
+        assert not (clone / "runs").exists() and not recorded
+    (clone / "casia2.csv").touch()
+    reproduce("quickstart", "smoke", given)
+    assert len(recorded) == 1
+
+
 def test_a_notebook_without_the_common_parameters_is_refused(clone):
     path = write_notebook(clone / "book" / "reproduce" / "quickstart.ipynb", parameters="SEED: int = 0")
     with pytest.raises(InputError, match="lacks PROFILE, DEVICE, OUT, RESUME, PARAMETERS"):
