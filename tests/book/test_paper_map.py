@@ -71,6 +71,12 @@ TOLD = [
     ("Frozen encoder", "07-fine-tuning", {"tuning_steps": "d", "change_low": ".0f", "change_high": ".0f"}),
     ("Frozen encoder", "07-fine-tuning", {"extra_range": ""}),
     ("Threshold", "02-measuring", {"legacy": ".4f", "n": "d"}),
+    ("Shortcut of the cross terms", "14-against-the-paper", {"left_released_at_the_start": "", "best_loss": ".0f"}),
+    ("Shortcut of the cross terms", "14-against-the-paper", {"left_released_after_stage_1": ""}),
+    ("Masks from JPEG", "12-protocols-and-data", {"added_90": ".0f"}),
+    ("Prefix of the stage-1 tensors", "15-official-checkpoints", {"f1_right": "", "f1_none": "", "n_held": "d"}),
+    ("Prefix of the stage-1 tensors", "15-official-checkpoints", {"loss_right": ".3f", "loss_none": ".3f"}),
+    ("The tolerant loader", "15-official-checkpoints", {"share": ".1f", "f1_lite": ".2f", "f1_last_middle": ".2f"}),
     ("Weight of the tampered class", "07-fine-tuning", {"share_start_50": ".0f", "share_start_75": ".0f"}),
 ]
 
