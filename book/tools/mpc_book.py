@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from docutils import nodes
 from labels import CHAPTER, project, repository
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -51,8 +52,9 @@ def number_by_file(env: BuildEnvironment) -> None:
         chapter = int(found[1])
         for anchor, number in anchors.items():
             anchors[anchor] = (chapter, *number[1:]) if number else number
-        for node in (env.titles[page], *env.tocs[page].findall(lambda n: "secnumber" in getattr(n, "attributes", {}))):
-            node["secnumber"] = (chapter, *node["secnumber"][1:])
+        for node in (env.titles[page], *env.tocs[page].findall(nodes.reference)):
+            if number := node.get("secnumber"):  # headings below the numbered depth have none
+                node["secnumber"] = (chapter, *number[1:])
 
 
 def _number_after(collector: type[TocTreeCollector]) -> None:

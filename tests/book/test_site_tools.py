@@ -118,7 +118,7 @@ def test_chapters_are_numbered_as_their_files_and_so_are_their_figures(tmp_path)
           - {caption: end, chapters: [file: glossary]}
     """
     math = "$$ x $$ (eq-{0})\n\n```{{math}}\n:label: m-{0}\nx\n```"
-    chapter = "(at-{0})=\n# Title {0}\n\n" + math + "\n\nSee {{numref}}`at-{0}`.\n"
+    chapter = "(at-{0})=\n# Title {0}\n\n" + math + "\n\n## Inside\n\nSee {{numref}}`at-{0}`.\n"
     files = {
         "conf.py": textwrap.dedent(config),
         "_toc.yml": textwrap.dedent(toc),
