@@ -12,8 +12,9 @@ a hash of (seed, stage, m): neither depends on the number of processes, and a re
 Batch norm is the exception. It normalises by the statistics of the micro-batch at hand, as the released code's single
 GPU does with its batch of 4 (there is no SyncBN); its running statistics are updated with every forward pass of a
 process, and averaged over the processes before each validation and each checkpoint, so before anything is saved. They
-do depend on how the micro-batches are shared out; the weights do not, since nothing is trained on running statistics
-that change.
+do depend on how the micro-batches are shared out. The gradients of a stage do not; but validation reads running
+statistics, and with it the choice of the best step, the `official` schedule of stage 1, and a stage 2 whose encoder is
+frozen.
 
 A stop is asked for with Ctrl-C or by creating the file ``stop`` in the run's folder (that works from another process).
 The step in hand is finished, a checkpoint written, and `Interrupted` raised. Every process must see the run's folder.
