@@ -154,7 +154,8 @@ def _kernel_manager(cwd: str | Path | None) -> tuple[type, list[int]]:
     from jupyter_client.kernelspec import KernelSpec
 
     kernels: list[int] = []
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
+    # Ended kernels log the interrupt that ends them as an error; what goes wrong in a cell stands in the notebook.
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
 
     class ThisPython(AsyncKernelManager):
         def __init__(self, **settings: Any) -> None:
