@@ -10,15 +10,18 @@ import math
 import numpy as np
 
 
-def resize_mask_oracle(mask, size):
-    """Bilinear (pixel centres, edges clamped), tampered above 127/255; a cell with any ignored weight is ignored."""
+def resize_mask_oracle(mask, size, shift=(0.0, 0.0)):
+    """Bilinear (pixel centres, edges clamped), tampered above 127/255; a cell with any ignored weight is ignored.
+
+    shift: added to the places that are read, in source pixels, rows and columns.
+    """
     height, width = mask.shape
     out = np.zeros(size, dtype=np.uint8)
     for y in range(size[0]):
         for x in range(size[1]):
             tampered, ignored = 0.0, False
-            for row, row_weight in _corners(y, size[0], height):
-                for column, column_weight in _corners(x, size[1], width):
+            for row, row_weight in _corners(y, size[0], height, shift[0]):
+                for column, column_weight in _corners(x, size[1], width, shift[1]):
                     weight = row_weight * column_weight
                     if weight > 0:
                         tampered += weight * (mask[row, column] == 1)
@@ -27,8 +30,8 @@ def resize_mask_oracle(mask, size):
     return out
 
 
-def _corners(i, size_out, size_in):
-    position = max((i + 0.5) * size_in / size_out - 0.5, 0.0)
+def _corners(i, size_out, size_in, shift):
+    position = max((i + 0.5) * size_in / size_out - 0.5 + shift, 0.0)
     low = min(int(position), size_in - 1)
     part = position - low
     return [(low, 1 - part), (min(low + 1, size_in - 1), part)]

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -18,10 +20,10 @@ def test_resized_mask_matches_loops(size_in, size_out, seed):
     generator = np.random.default_rng(seed)
     mask = generator.choice([0, 1, 255], p=[0.6, 0.35, 0.05], size=size_in).astype(np.uint8)
     got = resize_mask(torch.from_numpy(mask)[None], size_out)[0].numpy()
-    expected = resize_mask_oracle(mask, size_out)
-    # fp32 and float64 may disagree where a source pixel's weight is as good as zero; ours ignores rather than guesses.
-    differ = got != expected
-    assert np.all(got[differ] == 255) and differ.sum() <= 0.02 * differ.size
+    # A place that falls on a pixel's centre may, rounded, take a trace of the next one: either answer is right there.
+    shifts = itertools.product((0.0, -1e-5, 1e-5), repeat=2)
+    exact, *rounded = (resize_mask_oracle(mask, size_out, shift) for shift in shifts)
+    assert np.all((got == exact) | (got == rounded).any(0))
 
 
 def test_a_mask_at_a_quarter_of_its_size():
