@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mpc_lite.config import Recipe
 from mpc_lite.hrformer import SIZES, Module
-from mpc_lite.loss import CHUNK_ELEMENTS
+from mpc_lite.infonce import CHUNK_ELEMENTS
 from mpc_lite.model import MPC
 from mpc_lite.training import Stage
 
@@ -41,13 +41,20 @@ def micro_batch(batch: int, size: int) -> dict[str, Tensor]:
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter of FLOPs, with the backward pass of grouped convolutions put right.
+    """PyTorch's counter of FLOPs, with the backward pass of grouped convolutions put right and `baddbmm_` added.
 
     It counts 2·m·k·n for a product of (m,k) and (k,n) matrices, attention's two products among them (so tokens that pad
     a map to whole windows count), and 2·B·h·w·(elements of the weight) for a convolution with output (B,C,h,w). Norms,
     activations, softmax and resizing count nothing.
     """
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+    aten = torch.ops.aten
+    mapping = {aten.convolution_backward: _convolution_backward, aten.baddbmm_: _product}
+    return FlopCounterMode(display=False, custom_mapping=mapping)
+
+
+def _product(total, left, right, out_shape=None, **_) -> int:
+    """total (b,m,n) += left (b,m,k) @ right (b,k,n): 2·b·m·k·n."""
+    return 2 * math.prod(left) * right[-1]
 
 
 def _convolution_backward(gradient, images, weight, *arguments, out_shape=None, **_) -> int:
@@ -80,14 +87,13 @@ def loss_pairs(recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def loss_flops(recipe: Recipe) -> int:
-    """Stage 1's loss for one image, forward and backward: Σ 8·n·m·D over `loss_pairs`.
+    """Stage 1's loss for one image, forward and backward, summed over `loss_pairs`.
 
-    2·n·m·D forward; backward as much again, because the similarities are formed anew, and twice that for the gradients
-    of both sides. official adds 10·n·D a pair for the mean similarity to the other anchors.
+    official, fused: 6·n·m·D, the similarities and from each chunk the gradients of both sides; and 8·n·D for the mean
+    similarity to the other anchors. paper, chunked: 8·n·m·D, because the similarities are formed once more.
     """
-    width = SIZES[recipe.model.size].embedding
-    mean = 10 if recipe.pretrain.formulation == "official" else 0
-    return sum(8 * n * m * width + mean * n * width for n, m in loss_pairs(recipe))
+    width, official = SIZES[recipe.model.size].embedding, recipe.pretrain.formulation == "official"
+    return sum((6 * n * m + 8 * n if official else 8 * n * m) * width for n, m in loss_pairs(recipe))
 
 
 # --------------------------------------------------------------------------------------------------------------- memory
@@ -161,12 +167,11 @@ def bf16(device: str) -> Iterator[None]:
 def loss_memory(recipe: Recipe) -> int:
     """Bytes at work in stage 1's loss beyond what is kept: similarities are held for a chunk of anchors at a time.
 
-    For the costliest pair: E = B·m·min(n, max(1, CHUNK_ELEMENTS // (B·m))) similarities of a chunk, two chunks alive
-    while the next one is formed: 8·E bytes in fp32, 12·E in bf16 (fp32 sums, bf16 products and weights); and the
-    gradients of anchors and candidates, 4·B·(n + m)·D.
+    For the costliest pair: E = B·m·min(n, max(1, CHUNK_ELEMENTS // (B·m))) similarities of a chunk, 4·E bytes in fp32,
+    6·E in bf16 (fp32 sums, bf16 weights); and the gradients of anchors and candidates, 4·B·(n + m)·D.
     """
     batch, width = recipe.pretrain.batch, SIZES[recipe.model.size].embedding
-    each = 12 if recipe.pretrain.precision == "bf16" else 8
+    each = 6 if recipe.pretrain.precision == "bf16" else 4
 
     def working(n: int, m: int) -> int:
         rows = min(n, max(1, CHUNK_ELEMENTS // (batch * m)))

@@ -1,6 +1,7 @@
 """Slow references for the contrastive loss: one anchor, one pixel, one image at a time, with loops and no tricks.
 
 They take NumPy arrays in float64 and share no code with the package. An image's labels come ready-made for each scale.
+At the end, tensors to try a loss on.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 
 def resize_mask_oracle(mask, size, shift=(0.0, 0.0)):
@@ -126,3 +129,13 @@ def focal_oracle(logits, target, alpha, gamma, ignore=255):
                 -alpha * (1 - p) ** gamma * label * math.log(p) - (1 - alpha) * p**gamma * (1 - label) * math.log(1 - p)
             )
     return sum(losses) / len(losses) if losses else 0.0
+
+
+def unit(*shape, seed=0, dtype=torch.float64):
+    """Random unit vectors along the last axis, a leaf with gradient."""
+    vectors = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return F.normalize(vectors, dim=-1).requires_grad_()
+
+
+def valid_rows(shape, seed):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.3

@@ -7,23 +7,19 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import batch_oracle, focal_oracle, infonce_oracle, official_oracle, paper_oracle
+from oracles import batch_oracle, focal_oracle, official_oracle, paper_oracle, unit, valid_rows
 from torch._subclasses import FakeTensorMode
 
+from mpc_lite import infonce as infonce_module
 from mpc_lite import loss as loss_module
 from mpc_lite.config import InputError
-from mpc_lite.loss import focal_loss, mean_positive_infonce, mpc_loss, mpc_loss_per_image
+from mpc_lite.loss import focal_loss, mpc_loss, mpc_loss_per_image
 from mpc_lite.sampling import PixelSet
 from mpc_lite.views import Term, label_pyramid
 
 GOLDEN = Path(__file__).parent / "golden"
 ORACLES = {"official": official_oracle, "paper": paper_oracle}
 NAMES = ("within_image", "cross_scale", "cross_modality", "total")
-
-
-def unit(*shape, seed=0, dtype=torch.float64):
-    vectors = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-    return F.normalize(vectors, dim=-1).requires_grad_()
 
 
 def random_maps(batch, seed, sizes=(8, 4, 2, 1), channels=5, dtype=torch.float64):
@@ -158,21 +154,6 @@ def test_any_shape_matches_the_loops(formulation, batch, finest, mask_size, seed
         assert got[name].item() == pytest.approx(expected[name], rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("implementation", ["chunked", "dense"])
-def test_infonce_matches_the_loops(implementation):
-    anchors, negatives = unit(2, 7, 4), unit(2, 5, 4, seed=1)
-    anchor_valid = torch.tensor([[1, 1, 0, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1, 0]]).bool()
-    negative_valid = torch.tensor([[0, 1, 1, 0, 1], [1, 1, 1, 1, 1]]).bool()
-    got = mean_positive_infonce(anchors, negatives, 0.2, anchor_valid, negative_valid, implementation, "none")
-    expected = [
-        infonce_oracle(list(a[v].detach().numpy()), list(n[w].detach().numpy()), 0.2)
-        for a, v, n, w in zip(anchors, anchor_valid, negatives, negative_valid, strict=True)
-    ]
-    assert got.tolist() == pytest.approx(expected, rel=1e-10)
-    mean = mean_positive_infonce(anchors, negatives, 0.2, anchor_valid, negative_valid, implementation)
-    assert mean.item() == pytest.approx(np.mean(expected), rel=1e-10)
-
-
 # ------------------------------------------------------------------------------------------------------ closed forms
 
 
@@ -202,82 +183,16 @@ def test_official_formulation_of_constant_orthogonal_classes():
     assert got["cross_scale"].item() == pytest.approx(expected, rel=1e-9)
 
 
-# --------------------------------------------------------------------------------------------- chunked against dense
-
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 21)
-
-
-def valid_rows(shape, seed):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.3
-
-
-@pytest.mark.parametrize("implementation", ["chunked", "dense"])
-@pytest.mark.parametrize("shape", [(1, 7, 4), (2, 8, 7), (2, 6, 2)])  # chunks end inside, at and past the anchors
-def test_gradcheck(implementation, shape, small_chunks):
-    batch, n, m = shape
-    masks = torch.ones(batch, n, dtype=torch.bool), torch.ones(batch, m, dtype=torch.bool)
-    masks[0][:, 1], masks[1][0, 0] = False, False
-
-    def function(a, b):
-        return mean_positive_infonce(a, b, 0.5, *masks, implementation=implementation, reduction="none")
-
-    inputs = unit(batch, n, 3), unit(batch, m, 3, seed=1)
-    assert (function(*inputs) > 0).all()
-    assert torch.autograd.gradcheck(function, inputs)
-
-
 @pytest.mark.parametrize("own_pool", [True, False])
-def test_gradcheck_of_the_paper_contrast(own_pool, small_chunks):
+def test_gradcheck_of_the_paper_contrast(own_pool, monkeypatch):
+    monkeypatch.setattr(infonce_module, "CHUNK_ELEMENTS", 21)
+
     def function(anchors, positives, negatives):
         first = PixelSet(anchors, valid_rows((2, 6), 3))
         second = first if own_pool else PixelSet(positives, valid_rows((2, 5), 4))
         return loss_module.paper_contrast(Term(first, second, PixelSet(negatives, valid_rows((2, 4), 5))), 0.5)[0]
 
     assert torch.autograd.gradcheck(function, (unit(2, 6, 3), unit(2, 5, 3, seed=1), unit(2, 4, 3, seed=2)))
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    st.integers(1, 3), st.integers(0, 40), st.integers(0, 40), st.integers(0, 10**6), st.sampled_from([1, 50, 2**22])
-)
-def test_chunked_equals_dense(batch, n, m, seed, chunk):
-    inputs = unit(batch, n, 4, seed=seed), unit(batch, m, 4, seed=seed + 1)
-    masks = valid_rows((batch, n), seed), valid_rows((batch, m), seed + 1)
-    weights = torch.arange(1.0, batch + 1)
-    results = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss_module, "CHUNK_ELEMENTS", chunk)
-        for implementation in ("chunked", "dense"):
-            values = mean_positive_infonce(*inputs, 0.1, *masks, implementation, "none")
-            results.append((values, *torch.autograd.grad((values * weights).sum(), inputs)))
-    for chunked, dense in zip(*results, strict=True):
-        assert torch.allclose(chunked, dense, rtol=1e-9, atol=1e-12)
-
-
-def test_input_without_a_batch_axis():
-    anchors, negatives = unit(6, 4), unit(5, 4, seed=1)
-    expected = mean_positive_infonce(anchors[None], negatives[None])
-    for reduction in ("mean", "none"):
-        value = mean_positive_infonce(anchors, negatives, reduction=reduction)
-        assert value.shape == () and value.item() == pytest.approx(expected.item())
-
-
-def test_nothing_as_large_as_the_similarity_matrix_is_kept_for_the_backward_pass():
-    kept = []
-    anchors, negatives = unit(2, 300, 4), unit(2, 400, 4, seed=1)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        mean_positive_infonce(anchors, negatives).backward()
-    assert kept and max(kept) <= 2 * 400 * 4
-
-
-def test_second_derivatives_are_refused_rather_than_wrong():
-    anchors = unit(4, 3)
-    (gradient,) = torch.autograd.grad(mean_positive_infonce(anchors, unit(3, 3)), anchors, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        gradient.square().sum().backward()
 
 
 # --------------------------------------------------------------------------------- devices, precision, torch.compile
@@ -311,16 +226,6 @@ def test_on_a_gpu_nothing_comes_back_to_the_host(formulation, max_pixels):
             assert value.device.type == "cuda" and value.dtype == torch.float32 and value.requires_grad
         logits = torch.randn(2, 1, 16, 16, device="cuda", requires_grad=True)
         assert focal_loss(logits, torch.zeros(2, 1, 16, 16, device="cuda")).device.type == "cuda"
-
-
-def test_infonce_compiles_into_one_graph():
-    inputs = unit(2, 9, 4), unit(2, 5, 4, seed=1)
-    masks = valid_rows((2, 9), 0), valid_rows((2, 5), 1)
-    compiled = torch.compile(mean_positive_infonce, fullgraph=True, backend="aot_eager")
-    eager, graph = (f(*inputs, 0.1, *masks) for f in (mean_positive_infonce, compiled))
-    assert torch.allclose(eager, graph, rtol=1e-12)
-    for x, y in zip(torch.autograd.grad(eager, inputs), torch.autograd.grad(graph, inputs), strict=True):
-        assert torch.allclose(x, y, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("formulation", ["official", "paper"])
@@ -363,19 +268,6 @@ def test_autocast_multiplies_in_bfloat16_and_sums_in_float32(formulation):
     assert got.dtype == torch.float32 and relative_l2(got, expected) < 0.03
 
 
-def test_dtypes():
-    for dtype, expected in (
-        (torch.float64, torch.float64),
-        (torch.float32, torch.float32),
-        (torch.bfloat16, torch.float32),
-    ):
-        inputs = [unit(2, 6, 4).detach().to(dtype).requires_grad_(), unit(2, 5, 4, seed=1).detach().to(dtype)]
-        for implementation in ("chunked", "dense"):
-            value = mean_positive_infonce(*inputs, implementation=implementation)
-            assert value.dtype == expected
-            assert torch.autograd.grad(value, inputs[0])[0].dtype == dtype
-
-
 def test_pixels_without_any_signal_keep_the_gradient_finite():
     maps_a, maps_b = ([F.relu(m - 1.5).detach().requires_grad_() for m in random_maps(1, s)] for s in (0, 1))
     assert (maps_a[0].abs().sum(1) == 0).any()
@@ -384,13 +276,6 @@ def test_pixels_without_any_signal_keep_the_gradient_finite():
             mpc_loss(maps_a, maps_b, MASKS["block"][None], formulation)["total"], maps_a + maps_b[:1]
         )
         assert all(torch.isfinite(g).all() and g.abs().max() < 1e3 for g in gradients)
-
-
-def test_extreme_temperatures_stay_finite():
-    inputs = unit(1, 9, 4, dtype=torch.float32), unit(1, 7, 4, seed=1, dtype=torch.float32)
-    for temperature in (1e-3, 1e3):
-        value = mean_positive_infonce(*inputs, temperature)
-        assert all(torch.isfinite(t).all() for t in (value, *torch.autograd.grad(value, inputs)))
 
 
 def test_the_generator_decides_the_draw():
@@ -481,24 +366,6 @@ def test_mistakes_of_mpc_loss_are_explained(change, message):
     arguments = {"maps_a": random_maps(2, 0), "maps_b": random_maps(2, 1), "mask": torch.zeros(2, 8, 8)} | change
     with pytest.raises(InputError, match=message):
         mpc_loss(**arguments)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"temperature": -1.0}, "positive number"),
-        ({"negatives": unit(3, 5)}, r"expected \(N,D\) with \(M,D\)"),
-        ({"negatives": unit(2, 3, 4)}, r"expected \(N,D\) with \(M,D\)"),
-        ({"anchors": unit(4)}, r"expected \(N,D\) or \(B,N,D\)"),
-        ({"anchor_valid": torch.ones(5)}, "torch.bool"),
-        ({"anchor_valid": torch.ones(6, dtype=torch.bool)}, "validity of anchors"),
-        ({"implementation": "fast"}, "chunked or dense"),
-        ({"reduction": "sum"}, "mean or none"),
-    ],
-)
-def test_mistakes_of_infonce_are_explained(change, message):
-    with pytest.raises(InputError, match=message):
-        mean_positive_infonce(**({"anchors": unit(5, 4), "negatives": unit(3, 4)} | change))
 
 
 @pytest.mark.parametrize(
