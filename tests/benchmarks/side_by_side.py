@@ -1,0 +1,101 @@
+"""How the benchmarks measure: side by side in one process, the median of several rounds, memory beyond the inputs.
+
+On a shared machine two runs of one program differ more than two programs in one run. So the ways to compute are called
+in turn, round by round, after a round that does not count; what is reported is the median of each and the ratio of
+medians, with the range that single rounds gave. Memory is what the process holds at its peak beyond what it held before
+(Linux: VmHWM), measured in a call of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mpc_lite.results import commit, versions
+from mpc_lite.weights import write_atomic
+
+Run = Callable[[], Any]
+
+
+def interleaved(ways: Mapping[str, Run], rounds: int = 5) -> dict[str, list[float]]:
+    """Seconds of each way in each round; round 0, the warm-up, is left out. Gradients left by a call are its own."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
+    """How many times faster: of the medians, and the smallest and largest of the rounds."""
+    each = [s / f for s, f in zip(slow, fast, strict=True)]
+    return {"median": statistics.median(slow) / statistics.median(fast), "low": min(each), "high": max(each)}
+
+
+def peak_bytes(run: Run) -> int | None:
+    """Bytes that the process holds at its peak during `run` beyond what it held before; None where nobody can tell."""
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier calls freed and the allocator kept would hide what this one takes
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    run()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status has no line {key}")
+
+
+def kept_bytes(run: Run, inputs: tuple[torch.Tensor, ...]) -> dict[str, int]:
+    """What autograd holds between forward and backward: beyond the inputs, and in all. Each storage counts once."""
+    own = {x.untyped_storage().data_ptr() for x in inputs}
+    kept: dict[int, int] = {}
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        result = run()
+    beyond = sum(size for place, size in kept.items() if place not in own)
+    del result
+    return {"beyond_inputs": beyond, "in_all": sum(kept.values())}
+
+
+def report(lines: list[str], results: dict[str, Any]) -> None:
+    """Print the table; with `--json FILE` in the command, write the results with what they were made with."""
+    print("\n".join(lines))
+    if "--json" not in sys.argv:
+        return
+    target = Path(sys.argv[sys.argv.index("--json") + 1])
+    about = {
+        "schema": 1,
+        "command": " ".join(["python", *(os.path.relpath(x) if os.path.exists(x) else x for x in sys.argv)]),
+        "device": "cpu",
+        "cuda": "not measured",
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    write_atomic(target, (json.dumps({**about, **results}, indent=1) + "\n").encode())
