@@ -20,6 +20,7 @@ from torch import nn
 
 from mpc_lite.baselines import BASELINES, ScoreMap, shipped_thresholds
 from mpc_lite.config import InputError
+from mpc_lite.folding import folded
 from mpc_lite.images import read_image
 from mpc_lite.manifest import Sample, check_split, manifest_rows, read_mask
 from mpc_lite.maps import SavedMaps
@@ -51,7 +52,7 @@ def stretch_map(
     model.eval()
     try:
         with torch.inference_mode():
-            logits = model(torch.from_numpy(np.stack(planes))[None].to(device))
+            logits = folded(model)(torch.from_numpy(np.stack(planes))[None].to(device))
             scores = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
     finally:
         model.train(was_training)

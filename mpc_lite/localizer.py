@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mpc_lite.config import InputError
 from mpc_lite.evaluate import stretch_map
+from mpc_lite.folding import folded
 from mpc_lite.images import read_image
 from mpc_lite.maps import fingerprint
 from mpc_lite.metrics import image_score, quantise
@@ -160,7 +161,7 @@ class Localizer:
         """images (B,h,w,3) uint8 -> scores (B,h,w) float32: sigmoid first, then bilinear to the images' size."""
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         batch = torch.tensor(images, device=device).permute(0, 3, 1, 2).float().div_(255)  # channels_last already
-        scores = torch.sigmoid(self.model(batch).float())
+        scores = torch.sigmoid(folded(self.model)(batch).float())
         return F.interpolate(scores, size=images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mpc_lite.augment import dihedral
 from mpc_lite.config import Recipe, expand
+from mpc_lite.folding import folded
 from mpc_lite.loss import counted_images, mpc_loss_per_image
 from mpc_lite.metrics import count, f1, iou
 from mpc_lite.model import MPC
@@ -75,7 +76,7 @@ class Pretraining:
         code's labels. gather: see `training.Stage`.
         Returns the mean foreground F1 and IoU at the resolution of the finest map, and their mean as ``score``.
         """
-        model.eval()
+        model = folded(model.eval())
         counts = []
         for batch in batches:
             maps = model.encode((batch["image"].float() / 255).contiguous(memory_format=torch.channels_last))
