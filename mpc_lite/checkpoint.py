@@ -20,6 +20,8 @@ def identity(recipe: Recipe) -> str:
     The number of workers, the description, the tables it gives numbers for and the later evaluation may change.
     """
     free = {"description": True, "tables": True, "evaluate": True, "data": {"workers", "epoch"}}
+    if recipe.augment.jpeg is None:  # a run that began before there was such a key goes on
+        free["augment"] = {"jpeg"}
     parts = {"recipe": recipe.model_dump(mode="json", exclude=free)}
     lists = [recipe.data.manifest, recipe.data.validation]
     if recipe.adapt:

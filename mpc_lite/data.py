@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from mpc_lite import augment_pixels
 from mpc_lite.augment import DIHEDRAL
 from mpc_lite.augment_official import official_augment
 from mpc_lite.config import InputError, Recipe, expand_all
@@ -32,29 +33,40 @@ Item = dict[str, Tensor]
 
 
 class Forgeries(Dataset):
-    """Generated forgeries: item p is `forge(split, seed, p)`: image (3,S,S) uint8, mask (S,S) uint8, turn 0-7."""
+    """Generated forgeries: item p is `forge(split, seed, p)`: image (3,S,S) uint8, mask (S,S) uint8, turn 0-7.
+
+    With `augment.jpeg` a training image is saved here where `device`, the type of the one that trains, is cpu. For any
+    other the item has a quality instead, 1-100 or 0 for none, and the device saves it, see `mpc_lite.augment`.
+    """
 
     epoch = None  # the stream has no epochs
 
-    def __init__(self, recipe: Recipe, split: str, size: int | None = None):
-        self.recipe, self.split, self.size = recipe, split, size or recipe.data.size
+    def __init__(self, recipe: Recipe, split: str, size: int | None = None, device: str = "cpu"):
+        self.recipe, self.split, self.size, self.device = recipe, split, size or recipe.data.size, device
         self.scenes = Scenes(split, recipe.data.scenes, recipe.data.photos)
 
     def __getitem__(self, position: int) -> Item:
         made = forge(self.split, self.recipe.seed, position, self.scenes, self.size, self.recipe.data.authentic_share)
-        image, mask = _augmented(self.recipe, self.split, position, made.image, made.mask, self.size)
-        return _item(*_square(image, mask, self.size), _turn(self.recipe, self.split, position))
+        return _drawn(self, position, made.image, made.mask)
 
 
 class ManifestImages(Dataset):
     """Rows of manifests, squashed to (S,S) as the paper does. Training rows come in a fresh permutation in each epoch.
 
     `entries` are the indices of the rows that make an epoch, each row once by default; `epoch` is their number. A
-    validation item is row p itself, its mask (H,W) as large as the file.
+    validation item is row p itself, its mask (H,W) as large as the file. `device`: see `Forgeries`.
     """
 
-    def __init__(self, recipe: Recipe, split: str, samples: Sequence[Sample], entries: np.ndarray | None = None):
+    def __init__(
+        self,
+        recipe: Recipe,
+        split: str,
+        samples: Sequence[Sample],
+        entries: np.ndarray | None = None,
+        device: str = "cpu",
+    ):
         self.recipe, self.split, self.samples, self.size = recipe, split, samples, recipe.data.size
+        self.device = device
         self.entries = np.arange(len(samples)) if entries is None else entries
         self.epoch = len(self.entries)
 
@@ -73,20 +85,25 @@ class ManifestImages(Dataset):
             mask = read_mask(sample, image.shape[:2])
             if self.split != "train":
                 return _item(_square(image, mask, self.size)[0], mask, 0)
-            image, mask = _augmented(self.recipe, self.split, position, image, mask, self.size)
+            return _drawn(self, position, image, mask)
         except InputError as error:
             text = str(error)
             return text if text.startswith(sample.where) else f"{sample.where}: {text}"
-        return _item(*_square(image, mask, self.size), _turn(self.recipe, self.split, position))
 
 
-def _augmented(
-    recipe: Recipe, split: str, position: int, image: np.ndarray, mask: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The released code's augmentation where the recipe asks for it, its random numbers from (seed, position)."""
-    if split != "train" or recipe.augment.pipeline != "official":
-        return image, mask
-    return official_augment(image, mask, np.random.default_rng([recipe.seed, position, 2]), size)
+def _drawn(data: Forgeries | ManifestImages, position: int, image: np.ndarray, mask: np.ndarray) -> Item:
+    """The item of a position, augmented as the recipe says; random numbers come from (seed, position, what for)."""
+    recipe, training = data.recipe, data.split == "train"
+    if training and recipe.augment.pipeline == "official":
+        image, mask = official_augment(image, mask, np.random.default_rng([recipe.seed, position, 2]), data.size)
+    image, mask = _square(image, mask, data.size)
+    turn = _turn(recipe, position) if training else 0
+    if not training or recipe.augment.jpeg is None:
+        return _item(image, mask, turn)
+    quality = _quality(recipe, position)
+    if data.device != "cpu":
+        return {**_item(image, mask, turn), "quality": torch.tensor(quality)}
+    return _item(augment_pixels.jpeg(image, quality) if quality else image, mask, turn)
 
 
 def _square(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,8 +120,14 @@ def _item(image: np.ndarray, mask: np.ndarray, turn: int) -> Item:
     return {"image": pixels, "mask": torch.from_numpy(np.ascontiguousarray(mask)), "turn": torch.tensor(turn)}
 
 
-def _turn(recipe: Recipe, split: str, position: int) -> int:
-    if split != "train" or not recipe.augment.dihedral:
+def _quality(recipe: Recipe, position: int) -> int:
+    """Of the JPEG file that an image becomes, 1-100; 0: it becomes none."""
+    rng, plan = np.random.default_rng([recipe.seed, position, 4]), recipe.augment.jpeg  # 3: `entries.drawn`
+    return int(rng.integers(plan.quality[0], plan.quality[1] + 1)) if rng.random() < plan.share else 0
+
+
+def _turn(recipe: Recipe, position: int) -> int:
+    if not recipe.augment.dihedral:
         return 0
     return int(np.random.default_rng([recipe.seed, position, 1]).integers(DIHEDRAL))
 
@@ -131,8 +154,9 @@ def held_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list
     return [s for s, c in zip(rest, chosen, strict=True) if not c], [s for s, c in zip(rest, chosen, strict=True) if c]
 
 
-def datasets(recipe: Recipe, stage: str = "pretrain") -> tuple[Dataset, Dataset, int]:
-    """The training and validation sets of a stage and the number of validation images.
+def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tuple[Dataset, Dataset, int]:
+    """The training and validation sets of a stage and the number of validation images. `device`: the type of the one
+    that trains, cpu, cuda or mps.
 
     Training rows are chosen in this order: tampered ones only (`tampered_only`, of validation rows too), without those
     held out for validation, `draw` at random, each as often as `repeats` says. Rows of manifests named in `validation`
@@ -145,7 +169,7 @@ def datasets(recipe: Recipe, stage: str = "pretrain") -> tuple[Dataset, Dataset,
     """
     data, lists = recipe.data, recipe.adapt if stage == "adapt" else recipe.data
     draw, repeats = (None, {}) if stage == "adapt" else (data.draw, data.repeats)
-    train: Dataset = Forgeries(recipe, "train")
+    train: Dataset = Forgeries(recipe, "train", device=device)
     validation: Dataset = Forgeries(recipe, "validation")
     count, held = data.validation_images, None
     if lists.manifest:
@@ -165,7 +189,7 @@ def datasets(recipe: Recipe, stage: str = "pretrain") -> tuple[Dataset, Dataset,
             )
         check_sources(kept, repeats)
         kept = drawn(kept, draw, recipe.seed)
-        train = ManifestImages(recipe, "train", Rows(kept), repeated(kept, repeats))
+        train = ManifestImages(recipe, "train", Rows(kept), repeated(kept, repeats), device)
     if lists.validation:
         held = _rows(recipe, lists.validation)
         if not held:
@@ -216,7 +240,8 @@ class Positions:
 
 def loader(data: Dataset, positions: Positions | list[list[int]], workers: int) -> DataLoader:
     """Batches {image (B,3,S,S) uint8, mask (B,S,S) uint8, turn (B,) int64}, in the order of `positions`; or a message,
-    for a batch with a row that cannot be read. The masks of a validation batch are a list of B tensors (H,W) uint8,
+    for a batch with a row that cannot be read. A training batch whose images the device has still to save as JPEG has
+    their quality (B,) int64. The masks of a validation batch are a list of B tensors (H,W) uint8,
     each of the size of its file."""
     return DataLoader(
         data,

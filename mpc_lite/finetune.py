@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpc_lite.augment import dihedral
+from mpc_lite.augment import augment, dihedral
 from mpc_lite.config import InputError, Recipe
 from mpc_lite.loss import focal_loss
 from mpc_lite.metrics import count, f1, iou
@@ -33,7 +33,7 @@ class LocalizationStep(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """batch: image (B,3,S,S) uint8, mask (B,S,S), turn (B,) -> {"total": the focal loss, MPC Eq. 5, summed over
         the pixels of the score maps that are not ignored}."""
-        images, masks = dihedral(batch["image"], batch["mask"], batch["turn"])
+        images, masks = augment(batch)
         logits = self.model((images.float() / 255).contiguous(memory_format=torch.channels_last))
         target = resize_mask(masks, logits.shape[2:])[:, None]
         return {"total": focal_loss(logits, target, self.settings.alpha, self.settings.gamma, reduction="sum")}

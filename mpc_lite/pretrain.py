@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from mpc_lite.augment import dihedral
+from mpc_lite.augment import augment, dihedral
 from mpc_lite.config import Recipe, expand
 from mpc_lite.folding import folded
 from mpc_lite.loss import counted_images, mpc_loss_per_image
@@ -34,7 +34,7 @@ class ContrastiveStep(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """batch: image (B,3,S,S) uint8, mask (B,S,S), turn (B,) -> the terms of MPC Eq. 4 and their "total", each the
         sum over the images that count (`loss.counted_images`)."""
-        images, masks = dihedral(batch["image"], batch["mask"], batch["turn"])
+        images, masks = augment(batch)
         images = (images.float() / 255).contiguous(memory_format=torch.channels_last)
         s = self.settings
         # The same images twice: DropPath makes the two passes differ (the paper's "cross-modality" view). No other

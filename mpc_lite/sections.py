@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -52,12 +52,28 @@ class DataSection(Section):
         return self
 
 
+class JpegSection(Section):
+    """A `share` of the training images is saved as JPEG once more, at the size that the network sees, colour at half
+    the resolution (4:2:0). `quality`: the lowest and the highest, libjpeg's scale, all between them equally likely."""
+
+    quality: list[Annotated[int, Field(ge=1, le=100)]] = Field(default=[50, 95], min_length=2, max_length=2)
+    share: float = Field(default=0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _lowest_first(self):
+        if self.quality[0] > self.quality[1]:
+            raise ValueError(f"quality gives the lowest and the highest, found {self.quality}; exchange them")
+        return self
+
+
 class AugmentSection(Section):
     """`dihedral`: turns and mirrors on the device. `pipeline` official: the released code's, in the loader's workers,
-    at the size of the file; it turns and mirrors too."""
+    at the size of the file; it saves as JPEG, turns and mirrors too. `jpeg`: after the pipeline, before the turns, by
+    Pillow in the loader's workers where training runs on a CPU, else on the device."""
 
     dihedral: bool = True
     pipeline: Literal["none", "official"] = "none"
+    jpeg: JpegSection | None = None
 
 
 class ScheduleSection(Section):

@@ -129,7 +129,7 @@ def train(
     log = Log(out, stage.name, settings.steps, step, accelerator, processes)
     if tracker:
         accelerator.init_trackers(stage.name)
-    train_set, validation = _read(recipe, stage, processes)
+    train_set, validation = _read(recipe, stage, processes, accelerator.device.type)
     per_step = settings.accumulate
     positions = Positions(step * per_step, settings.steps * per_step, settings.batch, processes.index, processes.number)
     with asked_to_stop(out) as stop:
@@ -190,9 +190,9 @@ def train(
     return target
 
 
-def _read(recipe: Recipe, stage: Stage, processes: Processes) -> tuple[Any, list[Batch]]:
+def _read(recipe: Recipe, stage: Stage, processes: Processes, device: str) -> tuple[Any, list[Batch]]:
     """The training set, and this process's share of the validation images."""
-    train_set, validation_set, n = processes.together(lambda: datasets(recipe, stage.name))
+    train_set, validation_set, n = processes.together(lambda: datasets(recipe, stage.name, device))
     size = min(16, math.ceil(n / processes.number))
     chunks = [list(range(i, min(i + size, n))) for i in range(0, n, size)]
     own = loader(validation_set, chunks[processes.index :: processes.number], recipe.data.workers)

@@ -1,5 +1,7 @@
 """What a checkpoint belongs to: the recipe, and every list of images that it names."""
 
+import json
+
 import pytest
 
 from mpc_lite.checkpoint import identity
@@ -48,3 +50,10 @@ def test_what_a_run_is_called_and_how_it_is_scored_may_change(lists):
     free = {"description": "x", "tables": ["Table 9"], "evaluate.protocol": "macro", "data.workers": 3, "data.epoch": 5}
     assert identity(plan(**free)) == before
     assert identity(plan(**{"pretrain.learning_rate": 0.5})) != before != identity(plan(**{"data.draw": 5}))
+
+
+def test_a_run_from_before_images_could_be_saved_as_jpeg_goes_on(lists):
+    """Its checkpoint says nothing of `augment.jpeg`; one that saves says how."""
+    augment = [json.loads(identity(plan(**c)))["recipe"]["augment"] for c in ({}, {"augment.jpeg": "{share: 0.2}"})]
+    assert augment[0] == {"dihedral": True, "pipeline": "none"}
+    assert augment[1] == {**augment[0], "jpeg": {"quality": [50, 95], "share": 0.2}}

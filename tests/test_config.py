@@ -95,6 +95,15 @@ def test_an_override_wins_over_the_profile():
         ("model.size", "huge", 'model.size: found "huge"'),
         ("data.scenes", "[]", "data.scenes: found []"),
         ("augment.dihedral", "1", "augment.dihedral: found 1"),
+        ("augment.jpeg.qualty", "[50, 95]", "unknown key 'augment.jpeg.qualty' (did you mean 'augment.jpeg.quality'?)"),
+        ("augment.jpeg.quality", "[0, 95]", "augment.jpeg.quality.0: found 0"),
+        ("augment.jpeg.quality", "[50, 101]", "augment.jpeg.quality.1: found 101"),
+        ("augment.jpeg.quality", "[50]", "augment.jpeg.quality: found [50]"),
+        ("augment.jpeg.quality", "75", "augment.jpeg.quality: found 75"),
+        ("augment.jpeg.quality", "[95, 50]", "the lowest and the highest, found [95, 50]; exchange them"),
+        ("augment.jpeg.share", "0.0", "augment.jpeg.share: found 0.0"),
+        ("augment.jpeg.share", "1.1", "augment.jpeg.share: found 1.1"),
+        ("augment.jpeg", "true", "augment.jpeg: found true"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(key, value, said):

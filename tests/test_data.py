@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mpc_lite.augment import dihedral
+from mpc_lite.camera import decode, encode_jpeg
 from mpc_lite.config import InputError, load_recipe
 from mpc_lite.data import Forgeries, ManifestImages, Positions, datasets, held_out, loader
 from mpc_lite.manifest import Sample, read_manifest
@@ -54,17 +54,6 @@ def test_the_loader_leaves_the_global_random_numbers_alone(recipe):
     before = torch.get_rng_state()
     list(loader(Forgeries(recipe, "train"), Positions(0, 1, 2), 0))
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_dihedral_turns_image_and_mask_alike_in_all_eight_ways():
-    image = torch.arange(2 * 9, dtype=torch.float32).reshape(1, 2, 3, 3).expand(8, -1, -1, -1).contiguous()
-    mask = image[:, 0].to(torch.uint8)
-    images, masks = dihedral(image, mask, torch.arange(8))
-    assert len({tuple(x.flatten().tolist()) for x in images}) == 8
-    assert torch.equal(images[:, 0].to(torch.uint8), masks) and masks.dtype == torch.uint8
-    assert torch.equal(images[0], image[0])
-    with pytest.raises(ValueError, match="squares"):
-        dihedral(image[..., :2], mask, torch.arange(8))
 
 
 def test_manifest_rows_are_squashed_and_permuted_anew_in_each_epoch(tmp_path, recipe):
@@ -179,3 +168,67 @@ def test_the_released_pipeline_sees_native_images_of_the_training_set_only(tmp_p
     assert Forgeries(recipe, "train")[0]["image"].shape == (3, 64, 64) and len(augmented) == 5
     _ = ManifestImages(recipe, "validation", samples)[1], Forgeries(recipe, "validation")[0], plain[0]
     assert len(augmented) == 5
+
+
+SAVED = {"augment.jpeg": "{quality: [60, 63], share: 0.6}"}
+
+
+@pytest.fixture(params=["generated", "manifest"])
+def training_set(request, tmp_path):
+    """A function: changes of the recipe, type of the device -> the training set."""
+    path = write_manifest(tmp_path, [(f"a{i}", "train") for i in range(5)])
+
+    def make(changes, device="cpu"):
+        recipe = load_recipe("quickstart", "smoke", changes)
+        if request.param == "generated":
+            return Forgeries(recipe, "train", device=device)
+        return ManifestImages(recipe, "train", read_manifest(path), device=device)
+
+    return make
+
+
+def test_the_same_images_are_saved_alike_in_the_workers_and_on_the_device(training_set):
+    """For a CPU the pixels come saved; for CUDA they come as they are, with the quality that Pillow took."""
+    plain, here, there = training_set({}), training_set(SAVED), training_set(SAVED, "cuda")
+    qualities = []
+    for position in range(24):
+        a, b, c = plain[position], here[position], there[position]
+        assert a.keys() == b.keys() == {"image", "mask", "turn"} and c.keys() == {*a, "quality"}
+        assert torch.equal(a["image"], c["image"]) and all(
+            torch.equal(a[k], x[k]) for k in ("mask", "turn") for x in (b, c)
+        )
+        qualities.append(int(c["quality"]))
+        pixels = a["image"].permute(1, 2, 0).numpy()
+        saved = decode(encode_jpeg(pixels, qualities[-1], 2)) if qualities[-1] else pixels
+        assert np.array_equal(b["image"].permute(1, 2, 0).numpy(), saved)
+    assert set(qualities) == {0, 60, 61, 62, 63} and 9 <= np.count_nonzero(qualities) <= 20
+
+
+def test_qualities_depend_on_seed_and_position_alone(training_set):
+    data = training_set(SAVED, "cuda")
+    batches = [b["quality"] for b in loader(data, Positions(0, 4, 3), 0)]
+    assert all(q.shape == (3,) and q.dtype == torch.int64 for q in batches)
+    assert torch.equal(torch.cat(batches), torch.cat([b["quality"] for b in loader(data, Positions(0, 2, 6), 2)]))
+    other = [training_set({**SAVED, "seed": "1"}, "cuda")[p]["quality"] for p in range(12)]
+    assert other != torch.cat(batches).tolist()
+
+
+def test_of_all_images_or_none(training_set):
+    always = training_set({"augment.jpeg": "{quality: [70, 70], share: 1.0}"}, "cuda")
+    assert {int(always[p]["quality"]) for p in range(8)} == {70}
+    assert "quality" not in training_set({}, "cuda")[0]
+
+
+def test_validation_images_are_never_saved(tmp_path):
+    manifest = write_manifest(tmp_path, [(f"a{i}", "validation" if i < 2 else "train") for i in range(4)])
+    for device in ("cpu", "cuda"):
+        for where in ({}, {"data.manifest": str(manifest)}):
+            plain, saved = (
+                datasets(load_recipe("quickstart", "smoke", {**where, **jpeg}), device=device)
+                for jpeg in ({}, {"augment.jpeg": "{share: 1.0}"})
+            )
+            for a, b in ((plain[1][p], saved[1][p]) for p in range(2)):
+                assert b.keys() == {"image", "mask", "turn"} and torch.equal(a["image"], b["image"])
+            trained = saved[0][0]
+            assert ("quality" in trained) == (device == "cuda")
+            assert torch.equal(trained["image"], plain[0][0]["image"]) == (device == "cuda")

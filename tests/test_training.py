@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 
 from mpc_lite import pretrain as module
-from mpc_lite.augment import dihedral
+from mpc_lite.augment import dihedral, jpeg
 from mpc_lite.checkpoint import identity
 from mpc_lite.config import InputError, load_recipe
 from mpc_lite.finetune import Finetuning, adapt, finetune
@@ -256,6 +256,38 @@ def test_stage_two_counts_the_pixels_that_its_sum_is_over():
     mean = focal_loss(stage.model(images.float() / 255), target, stage.settings.alpha, stage.settings.gamma)
     assert stage.count(batch) == (target != 255).sum() < target.numel()
     assert (stage.network(batch)["total"] / stage.count(batch)).item() == pytest.approx(mean.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Pretraining, Finetuning])
+def test_a_step_saves_the_images_whose_quality_comes_along(kind):
+    stage = kind(MPC.build("nano"), recipe())
+    stage.model.eval()
+    batch = made_up_batch(64)
+    quality = torch.tensor([30, 0] * 4)
+    saved = {**batch, "image": jpeg(batch["image"], quality)}
+    with torch.no_grad():
+        plain, expected, found = (stage.network(b)["total"] for b in (batch, saved, {**batch, "quality": quality}))
+    assert found == expected != plain
+
+
+def test_the_data_know_the_device_that_trains(tmp_path, monkeypatch):
+    def datasets(recipe, stage, device):
+        raise InputError(f"{stage} on {device}")
+
+    monkeypatch.setattr("mpc_lite.training.datasets", datasets)
+    with pytest.raises(InputError, match="pretrain on cpu"):
+        pretrain(recipe(), tmp_path, device="cpu")
+    if torch.cuda.is_available():
+        with pytest.raises(InputError, match="pretrain on cuda"):
+            pretrain(recipe(), tmp_path, device="cuda")
+
+
+def test_a_run_that_saves_its_images_learns_from_other_ones(tmp_path, finished):
+    pretrain(recipe(augment__jpeg="{quality: [30, 40], share: 1.0}"), tmp_path, device="cpu")
+    saved, plain = (
+        [x["loss"] for x in lines(out) if x["stage"] == "pretrain" and "loss" in x] for out in (tmp_path, finished)
+    )
+    assert len(saved) == len(plain) and saved != plain
 
 
 def test_batches_without_anything_that_counts_leave_an_attached_zero():
