@@ -20,7 +20,7 @@ _HOME = {
     "evaluate": "evaluate",
     "focal_loss": "loss",
     "load_recipe": "config",
-    "mean_positive_infonce": "loss",
+    "mean_positive_infonce": "infonce",
     "mpc_loss": "loss",
     "read_manifest": "manifest",
     "sample_pixels": "sampling",

@@ -47,9 +47,7 @@ def flop_counter() -> FlopCounterMode:
     a map to whole windows count), and 2·B·h·w·(elements of the weight) for a convolution with output (B,C,h,w). Norms,
     activations, softmax and resizing count nothing.
     """
-    aten = torch.ops.aten
-    mapping = {aten.convolution_backward: _convolution_backward, aten.baddbmm_: _product}
-    return FlopCounterMode(display=False, custom_mapping=mapping)
+    return FlopCounterMode(display=False, custom_mapping=FORMULAS)
 
 
 def _product(total, left, right, out_shape=None, **_) -> int:
@@ -65,6 +63,9 @@ def _convolution_backward(gradient, images, weight, *arguments, out_shape=None, 
     """
     wanted = arguments[-1][:2]  # of inputs, of weights; the bias needs no products
     return 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weight) * sum(wanted)
+
+
+FORMULAS = {torch.ops.aten.convolution_backward: _convolution_backward, torch.ops.aten.baddbmm_: _product}
 
 
 def loss_pairs(recipe: Recipe) -> list[tuple[int, int]]:

@@ -21,8 +21,8 @@ CHAPTER = Path("book/part2-method/06-contrastive-loss.ipynb")
 CHECKS = "    check_temperature(temperature)\n    if reduction not in"
 # name -> (file, text that stands there once, what takes its place)
 FAULTS = {
-    "temperature doubled": ("loss.py", CHECKS, CHECKS.replace("\n", "\n    temperature = 2 * temperature\n", 1)),
-    "self-term not dropped": ("loss.py", " - a.square().sum(2)) / others", ") / others"),
+    "temperature doubled": ("infonce.py", CHECKS, CHECKS.replace("\n", "\n    temperature = 2 * temperature\n", 1)),
+    "self-term not dropped": ("infonce.py", " - a.square().sum(2)) / others", ") / others"),
     "classes swapped": ("views.py", "for target in (0, 1))\n        return", "for target in (1, 0))\n        return"),
 }
 
