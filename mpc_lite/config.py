@@ -208,6 +208,8 @@ def _explain(name: Any, error: ValidationError, choices: list[str]) -> str:
         if item["type"] == "extra_forbidden":
             siblings = [k for k in [*_keys(Recipe), *choices] if k.count(".") == key.count(".")]
             lines.append(f"unknown key '{key}'{nearest(key, siblings) or nearest(key, _keys(Recipe))}")
+        elif not key:  # sections that do not go together; the message names the keys
+            lines.append(item["msg"].removeprefix("Value error, "))
         else:
             lines.append(f"{key}: found {json.dumps(item['input'], default=str)}; {item['msg'].lower()}")
     return f"recipe {name}: " + "; ".join(lines)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from mpc_lite.augment import augment, dihedral
 from mpc_lite.config import InputError, Recipe
+from mpc_lite.features import MapCache
+from mpc_lite.folding import folded
 from mpc_lite.loss import focal_loss
 from mpc_lite.metrics import count, f1, iou
 from mpc_lite.model import MPC
+from mpc_lite.processes import Processes
 from mpc_lite.sections import FinetuneSection
-from mpc_lite.training import train
+from mpc_lite.training import Interrupted, train
 from mpc_lite.views import IGNORE, resize_mask
 
 STRIDE = 4  # pixels of the image to one of the score map
@@ -30,12 +36,21 @@ class LocalizationStep(nn.Module):
         super().__init__()
         self.model, self.settings = model, settings
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """batch: image (B,3,S,S) uint8, mask (B,S,S), turn (B,) -> {"total": the focal loss, MPC Eq. 5, summed over
-        the pixels of the score maps that are not ignored}."""
+    def encode(self, batch: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """batch: as for `augment.augment` -> the four maps and the target (B,h,w) uint8."""
         images, masks = augment(batch)
-        logits = self.model((images.float() / 255).contiguous(memory_format=torch.channels_last))
-        target = resize_mask(masks, logits.shape[2:])[:, None]
+        encoder = folded(self.model.encoder) if self.model.encoder_frozen else self.model.encoder
+        maps = encoder((images.float() / 255).contiguous(memory_format=torch.channels_last))
+        return maps, resize_mask(masks, maps[0].shape[2:])
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """batch: as for `encode`, or of `features.MapCache`: maps (B,h,w,D), mask (B,h,w) -> {"total": the focal loss,
+        MPC Eq. 5, summed over the pixels of the score maps that are not ignored}."""
+        if "maps" in batch:
+            maps, target = [x.permute(0, 3, 1, 2) for x in batch["maps"]], batch["mask"]
+        else:
+            maps, target = self.encode(batch)
+        logits, target = self.model.localize(maps), target[:, None]
         return {"total": focal_loss(logits, target, self.settings.alpha, self.settings.gamma, reduction="sum")}
 
 
@@ -43,7 +58,7 @@ class Finetuning:
     name, output, partial = "finetune", "model.safetensors", False
 
     def __init__(self, model: MPC, recipe: Recipe):
-        self.settings, self.model = getattr(recipe, self.name), model
+        self.settings, self.model, self.workers = getattr(recipe, self.name), model, recipe.data.workers
         if self.settings.encoder == "frozen":
             model.freeze_encoder()
         elif self.settings.encoder == "official":
@@ -58,9 +73,28 @@ class Finetuning:
 
     def count(self, batch: dict[str, Tensor]) -> int:
         """The pixels of a batch's score maps that are not ignored."""
+        if "maps" in batch:  # its masks are of the score maps' size already
+            return int((batch["mask"] != IGNORE).sum())
         masks = dihedral(batch["mask"][:, None], batch["mask"], batch["turn"])[1]  # turned, as the loss will see them
         target = resize_mask(masks, tuple(math.ceil(side / STRIDE) for side in masks.shape[1:]))
         return int((target != IGNORE).sum())
+
+    def training_set(
+        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], bool]
+    ) -> Dataset:
+        """The images, or with `cache_features` their maps, which are computed first; see `training.Stage`."""
+        if not self.settings.cache_features:
+            return data
+        cache = MapCache(data, self.model.encoder, folder, self.settings.precision)
+
+        def encode(batch: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+            with accelerator.autocast():  # computed as in a step
+                return self.network.encode({k: v.to(accelerator.device) for k, v in batch.items()})
+
+        # As many images together as in a step, so that the rounding is the same.
+        if not cache.fill(encode, self.settings.batch, self.workers, processes, stop):
+            raise Interrupted(f"{self.name} stopped before its first step; the maps computed so far are kept")
+        return cache
 
     def prepare_epoch(self) -> None:
         self.model.train()
@@ -73,7 +107,7 @@ class Finetuning:
         batches: image (B,3,S,S) uint8 and B masks (H,W) of any size; a score map is brought to its mask's size, as in
         the released code's evaluation. gather: see `training.Stage`.
         """
-        model.eval()
+        model = folded(model.eval())
         counts, false_share = [], []
         for batch in batches:
             logits = model((batch["image"].float() / 255).contiguous(memory_format=torch.channels_last))

@@ -1,5 +1,7 @@
 """The network of MPC: an HRFormer encoder whose pixels are embeddings, and a small head that scores them."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,14 +74,18 @@ class MPC(nn.Module):
         return self.encoder(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images (B,3,H,W) in [0,1] -> logits (B,1,ceil(H/4),ceil(W/4)); sigmoid gives the score map.
+        """images (B,3,H,W) in [0,1] -> logits (B,1,ceil(H/4),ceil(W/4)); sigmoid gives the score map."""
+        return self.localize(self.encode(images))
+
+    def localize(self, maps: Sequence[Tensor]) -> Tensor:
+        """The head on four maps as `encode` gives them, (B,D,h,w) the finest -> logits (B,1,h,w).
 
         The coarser maps are resized to the finest (bilinear, corners aligned) and concatenated fine to coarse.
         """
-        maps = self.encode(images)
-        shape = maps[0].shape[2:]
-        maps[1:] = [F.interpolate(x, size=shape, mode="bilinear", align_corners=True) for x in maps[1:]]
-        return self.decoder(torch.cat(maps, dim=1))
+        finest, *coarser = maps
+        shape = finest.shape[2:]
+        resized = [F.interpolate(x, size=shape, mode="bilinear", align_corners=True) for x in coarser]
+        return self.decoder(torch.cat([finest, *resized], dim=1))
 
     def freeze_encoder(self) -> "MPC":
         """Stage 2: the encoder gets no gradients, and stays in eval mode whatever `train()` says afterwards.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from mpc_lite.augment import augment, dihedral
 from mpc_lite.config import Recipe, expand
@@ -63,6 +65,10 @@ class Pretraining:
         masks = dihedral(batch["mask"][:, None], batch["mask"], batch["turn"])[1]  # turned, as the loss will see them
         labels = resize_mask(masks, tuple(math.ceil(side / STRIDE) for side in masks.shape[1:]))
         return int(counted_images(labels, self.settings.formulation).sum())
+
+    def training_set(self, data: Dataset, *_: Any) -> Dataset:
+        """The images: they must pass through the encoder, which learns."""
+        return data
 
     def prepare_epoch(self) -> None:
         self.model.train()

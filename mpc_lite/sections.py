@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -122,10 +123,13 @@ class PretrainSection(StageSection):
 
 class FinetuneSection(StageSection):
     """`encoder`: `frozen` (evaluation mode, no gradients), `official` (the released code: not in the optimiser, yet in
-    training mode), `trained` (the whole network learns)."""
+    training mode), `trained` (the whole network learns). `cache_features`: compute the encoder's maps of each image
+    once and keep them in the run's folder while the stage lasts; needs a frozen encoder and images that never change.
+    """
 
     steps: int = Field(default=1000, ge=1)
     encoder: Literal["frozen", "official", "trained"] = "frozen"
+    cache_features: bool = False
     alpha: float = Field(default=0.5, ge=0, le=1)
     gamma: float = Field(default=2.0, ge=0)
 
@@ -178,6 +182,27 @@ class Recipe(Section):
     finetune: FinetuneSection = FinetuneSection()
     adapt: AdaptSection | None = None
     evaluate: EvaluateSection = EvaluateSection()
+
+    @model_validator(mode="after")
+    def _cached_features_never_change(self):
+        for name, stage, lists in (("finetune", self.finetune, "data"), ("adapt", self.adapt, "adapt")):
+            if stage is None or not stage.cache_features:
+                continue
+            needs = [
+                (f"{name}.encoder", stage.encoder, "frozen"),
+                ("augment.dihedral", self.augment.dihedral, False),
+                ("augment.pipeline", self.augment.pipeline, "none"),
+                ("augment.jpeg", self.augment.jpeg and self.augment.jpeg.model_dump(), None),
+            ]
+            wrong = [f"{key} {json.dumps(want)} (found {json.dumps(has)})" for key, has, want in needs if has != want]
+            if not getattr(self, lists).manifest:
+                wrong.append(f"{lists}.manifest (found none, and generated forgeries never repeat)")
+            if wrong:
+                raise ValueError(
+                    f"{name}.cache_features needs maps that stay the same in every epoch, so {', '.join(wrong)}; "
+                    f"set what is missing, or leave {name}.cache_features out"
+                )
+        return self
 
     def as_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -31,8 +32,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from mpc_lite.checkpoint import identity, restore, same_run, store
 from mpc_lite.config import InputError, Recipe
@@ -66,6 +68,13 @@ class Stage(Protocol):
     def count(self, batch: Batch) -> int:
         """How many items of a batch, on the CPU, the sums are over. Depends on the masks alone."""
 
+    def training_set(
+        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], bool]
+    ) -> Dataset:
+        """What the steps read instead of the images `data`: the images themselves, or something made from them.
+
+        It may keep files in `folder`, which goes when the stage has ended. Interrupted: `stop` said so in between."""
+
     def prepare_epoch(self) -> None:
         """Put the network into the mode it is trained in."""
 
@@ -89,6 +98,7 @@ def train(
     """
     out, settings = Path(out), getattr(recipe, kind.name)
     target, state_file, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
+    made = out / f"{kind.name}.features"  # what the stage made of its images
     tracker = {"log_with": "tensorboard", "project_dir": str(out)} if recipe.tracker == "tensorboard" else {}
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
@@ -99,7 +109,13 @@ def train(
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
         if done.exists():
             same_run(done.read_text(encoding="utf-8"), recipe, done)
+            clear()
         return done.exists()
+
+    def clear() -> None:
+        """What only an unfinished stage needs."""
+        state_file.unlink(missing_ok=True)
+        shutil.rmtree(made, ignore_errors=True)
 
     if processes.first(finished):
         return target
@@ -133,6 +149,7 @@ def train(
     per_step = settings.accumulate
     positions = Positions(step * per_step, settings.steps * per_step, settings.batch, processes.index, processes.number)
     with asked_to_stop(out) as stop:
+        train_set = stage.training_set(train_set, made, accelerator, processes, stop)
         stage.prepare_epoch()
         stream = iter(loader(train_set, positions, recipe.data.workers))
         while step < settings.steps:
@@ -184,7 +201,7 @@ def train(
                 keep()
         stop()  # who asked during the last step has what they wanted
     processes.first(lambda: write_atomic(done, identity(recipe).encode()))
-    processes.first(lambda: state_file.unlink(missing_ok=True))
+    processes.first(clear)
     for writer in accelerator.trackers:
         writer.finish()
     return target
@@ -245,7 +262,11 @@ def _readable(batch: Batch | str) -> Batch:
 
 def _to(batch: Batch, device: torch.device) -> Batch:
     """A batch with its tensors on the device. Validation masks, a list, are looked at on the CPU and stay there."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+    def moved(value: Any) -> Any:
+        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+    return {k: [moved(x) for x in v] if k == "maps" else moved(v) for k, v in batch.items()}
 
 
 def starting_model(recipe: Recipe, weights: str | Path | None) -> MPC:
