@@ -17,9 +17,11 @@ from mpc_lite.weights import write_atomic
 def identity(recipe: Recipe) -> str:
     """What must not change between the halves of a run: the recipe, the manifests' bytes, the photographs' names.
 
-    The number of workers, the description, the tables it gives numbers for and the later evaluation may change.
+    The number of workers, the description, the tables it gives numbers for, the later evaluation and whether a frozen
+    encoder's maps are kept on disk may change.
     """
     free = {"description": True, "tables": True, "evaluate": True, "data": {"workers", "epoch"}}
+    free |= {"finetune": {"cache_features"}, "adapt": {"cache_features"}}
     if recipe.augment.jpeg is None:  # a run that began before there was such a key goes on
         free["augment"] = {"jpeg"}
     parts = {"recipe": recipe.model_dump(mode="json", exclude=free)}

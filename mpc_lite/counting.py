@@ -41,7 +41,8 @@ def micro_batch(batch: int, size: int) -> dict[str, Tensor]:
 
 
 def flop_counter() -> FlopCounterMode:
-    """PyTorch's counter of FLOPs, with the backward pass of grouped convolutions put right and `baddbmm_` added.
+    """PyTorch's counter of FLOPs, with the backward pass of grouped convolutions put right; `baddbmm_` and the
+    CPU's attention are added.
 
     It counts 2·m·k·n for a product of (m,k) and (k,n) matrices, attention's two products among them (so tokens that pad
     a map to whole windows count), and 2·B·h·w·(elements of the weight) for a convolution with output (B,C,h,w). Norms,
@@ -65,7 +66,23 @@ def _convolution_backward(gradient, images, weight, *arguments, out_shape=None, 
     return 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weight) * sum(wanted)
 
 
-FORMULAS = {torch.ops.aten.convolution_backward: _convolution_backward, torch.ops.aten.baddbmm_: _product}
+def _attention(query, key, value, *_, out_shape=None, **__) -> int:
+    """q (b,h,s,d) with k, v (b,h,t,d): q·kᵀ and its product with v, 2·b·h·s·t·d each."""
+    return 4 * math.prod(query) * key[2]
+
+
+def _attention_backward(gradient, query, key, *_, out_shape=None, **__) -> int:
+    """Five such products: q·kᵀ once more, and the gradients of the weights, of q, of k and of v."""
+    return 10 * math.prod(query) * key[2]
+
+
+_aten = torch.ops.aten
+FORMULAS = {
+    _aten.convolution_backward: _convolution_backward,
+    _aten.baddbmm_: _product,
+    _aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
 
 
 def loss_pairs(recipe: Recipe) -> list[tuple[int, int]]:

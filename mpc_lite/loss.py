@@ -10,7 +10,17 @@ import torch.nn.functional as F
 
 from mpc_lite.config import InputError
 from mpc_lite.infonce import check_temperature, log_sum_exp, masked_sum, mean_positive_infonce
-from mpc_lite.views import IGNORE, Term, check_labels, check_maps, draw_terms, label_pyramid, unit_vectors, wide
+from mpc_lite.views import (
+    IGNORE,
+    Term,
+    check_labels,
+    check_maps,
+    chosen_terms,
+    draw_terms,
+    label_pyramid,
+    unit_vectors,
+    wide,
+)
 
 
 def paper_contrast(term: Term, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,8 +69,8 @@ def mpc_loss_per_image(
     views_a, views_b = [unit_vectors(m) for m in maps_a], [unit_vectors(m) for m in maps_b[:1]]
     counted = counted_images(labels[0], formulation)
     losses = {}
-    drawn = draw_terms(views_a, views_b, labels, formulation, max_pixels, generator, path, terms)
-    for name, contrasts in drawn.items():
+    for name in chosen_terms(terms):  # one view at a time: what is drawn for it goes before the next is drawn
+        contrasts = draw_terms(views_a, views_b, labels, formulation, max_pixels, generator, path, [name])[name]
         if formulation == "official":
             value = sum(
                 mean_positive_infonce(a, n, temperature, a_valid, n_valid, reduction="none")

@@ -58,6 +58,11 @@ class Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         keywords = keywords or {}
+        if function._overloadpacket not in flop_registry:  # an operation made of others, whole under inference_mode
+            with self:
+                result = function.decompose(*arguments, **keywords)
+            if result is not NotImplemented:
+                return result
         start = time.perf_counter()
         result = function(*arguments, **keywords)
         seconds = time.perf_counter() - start

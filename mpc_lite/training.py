@@ -126,7 +126,9 @@ def train(
     model.encoder.checkpoint_activations = settings.checkpoint_activations
     model.to(accelerator.device, memory_format=torch.channels_last)
     trained = [p for p in stage.network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    # Fused: one sweep over each tensor in place of a dozen, on the CPU too.
+    plan = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "fused": True}
+    optimizer = torch.optim.AdamW(trained, **plan)
     scheduler = make_scheduler(optimizer, stage)
     with warnings.catch_warnings():  # of the name that this option will have in later versions of torch
         warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)

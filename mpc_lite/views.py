@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from mpc_lite.config import InputError
 from mpc_lite.sampling import PixelSet, sample_pixels
@@ -32,13 +33,32 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+class _UnitVectors(torch.autograd.Function):
+    """a = x / ‖x‖ for each pixel, dL/dx = (g − (g·a) a) / ‖x‖. Between the passes it keeps x and ‖x‖, and not a."""
+
+    @staticmethod
+    def forward(ctx, maps):
+        length = torch.linalg.vector_norm(maps, dim=1, keepdim=True, dtype=wide(maps.dtype))
+        length = length.masked_fill(length == 0, 1)
+        ctx.save_for_backward(maps, length)
+        return maps / length
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        maps, length = ctx.saved_tensors
+        unit = maps / length
+        along = (grad * unit).sum(1, keepdim=True)
+        # In place from here: maps are large, and fresh memory costs more than the arithmetic.
+        return unit.mul_(along).neg_().add_(grad).div_(length).to(maps.dtype)
+
+
 def unit_vectors(maps: torch.Tensor) -> torch.Tensor:
     """Divide each pixel of (B,D,h,w) by its length over the channels, in fp32 (double stays double).
 
     A pixel whose channels are all zero, as after a ReLU, has no direction: it stays zero and its gradient stays finite.
     """
-    length = torch.linalg.vector_norm(maps, dim=1, keepdim=True, dtype=wide(maps.dtype))
-    return maps / length.masked_fill(length == 0, 1)
+    return _UnitVectors.apply(maps)
 
 
 def check_maps(maps_a: Sequence[torch.Tensor], maps_b: Sequence[torch.Tensor]) -> None:
@@ -111,6 +131,15 @@ def pool(maps: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> tuple[
     return pixels.unsqueeze(2), torch.cat([g.flatten(1) for g in labels], 1).unsqueeze(1)
 
 
+def chosen_terms(names: Sequence[str] | None) -> list[str]:
+    """The names of the terms wanted, in the order of `TERMS`; None: all. InputError for none at all, or an unknown."""
+    if names is None:
+        return list(TERMS)
+    if not names or not set(names) <= set(TERMS):
+        raise InputError(f"terms {', '.join(names) or 'none'}: expected some of {', '.join(TERMS)}")
+    return [name for name in TERMS if name in names]
+
+
 def draw_terms(
     maps_a: Sequence[torch.Tensor],
     maps_b: Sequence[torch.Tensor],
@@ -144,9 +173,7 @@ def draw_terms(
     """
     if formulation not in FORMULATIONS:
         raise InputError(f"formulation {formulation!r}: expected one of {', '.join(FORMULATIONS)}")
-    views = TERMS if views is None else views
-    if not views or not set(views) <= set(TERMS):
-        raise InputError(f"terms {', '.join(views) or 'none'}: expected some of {', '.join(TERMS)}")
+    views = chosen_terms(views)
 
     def draw(maps: torch.Tensor, labels: torch.Tensor) -> tuple[PixelSet, PixelSet]:
         pixels, keys = labels.shape[1] * labels.shape[2], None
@@ -170,4 +197,4 @@ def draw_terms(
         "cross_scale": lambda: contrast(draw(*pool(maps_a[1:], labels[1:]))),
         "cross_modality": lambda: contrast(draw(maps_b[0], labels[0])),
     }
-    return {view: terms() for view, terms in drawn.items() if view in views}
+    return {view: drawn[view]() for view in views}

@@ -130,8 +130,9 @@ def test_each_row_is_encoded_once_before_the_first_step_and_the_folder_goes_at_t
     assert len(seen) == STEPS and not (tmp_path / "finetune.features").exists()
 
 
+@pytest.mark.parametrize("goes_on", [True, False], ids=["with the maps", "without them"])
 def test_a_stop_between_the_epochs_keeps_the_maps_and_resumes_to_the_same_weights(
-    manifest, plain, tmp_path, monkeypatch
+    manifest, plain, tmp_path, monkeypatch, goes_on
 ):
     forward, steps = LocalizationStep.forward, []
 
@@ -146,8 +147,8 @@ def test_a_stop_between_the_epochs_keeps_the_maps_and_resumes_to_the_same_weight
         run(plan(manifest), tmp_path)
     assert len(kept(tmp_path)) == 3
     calls = count_encodings(monkeypatch)
-    ours = run(plan(manifest), tmp_path, resume=True)
-    assert calls == [] and len(steps) == STEPS
+    ours = run(plan(manifest, goes_on), tmp_path, resume=True)
+    assert (calls == []) == goes_on and len(steps) == STEPS
     assert [k for k in ours if not torch.equal(ours[k], plain[0][k])] == []
     assert not (tmp_path / "finetune.features").exists()
 

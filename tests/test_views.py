@@ -66,6 +66,18 @@ def test_unit_vectors():
     assert (unit[:, :, 1, 1] == 0).all()
     unit.sum().backward()
     assert torch.isfinite(maps.grad).all() and maps.grad.abs().max() < 100
+    rest = torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(unit_vectors, rest)
+    (half,) = torch.autograd.grad(unit_vectors(rest.bfloat16()).square().sum(), rest)
+    assert half.dtype == torch.float64
+
+
+def test_unit_vectors_keep_their_lengths_and_not_themselves():
+    kept, maps = [], torch.randn(2, 5, 3, 4, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        unit_vectors(maps)
+    assert sorted(x.numel() for x in kept) == [2 * 3 * 4, maps.numel()]
+    assert maps.data_ptr() in [x.data_ptr() for x in kept]
 
 
 def scene():

@@ -75,7 +75,7 @@ class Step:
         self.stage = kind(model, recipe(stage=stage))
         self.stage.prepare_epoch()
         learning = [p for p in self.stage.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(learning, lr=1e-4)
+        self.optimizer = torch.optim.AdamW(learning, lr=1e-4, fused=True)
 
     def __call__(self, batch: dict) -> None:
         (self.stage.network(batch)["total"] / max(1, self.stage.count(batch))).backward()

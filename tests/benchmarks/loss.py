@@ -84,7 +84,12 @@ def one_term() -> dict:
 
 def batch(seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
-    maps = [[torch.rand(4, D, s, s, generator=generator).requires_grad_() for s in SIDES] for _ in "ab"]
+
+    def made(side: int) -> torch.Tensor:  # in the memory format that the encoder's maps have
+        maps = torch.rand(4, D, side, side, generator=generator)
+        return maps.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    maps = [[made(side) for side in SIDES] for _ in "ab"]
     mask = torch.zeros(4, 4 * SIDES[0], 4 * SIDES[0], dtype=torch.uint8)
     for i, share in enumerate((0.1, 0.25, 0.4, 0.5)):  # of the width: from a small forgery to half of the image
         mask[i, :, : int(share * mask.shape[2])] = 1

@@ -54,7 +54,7 @@ def stage_of(plan, encoder: str):
     stage = Finetuning(MPC.build(plan.model.size), plan.model_copy(update={"finetune": settings}))
     stage.model.to(DEVICE, memory_format=torch.channels_last)
     stage.prepare_epoch()
-    return stage, torch.optim.AdamW(stage.model.decoder.parameters(), 1e-4)
+    return stage, torch.optim.AdamW(stage.model.decoder.parameters(), 1e-4, fused=True)
 
 
 def step(stage, optimizer, batch: dict) -> None:
