@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpc_lite.hrformer import SIZES, BiasedAttention, Block, DropPath, HRFormer, Module, Residual, WindowAttention
 from mpc_lite.model import MPC
@@ -290,3 +291,25 @@ def test_the_attention_bias_index_is_the_official_one():
     for n in range(49):
         for m in range(49):
             assert index[n, m] == (n // 7 - m // 7 + 6) * 13 + (n % 7 - m % 7 + 6)
+
+
+@torch.no_grad()
+def test_one_copy_between_the_map_and_attention():
+    """Cutting windows rearranges the map once; heads are read with strides, and nothing else is copied on the way."""
+
+    class Names(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            self.seen.append(function._overloadpacket.__name__)
+            return function(*arguments, **keywords or {})
+
+    layer, x = WindowAttention(16, 2), torch.rand(1, 14, 21, 16)
+    with Names() as names:
+        layer(x)
+    attention = next(i for i, name in enumerate(names.seen) if "scaled_dot_product" in name)
+    copies = {"clone", "copy_", "contiguous", "constant_pad_nd", "_to_copy", "cat", "index_select"}
+    assert [name for name in names.seen[:attention] if name in copies] == ["clone"]
+    assert [name for name in names.seen[attention:] if name in copies] == ["clone"]  # the windows, put back in place

@@ -18,15 +18,14 @@ batch; `slower`: seconds of the loop over those of as many steps on one batch th
 cores from the step where there are no others, so a loop that never waits may be slower all the same.
 """
 
-import json
 import os
 import statistics
-import sys
 import time
 
 import cv2
 import numpy as np
 import torch
+from side_by_side import report
 from torch.utils.data import default_collate
 
 from mpc_lite.augment import dihedral
@@ -39,7 +38,6 @@ from mpc_lite.images import read_image
 from mpc_lite.manifest import read_manifest, read_mask
 from mpc_lite.model import MPC
 from mpc_lite.pretrain import Pretraining
-from mpc_lite.results import commit, versions
 from mpc_lite.views import label_pyramid, resize_mask
 
 REPEATS, STEPS, WORKERS = 7, 16, 2  # STEPS of a loop: several times as many batches as two workers make in advance
@@ -182,22 +180,8 @@ def main() -> None:
     steps = {stage: Step(stage) for stage in STAGES}
     sources = ["generated", *(["manifest"] if os.environ.get("MPC_LITE_DATA") else [])]
     rows = [row for source in sources for row in measure(source, steps, threads)]
-    if sys.argv[1:2] == ["--json"]:
-        results = {
-            "schema": 1,
-            "command": "python tests/benchmarks/data_pipeline.py --json OUT",
-            "device": "cpu",
-            "cuda": "not measured",
-            "versions": versions(),
-            "commit": commit(),
-            "threads": {"step": threads, "data": 1, "workers": WORKERS, "cores": os.cpu_count()},
-            "repeats": REPEATS,
-            "steps": STEPS,
-            "rows": rows,
-        }
-        with open(sys.argv[2], "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
-            file.write("\n")
+    at_work = {"step": threads, "data": 1, "workers": WORKERS}
+    report([], {"threads_at_work": at_work, "repeats": REPEATS, "steps": STEPS, "rows": rows})
 
 
 if __name__ == "__main__":

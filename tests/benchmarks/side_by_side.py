@@ -28,10 +28,11 @@ from mpc_lite.weights import write_atomic
 Run = Callable[[], Any]
 
 
-def interleaved(ways: Mapping[str, Run], rounds: int = 5) -> dict[str, list[float]]:
-    """Seconds of each way in each round; round 0, the warm-up, is left out. Gradients left by a call are its own."""
+def interleaved(ways: Mapping[str, Run], rounds: int = 5, warm_up: bool = True) -> dict[str, list[float]]:
+    """Seconds of each way in each round. A round before the first, the warm-up, does not count; without `warm_up` the
+    caller has called all ways already."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
+    for turn in range(0 if warm_up else 1, rounds + 1):
         for name, run in ways.items():
             start = time.perf_counter()
             run()
@@ -84,14 +85,18 @@ def kept_bytes(run: Run, inputs: tuple[torch.Tensor, ...]) -> dict[str, int]:
 def report(lines: list[str], results: dict[str, Any]) -> None:
     """Print the table; with `--json FILE` in the command, write the results with what they were made with."""
     print("\n".join(lines))
-    if "--json" not in sys.argv:
-        return
-    target = Path(sys.argv[sys.argv.index("--json") + 1])
+    if "--json" in sys.argv:
+        write(Path(sys.argv[sys.argv.index("--json") + 1]), results)
+
+
+def write(target: Path, results: dict[str, Any]) -> None:
+    """Results, and before them what they were made with."""
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     about = {
         "schema": 1,
         "command": " ".join(["python", *(os.path.relpath(x) if os.path.exists(x) else x for x in sys.argv)]),
-        "device": "cpu",
-        "cuda": "not measured",
+        "device": cuda or "cpu",
+        "cuda": "measured" if cuda else "not measured",
         "machine": platform.machine(),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),

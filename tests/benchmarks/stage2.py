@@ -12,7 +12,6 @@ hold them in memory. Seconds are medians of interleaved repeats, after one round
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from side_by_side import kept_bytes, write
 
 from mpc_lite.config import load_recipe
 from mpc_lite.data import datasets, loader
@@ -28,7 +28,6 @@ from mpc_lite.features import MapCache
 from mpc_lite.finetune import Finetuning
 from mpc_lite.model import MPC
 from mpc_lite.processes import Processes, choose_accelerator
-from mpc_lite.results import commit, versions
 
 CASES = {"base": (512, 1), "nano": (128, 16)}  # pixels, images of a batch
 ROUNDS = 5
@@ -67,19 +66,6 @@ def on_device(batch: dict) -> dict:
     return {k: [x.to(DEVICE) for x in v] if k == "maps" else v.to(DEVICE) for k, v in batch.items()}
 
 
-def kept_bytes(stage, batch: dict) -> int:
-    """What autograd keeps from forward to backward, without the parameters."""
-    parameters, kept = {p.data_ptr() for p in stage.network.parameters()}, {}
-
-    def pack(x):
-        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        stage.network(on_device(batch))
-    return sum(size for pointer, size in kept.items() if pointer not in parameters)
-
-
 def seconds(work) -> float:
     start = time.perf_counter()
     work()
@@ -111,7 +97,10 @@ def measure(size: str, pixels: int, batch: int) -> dict:
         }
         rounds = [{way: seconds(work) for way, work in works.items()} for _ in range(ROUNDS + 1)][1:]
         times = {way: [r[way] for r in rounds] for way in works}
-        kept = [kept_bytes(stage[0], b) for stage, b in ((released, decoded), (frozen, decoded), (frozen, maps))]
+        kept = [
+            kept_bytes(lambda s=stage, b=batch: s.network(on_device(b)), tuple(stage.network.parameters()))
+            for stage, batch in ((released[0], decoded), (frozen[0], decoded), (frozen[0], maps))
+        ]
         middle = {way: statistics.median(values) for way, values in times.items()}
         return {
             "size": size,
@@ -128,7 +117,7 @@ def measure(size: str, pixels: int, batch: int) -> dict:
                     "times_released": middle["released code"] / middle[way],
                     "bytes_kept_for_backward": bytes_kept,
                 }
-                for way, bytes_kept in zip(works, [*kept, kept[-1]], strict=True)
+                for way, bytes_kept in zip(works, [k["beyond_inputs"] for k in [*kept, kept[-1]]], strict=True)
             ],
         }
 
@@ -155,18 +144,7 @@ def main() -> None:
                 flush=True,
             )
     if given.json:
-        words = [f"--{k} {v}" for k, v in vars(given).items() if k != "json" and v]
-        about = {
-            "schema": 1,
-            "command": " ".join(["python tests/benchmarks/stage2.py", *words]),
-            "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
-            "versions": versions(),
-            "commit": commit(),
-            "threads": torch.get_num_threads(),
-            "rounds": ROUNDS,
-            "rows": rows,
-        }
-        given.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write(given.json, {"rounds": ROUNDS, "rows": rows})
 
 
 if __name__ == "__main__":
