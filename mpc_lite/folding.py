@@ -15,7 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mpc_lite.hrformer import MLP, HRFormer
+from mpc_lite.hrformer import MLP, BiasedAttention, HRFormer
 from mpc_lite.model import MPC
 
 LANES = 16  # numbers of fp32 in a vector register; depthwise kernels are twice as fast when channels fill it
@@ -25,9 +25,10 @@ _copies: WeakKeyDictionary[nn.Module, tuple[list, nn.Module]] = WeakKeyDictionar
 def folded(network: nn.Module) -> nn.Module:
     """A network that computes what `network` computes in evaluation mode, faster; equal up to rounding.
 
-    Batch norms that follow a convolution are gone; the hidden channels of the MLPs are filled up to a multiple of 16
-    with channels that stay zero. The copy cannot be trained and holds the weights a second time. It is kept, and made
-    anew when a tensor of `network` has been replaced, moved or changed in place (writing through `.data` is not seen).
+    Batch norms that follow a convolution are gone; queries, keys and values come from one product; the hidden channels
+    of the MLPs are filled up to a multiple of 16 with channels that stay zero. The copy cannot be trained and holds the
+    weights a second time. It is kept, and made anew when a tensor of `network` has been replaced, moved or changed in
+    place (writing through `.data` is not seen).
 
     network: MPC or HRFormer in evaluation mode. Anything else (another kind of module, one in training mode, tensors
     without values) comes back as it is.
@@ -53,20 +54,55 @@ def _fold(network: nn.Module) -> nn.Module:
                 setattr(parent, before[0], fuse_conv_bn_eval(before[1], child))
                 setattr(parent, name, nn.Identity())
             before = name, child
-    for mlp in filter(lambda module: isinstance(module, MLP), network.modules()):
-        _fill_up(mlp)
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, BiasedAttention):
+                setattr(parent, name, _OneProduct(child))
+            elif isinstance(child, MLP):
+                setattr(parent, name, _FilledMLP(child))
     return network.to(memory_format=torch.channels_last)
 
 
-def _fill_up(mlp: MLP) -> None:
-    """Zero channels, from the first layer to the last: GELU of 0 is 0, and the last layer gives them no weight."""
-    more = -mlp.fc1.out_channels % LANES
-    if not more:
-        return
-    outputs = (0, 0) * 3 + (0, more)
-    mlp.fc1 = _convolution(F.pad(mlp.fc1.weight, outputs), F.pad(mlp.fc1.bias, (0, more)))
-    mlp.dw3x3 = _convolution(F.pad(mlp.dw3x3.weight, outputs), F.pad(mlp.dw3x3.bias, (0, more)), depthwise=True)
-    mlp.fc2 = _convolution(F.pad(mlp.fc2.weight, (0, 0, 0, 0, 0, more)), mlp.fc2.bias)
+class _OneProduct(nn.Module):
+    """`BiasedAttention` with q, k and v side by side in one matrix, and the bias of each pair of tokens looked up."""
+
+    def __init__(self, attention: BiasedAttention):
+        super().__init__()
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.heads, self.out_proj = attention.heads, attention.out_proj
+        self.register_buffer("weight", torch.cat([part.weight for part in parts]))
+        self.register_buffer("offset", torch.cat([part.bias for part in parts]))
+        self.register_buffer("bias", attention.bias()[None])
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """tokens (windows, 49, C) -> (windows, 49, C)."""
+        q, k, v = F.linear(tokens, self.weight, self.offset).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias.to(q.dtype))
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class _FilledMLP(nn.Module):
+    """`MLP` without its norms; its hidden channels are filled up with zeros, which GELU leaves alone, to no effect.
+
+    GELU overwrites its input: fresh memory for a large map costs as much as the arithmetic.
+    """
+
+    def __init__(self, mlp: MLP):
+        super().__init__()
+        more = -mlp.fc1.out_channels % LANES
+        outputs = (0, 0) * 3 + (0, more)
+        self.fc1 = _convolution(F.pad(mlp.fc1.weight, outputs), F.pad(mlp.fc1.bias, (0, more)))
+        self.dw3x3 = _convolution(F.pad(mlp.dw3x3.weight, outputs), F.pad(mlp.dw3x3.bias, (0, more)), depthwise=True)
+        self.fc2 = _convolution(F.pad(mlp.fc2.weight, (0, 0, 0, 0, 0, more)), mlp.fc2.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gelu_ = torch.ops.aten.gelu_
+        if self.fc1.in_channels % LANES:  # there a product of matrices is faster than a convolution
+            weight = self.fc1.weight.flatten(1)
+            x = gelu_(F.linear(x.permute(0, 2, 3, 1), weight, self.fc1.bias)).permute(0, 3, 1, 2)
+        else:
+            x = gelu_(self.fc1(x))
+        return gelu_(self.fc2(gelu_(self.dw3x3(x))))
 
 
 def _convolution(weight: torch.Tensor, bias: torch.Tensor, depthwise: bool = False) -> nn.Conv2d:

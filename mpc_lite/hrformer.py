@@ -131,9 +131,12 @@ class BiasedAttention(nn.Module):
         # Views only: attention reads the heads with strides, so nothing is copied between here and the kernel.
         projections = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (project(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2) for project in projections)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias()[None].to(q.dtype))
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def bias(self) -> Tensor:
+        """(heads, 49, 49): what is added to the similarity of each pair of tokens."""
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
 
 class WindowAttention(nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mpc_lite.folding import folded
-from mpc_lite.hrformer import MLP
+from mpc_lite.hrformer import MLP, BiasedAttention
 from mpc_lite.localizer import Localizer
 from mpc_lite.model import MPC
 
@@ -46,7 +46,8 @@ def test_only_the_norm_before_the_head_is_left_and_hidden_channels_fill_register
     before = copy.deepcopy(model.state_dict())
     fast = folded(model)
     assert [name for name, m in fast.named_modules() if isinstance(m, nn.BatchNorm2d)] == ["decoder.classifier.0"]
-    hidden = {m.fc1.out_channels for m in fast.modules() if isinstance(m, MLP)}
+    hidden = {m.fc1.out_channels for m in fast.modules() if hasattr(m, "fc1")}
+    assert not any(isinstance(m, MLP | BiasedAttention) for m in fast.modules())
     assert all(width % 16 == 0 for width in hidden) and (320 in hidden) == (size == "base")
     assert not any(p.requires_grad for p in fast.parameters()) and all(p.requires_grad for p in model.parameters())
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
