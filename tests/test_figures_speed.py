@@ -1,0 +1,211 @@
+"""The figures of chapter 16, by their data."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from mpc_lite.config import InputError
+from mpc_lite.figures import show, speed
+from mpc_lite.roofline import KINDS
+
+RATIO = {"median": 3.0, "low": 2.0, "high": 4.0}
+
+
+def steps(**seconds):
+    return [{"way": way.replace("_", " "), "all_seconds": values} for way, values in seconds.items()]
+
+
+@pytest.fixture
+def results():
+    """Small results in the form that the scripts of tests/benchmarks write, as far as it is read."""
+    dense = {"peak": 800, "kept": {"beyond_inputs": 300}}
+    fused = {"times_faster_than_dense": RATIO, "times_three_products": {"median": 1.1, "low": 1.0, "high": 1.2}}
+    fused |= {"peak": 100, "kept": {"beyond_inputs": 10}}
+    ways = {"dense": {"peak": 900}, "ours": {"peak": 300, "times_faster_than_dense": RATIO}}
+    rows = []
+    for size, factor in (("nano", 1), ("base", 2)):  # the order does not matter
+        found = steps(released_code=[12.0, 18.0], frozen=[4.0, 6.0])
+        found += [{"way": "cached, disk", "all_seconds": [1.0 / factor, 2.0 / factor]}]
+        rows.append({"size": size, "steps": found})
+    sizes = {"6": (1.0, 200), "12": (1.1, 210), "24": (0.9, 190)}
+    return {
+        "speed-loss": {
+            "one_term": {"ways": {"dense": dense, "fused": fused}},
+            "whole_loss": {"ways": {**ways, "ours, all pixels": {"peak": 600}}},
+            "growth": {"fused": {"time_exponent": 2.0, "memory_exponent": 0.7}},
+        },
+        "speed-backbone": {
+            "forward": {"ours, folded": {"times_faster": RATIO}},
+            "stage-1 step": {"ours": {"times_faster": RATIO}},
+        },
+        "speed-stage2": {"rows": rows},
+        "speed-localizer": {
+            "sizes": {name: {"seconds_per_megapixel": s, "beyond_map": m} for name, (s, m) in sizes.items()}
+        },
+        "speed-data": {"rows": [{"ratio": 0.2}, {"ratio": 0.8}]},
+    }
+
+
+def test_goals_by_hand(results):
+    found = {goal.key: goal for goal in speed.goals(results)}
+    values = {
+        **{"term_time": 3.0, "term_peak": 8, "term_kept": 30, "term_products": 1.1},
+        **{"growth_time": 2.0, "growth_memory": 0.7, "whole_time": 3.0, "whole_peak": 3, "whole_all": 1.5},
+        **{"forward_time": 3.0, "step_time": 3.0, "frozen_base": 3.0, "cached_base": 5 / 0.75},
+        **{"cached_released_base": 20.0, "frozen_nano": 3.0, "cached_nano": 5 / 1.5, "cached_released_nano": 10.0},
+        **{"tiles_time": 1.1 / 0.9, "tiles_memory": 210 / 190, "data_time": 0.8},
+    }
+    assert {key: goal.value for key, goal in found.items()} == pytest.approx(values)
+    missed = {"term_time", "whole_time", "whole_peak", "cached_base", "cached_nano", "tiles_time"}
+    assert {key for key, goal in found.items() if not goal.reached} == missed
+    assert (found["term_time"].low, found["term_time"].high) == (2.0, 4.0)
+    assert (found["cached_base"].low, found["cached_base"].high) == (6.0, 8.0)  # of single rounds: 4 / ½, 6 / 1
+    assert found["term_peak"].low == found["term_peak"].high == 8
+    assert len(found) == len(speed.goals(results))
+
+
+def test_a_margin_is_above_one_where_the_goal_is_reached():
+    most = speed.Goal("a", "a", 0.5, 1, False, 0.4, 0.6)
+    least = speed.Goal("a", "a", 3.0, 2, True, 2.0, 4.0)
+    assert most.margin == 2 and least.margin == 1.5 and most.reached and least.reached
+    exact = most._replace(value=1.0)
+    assert exact.reached and not exact._replace(value=1.01).reached
+    assert speed.words(most) == "0.50 (≤ 1)" and speed.words(least._replace(value=12.34)) == "12.3 (≥ 2)"
+
+
+def test_results_that_do_not_fit_say_which_script_to_run(results):
+    with pytest.raises(InputError, match=r"'speed-data' is missing.*data_pipeline\.py"):
+        speed.goals({k: v for k, v in results.items() if k != "speed-data"})
+    for name, break_it in {
+        "speed-loss": lambda r: r["one_term"]["ways"].pop("fused"),
+        "speed-stage2": lambda r: r["rows"].pop(),
+        "speed-localizer": lambda r: r["sizes"].pop("24"),
+        "speed-backbone": lambda r: r["forward"].update({"ours, folded": None}),
+        "speed-data": lambda r: r["rows"].clear(),
+    }.items():
+        broken = copy.deepcopy(results)
+        break_it(broken[name])
+        with pytest.raises(InputError, match=f"'{name}'.*run the script again"):
+            speed.goals(broken)
+
+
+def test_each_target_has_a_marker_on_its_side_of_the_line(results):
+    rows = speed.goals(results)
+    axes = speed.targets(rows).axes[0]
+    points = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert points["reached"].get_marker() != points["missed"].get_marker()
+    assert min(points["reached"].get_xdata()) >= 1 > max(points["missed"].get_xdata())
+    drawn = {y: x for line in points.values() for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
+    assert [drawn[y] for y in range(len(rows))] == pytest.approx([goal.margin for goal in rows])
+    labels = [t.get_text() for t in axes.get_yticklabels()]
+    assert labels[0] == "one term: time\n3.00 (≥ 3.5)" and len(labels) == len(rows)
+    spans = [line.get_xdata() for line in axes.lines if line.get_label().startswith("_")]
+    assert any(np.allclose(span, [2 / 3.5, 4 / 3.5]) for span in spans)
+    low, high = axes.get_xlim()
+    assert low < min(drawn.values()) and high > max(drawn.values())
+    with pytest.raises(InputError, match="no goal"):
+        speed.targets([])
+
+
+PEAKS = {"flops_per_second": 100e9, "bytes_per_second": 10e9}
+PRODUCTS, DEPTHWISE, NORMS = KINDS[0], KINDS[2], KINDS[4]
+RUN = {
+    PRODUCTS: {"flops": 50 * 10**9, "bytes": 10**9, "seconds": 1.0},
+    DEPTHWISE: {"flops": 10**9, "bytes": 10**9, "seconds": 0.5},
+    NORMS: {"flops": 0, "bytes": 10**9, "seconds": 0.2},
+    KINDS[3]: {"flops": 0, "bytes": 0, "seconds": 0.0},
+}
+
+
+def marks(axes):
+    return [line for line in axes.lines if line.get_marker() not in ("None", "") and len(line.get_xdata())]
+
+
+def test_every_kind_of_the_package_has_a_short_name():
+    assert set(speed.SHORT) == set(KINDS)
+    assert len({marker for _, _, marker in speed.SHORT.values()}) == len(KINDS)
+
+
+def test_kinds_stand_below_the_roof_at_their_intensity():
+    axes = speed.roofline({"forward": RUN, "step": RUN}, PEAKS).axes[0]
+    found = [(line.get_xdata()[0], line.get_ydata()[0]) for line in marks(axes)]
+    assert found == [(50.0, 50.0), (1.0, 2.0)] * 2  # norms and what took no time have no place
+    fills = [line.get_fillstyle() for line in marks(axes)]
+    assert fills == ["full"] * 2 + ["none"] * 2
+    (roof,) = [line for line in axes.lines if len(line.get_xdata()) == 3]
+    x, y = roof.get_xdata(), roof.get_ydata()
+    assert x[1] == 10 and np.allclose(y, np.minimum(100, 10 * x)) and y[1] == y[2] == 100
+    assert {t.get_text() for t in axes.texts} == {"100 GFLOP/s", "10 GB/s"}
+    named = [line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
+    assert named == ["products, 1×1", "depthwise", "forward", "step"]
+
+
+def test_the_bound_is_the_slower_clock():
+    axes = speed.distances({"forward": RUN, "step": {NORMS: RUN[NORMS]}}, PEAKS).axes
+    bounds = [(line.get_xdata()[0], line.get_marker()) for line in marks(axes[0]) if line.get_fillstyle() == "none"]
+    assert bounds == [(0.5, "^"), (0.1, "s"), (0.1, "s")]
+    taken = [line.get_xdata()[0] for line in marks(axes[0]) if line.get_fillstyle() == "full"]
+    assert taken == [1.0, 0.5, 0.2]
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["products, 1×1", "depthwise", "norms"]
+    assert [a.get_title(loc="left") for a in axes] == ["forward", "step"]
+
+
+def test_runs_and_peaks_that_nobody_measured_are_refused():
+    nothing = {PRODUCTS: {"flops": 0, "bytes": 0, "seconds": 0.0}}
+    for draw in (speed.roofline, speed.distances):
+        with pytest.raises(InputError, match="machine_peaks"):
+            draw({"forward": RUN}, {"flops_per_second": 1e9})
+        with pytest.raises(InputError, match="inside a Ledger"):
+            draw({"forward": nothing}, PEAKS)
+        with pytest.raises(InputError, match="'sorting'"):
+            draw({"forward": {"sorting": RUN[NORMS]}}, PEAKS)
+    with pytest.raises(InputError, match="no kind with FLOPs"):
+        speed.roofline({"forward": {NORMS: RUN[NORMS]}}, PEAKS)
+    with pytest.raises(InputError, match="at most 2"):
+        speed.roofline(dict.fromkeys("abc", RUN), PEAKS)
+
+
+def curve(n, power):
+    return {
+        "n": n,
+        "seconds": [1e-6 * k**power for k in n],
+        "peak": [1000 * k for k in n],
+        "time_exponent": power,
+        "memory_exponent": 1.0,
+    }
+
+
+def test_growth_has_time_above_memory_and_exponents_in_the_legend():
+    curves = {"fused": curve([1000, 2000, 4000], 2), "dense": curve([1000, 2000], 2)}
+    upper, lower = speed.growth(curves).axes
+    assert [len(line.get_xdata()) for line in upper.lines] == [3, 2]
+    assert list(lower.lines[0].get_ydata()) == [1.0, 2.0, 4.0]  # MB
+    assert [t.get_text() for t in upper.get_legend().get_texts()] == ["fused: $n^{2.00}$", "dense: $n^{2.00}$"]
+    assert len({line.get_marker() for line in upper.lines}) == len({line.get_linestyle() for line in upper.lines}) == 2
+    assert [t.get_text() for t in lower.get_xticklabels()] == ["1k", "2k", "4k"]
+    curves["dense"]["peak"] = [None, None]
+    with pytest.raises(InputError, match=r"'dense'.*Linux"):
+        speed.growth(curves)
+
+
+def area(trace):
+    return (max(trace.x) - min(trace.x)) * (max(trace.y) - min(trace.y))
+
+
+def test_matrices_grow_and_the_chunk_does_not():
+    sizes, chunk = [100, 1000, 4000], 200_000
+    figure = speed.matrices(sizes, chunk, active=1)
+    assert len(figure.data) == 9 and figure.layout.sliders[0].active == 1
+    for k, n in enumerate(sizes):
+        among, across, strip = figure.data[3 * k : 3 * k + 3]
+        assert area(among) == area(across) == n * n and area(strip) == min(n * n, chunk)
+        assert min(strip.x) == min(across.x) > 4000  # beside the largest of the first, whatever n is
+        assert among.line.dash != strip.line.dash and (among.visible, strip.visible) == (k == 1, k == 1)
+    assert [s.label for s in figure.layout.sliders[0].steps] == ["100", "1,000", "4,000"]
+    assert figure.layout.title.text == "dense 8 MB; a chunk of 200 rows 1 MB"
+    assert "64 MB" in figure.data[6].name and "1 MB" in figure.data[8].name
+    assert len(show(figure, "time-matrix", alt="two squares and a strip in one")._repr_html_()) < 50_000
+    for wrong in (([], 5), ([0], 5), ([5], 0)):
+        with pytest.raises(InputError, match="above 0"):
+            speed.matrices(*wrong)
