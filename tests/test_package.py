@@ -62,8 +62,8 @@ ORDER = """
 sections config images manifest list_formats lists scenes camera synth augment augment_pixels augment_warps
 augment_official entries data degrade recompute hrformer model folding sampling views infonce loss metrics protocols
 weights convert checkpoint processes trainlog features training counting roofline pretrain finetune cost baselines
-maps evaluate localizer robustness progress figures kernel reproduce cells workers sweep testsets paper tables collect
-results notebook report options cli
+maps evaluate localizer robustness goals progress figures kernel reproduce cells workers sweep testsets paper tables
+collect results notebook report options cli
 """
 
 
