@@ -30,6 +30,7 @@ MODES = ("stretch", "pad", "tiles")
 FILES = ("score", "mask", "overlay")  # predict writes STEM.score.png and so on
 TINT = np.float32([255, 0, 96])  # the overlay's colour for tampered pixels
 _BAND = 128  # rows worked on at a time where whole photos would need large copies; a multiple of 8
+_BLOCK = 1024  # and columns, where a band of a wide photo would still be large; a multiple of 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +47,11 @@ class Hit:
     @cached_property
     def score(self) -> float:
         """Image-level score in [0,1]: maximum of the map after 8×8 mean pooling; one odd pixel does not decide."""
-        # Band by band: image_score computes in float64, which for a whole photo would be twice the map's memory.
-        tops = range(0, len(self.score_map), _BAND)
-        return float(np.max([image_score(self.score_map[top : top + _BAND]) for top in tops]))
+        # Piece by piece: image_score computes in float64, which for a whole photo would be twice the map's memory.
+        height, width = self.score_map.shape
+        corners = [(top, left) for top in range(0, height, _BAND) for left in range(0, width, _BLOCK)]
+        pieces = (self.score_map[top : top + _BAND, left : left + _BLOCK] for top, left in corners)
+        return float(np.max([image_score(piece) for piece in pieces]))
 
 
 class Localizer:
@@ -153,7 +156,8 @@ class Localizer:
                     band[:, lefts[j] : lefts[j] + self.size] += down[i][:, None] * across[j] * scores
             done = (tops[i + 1] if i + 1 < len(tops) else height) - top  # rows that no later tile touches
             score_map[top : top + done] = band[:done]
-            band[: self.size - done] = band[done:].copy()
+            for row in range(self.size - done):  # one by one, or a copy of the band would be made on the way
+                band[row] = band[row + done]
             band[self.size - done :] = 0
         return np.ascontiguousarray(score_map[: native[0], : native[1]])
 
