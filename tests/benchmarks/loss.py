@@ -1,20 +1,23 @@
-"""The contrastive loss against the dense form: python tests/benchmarks/loss.py [--quick] [--json OUT].
+"""The contrastive loss against the dense form: python FILE [--quick] [--memory] [--json OUT].
 
 Three parts: one InfoNCE term (5000 anchors and negatives of 256 channels, fp32), the whole loss of a batch of four
 (maps of 128² to 16², 256 channels, 5000 samples and all pixels), and growth from 1000 to 32 000 pixels.
-Values and gradients are compared before anything is timed. --quick: small sizes, to see that it runs.
+Values and gradients are compared before anything is timed. --quick: small sizes, to see that it runs. --memory: measure
+memory anew for the times that are in OUT; unlike them it does not depend on who else computes.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from dense_loss import dense_loss, subtracted_loss, three_products
-from side_by_side import interleaved, kept_bytes, peak_bytes, ratio, report
+from side_by_side import allocated_bytes, interleaved, kept_bytes, ratio, report
 
 from mpc_lite.infonce import mean_positive_infonce
 from mpc_lite.loss import mpc_loss
@@ -24,6 +27,7 @@ QUICK = "--quick" in sys.argv
 N, D, SIDES, SAMPLES = (400, 32, (16, 8, 4, 2), 50) if QUICK else (5000, 256, (128, 64, 32, 16), 5000)
 GROWTH = (100, 200, 400) if QUICK else (1000, 2000, 4000, 8000, 16000, 32000)
 MB = 1e6
+PARTS = ("one_term", "whole_loss", "growth")
 
 
 def rows(n: int, seed: int) -> torch.Tensor:
@@ -42,11 +46,11 @@ def with_backward(function, inputs):
     return run
 
 
-def peak(run, inputs) -> int | None:
+def peak(run, inputs) -> int:
     """Gradients that an earlier call has left would be taken for memory that was there before."""
     for x in inputs:
         x.grad = None
-    return peak_bytes(run)
+    return allocated_bytes(run)
 
 
 def check_equal(ways, inputs, name: str) -> float:
@@ -66,7 +70,8 @@ def infonce(implementation: str):
     return lambda a, n: mean_positive_infonce(a, n, implementation=implementation)
 
 
-def one_term() -> dict:
+def term_ways() -> tuple[tuple, dict, dict]:
+    """Inputs of one term, the ways to compute it, and each with its backward pass."""
     inputs = rows(N, 0), rows(N, 1)
     functions = {
         "dense": dense_loss,
@@ -74,18 +79,20 @@ def one_term() -> dict:
         "chunked": infonce("chunked"),
         "fused": infonce("fused"),
     }
-    ways = {name: with_backward(function, inputs) for name, function in functions.items()}
+    return inputs, functions, {name: with_backward(function, inputs) for name, function in functions.items()}
+
+
+def one_term() -> dict:
+    inputs, functions, ways = term_ways()
     worst = check_equal(ways, inputs, "dense")
     seconds = interleaved({**ways, "three products": lambda: three_products(*inputs)}, 7)
     found = {}
     for name in seconds:
-        entry = {"seconds": statistics.median(seconds[name]), "rounds": seconds[name]}
+        found[name] = {"seconds": statistics.median(seconds[name]), "rounds": seconds[name]}
         if name in ways:
-            entry["times_faster_than_dense"] = ratio(seconds["dense"], seconds[name])
-            entry["times_three_products"] = ratio(seconds[name], seconds["three products"])
-            entry["peak"] = peak(ways[name], inputs)
-            entry["kept"] = kept_bytes(lambda f=functions[name]: f(*inputs), inputs)
-        found[name] = entry
+            found[name]["times_faster_than_dense"] = ratio(seconds["dense"], seconds[name])
+            found[name]["times_three_products"] = ratio(seconds[name], seconds["three products"])
+            found[name]["kept"] = kept_bytes(lambda f=functions[name]: f(*inputs), inputs)
     return {"n": N, "m": N, "d": D, "largest_difference": worst, "ways": found}
 
 
@@ -116,7 +123,7 @@ def dense_image_by_image(maps_a, maps_b, mask, max_pixels: int, seed: int = 0) -
     return total / len(mask)
 
 
-def whole_loss() -> dict:
+def whole_ways() -> tuple[tuple, dict]:
     maps_a, maps_b, mask = batch()
     inputs = (*maps_a, maps_b[0])
 
@@ -130,6 +137,11 @@ def whole_loss() -> dict:
         "ours": with_backward(ours, inputs),
         "ours, all pixels": with_backward(lambda *_: ours(max_pixels=None), inputs),
     }
+    return inputs, ways
+
+
+def whole_loss() -> dict:
+    inputs, ways = whole_ways()
     worst = check_equal({name: ways[name] for name in ("dense", "ours")}, inputs, "dense")
     seconds = interleaved(ways, 5)
     found = {
@@ -137,7 +149,6 @@ def whole_loss() -> dict:
             "seconds": statistics.median(seconds[name]),
             "rounds": seconds[name],
             "times_faster_than_dense": ratio(seconds["dense"], seconds[name]),
-            "peak": peak(ways[name], inputs),
         }
         for name in ways
     }
@@ -148,27 +159,51 @@ def exponent(sizes, values) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
+def growing_ways(n: int) -> tuple[tuple, dict]:
+    inputs = rows(n, 0), rows(n, 1)
+    functions = {"fused": infonce("fused"), "chunked": infonce("chunked")}
+    if n <= 8000:  # beyond, the dense form needs more memory than a laptop has
+        functions["dense"] = dense_loss
+    return inputs, {name: with_backward(function, inputs) for name, function in functions.items()}
+
+
 def growth() -> dict:
     curves: dict[str, dict[str, list]] = {}
     for n in GROWTH:
-        inputs = rows(n, 0), rows(n, 1)
-        ways = {"fused": with_backward(infonce("fused"), inputs), "chunked": with_backward(infonce("chunked"), inputs)}
-        if n <= 8000:  # beyond, the dense form needs more memory than a laptop has
-            ways["dense"] = with_backward(dense_loss, inputs)
-        rounds = 5 if n <= 16000 else 3
-        for name, seconds in interleaved(ways, rounds).items():
-            curve = curves.setdefault(name, {"n": [], "seconds": [], "peak": []})
+        for name, seconds in interleaved(growing_ways(n)[1], 5 if n <= 16000 else 3).items():
+            curve = curves.setdefault(name, {"n": [], "seconds": []})
             curve["n"].append(n)
             curve["seconds"].append(statistics.median(seconds))
-            curve["peak"].append(peak(ways[name], inputs))
     for curve in curves.values():
         curve["time_exponent"] = exponent(curve["n"], curve["seconds"])
-        curve["memory_exponent"] = exponent(curve["n"], curve["peak"]) if all(curve["peak"]) else None
     return curves
 
 
+def add_memory(results: dict) -> None:
+    """Peak memory of all ways, beyond their inputs, and its growth."""
+    for part, (inputs, ways) in (("one_term", term_ways()[::2]), ("whole_loss", whole_ways())):
+        for name, run in ways.items():
+            results[part]["ways"][name]["peak"] = peak(run, inputs)
+    for curve in results["growth"].values():
+        curve["peak"] = []
+    for n in GROWTH:
+        inputs, ways = growing_ways(n)
+        for name, run in ways.items():
+            results["growth"][name]["peak"].append(peak(run, inputs))
+    for curve in results["growth"].values():
+        curve["memory_exponent"] = exponent(curve["n"], curve["peak"])
+
+
 def main() -> None:
-    results = {"one_term": one_term(), "whole_loss": whole_loss(), "growth": growth()}
+    if "--memory" in sys.argv:
+        results = json.loads(Path(sys.argv[sys.argv.index("--json") + 1]).read_text())
+        results = {
+            "times": {key: results[key] for key in ("command", "commit")},
+            **{key: results[key] for key in PARTS},
+        }
+    else:
+        results = {"one_term": one_term(), "whole_loss": whole_loss(), "growth": growth()}
+    add_memory(results)
     lines = [f"{'one term, n = m = ' + str(N):28}   seconds  x faster  x 3 products  peak MB  kept MB (with inputs)"]
     for name, r in results["one_term"]["ways"].items():
         if "kept" not in r:
@@ -176,16 +211,16 @@ def main() -> None:
             continue
         lines.append(
             f"{name:28} {r['seconds']:9.3f} {r['times_faster_than_dense']['median']:9.2f} "
-            f"{r['times_three_products']['median']:13.2f} {(r['peak'] or 0) / MB:8.0f} "
+            f"{r['times_three_products']['median']:13.2f} {r['peak'] / MB:8.0f} "
             f"{r['kept']['beyond_inputs'] / MB:8.1f} ({r['kept']['in_all'] / MB:.1f})"
         )
     lines.append(f"{'whole loss, batch 4':28}   seconds  x faster  peak MB")
     for name, r in results["whole_loss"]["ways"].items():
         faster = r["times_faster_than_dense"]["median"]
-        lines.append(f"{name:28} {r['seconds']:9.3f} {faster:9.2f} {(r['peak'] or 0) / MB:8.0f}")
+        lines.append(f"{name:28} {r['seconds']:9.3f} {faster:9.2f} {r['peak'] / MB:8.0f}")
     lines.append(f"{'growth':28} exponent of time, of memory")
     for name, curve in results["growth"].items():
-        lines.append(f"{name:28} {curve['time_exponent']:16.3f} {curve['memory_exponent'] or float('nan'):10.3f}")
+        lines.append(f"{name:28} {curve['time_exponent']:16.3f} {curve['memory_exponent']:10.3f}")
     report(lines, results)
 
 
