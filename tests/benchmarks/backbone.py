@@ -1,9 +1,9 @@
-"""The backbone and a stage-1 step against the plain HRFormer: python FILE [--quick] [--json OUT].
+"""The backbone and a stage-1 step against the plain HRFormer: python FILE [--quick] [--forward] [--json OUT].
 
 HRFormer-base at 512², batch 1, fp32. Forward pass in evaluation mode: plain, ours as it is trained, ours folded,
 outputs compared first. Step of stage 1 in training mode: two passes, the loss of 5000 samples, backward, AdamW; plain
 with the dense loss against ours. Then the arithmetic, bytes and seconds of ours by kind of operation. --quick: `small`
-at 64².
+at 64². --forward: the forward pass alone, anew, beside the step that is in OUT.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from dense_loss import dense_loss
 from plain_hrformer import PlainHRFormer
-from side_by_side import interleaved, peak_bytes, ratio, report
+from side_by_side import earlier, interleaved, peak_bytes, ratio, report
 from torch import nn
 
 from mpc_lite.folding import folded
@@ -115,16 +115,21 @@ def parts(run: Callable) -> dict:
 def main() -> None:
     results: dict = {"size": SIZE, "pixels": SIDE, "batch": 1, "samples": SAMPLES}
     lines = []
-    for name, measure in (("forward", forward), ("stage-1 step", step)):
+    measures = {"forward": forward, "stage-1 step": step}
+    if "--forward" in sys.argv:
+        del measures["stage-1 step"]
+        results |= earlier("step", "stage-1 step", "stage-1 step, by kind")
+    for name, measure in measures.items():
         results[name], ours = measure()
         results[f"{name}, by kind"] = parts(ours)
+        del ours
+    for name in ("forward", "stage-1 step"):
         lines.append(f"{name:32}  seconds  x faster  (rounds)        peak MB")
         for way, r in results[name].items():
             if way != "largest_difference":
                 faster = r["times_faster"]
                 span = f"({faster['low']:.2f}-{faster['high']:.2f})"
                 lines.append(f"{way:32} {r['seconds']:8.2f} {faster['median']:9.2f}  {span:15} {r['peak'] / 1e6:8.0f}")
-        del ours
     results["peaks"] = machine_peaks()
     for name in ("forward", "stage-1 step"):
         lines.append(f"{name + ', by kind':42} calls    GFLOP      GB  seconds")

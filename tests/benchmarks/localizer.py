@@ -1,8 +1,8 @@
-"""`Localizer` with tiles on photographs of 6, 12 and 24 megapixels: python FILE [--quick] [--json OUT].
+"""`Localizer` with tiles on photographs of 6, 12 and 24 megapixels: python FILE [--quick] [--memory] [--json OUT].
 
 Seconds a megapixel, medians of five rounds in which the sizes take turns; and, in a round before those, what the
 process holds at its peak beyond the photograph and the map that it returns. Weights `lite`; photographs are noise.
---quick: a tenth of the sides.
+--quick: a tenth of the sides. --memory: memory alone, anew, beside the times that are in OUT.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import statistics
 import sys
 
 import numpy as np
-from side_by_side import interleaved, peak_bytes, report
+from side_by_side import earlier, interleaved, peak_bytes, report
 
 from mpc_lite.localizer import Localizer
 
@@ -30,8 +30,13 @@ def main() -> None:
     localizer(photos[6][:400, :400])  # libraries, their buffers, the folded network
     peaks = {megapixels: peak_bytes(lambda p=photo: localizer(p)) for megapixels, photo in photos.items()}
     ways = {str(megapixels): lambda p=photo: localizer(p) for megapixels, photo in photos.items()}
-    seconds = interleaved(ways, ROUNDS, warm_up=False)
-    sizes = {}
+    results = {"mode": localizer.mode, "tile": localizer.size, "overlap": localizer.overlap}
+    if "--memory" in sys.argv:
+        results |= earlier("times", "sizes")
+        seconds = {name: size["seconds"] for name, size in results["sizes"].items()}
+    else:
+        seconds = interleaved(ways, ROUNDS, warm_up=False)
+    sizes = results["sizes"] = {}
     for megapixels, photo in photos.items():
         height, width = photo.shape[:2]
         area, map_bytes, rounds = height * width / 1e6, 4 * height * width, seconds[str(megapixels)]
@@ -44,7 +49,6 @@ def main() -> None:
             "beyond_map": None if peaks[megapixels] is None else peaks[megapixels] - map_bytes,
         }
     per = [size["seconds_per_megapixel"] for size in sizes.values()]
-    results = {"mode": localizer.mode, "tile": localizer.size, "overlap": localizer.overlap, "sizes": sizes}
     results["spread"] = max(per) / min(per) - 1
     lines = [
         f"tiles of {localizer.size}, overlap {localizer.overlap}; slowest against fastest {results['spread']:+.1%}"

@@ -8,16 +8,14 @@ memory anew for the times that are in OUT; unlike them it does not depend on who
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from dense_loss import dense_loss, subtracted_loss, three_products
-from side_by_side import allocated_bytes, interleaved, kept_bytes, ratio, report
+from side_by_side import allocated_bytes, earlier, interleaved, kept_bytes, ratio, report
 
 from mpc_lite.infonce import mean_positive_infonce
 from mpc_lite.loss import mpc_loss
@@ -196,11 +194,7 @@ def add_memory(results: dict) -> None:
 
 def main() -> None:
     if "--memory" in sys.argv:
-        results = json.loads(Path(sys.argv[sys.argv.index("--json") + 1]).read_text())
-        results = {
-            "times": {key: results[key] for key in ("command", "commit")},
-            **{key: results[key] for key in PARTS},
-        }
+        results = earlier("times", *PARTS)
     else:
         results = {"one_term": one_term(), "whole_loss": whole_loss(), "growth": growth()}
     add_memory(results)

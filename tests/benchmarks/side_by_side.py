@@ -99,11 +99,21 @@ def kept_bytes(run: Run, inputs: tuple[torch.Tensor, ...]) -> dict[str, int]:
     return {"beyond_inputs": beyond, "in_all": sum(kept.values())}
 
 
+def earlier(what: str, *keys: str) -> dict[str, Any]:
+    """Those parts of the results in `--json FILE` that are not measured anew, and under `what` how they were made."""
+    found = json.loads(_target().read_text())
+    return {what: {key: found[key] for key in ("command", "commit")}, **{key: found[key] for key in keys}}
+
+
+def _target() -> Path:
+    return Path(sys.argv[sys.argv.index("--json") + 1])
+
+
 def report(lines: list[str], results: dict[str, Any]) -> None:
     """Print the table; with `--json FILE` in the command, write the results with what they were made with."""
     print("\n".join(lines))
     if "--json" in sys.argv:
-        write(Path(sys.argv[sys.argv.index("--json") + 1]), results)
+        write(_target(), results)
 
 
 def write(target: Path, results: dict[str, Any]) -> None:
