@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from common import Tree, stem
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
 _IMAGE_NAME = re.compile(r"[TS]p_\w+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
 _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"

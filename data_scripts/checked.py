@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from common import MaskRule, Pair, Tree
-from mpc_lite.config import InputError
+from mpc_lite.data.manifest import Sample
+from mpc_lite.errors import InputError
 from mpc_lite.images import read_image, read_mask_file
-from mpc_lite.manifest import Sample
 
 
 @dataclass(frozen=True)

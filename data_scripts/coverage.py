@@ -18,7 +18,7 @@ import numpy as np
 from checked import read_values
 from common import SEEN, DataSet, MaskRule, Pair, Reader, Tree, authentic, match, stem
 from make import main
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 from mpc_lite.images import read_image
 
 RESIZED = ("55", "56", "95")

@@ -15,7 +15,7 @@ from pathlib import Path
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, match, stem
 from draw import shuffled, tail
 from make import main
-from mpc_lite.list_formats import entries
+from mpc_lite.data.list_formats import entries
 
 SIZE, SEED = 6000, 0
 LIST = "DEFACTO12k-test.txt"

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from common import Download
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
 # What the standard library raises for archives that are cut off, changed, locked, or packed in an unknown way.
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)

@@ -16,7 +16,7 @@ from checked import read_values
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, stem
 from draw import shuffled, tail
 from make import main
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
 SIZE, SEED = 1000, 0
 RULE = MaskRule("above 127 (common knowledge, unverified)")

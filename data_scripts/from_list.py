@@ -1,4 +1,4 @@
-"""A manifest from a list of another repository: BenCo, CAT-Net, TruFor, MVSS-Net, MPC, PSCC-Net (mpc_lite.lists).
+"""A manifest from a list of another repository: BenCo, CAT-Net, TruFor, MVSS-Net, MPC, PSCC-Net (mpc_lite.data.lists).
 
     python data_scripts/from_list.py CASIA_v2_train_list.txt --root CASIA2 --out m.csv --source CASIAv2
     python data_scripts/from_list.py NIST16_for_finetuned.txt --of sets/nist16.csv --split test --expect 160 \
@@ -20,11 +20,11 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from mpc_lite.config import InputError
+from mpc_lite.data.list_formats import FORMATS
+from mpc_lite.data.lists import pick, sort_entries
+from mpc_lite.data.manifest import Sample, read_manifest, read_mask, write_manifest
+from mpc_lite.errors import InputError
 from mpc_lite.images import read_image
-from mpc_lite.list_formats import FORMATS
-from mpc_lite.lists import pick, sort_entries
-from mpc_lite.manifest import Sample, read_manifest, read_mask, write_manifest
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,8 +23,8 @@ from typing import Any
 from checked import Checked, SplitList
 from common import DataSet, MaskRule, Tree
 from fetch import download, progress, unpack
-from mpc_lite.config import InputError
-from mpc_lite.manifest import write_manifest
+from mpc_lite.data.manifest import write_manifest
+from mpc_lite.errors import InputError
 from record import record, replace, report, write_bad, write_json
 
 _FILE_NAME = re.compile(r"[^,;|\t]*?\.(?:jpe?g|png|tiff?|bmp)(?=[\s,;|]|$)", re.IGNORECASE)

@@ -14,7 +14,7 @@ import numpy as np
 from checked import read_values
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, authentic, match, stem
 from make import main
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
 FOLDER = "Ground Truth Masks"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree
 from make import main
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
 COLUMNS = ("ProbeFileName", "ProbeMaskFileName", "IsTarget")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, match, stem, without_end
 from make import main
-from mpc_lite.manifest import read_manifest
+from mpc_lite.data.manifest import read_manifest
 
 NETWORKS = ("Facebook", "Weibo", "Wechat", "Whatsapp")
 # The paper's name: names of the folder in the copies, the manifest with the original's masks, images in the original.

@@ -3,27 +3,25 @@
 The names below are the public ones, loaded when first used: ``mpc-lite --help`` need not wait for torch.
 """
 
-import sys
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
 
 __version__ = version("mpc-lite")
 
 _HOME = {
-    "InputError": "config",
-    "Localizer": "localizer",
-    "MPC": "model",
-    "PROTOCOLS": "protocols",
-    "PixelSet": "sampling",
-    "Sample": "manifest",
-    "evaluate": "evaluate",
-    "focal_loss": "loss",
-    "load_recipe": "config",
-    "mean_positive_infonce": "infonce",
-    "mpc_loss": "loss",
-    "read_manifest": "manifest",
-    "sample_pixels": "sampling",
+    "InputError": "errors",
+    "Localizer": "inference.localizer",
+    "MPC": "network.model",
+    "PROTOCOLS": "evaluation.protocols",
+    "PixelSet": "contrast.sampling",
+    "Sample": "data.manifest",
+    "evaluate": "evaluation.evaluate",
+    "focal_loss": "training.finetune",
+    "load_recipe": "recipes.load",
+    "mean_positive_infonce": "contrast.infonce",
+    "mpc_loss": "contrast.loss",
+    "read_manifest": "data.manifest",
+    "sample_pixels": "contrast.sampling",
 }
 __all__ = ["__version__", *_HOME]
 
@@ -36,13 +34,3 @@ def __getattr__(name: str):
 
 def __dir__():
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """`evaluate` is a module and its main function; the name stays the function's when the module is imported."""
-
-    def __setattr__(self, name: str, value) -> None:
-        super().__setattr__(name, value.evaluate if name == "evaluate" and isinstance(value, ModuleType) else value)
-
-
-sys.modules[__name__].__class__ = _Package

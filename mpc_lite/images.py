@@ -1,12 +1,13 @@
 """Images: photos and masks of any file format as arrays."""
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
 # Pillow warns from 89 megapixels and refuses from 179: phones take 200. 2**28 is 16384×16384; a file that claims more
 # is refused before its pixels are decoded, so a small hostile file cannot fill the memory.
@@ -128,3 +129,13 @@ def _read_with_opencv(path: Path, background: int) -> np.ndarray:
         blend = image[..., :3] * alpha + background / 255 * top * (1 - alpha)
         image = (blend if image.dtype == np.float32 else np.round(blend)).astype(image.dtype)
     return np.ascontiguousarray(image[..., 2::-1])
+
+
+def encode_jpeg(image: np.ndarray, quality: int, subsampling: int) -> bytes:
+    with io.BytesIO() as buffer:
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+        return buffer.getvalue()
+
+
+def decode(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpc_lite.config import InputError, nearest
-from mpc_lite.figures.linked import explore
-from mpc_lite.results import commit, versions
-from mpc_lite.weights import write_atomic
-
-__all__ = ["Chapter", "begin", "explore"]
+from mpc_lite.errors import InputError, nearest
+from mpc_lite.files import write_atomic
+from mpc_lite.provenance import commit, versions
 
 PROFILES = ("smoke", "lite", "paper")
 DEVICES = ("auto", "cpu", "cuda", "mps")

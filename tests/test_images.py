@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from mpc_lite import images
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 from mpc_lite.images import read_image
 
 

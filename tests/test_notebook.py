@@ -8,7 +8,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 from mpc_lite.notebook import begin
 
 

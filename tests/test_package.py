@@ -1,5 +1,6 @@
 """The package as a whole: public names, metadata that agree with one another, a file that a stranger can install."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -22,11 +23,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def test_public_names_are_what_they_say():
     for name in mpc_lite.__all__:
         assert getattr(mpc_lite, name) is not None
-    from mpc_lite.evaluate import table_rows
+    from mpc_lite.evaluation.evaluate import table_rows
 
     assert callable(table_rows) and callable(mpc_lite.evaluate) and mpc_lite.evaluate.__name__ == "evaluate"
-    with pytest.raises(AttributeError, match="evaluat"):
-        _ = mpc_lite.evaluation
+    with pytest.raises(AttributeError, match="evaluator"):
+        _ = mpc_lite.evaluator
 
 
 def test_help_does_not_wait_for_torch():
@@ -58,29 +59,93 @@ def test_everything_installed_is_lower_bounds_only():
         assert "==" not in requirement and ">=" in requirement, requirement
 
 
-ORDER = """
-sections config images manifest list_formats lists scenes camera synth augment augment_pixels augment_warps
-augment_official entries data degrade recompute hrformer model folding sampling views infonce loss metrics protocols
-weights convert checkpoint processes trainlog features training counting roofline pretrain finetune cost baselines
-maps evaluate localizer robustness goals progress figures kernel reproduce cells workers sweep testsets paper tables
-collect results notebook report options cli
-"""
+# A room imports from rooms before it in this list and from the ground floor, the files in mpc_lite/ itself.
+ROOMS = [
+    "recipes",
+    "forgeries",
+    "data",
+    "network",
+    "contrast",
+    "inference",
+    "evaluation",
+    "training",
+    "neighbours",
+    "cost",
+    "figures",
+    "reproduce",
+    "cli",
+]
 
 
-def test_modules_import_only_from_rows_above_their_own():
-    """The design's order, from configuration up to the command line; imports inside functions are counted as well."""
-    order = ORDER.split()
-    modules = [p for p in (ROOT / "mpc_lite").glob("*.py") if p.stem != "__init__"]
-    for path in [*modules, ROOT / "mpc_lite" / "figures" / "__init__.py"]:
-        used = set(re.findall(r"^ *(?:from|import) mpc_lite\.(\w+)", path.read_text(), re.M)) - {path.parent.name}
-        name = path.parent.name if path.stem == "__init__" else path.stem
-        late = {u for u in used if order.index(u) >= order.index(name)}
-        # Only MPC.from_pretrained looks down, as its comment says.
-        assert late == ({"weights"} if name == "model" else set()), (name, late)
+def imports() -> dict[str, set[str]]:
+    """What each module imports of the package, inside functions too: {"data.stream": {"errors", …}, …}."""
+    package = ROOT / "mpc_lite"
+    names = {
+        ".".join(p.relative_to(package).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in package.rglob("*.py")
+    }
+    names["mpc_lite"] = names.pop("__init__")
+    edges: dict[str, set[str]] = {}
+    for name, path in names.items():
+        used = edges[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mpc_lite":
+                home = node.module.removeprefix("mpc_lite").lstrip(".")
+                inner = {f"{home}.{a.name}".lstrip(".") for a in node.names}
+                used |= {i if i in names else home or "mpc_lite" for i in inner}
+            elif isinstance(node, ast.Import):
+                used |= {a.name.removeprefix("mpc_lite.") for a in node.names if a.name.startswith("mpc_lite.")}
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{name}: relative imports hide the room"
+    assert all(used <= set(names) for used in edges.values())
+    return edges
+
+
+def room(module: str) -> str:
+    return module.split(".")[0] if module.split(".")[0] in ROOMS else "ground floor"
+
+
+def test_rooms_import_upwards_only():
+    order = ["ground floor", *ROOMS]
+    late = [
+        (name, other)
+        for name, used in imports().items()
+        for other in used
+        if order.index(room(other)) > order.index(room(name))
+    ]
+    assert not late, late
+    folders = {p.parent.relative_to(ROOT / "mpc_lite").parts[0] for p in (ROOT / "mpc_lite").glob("*/**/*.py")}
+    assert folders <= set(ROOMS), "a folder of the package that is no room"
+
+
+def test_no_cycle_inside_a_room():
+    edges = {name: {o for o in used if room(o) == room(name) and o != name} for name, used in imports().items()}
+    while free := [name for name, used in edges.items() if not used & set(edges)]:
+        for name in free:
+            del edges[name]
+    assert not edges, f"these import one another in a circle: {edges}"
+
+
+def test_neighbours_are_used_from_below_only():
+    """figures, reproduce and cli may know the neighbours; nobody else does."""
+    users = {name for name, used in imports().items() if any(room(o) == "neighbours" for o in used)}
+    assert {room(name) for name in users} <= {"neighbours", "figures", "reproduce", "cli"}
+
+
+def test_the_house_stays_small():
+    """At most 24 entries to look at first, 13 in a room, 300 lines in a file (hrformer is one idea of 313)."""
+    package = ROOT / "mpc_lite"
+    own = subprocess.run(["git", "ls-files", "mpc_lite"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    entries = {Path(p).relative_to("mpc_lite").parts[0] for p in own} or {p.name for p in package.iterdir()}
+    assert len(entries - {"__pycache__"}) <= 24, sorted(entries)
+    for folder in ROOMS:
+        modules = [p for p in (package / folder).glob("*.py") if p.stem != "__init__"]
+        assert len(modules) <= 13, (folder, len(modules))
+    long = {p.name: n for p in package.rglob("*.py") if (n := p.read_text().count("\n")) > 300}
+    assert set(long) <= {"hrformer.py"}, long
 
 
 def test_recipes_know_every_protocol():
-    from mpc_lite.protocols import PROTOCOLS
-    from mpc_lite.sections import PROTOCOL_NAMES
+    from mpc_lite.evaluation.protocols import PROTOCOLS
+    from mpc_lite.recipes.keys import PROTOCOL_NAMES
 
     assert set(PROTOCOL_NAMES) == set(PROTOCOLS)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from mpc_lite.figures import BLUE, ORANGE
+from mpc_lite.figures.style import BLUE, ORANGE
 
 NAMES = {"before": "before stage 1", "after": "after stage 1"}
 CLASSES = [("authentic", BLUE, "circle-open"), ("tampered", ORANGE, "x")]
@@ -17,7 +17,7 @@ def embedding_map(result: dict[str, Any], first: str = "before") -> go.Figure:
     """Pixels of each image laid out by UMAP, with buttons for before or after and for the image.
 
     Args:
-        result: `book_result("embedding")`; made by book/tools/embedding.md.
+        result: `book_result("embedding")`; made by book/results/embedding.md.
         first: the state shown first, `before` or `after`.
     Returns:
         two traces (authentic, tampered) for each image and state; one pair is visible.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from mpc_lite.config import InputError
-from mpc_lite.figures import BLUE, GREY, WIDTH
+from mpc_lite.errors import InputError
+from mpc_lite.figures.style import BLUE, GREY, WIDTH
 
 NAMES = {  # of the degradations, for readers
     "jpeg_quality": "JPEG quality",

@@ -18,11 +18,11 @@ from plain_hrformer import PlainHRFormer
 from side_by_side import earlier, interleaved, peak_bytes, ratio, report
 from torch import nn
 
-from mpc_lite.folding import folded
-from mpc_lite.hrformer import SIZES, HRFormer
-from mpc_lite.loss import mpc_loss
-from mpc_lite.roofline import Ledger, machine_peaks
-from mpc_lite.views import draw_terms, label_pyramid, unit_vectors
+from mpc_lite.contrast.loss import mpc_loss
+from mpc_lite.contrast.views import draw_terms, label_pyramid, unit_vectors
+from mpc_lite.cost.roofline import Ledger, machine_peaks
+from mpc_lite.inference.folding import folded
+from mpc_lite.network.hrformer import SIZES, HRFormer
 
 QUICK = "--quick" in sys.argv
 SIZE, SIDE, SAMPLES, ROUNDS = ("small", 64, 100, 2) if QUICK else ("base", 512, 5000, 5)

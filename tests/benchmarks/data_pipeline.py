@@ -28,17 +28,18 @@ import torch
 from side_by_side import report
 from torch.utils.data import default_collate
 
-from mpc_lite.augment import dihedral
-from mpc_lite.augment_official import official_augment
-from mpc_lite.augment_pixels import jpeg
-from mpc_lite.config import expand, load_recipe
-from mpc_lite.data import Forgeries, ManifestImages, Positions, loader
-from mpc_lite.finetune import Finetuning
+from mpc_lite.contrast.views import label_pyramid, resize_mask
+from mpc_lite.data.augment.official import official_augment
+from mpc_lite.data.augment.on_device import dihedral
+from mpc_lite.data.augment.pixels import jpeg
+from mpc_lite.data.manifest import read_manifest, read_mask
+from mpc_lite.data.stream import Forgeries, ManifestImages, Positions, loader
+from mpc_lite.files import expand
 from mpc_lite.images import read_image
-from mpc_lite.manifest import read_manifest, read_mask
-from mpc_lite.model import MPC
-from mpc_lite.pretrain import Pretraining
-from mpc_lite.views import label_pyramid, resize_mask
+from mpc_lite.network.model import MPC
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training.finetune import Finetuning
+from mpc_lite.training.pretrain import Pretraining
 
 REPEATS, STEPS, WORKERS = 7, 16, 2  # STEPS of a loop: several times as many batches as two workers make in advance
 PIPELINES = {

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 from side_by_side import earlier, interleaved, peak_bytes, report
 
-from mpc_lite.localizer import Localizer
+from mpc_lite.inference.localizer import Localizer
 
 QUICK = "--quick" in sys.argv
 SIZES = {6: (3000, 2000), 12: (4000, 3000), 24: (6000, 4000)}  # megapixels: width, height

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from dense_loss import dense_loss, subtracted_loss, three_products
 from side_by_side import allocated_bytes, earlier, interleaved, kept_bytes, ratio, report
 
-from mpc_lite.infonce import mean_positive_infonce
-from mpc_lite.loss import mpc_loss
-from mpc_lite.views import draw_terms, label_pyramid, unit_vectors
+from mpc_lite.contrast.infonce import mean_positive_infonce
+from mpc_lite.contrast.loss import mpc_loss
+from mpc_lite.contrast.views import draw_terms, label_pyramid, unit_vectors
 
 QUICK = "--quick" in sys.argv
 N, D, SIDES, SAMPLES = (400, 32, (16, 8, 4, 2), 50) if QUICK else (5000, 256, (128, 64, 32, 16), 5000)

@@ -161,7 +161,7 @@ class Projection(nn.Module):
 
 
 class PlainHRFormer(nn.Module):
-    """Images (B,3,H,W) -> four maps; `size` as `mpc_lite.hrformer.SIZES[...]`, one without the residual input."""
+    """Images (B,3,H,W) -> four maps; `size` as in `mpc_lite.network.hrformer.SIZES`, one without the residual input."""
 
     def __init__(self, size):
         super().__init__()

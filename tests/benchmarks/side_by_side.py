@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mpc_lite.results import commit, versions
-from mpc_lite.weights import write_atomic
+from mpc_lite.files import write_atomic
+from mpc_lite.provenance import commit, versions
 
 Run = Callable[[], Any]
 

@@ -22,12 +22,13 @@ import torch
 from PIL import Image
 from side_by_side import kept_bytes, write
 
-from mpc_lite.config import load_recipe
-from mpc_lite.data import datasets, loader
-from mpc_lite.features import MapCache
-from mpc_lite.finetune import Finetuning
-from mpc_lite.model import MPC
-from mpc_lite.processes import Processes, choose_accelerator
+from mpc_lite.data.stream import datasets, loader
+from mpc_lite.devices import choose_accelerator
+from mpc_lite.network.model import MPC
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training.cached_maps import MapCache
+from mpc_lite.training.finetune import Finetuning
+from mpc_lite.training.processes import Processes
 
 CASES = {"base": (512, 1), "nano": (128, 16)}  # pixels, images of a batch
 ROUNDS = 5

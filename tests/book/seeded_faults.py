@@ -19,11 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = Path("book/part2-method/06-contrastive-loss.ipynb")
 CHECKS = "    check_temperature(temperature)\n    if reduction not in"
+INFONCE, VIEWS = "contrast/infonce.py", "contrast/views.py"
 # name -> (file, text that stands there once, what takes its place)
 FAULTS = {
-    "temperature doubled": ("infonce.py", CHECKS, CHECKS.replace("\n", "\n    temperature = 2 * temperature\n", 1)),
-    "self-term not dropped": ("infonce.py", " - a.square().sum(2)) / others", ") / others"),
-    "classes swapped": ("views.py", "for target in (0, 1))\n        return", "for target in (1, 0))\n        return"),
+    "temperature doubled": (INFONCE, CHECKS, CHECKS.replace("\n", "\n    temperature = 2 * temperature\n", 1)),
+    "self-term not dropped": (INFONCE, " - a.square().sum(2)) / others", ") / others"),
+    "classes swapped": (VIEWS, "for target in (0, 1))\n        return", "for target in (1, 0))\n        return"),
 }
 
 
@@ -37,7 +38,7 @@ def failing_cells(package: Path) -> int:
     """Checked cells of the chapter that fail with this copy of the package; raises when nothing was compared."""
     environment = {**os.environ, "PYTHONPATH": str(package), "OMP_WAIT_POLICY": "PASSIVE"}
     call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
-    call += ["--nbval-sanitize-with", str(ROOT / "book/tools/nbval_sanitise.cfg"), str(package / CHAPTER)]
+    call += ["--nbval-sanitize-with", str(ROOT / "book/tools/twins/nbval_sanitise.cfg"), str(package / CHAPTER)]
     done = subprocess.run(call, cwd=package, env=environment, capture_output=True, text=True)
     counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)", done.stdout.splitlines()[-1])}
     if not counts.get("passed"):
@@ -52,7 +53,7 @@ def main() -> int:
         ignore = shutil.ignore_patterns("__pycache__", "assets")
         for name in ("mpc_lite", "book"):
             shutil.copytree(ROOT / name, copy / name, ignore=ignore)
-        for name, (file, old, new) in {"no fault": ("loss.py", "", ""), **FAULTS}.items():
+        for name, (file, old, new) in {"no fault": ("contrast/loss.py", "", ""), **FAULTS}.items():
             path = copy / "mpc_lite" / file
             whole = path.read_text()
             path.write_text(put(whole, old, new) if old else whole)

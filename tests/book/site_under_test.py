@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 SHOTS = ROOT / "_build" / "screenshots"
 
-NOT_BUILT = "the book is not built: run python book/tools/build.py, then these tests look at its pages"
+NOT_BUILT = "the book is not built: run python book/tools/site/build.py, then these tests look at its pages"
 NO_BROWSER = (
     "no browser found: install Chromium (Debian: apt install chromium) or set MPC_LITE_BROWSER to one; "
     "then these tests open every page of the book in it"

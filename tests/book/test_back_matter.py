@@ -7,18 +7,17 @@ from functools import cache
 
 import pytest
 import typer.main
-from site_under_test import ROOT
 
 from mpc_lite.cli import app
-from mpc_lite.config import load_recipe
-from mpc_lite.reproduce import assignments
+from mpc_lite.recipes.load import assignments, load_recipe
+from tests.book.site_under_test import ROOT
 
 BOOK = ROOT / "book"
 PAGES = sorted(path for path in BOOK.rglob("*.md") if "tools" not in path.parts)
 BACK = [BOOK / f"{name}.md" for name in ("notation", "glossary", "troubleshooting")]
 TROUBLE = BOOK / "troubleshooting.md"
 # Where messages come from: the package, the set-up cell of the notebooks, the twins' tool, what the tests skip with.
-SPEAKERS = [*(ROOT / "mpc_lite").rglob("*.py"), *(BOOK / "tools").glob("*.py"), ROOT / "tests/book/site_under_test.py"]
+SPEAKERS = [*(ROOT / "mpc_lite").rglob("*.py"), *(BOOK / "tools").rglob("*.py"), ROOT / "tests/book/site_under_test.py"]
 LEAST = 15  # letters of a message that its source must hold as they stand
 
 

@@ -3,8 +3,9 @@
 import nbformat
 import pytest
 from bootstrap import KEPT, bootstrap_source
-from fake_colab import FACTS, colab, facts, refused, said, small_wheel, wheel
 from labels import chapters, project
+
+from tests.book.fake_colab import FACTS, colab, facts, refused, said, small_wheel, wheel
 
 __all__ = ["colab", "wheel"]  # fixtures
 PROJECT = project()
@@ -27,7 +28,7 @@ def test_in_colab_the_package_comes_and_torch_and_numpy_stay(colab, wheel):
     own = "import mpc_lite; print('FACT', mpc_lite.__file__)"
     # What a chapter does next: recipes, weights and figures came along.
     used = "from mpc_lite import Localizer, load_recipe; load_recipe('quickstart'); Localizer.from_pretrained('lite')"
-    figures = "from mpc_lite.figures import linked, plotted"
+    figures = "from mpc_lite.figures import interactive, show"
     done = colab.run("\n".join([FACTS, cell, FACTS, own, used, figures]))
     assert done.returncode == 0, done.stdout + done.stderr
     *before_after, where = facts(done)

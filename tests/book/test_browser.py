@@ -6,7 +6,8 @@ Screenshots (light, dark, 360 pixels wide) go to _build/screenshots, to be looke
 import json
 
 import pytest
-from site_under_test import HTML, NO_BROWSER, NOT_BUILT, SHOTS, browser, chapters, harmless, pages
+
+from tests.book.site_under_test import HTML, NO_BROWSER, NOT_BUILT, SHOTS, browser, chapters, harmless, pages
 
 pytestmark = [
     pytest.mark.skipif(not (HTML / "index.html").is_file(), reason=NOT_BUILT),

@@ -7,10 +7,10 @@ import nbformat
 import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
-from site_under_test import ROOT, chapters
 
-from mpc_lite.reproduce import notebook_parameters
-from mpc_lite.results import book_result
+from mpc_lite.provenance import book_result
+from mpc_lite.reproduce.runner import notebook_parameters
+from tests.book.site_under_test import ROOT, chapters
 
 PARAMETERS = {"PROFILE": "str", "SEED": "int", "DEVICE": "str", "OUT": "str"}
 
@@ -35,7 +35,7 @@ def test_the_embedding_maps_coordinates_can_be_made_again(tmp_path, monkeypatch)
     """In smoke: fewer pixels and images than the committed result, of the same form."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     source = tmp_path / "embedding.ipynb"
-    jupytext.write(jupytext.read(ROOT / "book" / "tools" / "embedding.md"), source)
+    jupytext.write(jupytext.read(ROOT / "book" / "results" / "embedding.md"), source)
     values = {"PROFILE": "smoke", "DEVICE": "cpu", "OUT": str(tmp_path)}
     papermill.execute_notebook(str(source), str(tmp_path / "out.ipynb"), values, progress_bar=False)
     made = json.loads((tmp_path / "embedding.json").read_text())

@@ -98,9 +98,9 @@ ROLES = {
     "{numref}`ch-other`": "Section 2",
     "{term}`anchor`": "anchor",
     "{term}`anchors <anchor>`": "anchors",
-    "{py:func}`mpc_lite.loss.loss`": "`mpc_lite.loss.loss`",
-    "{py:func}`~mpc_lite.loss.loss`": "`loss`",
-    "{py:class}`the loss <mpc_lite.loss.A>`": "`the loss`",
+    "{py:func}`mpc_lite.contrast.loss.loss`": "`mpc_lite.contrast.loss.loss`",
+    "{py:func}`~mpc_lite.contrast.loss.loss`": "`loss`",
+    "{py:class}`the loss <mpc_lite.contrast.loss.A>`": "`the loss`",
     "{cite:t}`three`": "[Lou et al. (2025)](https://doi.org/10.1/x_y)",
     "{cite:p}`two, one`": "([van den Oord and Dollár, 2018](https://a.org/b); [The Team, 2020](https://arxiv.org/abs/1234.5))",
     "**{eq}`eq-other`**": "**(2.1)**",
@@ -132,13 +132,15 @@ def test_numbers_are_formatted_as_on_the_page(show):
 
 
 def test_listings_show_the_code_itself(show):
-    block = "```{{literalinclude}} ../../mpc_lite/loss.py\n:pyobject: {}\n:language: python\n:lineno-match:\n{}```"
+    block = (
+        "```{{literalinclude}} ../../mpc_lite/contrast/loss.py\n:pyobject: {}\n:language: python\n:lineno-match:\n{}```"
+    )
     text = block.format("loss", ":caption: The loss (`loss.py`)\n:name: lst-l\n") + "\n\nSee {numref}`lst-l`."
-    head = "**Listing 6.1.** The loss (`loss.py`). (`mpc_lite/loss.py`, lines 4–7)"
+    head = "**Listing 6.1.** The loss (`loss.py`). (`mpc_lite/contrast/loss.py`, lines 4–7)"
     code = '@functools.cache\ndef loss(x):\n    """Says ``` once."""\n    return x'
     assert show(text) == f"{head}\n\n````python\n{code}\n````\n\nSee Listing 6.1."
     method = "    def b(self):\n        return 1"
-    assert show(block.format("A.b", "")) == f"`mpc_lite/loss.py`, lines 11–12:\n\n```python\n{method}\n```"
+    assert show(block.format("A.b", "")) == f"`mpc_lite/contrast/loss.py`, lines 11–12:\n\n```python\n{method}\n```"
     with pytest.raises(MarkupError, match="no function or class 'gone'"):
         show(block.format("gone", ""))
 

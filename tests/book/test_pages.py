@@ -8,7 +8,8 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 from bs4 import BeautifulSoup
-from site_under_test import HTML, NOT_BUILT, ROOT, chapters, pages
+
+from tests.book.site_under_test import HTML, NOT_BUILT, ROOT, chapters, pages
 
 pytestmark = pytest.mark.skipif(not (HTML / "index.html").is_file(), reason=NOT_BUILT)
 MAX_BYTES = 3_000_000

@@ -14,9 +14,9 @@ import pytest
 
 import mpc_lite
 from mpc_lite.cli import main
-from mpc_lite.config import load_recipe
-from mpc_lite.reproduce import notebook_parameters
-from mpc_lite.weights import read_facts
+from mpc_lite.network.weights import read_facts
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.reproduce.runner import notebook_parameters
 
 REPRODUCE = Path(mpc_lite.__file__).parent.parent / "book" / "reproduce"
 SOURCES = sorted(REPRODUCE.glob("*.md"))

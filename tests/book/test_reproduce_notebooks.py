@@ -13,12 +13,13 @@ import pytest
 
 import mpc_lite
 from mpc_lite.cli import main
-from mpc_lite.config import load_recipe, recipe_choices, recipe_names
+from mpc_lite.data.manifest import read_manifest
 from mpc_lite.images import read_image
-from mpc_lite.manifest import read_manifest
-from mpc_lite.paper import paper_numbers
-from mpc_lite.reproduce import prepare, reproduce
-from mpc_lite.weights import read_facts
+from mpc_lite.network.weights import read_facts
+from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_names
+from mpc_lite.reproduce.paper import paper_numbers
+from mpc_lite.reproduce.run import prepare
+from mpc_lite.reproduce.runner import reproduce
 
 ROOT = Path(mpc_lite.__file__).parents[1]
 NAMES = [name for name in recipe_names() if load_recipe(name).tables]
@@ -70,7 +71,7 @@ def test_many_gpus_train_into_the_folder_of_the_runner(name):
     assert f"mpc-lite info {name} --profile paper --cost" in text and "not measured" in text
     code = re.search(r"python -c '(.*)'\n", text)[1]
     assert code == (
-        "from mpc_lite.reproduce import prepare; "
+        "from mpc_lite.reproduce.runner import prepare; "
         f'print(prepare("{name}", "paper", 1, parameters={{"variant": "corrected"}}).out)'
     )
     assert re.fullmatch(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from nbval.plugin import get_sanitize_patterns
 
-CONFIG = Path(__file__).parents[2] / "book" / "tools" / "nbval_sanitise.cfg"
+CONFIG = Path(__file__).parents[2] / "book" / "tools" / "twins" / "nbval_sanitise.cfg"
 HIDDEN = {
     "<A at 0x7f1b2c3d4e5f>": "<A at ADDRESS>",
     "id 123e4567-e89b-12d3-a456-426614174000": "id UUID",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "book" / "tools"
+TOOLS = Path(__file__).resolve().parents[2] / "book" / "tools" / "site"
 
 
 sys.path.insert(0, str(TOOLS))

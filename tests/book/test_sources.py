@@ -5,7 +5,8 @@ import statistics
 
 import jupytext
 import pytest
-from site_under_test import ROOT, chapters
+
+from tests.book.site_under_test import ROOT, chapters
 
 HEADINGS = [
     "The end first",

@@ -10,9 +10,9 @@ import pytest
 from labels import ROOT, chapters, read_book
 from twin_checks import equation_labels, problems
 
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
-CONFIG = ROOT / "book" / "tools" / "nbval_sanitise.cfg"
+CONFIG = ROOT / "book" / "tools" / "twins" / "nbval_sanitise.cfg"
 CHAPTERS = chapters()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpc_lite.manifest import check, read_manifest
+from mpc_lite.data.manifest import check, read_manifest
 
 SCRIPTS = Path(__file__).parents[2] / "data_scripts"
 # Last, because a script may be called as a package is (coverage.py); for the modules that the scripts share.

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from mpc_lite.manifest import read_mask
+from mpc_lite.data.manifest import read_mask
 
 SP1, SP2 = "Sp_D_CND_A_pla0005_pla0023_0281", "Sp_D_NRN_A_sec0011_cha0012_0300"
 CM = "Sp_S_NNN_C_txt0005_txt0005_0005"

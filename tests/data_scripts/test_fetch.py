@@ -14,7 +14,7 @@ import pytest
 import fetch
 from common import Download
 from fetch import download, unpack, verified
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
 BODY = bytes(range(256)) * 2048  # 512 KB
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpc_lite.manifest import check, read_manifest, read_mask
+from mpc_lite.data.manifest import check, read_manifest, read_mask
 
 
 @pytest.fixture

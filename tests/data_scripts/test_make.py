@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, authentic, match, without_end
-from mpc_lite.config import InputError
-from mpc_lite.manifest import read_mask
+from mpc_lite.data.manifest import read_mask
+from mpc_lite.errors import InputError
 
 SCRIPTS = Path(__file__).parents[2] / "data_scripts"
 
@@ -331,7 +331,9 @@ def test_every_set_declares_its_facts(load):
 def test_the_papers_names_and_sizes_are_those_of_the_paper(load):
     import yaml
 
-    images = yaml.safe_load((SCRIPTS.parent / "mpc_lite" / "paper.yaml").read_text(encoding="utf-8"))["images"]
+    images = yaml.safe_load((SCRIPTS.parent / "mpc_lite" / "reproduce" / "paper.yaml").read_text(encoding="utf-8"))[
+        "images"
+    ]
     for name in ("casia1", "columbia", "coverage", "dso1", "imd2020", "nist16"):
         dataset = getattr(load(name), name.upper())
         assert images[dataset.source] == dataset.paper and dataset.paper in dataset.counts["tampered"]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import mpc_lite
-from mpc_lite.manifest import read_mask
+from mpc_lite.data.manifest import read_mask
 
 
 def labels(done):
@@ -162,7 +162,9 @@ def test_a_folder_with_something_else_says_what_was_expected(load, run, tmp_path
 
 
 def test_sources_of_test_sets_and_their_sizes_are_the_papers(load):
-    images = yaml.safe_load((Path(mpc_lite.__file__).parent / "paper.yaml").read_text(encoding="utf-8"))["images"]
+    images = yaml.safe_load((Path(mpc_lite.__file__).parent / "reproduce" / "paper.yaml").read_text(encoding="utf-8"))[
+        "images"
+    ]
     for name, attribute in SETS.items():
         found = getattr(load(name), attribute)
         for dataset in found if isinstance(found, tuple) else [found]:

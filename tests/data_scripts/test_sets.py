@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpc_lite.config import InputError
-from mpc_lite.manifest import read_mask
+from mpc_lite.data.manifest import read_mask
+from mpc_lite.errors import InputError
 
 # ---------------------------------------------------------------------------------------------------------- Columbia
 

@@ -1,0 +1,60 @@
+"""Build the book: vendored scripts, then Jupyter Book with warnings as errors.
+
+    python book/tools/site/build.py            # pages in _build/html, index.html first
+
+Executed chapters are kept in _build/.jupyter_cache. Jupyter Book itself looks only at a chapter's text; here the cache
+is cleared whenever the package, its weights, a chapter, a result or a requirement changed. With MPC_LITE_BOOK_CACHE set
+to a folder, the executed chapters of one such state are kept there, so that another clone need not execute them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import vendor
+
+ROOT = Path(__file__).resolve().parents[3]
+CACHE = ROOT / "_build" / ".jupyter_cache"
+WATCHED = ["mpc_lite/**/*", "book/part*/*.md", "book/*.md", "book/results/*.json", "pyproject.toml", "requirements.txt"]
+
+
+def state() -> str:
+    """A name for everything that the chapters' outputs depend on."""
+    seen = hashlib.sha256(platform.python_version().encode())
+    for pattern in WATCHED:
+        for path in sorted(ROOT.glob(pattern)):
+            if path.is_file() and "__pycache__" not in path.parts:
+                seen.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+def main() -> int:
+    now, stamp = state(), CACHE.with_name("state")
+    kept = Path(os.environ["MPC_LITE_BOOK_CACHE"]) if os.environ.get("MPC_LITE_BOOK_CACHE") else None
+    if not stamp.is_file() or stamp.read_text() != now:
+        shutil.rmtree(CACHE, ignore_errors=True)
+        shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
+        if kept is not None and (kept / now).is_dir():
+            shutil.copytree(kept / now, CACHE)
+    CACHE.parent.mkdir(exist_ok=True)
+    stamp.write_text(now)
+    vendor.main()
+    # One thread: the last digits of a sum must not depend on how many there are, nor the time on who else computes.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    program = str(Path(sys.executable).with_name("jupyter-book"))
+    call = [program, "build", ".", "-W", "-n", "--keep-going"]
+    code = subprocess.run(call, cwd=ROOT, env=environment).returncode
+    if code == 0 and kept is not None and not (kept / now).is_dir():
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(CACHE, kept / now)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

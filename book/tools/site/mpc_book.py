@@ -1,0 +1,82 @@
+"""What the book asks of Sphinx beyond `_config.yml`: buttons that need the repository's address, docstrings as text,
+and chapters numbered as their files are."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "twins"))
+from labels import CHAPTER, project, repository
+
+
+def add_buttons(app: Sphinx, config: Config) -> None:
+    """Colab and repository buttons, where the address is known; Colab opens the notebook beside the chapter."""
+    facts = project()
+    if address := repository(facts):
+        config.html_theme_options |= {
+            "repository_url": address,
+            "repository_branch": f"v{facts['version']}",
+            "use_repository_button": True,
+            "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+        }
+
+
+def as_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with formulas and aligned columns: the first paragraph as prose, the rest as is."""
+    end = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
+    prose = []
+    for line in lines[:end]:
+        parts = re.split(r"(``[^`]+``|`[^`]+`)", line.strip())
+        marked = [p if p.startswith("``") else f"`{p}`" if p.startswith("`") else _escape(p) for p in parts]
+        prose.append("".join(marked))
+    rest = [f"   {line}" for line in lines[end:]]
+    lines[:] = [*prose, ""] + ([".. code-block:: text", "", *rest, ""] if any(x.strip() for x in rest) else [])
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([*|\\]|_(?=\W|$))", r"\\\1", text)
+
+
+def number_by_file(env: BuildEnvironment) -> None:
+    """Give each chapter, and everything in it, the number that its file begins with: parts still to be written leave
+    gaps, and a later chapter keeps its number when they are filled. Sphinx itself counts on without gaps."""
+    for page, anchors in env.toc_secnumbers.items():
+        found = CHAPTER.match(page.rpartition("/")[2])
+        if not found:
+            continue
+        chapter = int(found[1])
+        for anchor, number in anchors.items():
+            anchors[anchor] = (chapter, *number[1:]) if number else number
+        for node in (env.titles[page], *env.tocs[page].findall(nodes.reference)):
+            if number := node.get("secnumber"):  # headings below the numbered depth have none
+                node["secnumber"] = (chapter, *number[1:])
+
+
+def _number_after(collector: type[TocTreeCollector]) -> None:
+    """Let `number_by_file` follow Sphinx's own counting, before figures are counted: no event stands there."""
+    count = collector.assign_section_numbers
+
+    def assign_section_numbers(self: TocTreeCollector, env: BuildEnvironment) -> list[str]:
+        changed = count(self, env)
+        number_by_file(env)
+        return changed
+
+    collector.assign_section_numbers = assign_section_numbers
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    # After Jupyter Book has set the theme's options, before the theme reads them.
+    app.connect("config-inited", add_buttons, priority=400)
+    app.connect("autodoc-process-docstring", as_text)
+    # The collector in charge: the one of the table of contents' extension where it brings its own.
+    _number_after(next(iter(TocTreeCollector.__subclasses__()), TocTreeCollector))
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

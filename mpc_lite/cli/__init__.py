@@ -1,0 +1,66 @@
+"""The command line: `mpc-lite …`, a thin shell over the package.
+
+Exit codes: 0 done; 1 done, but some rows or photos failed; 2 a mistake in the call or its input, told in one message;
+70 an error in the package, with its traceback; 130 interrupted. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import typer
+
+from mpc_lite.cli import prepare, runs, score, train
+from mpc_lite.cli.options import BUG, DONE, INTERRUPTED, MISTAKE, speaks
+from mpc_lite.errors import InputError
+from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
+
+app = typer.Typer(
+    name="mpc-lite",
+    help="Find where photographs were changed: train, measure and use MPC networks.\n\n"
+    "Start with: mpc-lite reproduce quickstart\n\n"
+    "Exit codes: 0 done, 1 some rows or photos failed and the rest was done, 2 a mistake in the call or its input, "
+    "70 an error in the package, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for group in (runs, prepare, train, score):
+    app.add_typer(group.commands)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line; returns its exit code."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else DONE
+    except InputError as mistake:
+        if speaks():
+            print(f"error: {mistake}", file=sys.stderr)
+        return MISTAKE
+    except OSError as error:
+        if error.errno not in REFUSED:
+            return _other(error)
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}; choose another folder, or free some space", file=sys.stderr)
+        return MISTAKE
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        return _other(error)
+
+
+def _other(error: Exception) -> int:
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's, which newer versions of typer bring along
+        error.show()
+        return MISTAKE
+    if isinstance(error, KernelStopped | KernelDied):
+        print(error, file=sys.stderr)
+        return INTERRUPTED if isinstance(error, KernelStopped) else BUG
+    traceback.print_exception(error)
+    return BUG

@@ -1,0 +1,60 @@
+"""Options that several commands share, or that fill a page of their own, and the exit codes.
+
+Only what typer needs is imported: a command's help shows at once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DONE, SOME_FAILED, MISTAKE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p", metavar="KEY=VALUE", help="Change a value of the recipe, e.g. -p pretrain.steps=600; repeatable."
+    ),
+]
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", help="Scale: smoke (seconds), lite (default), check, paper.")
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="A recipe's name or YAML file.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for weights, checkpoints and log.jsonl.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+WeightsOption = Annotated[str, typer.Option("--weights", metavar="NAME|FILE", help="'lite', or a .safetensors file.")]
+
+# ----------------------------------------------------------------------------------------------------- of `reproduce`
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A recipe with a notebook book/reproduce/NAME.ipynb, or such as table2.")
+]
+GoOnOption = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; a sweep always does so.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Delete an earlier run of the same parameters.")]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option("--sweep", metavar="KEY=A,B", help="A run for each value; given again, for each combination."),
+]
+SchedulerOption = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Run on the workers of this Dask scheduler.")
+]
+CollectOption = Annotated[
+    bool, typer.Option("--collect", help="Run nothing: gather finished runs, and compare them with the paper.")
+]
+BookOption = Annotated[
+    Path | None, typer.Option("--book", metavar="PATH", help="The book's folder, when you are outside a clone.")
+]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\n\n".join(["[bold]Examples[/bold]", *lines])
+
+
+def speaks() -> bool:
+    """Of processes started together (`accelerate launch`, `torchrun`) only the first one prints: all know the same."""
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,80 @@
+"""Images and weights made ready: `mpc-lite synth`, `check`, `convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpc_lite.cli.options import (
+    SOME_FAILED,
+    examples,
+)
+from mpc_lite.errors import InputError
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite synth --out forgeries --n 100 --seed 0 --size 256",
+        "mpc-lite synth --out forgeries --n 100 --seed 0 --size 256 --photos ~/Pictures",
+        "mpc-lite synth --out control --n 100 --null",
+    )
+)
+def synth(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for images/, masks/ and manifest.csv.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 0,
+    size: Annotated[int, typer.Option("--size", min=32, help="Side of the square images, pixels.")] = 256,
+    photos: Annotated[
+        str | None, typer.Option("--photos", metavar="DIR", help="Your photographs, instead of the packaged ones.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="train, validation or test: other scenes, cameras.")] = "test",
+    null: Annotated[
+        bool,
+        typer.Option("--null", help="Only null splices: donor and host from one camera, a control without traces."),
+    ] = False,
+) -> None:
+    """Make forgeries whose truth is known: splices, copy-moves, removals, and authentic photographs beside them."""
+    found = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if found:
+        some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        raise InputError(
+            f"--out {out} is not empty (found {some}); choose another folder: a set starts in an empty one"
+        )
+
+    from mpc_lite.forgeries.scenes import Scenes
+    from mpc_lite.forgeries.synth import write_set
+
+    scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
+    print(write_set(out, split, n, seed, size, scenes, null=null))
+
+
+@commands.command(epilog=examples("mpc-lite check casia.csv"))
+def check(manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest to look through.")]) -> None:
+    """Open every image and mask of a manifest and list the bad rows. Exit code 1 when there are any."""
+    from mpc_lite.data.manifest import check as look
+
+    problems = look(manifest)
+    print("\n".join(problems) if problems else f"{manifest}: all rows are good")
+    if problems:
+        raise typer.Exit(SOME_FAILED)
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite convert MPC_CATNet_stage2_weights.pth --out official.safetensors",
+        "mpc-lite convert hrt_base.pth --out imagenet.safetensors",
+    )
+)
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth file of MPC's authors, or hrt_base.pth.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
+) -> None:
+    """Make an official checkpoint into weights that every command loads; nothing in the file is run."""
+    from mpc_lite.network.convert import convert as run
+    from mpc_lite.network.convert import summary
+
+    print(summary(run(file, out)))

@@ -1,0 +1,131 @@
+"""Whole runs, and what a recipe asks for: `mpc-lite reproduce`, `info`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mpc_lite.cli.options import (
+    BookOption,
+    CollectOption,
+    ForceOption,
+    GoOnOption,
+    NameArgument,
+    Parameters,
+    ProfileOption,
+    SchedulerOption,
+    SweepOption,
+    examples,
+)
+from mpc_lite.errors import InputError
+from mpc_lite.recipes.load import load_recipe
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite reproduce quickstart",
+        "mpc-lite reproduce quickstart --profile smoke",
+        "mpc-lite reproduce quickstart -p SEED=1 -p pretrain.steps=600",
+        "mpc-lite reproduce quickstart --resume",
+        "mpc-lite reproduce table8 --profile smoke --sweep ablation=full,small --sweep seed=0,1",
+        "mpc-lite reproduce table2 --profile paper --sweep seed=0,1,2 --scheduler tcp://node1:8786",
+        "mpc-lite reproduce table2 --profile paper --collect",
+    )
+)
+def reproduce(
+    name: NameArgument,
+    profile: ProfileOption = None,
+    parameters: Parameters = None,
+    resume: GoOnOption = False,
+    force: ForceOption = False,
+    over: SweepOption = None,
+    scheduler: SchedulerOption = None,
+    collect: CollectOption = False,
+    book: BookOption = None,
+) -> None:
+    """Train both stages, measure, and write a report: all of a recipe's notebook.
+
+    The folder runs/NAME/PROFILE/SEED[-hash of other parameters] gets
+    results.json, report.html, notebook.ipynb and the weights.
+    Ctrl-C stops after the step at hand; --resume goes on from there.
+
+    A sweep runs on this machine, a worker per GPU or core,
+    or on the workers of --scheduler (dask worker ADDRESS --nthreads 1).
+    It skips runs with results.json and resumes the others.
+    Exit code 1 when a run failed: its notebook.ipynb shows why.
+
+    --collect writes book/results/NAME-PROFILE.json from all runs,
+    or from those that -p and --sweep name.
+    Exit code 1 when a score lies outside the band around the paper's.
+    """
+    from rich.console import Console
+
+    from mpc_lite.recipes.load import assignments
+    from mpc_lite.reproduce.sweep_runs import exit_code, sweep_table, sweep_values
+
+    given, values = assignments(parameters or []), sweep_values(over or [])
+    if collect:
+        if scheduler or force or resume:
+            raise InputError("--collect runs nothing; leave out --scheduler, --force and --resume")
+        from mpc_lite.reproduce.collect import collect as gather
+
+        path, compared, code = gather(name, profile, given, values, book)
+        print(*filter(None, [compared, f"collected in {path}"]), sep="\n\n")
+        raise typer.Exit(code)
+    if values or scheduler:
+        from mpc_lite.reproduce.sweep import sweep
+
+        cells = sweep(
+            name, profile, given, values, scheduler, force, book, say=lambda line: print(line, file=sys.stderr)
+        )
+        Console().print(sweep_table(cells))
+        raise typer.Exit(exit_code(cells))
+    from mpc_lite.reproduce.runner import reproduce as run
+
+    out = run(name, profile, given, resume, force, book)
+
+    from mpc_lite.reproduce.results import terminal_table
+
+    Console().print(terminal_table(out))
+    print(f"report: {out / 'report.html'}")
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite info quickstart",
+        "mpc-lite info quickstart --profile smoke -p model.size=small",
+        "mpc-lite info protocol1 --profile paper --cost",
+    )
+)
+def info(
+    recipe: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A recipe's name or YAML file.")],
+    profile: ProfileOption = None,
+    parameters: Parameters = None,
+    costs: Annotated[
+        bool, typer.Option("--cost", help="FLOPs, memory, disk and hours of an epoch instead of the recipe.")
+    ] = False,
+) -> None:
+    """Show a recipe with its profile and parameters applied, and how large its network is."""
+    import yaml
+
+    from mpc_lite.recipes.load import assignments
+
+    checked = load_recipe(recipe, profile, assignments(parameters or []))
+    if costs:
+        from mpc_lite.cost.recipe_cost import cost, format_cost
+
+        print(format_cost(cost(checked)))
+        return
+    print(yaml.safe_dump(checked.as_dict(), sort_keys=False, allow_unicode=True))
+    import torch
+
+    from mpc_lite.network.model import MPC
+
+    with torch.device("meta"):  # counts need no memory
+        model = MPC.build(checked.model.size, checked.model.head)
+    for name, part in (("encoder", model.encoder), ("localization head", model.decoder), ("together", model)):
+        print(f"{name:>18}: {sum(p.numel() for p in part.parameters()):>12,} parameters")

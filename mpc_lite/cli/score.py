@@ -1,0 +1,136 @@
+"""Networks measured and used: `mpc-lite evaluate`, `robustness`, `predict`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpc_lite.cli.options import (
+    SOME_FAILED,
+    DeviceOption,
+    WeightsOption,
+    examples,
+)
+from mpc_lite.errors import InputError
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite evaluate --weights lite --manifest forgeries/manifest.csv --protocol mpc --json scores.json",
+        "mpc-lite evaluate --weights my-run/model.safetensors --manifest casia.csv --split test --maps maps",
+        "mpc-lite evaluate --manifest casia.csv --split test --maps maps --protocol permuted",
+    )
+)
+def evaluate(
+    manifest: Annotated[Path, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="NAME|FILE", help="'lite', or a file; without it saved --maps are scored anew."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="How maps become numbers: mpc, permuted, trufor, …")
+    ] = "mpc",
+    split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
+    maps: Annotated[Path | None, typer.Option("--maps", metavar="DIR", help="Keep the score maps here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score weights on the images of a manifest, beside three baselines. Exit code 1 when rows had to be left out."""
+    if weights is None and maps is None:
+        raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
+    from mpc_lite.evaluation.evaluate import evaluate as score
+    from mpc_lite.evaluation.evaluate import format_table, rescore
+    from mpc_lite.files import write_atomic
+
+    if weights is None:
+        table = rescore(manifest, maps, protocol, split)
+    else:
+        table = score(_localizer(weights, device), manifest, protocol, split, maps)
+    print(format_table(table))
+    if json_file:
+        write_atomic(json_file, (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())
+    if table["errors"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite robustness --weights lite --manifest forgeries/manifest.csv --protocol mpc --json robustness.json",
+        "mpc-lite robustness --weights lite --manifest columbia.csv --grid chains --json chains.json",
+    )
+)
+def robustness(
+    manifest: Annotated[Path, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")],
+    json_file: Annotated[
+        Path,
+        typer.Option("--json", metavar="FILE", help="Gets each finished cell; the same command goes on from there."),
+    ],
+    weights: WeightsOption = "lite",
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="How maps become numbers: mpc, permuted, trufor, …")
+    ] = "mpc",
+    grid: Annotated[
+        str, typer.Option("--grid", help="paper (MPC, Fig. 2), chains (MPC, Table 7), field (IMDL-BenCo and SAFIRE).")
+    ] = "paper",
+    split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise; each image has its own draw.")] = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score weights after JPEG, blur, noise and resizing, in one table. Exit code 1 when rows had to be left out."""
+    from mpc_lite.evaluation.robustness import format_robustness
+    from mpc_lite.evaluation.robustness import robustness as run
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    table = run(_localizer(weights, device), manifest, protocol, grid, split, seed, json_file, say)
+    print(format_robustness(table))
+    if table["errors"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite predict photo.jpg --out found",
+        "mpc-lite predict *.jpg --out found --weights my-run/model.safetensors",
+    )
+)
+def predict(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photographs of any size.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and predictions.jsonl.")],
+    weights: WeightsOption = "lite",
+    device: DeviceOption = "auto",
+) -> None:
+    """Show where photographs were changed: score map, mask and overlay of each. Exit code 1 when a photo failed."""
+    from mpc_lite.inference.localizer import predict as run
+
+    failed = 0
+    for line in run(photos, out, _localizer(weights, device)):
+        if line["error"]:
+            failed += 1
+            where = "" if line["error"].startswith(line["image"]) else f"{line['image']}: "
+            print(where + line["error"], file=sys.stderr)
+        else:
+            print(f"{line['image']}: score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked")
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _localizer(weights: str, device: str):
+    from mpc_lite.devices import choose_accelerator
+    from mpc_lite.inference.localizer import Localizer
+    from mpc_lite.network.weights import ENCODER_ONLY, read_facts
+
+    if read_facts(weights).get("stage") in ENCODER_ONLY:
+        print(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", file=sys.stderr)
+    return Localizer.from_pretrained(weights, device=str(choose_accelerator(device, "fp32").device))

@@ -1,0 +1,109 @@
+"""The stages one by one: `mpc-lite pretrain`, `finetune`, `adapt`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpc_lite.cli.options import (
+    INTERRUPTED,
+    DeviceOption,
+    OutOption,
+    Parameters,
+    ProfileOption,
+    RecipeOption,
+    ResumeOption,
+    examples,
+    speaks,
+)
+from mpc_lite.recipes.load import load_recipe
+
+commands = typer.Typer()
+
+
+def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool, parameters, profile, device) -> None:
+    from mpc_lite.recipes.load import assignments
+    from mpc_lite.training.progress import following
+
+    checked = load_recipe(recipe, profile, assignments(parameters or []))
+    with following(out / "log.jsonl") if speaks() else nullcontext(lambda text: None) as say:
+        say("loading torch…")
+        from mpc_lite.training import finetune, pretrain
+        from mpc_lite.training.loop import Interrupted
+
+        work = {"pretrain": pretrain.pretrain, "finetune": finetune.finetune, "adapt": finetune.adapt}[stage]
+        try:
+            path = work(checked, out, resume, weights, None if device == "auto" else device)
+        except Interrupted as stopped:
+            say(f"{stopped}; go on with the same command and --resume")
+            raise typer.Exit(INTERRUPTED) from None
+    if speaks():
+        print(path)
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite pretrain --recipe quickstart --out my-run",
+        "mpc-lite pretrain --recipe my.yaml --out my-run -p pretrain.steps=5000 --resume",
+    )
+)
+def pretrain(
+    recipe: RecipeOption,
+    out: OutOption,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="NAME|FILE", help="Start from these weights.")
+    ] = None,
+    resume: ResumeOption = False,
+    parameters: Parameters = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Stage 1: train the encoder with the contrastive loss; writes OUT/stage1.safetensors."""
+    _train("pretrain", recipe, out, weights, resume, parameters, profile, device)
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite finetune --recipe quickstart --out my-run",
+        "mpc-lite finetune --recipe quickstart --out other-run --weights my-run/stage1.safetensors",
+    )
+)
+def finetune(
+    recipe: RecipeOption,
+    out: OutOption,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="NAME|FILE", help="Start from these instead of OUT/stage1.safetensors."),
+    ] = None,
+    resume: ResumeOption = False,
+    parameters: Parameters = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Stage 2: train the localization head with the focal loss; writes OUT/model.safetensors."""
+    _train("finetune", recipe, out, weights, resume, parameters, profile, device)
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite adapt --recipe protocol2 --out my-run",
+        "mpc-lite adapt --recipe protocol2 --out adapted --weights lite -p adapt.steps=50",
+    )
+)
+def adapt(
+    recipe: RecipeOption,
+    out: OutOption,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="NAME|FILE", help="Start from these instead of OUT/model.safetensors."),
+    ] = None,
+    resume: ResumeOption = False,
+    parameters: Parameters = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """A third stage, for recipes with `adapt`: go on with other images; writes OUT/adapted.safetensors."""
+    _train("adapt", recipe, out, weights, resume, parameters, profile, device)

@@ -1,0 +1,83 @@
+"""Drawing pixels of one class: (B,D,h,w) maps become the lists of embeddings that the contrastive loss compares."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from mpc_lite.errors import InputError
+
+PATHS = ("auto", "fixed", "compact")
+
+
+class PixelSet(NamedTuple):
+    """Embeddings drawn from each image of a batch; images hold different numbers, so short ones are padded.
+
+    embeddings: (B,K,D), the dtype and device of the maps. Rows that are not valid hold other pixels: mask them.
+    valid:      (B,K) bool. Except where every pixel has its slot, the valid rows of an image come first.
+    """
+
+    embeddings: torch.Tensor
+    valid: torch.Tensor
+
+
+def sample_pixels(
+    maps: torch.Tensor,
+    labels: torch.Tensor,
+    target: int,
+    max_pixels: int | None = None,
+    keys: torch.Tensor | None = None,
+    path: str = "auto",
+) -> PixelSet:
+    """Draw at most `max_pixels` pixels labelled `target` from each image, uniformly and without replacement.
+
+    Every pixel holds a random key; the pixels of the class with the largest keys are drawn. The same keys draw the same
+    pixels on both paths, and one set of keys serves both classes of a pool, since no pixel belongs to both.
+    To draw from several maps as one pool, concatenate their pixels first (`views.pool`): the cap holds for the union.
+
+    maps:       (B,D,h,w) floating point.
+    labels:     (B,h,w): 1 tampered, 0 authentic, 255 ignored, which is never drawn.
+    target:     0 or 1.
+    max_pixels: cap on the pixels of an image, at least 1; None keeps all of them.
+    keys:       (B,h*w) uniform random numbers in [0,1) on the device of the maps; drawn here when a cap needs them.
+    path:       "fixed" gives K = min(max_pixels, h*w) slots whatever the labels say and never reads a value back to
+                the host (CUDA, torch.compile, DDP). "compact" gives K = the largest number of valid rows in the batch,
+                which costs one read on the host and saves the arithmetic on padding. "auto" is "compact" for tensors
+                on the CPU outside torch.compile, "fixed" everywhere else.
+    Returns a PixelSet with embeddings (B,K,D) and valid (B,K).
+    Raises InputError for shapes that do not fit together, a cap below 1 or an unknown path.
+    Source: released code, stage-1 sampling ("at most 5000 of each class per pool, without replacement"); the fixed
+    slots are our choice.
+    """
+    if maps.ndim != 4 or labels.shape != (maps.shape[0], *maps.shape[2:]):
+        raise InputError(
+            f"maps {tuple(maps.shape)} with labels {tuple(labels.shape)}: expected (B,D,h,w) with (B,h,w); "
+            "bring the mask to the size of the map first (views.label_pyramid)"
+        )
+    if target not in (0, 1):
+        raise InputError(f"target {target!r}: expected 0 (authentic) or 1 (tampered)")
+    if max_pixels is not None and max_pixels < 1:
+        raise InputError(f"max_pixels {max_pixels}: expected at least 1, or None to keep every pixel")
+    if path not in PATHS:
+        raise InputError(f"path {path!r}: expected one of {', '.join(PATHS)}")
+    rows = maps.flatten(2).transpose(1, 2)  # (B,P,D), a view
+    batch, pixels, channels = rows.shape
+    if keys is not None and keys.shape != (batch, pixels):
+        raise InputError(f"keys {tuple(keys.shape)}: expected one key per pixel, {(batch, pixels)}")
+
+    match = labels.flatten(1) == target
+    slots = pixels if max_pixels is None else min(max_pixels, pixels)
+    capped = slots < pixels
+    if path == "compact" or (path == "auto" and maps.device.type == "cpu" and not torch.compiler.is_compiling()):
+        slots = min(slots, int(match.sum(1).max()))
+    elif not capped:
+        return PixelSet(rows, match)  # a slot for every pixel: nothing to draw, nothing to copy
+
+    if not capped:  # all pixels of the class stay; falling keys keep them in reading order, which is kind to the cache
+        keys = torch.arange(pixels, 0, -1, device=maps.device, dtype=torch.float32).expand(batch, -1)
+    elif keys is None:
+        keys = torch.rand(batch, pixels, device=maps.device)
+    best, index = torch.where(match, keys, -1.0).topk(slots, dim=1)
+    embeddings = rows.gather(1, index.unsqueeze(2).expand(-1, -1, channels))
+    return PixelSet(embeddings, best >= 0)

@@ -1,0 +1,1 @@
+"""Augmentation: on the device, and the released code's pipeline."""

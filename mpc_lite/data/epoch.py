@@ -1,0 +1,93 @@
+"""Which rows an epoch consists of, and in which order: drawing, repetition, permutation, for lists of a million rows.
+
+Everything here is a function of the recipe and its seed alone, so any number of processes and workers agree on it
+without talking to one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mpc_lite.data.manifest import Sample
+from mpc_lite.errors import InputError
+
+_DRAW = (0, 3)  # beside the seed: keeps these random numbers apart from those of the epochs and of augmentation
+
+
+class Rows(Sequence):
+    """Rows of manifests in two arrays; `rows[i]` makes the `Sample` anew, without its `extra` columns.
+
+    A loader's workers share arrays with their parent. A list of objects they would copy bit by bit: looking at a Python
+    object counts a reference, and that writes to the page it lies on.
+    """
+
+    def __init__(self, samples: Sequence[Sample]):
+        texts = [_packed(sample) for sample in samples]
+        self._ends = np.cumsum([0, *map(len, texts)])
+        self._bytes = np.frombuffer(b"".join(texts), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        index %= len(self)
+        return _unpacked(self._bytes[self._ends[index] : self._ends[index + 1]].tobytes())
+
+
+def _packed(s: Sample) -> bytes:
+    fields = (s.image, s.mask or "", s.label, s.source, s.split or "", s.row, s.manifest)
+    return "\0".join(map(str, fields)).encode("utf-8", "surrogateescape")  # file names may be of any encoding
+
+
+def _unpacked(text: bytes) -> Sample:
+    image, mask, label, source, split, row, manifest = text.decode("utf-8", "surrogateescape").split("\0")
+    return Sample(Path(image), Path(mask) if mask else None, int(label), source, split or None, int(row), manifest)
+
+
+def drawn(samples: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
+    """`count` of the rows at random, without replacement, in their old order; None keeps them all.
+
+    Raises:
+        InputError: more are asked for than there are.
+    """
+    if count is None:
+        return list(samples)
+    if count > len(samples):
+        raise InputError(
+            f"data.draw asks for {count} training rows, the manifests have {len(samples)}; "
+            "lower it or give more manifests"
+        )
+    chosen = np.random.default_rng([seed, *_DRAW]).choice(len(samples), count, replace=False)
+    return [samples[i] for i in np.sort(chosen)]
+
+
+def check_sources(samples: Sequence[Sample], repeats: Mapping[str, int]) -> None:
+    """InputError for a source in `repeats` that no row has."""
+    found = {s.source for s in samples}
+    if unknown := sorted(repeats.keys() - found):
+        raise InputError(
+            f"data.repeats names {', '.join(unknown)}, which no training row has as its source; "
+            f"sources found: {', '.join(sorted(found)) or 'none'}"
+        )
+
+
+def repeated(samples: Sequence[Sample], repeats: Mapping[str, int]) -> np.ndarray:
+    """The entries of an epoch, each the index (int32) of its row: the rows of a source as often as `repeats` says."""
+    times = np.fromiter((repeats.get(s.source, 1) for s in samples), np.int64, len(samples))
+    return np.repeat(np.arange(len(samples), dtype=np.int32), times)
+
+
+@lru_cache(maxsize=2)  # a batch may straddle two epochs; an order of 844 thousand entries takes tens of milliseconds
+def epoch_order(seed: int, epoch: int, entries: int) -> np.ndarray:
+    """The order in which an epoch visits its entries: a fresh permutation (entries,) in each epoch."""
+    order = np.random.default_rng([seed, epoch]).permutation(entries)
+    order.setflags(write=False)
+    return order

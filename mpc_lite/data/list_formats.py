@@ -1,0 +1,210 @@
+"""The formats of foreign lists, from bytes or folders to entries; `lists` makes samples of them."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mpc_lite.errors import InputError
+
+FORMATS = ("json", "folders", "npy", "space", "comma", "names")
+_FOLDERS = (("tp", "gt"), ("tamper", "gt"))  # of tampered images and of their masks, in any case of letters
+_EXPECTED = (
+    'a JSON list of pairs, a folder with Tp/ and Gt/, an .npy file of shape (N,2), or lines "image mask label" or '
+    '"image,mask"'
+)
+
+
+class Entry(NamedTuple):
+    """One entry of a list as it stands there. `mask` is None for an authentic image; `problem` tells a bad entry."""
+
+    number: int  # of the line, or of the entry where there are no lines; from 1
+    where: str  # how messages name it: "line 7 of casia.txt"
+    image: str
+    mask: str | None
+    label: int
+    problem: str | None = None
+
+
+def entries(path: str | Path, format: str | None = None, masks: bool = True) -> Iterator[Entry]:
+    """The entries of a list as they stand there; no file is looked up (but for `folders`). Arguments as `read_list`.
+
+    With `masks=False` entries without a mask are fine: lists of names. InputError for what is no list, and no entries.
+    """
+    path = Path(path)
+    if format is not None and format not in FORMATS:
+        raise InputError(f"list format '{format}' is not known; expected one of: {', '.join(FORMATS)}")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; expected {_EXPECTED}")
+    if path.is_dir() != (format == "folders") and format is not None:
+        raise InputError(f"{path} is a {'folder' if path.is_dir() else 'file'}, which format '{format}' is not")
+    if path.is_dir():
+        found = _folders(path)
+    else:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        format = format or _guess(data, path)
+        if format == "npy":
+            found = _array(data, path)
+        else:
+            found = _json(data, path) if format == "json" else _lines(data, path, format)
+    if not found:
+        raise InputError(f"{path.name}: the list is empty; expected {_EXPECTED}")
+    if format == "names" and masks:
+        raise InputError(
+            f"{path.name} names images only, without masks; pick its images from a manifest that pairs them "
+            "(data_scripts/from_list.py LIST --of MANIFEST)"
+        )
+    return iter(found)
+
+
+def _guess(data: bytes, path: Path) -> str:
+    """The format that most lines fit; InputError when two fit equally well."""
+    if data.startswith((b"\x93NUMPY", b"\x80", b"PK\x03\x04")):  # an array; a pickle or .npz, which _array refuses
+        return "npy"
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
+        return "json"
+    if b"\0" in data:
+        raise InputError(f"{path.name}: neither text nor an array; expected {_EXPECTED}")
+    lines = [text for text in data.decode("utf-8-sig", "replace").splitlines() if text.strip()]
+    space, comma = sum(map(_fits_space, lines)), sum("," in line for line in lines)
+    if space == comma > 0:
+        raise InputError(
+            f"{path.name}: its lines (the first: {lines[0]!r}) can be read as 'space' (image mask label) and as "
+            "'comma' (image,mask); say which by format"
+        )
+    return "names" if space == comma else "space" if space > comma else "comma"
+
+
+def _fits_space(line: str) -> bool:
+    fields = line.split()
+    if any(field.endswith(",") for field in fields):
+        return False
+    with_label = len(fields) == 3 and fields[2] in ("0", "1")
+    return with_label or (len(fields) == 2 and "." in fields[0] and ("." in fields[1] or fields[1] == "None"))
+
+
+def _pair(number: int, where: str, image: object, mask: object, authentic: tuple[str, ...]) -> Entry:
+    """An entry of two texts, checked; `authentic` are the masks that stand for none."""
+    if not isinstance(image, str) or not isinstance(mask, str):
+        return Entry(number, where, "", None, 0, f"{image!r} and {mask!r}, expected two texts: image and mask")
+    image, mask = image.strip(), mask.strip()
+    if not image:
+        return Entry(number, where, "", None, 0, "no image")
+    if mask in authentic:
+        return Entry(number, where, image, None, 0)
+    if not mask:
+        return Entry(number, where, image, None, 0, f"no mask; an authentic image has '{authentic[0]}' in its place")
+    return Entry(number, where, image, mask, 1)
+
+
+def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
+    found = []
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        where = f"line {number} of {path.name}"
+        try:
+            line = raw.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            found.append(Entry(number, where, "", None, 0, "not text in UTF-8; save the list in this encoding"))
+            continue
+        fields = [line] if format == "names" else line.split("," if format == "comma" else None)
+        if not line:
+            continue
+        if format == "names":
+            entry = Entry(number, where, line, None, 0)
+        elif len(fields) < 2 or (format == "space" and len(fields) > 3):
+            form = "image,mask" if format == "comma" else "image mask label, with no space inside a path"
+            entry = Entry(number, where, "", None, 0, f"{line!r} has {len(fields)} fields, expected {form}")
+        else:
+            entry = _pair(number, where, fields[0], fields[1], ("None",))
+            if not entry.problem and format == "space" and len(fields) == 3:
+                if fields[2] not in ("0", "1"):
+                    entry = entry._replace(problem=f"label '{fields[2]}', expected 1 (tampered) or 0 (authentic)")
+                elif fields[2] == "1" and entry.mask is None:
+                    entry = entry._replace(problem="label 1 (tampered), but no mask")
+                entry = entry._replace(label=int(fields[2] == "1"))
+        found.append(entry)
+    return found
+
+
+def _json(data: bytes, path: Path) -> list[Entry]:
+    try:
+        pairs = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path.name}: not JSON, though it begins like it ({error}); expected {_EXPECTED}") from None
+    if not isinstance(pairs, list):
+        raise InputError(f'{path.name}: a JSON {type(pairs).__name__}, expected a list of pairs ["image", "mask"]')
+    found = []
+    for number, pair in enumerate(pairs, start=1):
+        where = f"entry {number} of {path.name}"
+        if not isinstance(pair, list) or len(pair) != 2:
+            text = json.dumps(pair, ensure_ascii=False)
+            text = text if len(text) <= 60 else text[:60] + "…"
+            found.append(Entry(number, where, "", None, 0, f'{text}, expected a pair ["image", "mask"]'))
+        elif str(pair[0]).endswith("Dataset"):
+            raise InputError(
+                f"{path.name} lists data sets ({pair[0]}, …), not images; read the lists it names one by one"
+            )
+        else:
+            found.append(_pair(number, where, *pair, authentic=("Negative",)))
+    return found
+
+
+def _array(data: bytes, path: Path) -> list[Entry]:
+    safely = (
+        "numpy would have to run code from the file to read it. If you trust its origin, save it anew as text: "
+        f"python -c \"import numpy as n; n.save('safe.npy', n.load('{path.name}', allow_pickle=True).astype(str))\""
+    )
+    if data.startswith(b"PK"):
+        raise InputError(f"{path.name} is an .npz or zip archive, expected one .npy array of shape (N,2); take it out")
+    if data.startswith(b"\x80") or b"'|O'" in data[:4096].split(b"\n")[0]:
+        raise InputError(f"{path.name} holds Python objects; {safely}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        shape, kind = array.shape, array.dtype.kind
+    except (ValueError, OSError, EOFError, AttributeError) as error:
+        raise InputError(f"{path.name}: not a whole .npy array ({error}); expected {_EXPECTED}") from None
+    if kind not in "US" or len(shape) != 2 or shape[1] != 2:
+        raise InputError(f"{path.name}: shape {shape} of {array.dtype}, expected (N,2) texts: image and mask")
+    try:
+        rows = array.tolist() if kind == "U" else np.char.decode(array, "utf-8").tolist()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name}: its texts are not UTF-8 ({error}); save the list in this encoding") from None
+    return [_pair(n, f"entry {n} of {path.name}", *row, authentic=("", "None")) for n, row in enumerate(rows, start=1)]
+
+
+def _folders(path: Path) -> list[Entry]:
+    inside = {entry.name.lower(): entry.name for entry in sorted(path.iterdir()) if entry.is_dir()}
+    names = next(((inside[a], inside[b]) for a, b in _FOLDERS if a in inside and b in inside), None)
+    if names is None:
+        raise InputError(f"{path}: found the folders {', '.join(inside.values()) or '(none)'}, expected Tp and Gt")
+    images, masks = (_stems(path / name) for name in names)
+    found = []
+    for stem in sorted({*images, *masks}):
+        of_image, of_mask = images.get(stem, []), masks.get(stem, [])
+        for file in of_image or of_mask:
+            folder = names[0] if of_image else names[1]
+            problem = None
+            if not of_image:
+                problem = f"a mask without an image in {names[0]}"
+            elif not of_mask:
+                problem = f"no mask of this name in {names[1]}"
+            elif len(of_image) > 1 or len(of_mask) > 1:
+                problem = f"{', '.join(of_image)} and {', '.join(of_mask)} have one name, expected one of each"
+            mask = f"{names[1]}/{of_mask[0]}" if of_mask else None
+            found.append(Entry(len(found) + 1, f"{folder}/{file}", f"{folder}/{file}", mask, 1, problem))
+    return found
+
+
+def _stems(folder: Path) -> dict[str, list[str]]:
+    """File names by stem; files that systems put there by themselves do not count."""
+    stems = defaultdict(list)
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and not file.name.startswith(".") and file.name not in ("Thumbs.db", "desktop.ini"):
+            stems[file.stem].append(file.name)
+    return stems

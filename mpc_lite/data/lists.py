@@ -1,0 +1,131 @@
+"""Lists: the formats in which the field's repositories hand around pairs of image and mask, read into samples.
+
+The formats, who writes them, an entry, and what marks an authentic image::
+
+    json     IMDL-BenCo, IML-ViT                  ["image", "mask"] in one JSON list    mask "Negative"
+    folders  IMDL-BenCo, IML-ViT; MPC, FOCAL      Tp/NAME.* and Gt/NAME.*               (none)
+                                                  (or tamper/ and gt/)
+    npy      MPC, FOCAL, ForMa, LoMa              a row of an (N,2) array of texts      an empty mask
+    space    MVSS-Net; PSCC-Net, without label    image mask label                      mask None, label 0
+    comma    CAT-Net, TruFor, SAFIRE              image,mask[,...]                      mask None
+    names    PSCC-Net                             image (a manifest tells the mask)     -
+
+Images and masks are always paired by the list or by name, never by the order of a folder. A list cannot say how its
+masks are to be read: a manifest's rule holds (`manifest.read_mask`: above 127 is tampered). Masks that need another
+one (DSO-1 and NIST16 are inverted) are prepared by the set's script in `data_scripts/`; then `pick` splits its
+manifest. TruFor's list of the VIPP forgeries writes `None` also where a mask is missing: compare the numbers of labels.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+from mpc_lite.data.list_formats import entries
+from mpc_lite.data.manifest import Sample
+from mpc_lite.errors import InputError
+
+_SHOWN = 10  # problems that an error tells in full; of the others it gives the numbers
+
+
+def read_list(
+    path: str | Path, root: str | Path | None = None, source: str | None = None, format: str | None = None
+) -> list[Sample]:
+    """The samples of a foreign list, in its order.
+
+    Paths are relative to `root`, by default to the list's folder (`folders`: to the folder itself). `source` names the
+    data set, by default as the list is named. `format` is one of those above; without it the content decides. Files
+    must exist, but are not opened. Raises InputError for a list that cannot be read or fits two formats, and for bad
+    entries (missing file, same image twice, label against mask), which it names, every one, by number.
+    """
+    good, bad = sort_entries(path, root, source, format)
+    if bad:
+        lines = [problem for _, problem in bad[:_SHOWN]]
+        if len(bad) > _SHOWN:
+            lines.append(f"and further ones, numbers {_spans(number for number, _ in bad[_SHOWN:])}")
+        raise InputError(
+            f"{path}: {len(bad)} of {len(good) + len(bad)} entries cannot be used; correct them, or give as root the "
+            "folder from which the paths start:\n" + "\n".join(lines)
+        )
+    return good
+
+
+def sort_entries(
+    path: str | Path, root: str | Path | None = None, source: str | None = None, format: str | None = None
+) -> tuple[list[Sample], list[tuple[int, str]]]:
+    """The list's samples, and (number, message) of every entry that cannot be used. Arguments as for `read_list`."""
+    path = Path(path)
+    source = source or path.resolve().stem
+    root = Path(root) if root is not None else path if path.is_dir() else path.parent
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; expected the one from which the paths of {path.name} start")
+    good, bad, seen = [], [], {}
+    for entry in entries(path, format):
+        image, mask, problem = _place(root, entry.image), None, entry.problem
+        if not problem and not os.path.isfile(image):
+            problem = f"image {entry.image} does not exist in {root}"
+        if not problem and entry.mask is not None:
+            mask = _place(root, entry.mask)
+            if not os.path.isfile(mask):
+                problem = f"mask {entry.mask} does not exist in {root}"
+            elif os.path.normpath(mask) == os.path.normpath(image):
+                problem = f"{entry.image} is its own mask"
+        if not problem:
+            earlier = seen.setdefault(os.path.normpath(image), (entry, mask))
+            if earlier[0] is not entry:
+                other = "" if earlier[1] == mask else ", with another mask"
+                problem = f"{entry.image} is in {earlier[0].where} already{other}"
+        if problem:
+            bad.append((entry.number, f"{entry.where}: {problem}"))
+        else:
+            good.append(Sample(image, mask, entry.label, source, row=entry.number))
+    return good, bad
+
+
+def pick(
+    samples: list[Sample], path: str | Path, format: str | None = None
+) -> tuple[list[Sample], list[tuple[int, str]]]:
+    """The samples whose images a list names, in its order, and (number, message) of each entry that finds none or many.
+
+    Only the list's images count, not its masks. An image is found by its file name; among several of that name, by the
+    folders the list gives with it. So a split list made for raw files serves for a manifest whose masks are prepared.
+    """
+    named = defaultdict(list)
+    for sample in samples:
+        named[sample.image.name].append(sample)
+    chosen, bad, seen = [], [], {}
+    for entry in entries(path, format, masks=False):
+        problem = entry.problem
+        if not problem:
+            parts = Path(entry.image.replace("\\", "/")).parts
+            candidates = named.get(parts[-1] if parts else "", [])
+            common = [_common_tail(sample.image.parts, parts) for sample in candidates]
+            found = [sample for sample, n in zip(candidates, common, strict=True) if n == max(common)]
+            if len(found) != 1:
+                problem = f"{entry.image}: {len(found) or 'no'} images of the manifest have this name, expected one"
+            elif (earlier := seen.setdefault(id(found[0]), entry)) is not entry:
+                problem = f"{entry.image} is in {earlier.where} already"
+            else:
+                chosen.append(found[0])
+        if problem:
+            bad.append((entry.number, f"{entry.where}: {problem}"))
+    return chosen, bad
+
+
+def _common_tail(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    return next(
+        (n for n, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
+def _place(root: Path, text: str) -> Path:
+    """Where a path of the list lies; lists written on Windows have backslashes."""
+    plain = root / text
+    return root / text.replace("\\", "/") if "\\" in text and not os.path.isfile(plain) else plain
+
+
+def _spans(numbers: Iterable[int]) -> str:
+    """Numbers as people write them: 3, 5–9."""
+    runs = [list(run) for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{run[0][1]}" if len(run) == 1 else f"{run[0][1]}–{run[-1][1]}" for run in runs)

@@ -1,0 +1,207 @@
+"""Manifests: the one CSV format for lists of images and masks, row by row.
+
+A manifest has the columns `image,mask,label,source[,split]`; paths are relative to the manifest's own folder, `mask`
+may be empty where `label` is 0, other columns are kept and ignored. Rows are counted as a spreadsheet shows them: the
+header is row 1, the first image row 2.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import relative
+from mpc_lite.images import read_image, read_mask_file
+
+REQUIRED = ("image", "mask", "label", "source")
+COLUMNS = (*REQUIRED, "split")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a manifest. `mask` may be None for authentic images; `extra` holds the columns the package ignores."""
+
+    image: Path
+    mask: Path | None
+    label: int  # 1 tampered, 0 authentic
+    source: str  # name of the data set the image comes from
+    split: str | None = None
+    row: int = 0  # as a spreadsheet shows it; 0 = not from a file
+    manifest: str = field(default="", compare=False)  # name of the file, for messages
+    extra: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def where(self) -> str:
+        """How messages name the sample: `row 17 of casia.csv`, or the image's path when it is not from a file."""
+        return f"row {self.row} of {self.manifest}" if self.manifest else str(self.image)
+
+
+# ---------------------------------------------------------------------------------------------------------- the list
+
+
+def read_manifest(path: str | Path, split: str | None = None) -> list[Sample]:
+    """The rows of a manifest, in its order; with `split`, only the rows of that split.
+
+    Every row is looked at and every file must exist, but no image is opened (`check` does that). Raises InputError for
+    a file that is not a manifest, for the first bad row (with the number of others), and for a split without rows.
+    """
+    path = Path(path)
+    samples, problems = [], []
+    for sample, problem in manifest_rows(path):
+        if problem:
+            problems.append(problem)
+        else:
+            samples.append(sample)
+    if problems:
+        others = f"; {len(problems) - 1} other rows are bad too" if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{others}; {_mend(path)}")
+    if split is None:
+        return samples
+    check_split(split, (s.split for s in samples), path.name)
+    return [s for s in samples if s.split == split]
+
+
+def check_split(split: str, found: Iterable[str | None], where: str) -> None:
+    """Raise InputError, naming the splits that there are, unless `split` is one of the rows' splits `found`."""
+    splits = sorted({name for name in found if name is not None})
+    if split not in splits:
+        names = ", ".join(splits) if splits else "none (no column 'split', or it is empty)"
+        raise InputError(f"{where}: no row has the split '{split}'; splits found: {names}")
+
+
+def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
+    """Write samples as a manifest; image and mask paths become relative to its folder, extra columns are kept.
+
+    Raises InputError when the file cannot be written.
+    """
+    path, samples = Path(path), list(samples)
+    extras = list(dict.fromkeys(name for s in samples for name in s.extra))
+    columns = [*REQUIRED, *(["split"] if any(s.split is not None for s in samples) else []), *extras]
+    folder = path.parent
+
+    try:
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            for s in samples:
+                known = {
+                    "image": relative(s.image, folder),
+                    "mask": relative(s.mask, folder),
+                    "label": s.label,
+                    "source": s.source,
+                }
+                writer.writerow({**s.extra, **known, "split": s.split or ""})
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to") from None
+
+
+def check(path: str | Path) -> list[str]:
+    """One line per bad row of a manifest, an empty list when all is well; opens every image and mask, stops at none.
+
+    Bad is: a missing, truncated or non-image file; a mask of another size than its image; label 1 without a tampered
+    pixel; label 0 with one; the same image twice. Raises InputError only for a file that is not a manifest at all.
+    """
+    path = Path(path)
+    problems, first_row = [], {}
+    for sample, problem in manifest_rows(path):
+        if sample is not None:
+            key = sample.image.resolve()
+            if not problem and key in first_row:
+                problem = f"{sample.where}: {sample.image.name} is in row {first_row[key]} already"
+            first_row.setdefault(key, sample.row)
+        if not problem:
+            try:
+                read_mask(sample, size=read_image(sample.image).shape[:2])
+            except InputError as error:
+                problem = str(error).removesuffix("; " + _mend(path))
+                if not problem.startswith(sample.where):
+                    problem = f"{sample.where}: {problem}"
+        if problem:
+            problems.append(problem)
+    return problems
+
+
+def _mend(path: Path) -> str:
+    return f"fix or drop the row ('mpc-lite check {path.name}' lists all such rows)"
+
+
+def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
+    """(sample, None) for a good row, (sample or None, problem) for a bad one; files are only looked up, not opened."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            table = list(csv.reader(file))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a manifest with the columns {','.join(COLUMNS)}") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a CSV file in UTF-8 ({error})") from None
+    header = [name.strip() for name in table[0]] if table else []
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        raise InputError(
+            f"{path.name}: column {', '.join(missing)} is missing; found {','.join(header) or 'an empty file'}; "
+            f"expected {','.join(REQUIRED)}[,split], separated by commas"
+        )
+    if len(set(header)) != len(header):
+        raise InputError(f"{path.name}: a column name occurs twice in {','.join(header)}; rename or drop one")
+    rows = [(number, cells) for number, cells in enumerate(table[1:], start=2) if any(cells)]
+    if not rows:
+        raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
+
+    for number, cells in rows:
+        where = f"row {number} of {path.name}"
+        if len(cells) != len(header):
+            yield None, f"{where}: {len(cells)} fields, expected {len(header)} ({','.join(header)})"
+            continue
+        cell = dict(zip(header, (text.strip() for text in cells), strict=True))
+        if cell["label"] not in ("0", "1"):
+            yield None, f"{where}: label '{cell['label']}', expected 1 (tampered) or 0 (authentic)"
+            continue
+        sample = Sample(
+            image=path.parent / cell["image"],
+            mask=path.parent / cell["mask"] if cell["mask"] else None,
+            label=int(cell["label"]),
+            source=cell["source"],
+            split=cell.get("split") or None,
+            row=number,
+            manifest=path.name,
+            extra={name: text for name, text in cell.items() if name not in COLUMNS},
+        )
+        if not cell["image"]:
+            yield sample, f"{where}: no image"
+        elif not cell["source"]:
+            yield sample, f"{where}: no source, expected the name of the data set"
+        elif not sample.image.is_file():
+            yield sample, f"{where}: image {cell['image']} does not exist in {path.parent}"
+        elif sample.mask is None and sample.label == 1:
+            yield sample, f"{where}: label 1 (tampered) without a mask; only authentic images (label 0) go without"
+        elif sample.mask is not None and not sample.mask.is_file():
+            yield sample, f"{where}: mask {cell['mask']} does not exist in {path.parent}"
+        else:
+            yield sample, None
+
+
+def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A mask as (H,W) uint8, 1 tampered, 0 authentic: file values > 127 are tampered, or 1 if the file's maximum is 1.
+
+    Colour masks count by their luma, 16-bit masks with values above 255 by their high byte, transparent pixels as
+    authentic. A sample without a mask gives zeros of `size` = (H,W), by default its image's size. Raises InputError for
+    an unreadable file, for a mask of another size than `size`, and for a sample whose mask contradicts its label.
+    """
+    path = sample.mask if isinstance(sample, Sample) else Path(sample)
+    if path is None:
+        return np.zeros(read_image(sample.image).shape[:2] if size is None else size, np.uint8)
+    where, mend = str(path), "give a mask of the image's size"
+    if isinstance(sample, Sample) and sample.manifest:
+        where, mend = sample.where, _mend(Path(sample.manifest))
+    mask = read_mask_file(path)
+    if size is not None and mask.shape != tuple(size):
+        (h, w), (height, width) = mask.shape, size
+        turned = " (the image's EXIF tag turns it; save both upright)" if (w, h) == (height, width) else ""
+        raise InputError(f"{where}: mask {w}×{h}, image {width}×{height}{turned}; {mend}")
+    if isinstance(sample, Sample) and bool(mask.any()) != bool(sample.label):
+        found = "no tampered pixel" if sample.label else f"{int(mask.sum())} tampered pixels"
+        raise InputError(f"{where}: label {sample.label}, but the mask {path.name} has {found}; {mend}")
+    return mask

@@ -1,0 +1,274 @@
+"""What the training loops read: a stream of positions, each a pure function of the seed.
+
+A loader is asked for *positions* 0, 1, 2, … of an endless stream. Position p is forgery number p of the generator, or
+entry `permutation(epoch)[p % n]` of the n entries that the manifests give an epoch. So a run that stopped goes on at
+position `step * batch`, whatever the number of workers, and each of several processes takes its own share of the same
+stream. Masks of training items have the size of their image; those of validation items keep the size of the file, the
+size at which a map is scored.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from mpc_lite.data.augment import pixels as augment_pixels
+from mpc_lite.data.augment.official import official_augment
+from mpc_lite.data.augment.on_device import DIHEDRAL
+from mpc_lite.data.epoch import Rows, check_sources, drawn, epoch_order, repeated
+from mpc_lite.data.manifest import Sample, read_manifest, read_mask
+from mpc_lite.errors import InputError
+from mpc_lite.files import expand_all
+from mpc_lite.forgeries.scenes import Scenes
+from mpc_lite.forgeries.synth import forge
+from mpc_lite.images import read_image
+from mpc_lite.recipes.keys import Recipe
+
+Item = dict[str, Tensor]
+
+
+class Forgeries(Dataset):
+    """Generated forgeries: item p is `forge(split, seed, p)`: image (3,S,S) uint8, mask (S,S) uint8, turn 0-7.
+
+    With `augment.jpeg` a training image is saved here where `device`, the type of the one that trains, is cpu. For any
+    other the item has a quality instead, 1-100 or 0 for none, and the device saves it, see
+    `mpc_lite.data.augment.on_device`.
+    """
+
+    epoch = None  # the stream has no epochs
+
+    def __init__(self, recipe: Recipe, split: str, size: int | None = None, device: str = "cpu"):
+        self.recipe, self.split, self.size, self.device = recipe, split, size or recipe.data.size, device
+        self.scenes = Scenes(split, recipe.data.scenes, recipe.data.photos)
+
+    def __getitem__(self, position: int) -> Item:
+        made = forge(self.split, self.recipe.seed, position, self.scenes, self.size, self.recipe.data.authentic_share)
+        return _drawn(self, position, made.image, made.mask)
+
+
+class ManifestImages(Dataset):
+    """Rows of manifests, squashed to (S,S) as the paper does. Training rows come in a fresh permutation in each epoch.
+
+    `entries` are the indices of the rows that make an epoch, each row once by default; `epoch` is their number. A
+    validation item is row p itself, its mask (H,W) as large as the file. `device`: see `Forgeries`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        split: str,
+        samples: Sequence[Sample],
+        entries: np.ndarray | None = None,
+        device: str = "cpu",
+    ):
+        self.recipe, self.split, self.samples, self.size = recipe, split, samples, recipe.data.size
+        self.device = device
+        self.entries = np.arange(len(samples)) if entries is None else entries
+        self.epoch = len(self.entries)
+
+    def row(self, position: int) -> int:
+        """The index of the row at a position of the stream."""
+        epoch, place = divmod(position, self.epoch)
+        if self.split == "train":
+            place = epoch_order(self.recipe.seed, epoch, self.epoch)[place]
+        return int(self.entries[place])
+
+    def __getitem__(self, position: int) -> Item | str:
+        """The item, or what is wrong with its row: the loop decides what becomes of the run."""
+        sample = self.samples[self.row(position)]
+        try:
+            image = read_image(sample.image)
+            mask = read_mask(sample, image.shape[:2])
+            if self.split != "train":
+                return _item(_square(image, mask, self.size)[0], mask, 0)
+            return _drawn(self, position, image, mask)
+        except InputError as error:
+            text = str(error)
+            return text if text.startswith(sample.where) else f"{sample.where}: {text}"
+
+
+def _drawn(data: Forgeries | ManifestImages, position: int, image: np.ndarray, mask: np.ndarray) -> Item:
+    """The item of a position, augmented as the recipe says; random numbers come from (seed, position, what for)."""
+    recipe, training = data.recipe, data.split == "train"
+    if training and recipe.augment.pipeline == "official":
+        image, mask = official_augment(image, mask, np.random.default_rng([recipe.seed, position, 2]), data.size)
+    image, mask = _square(image, mask, data.size)
+    turn = _turn(recipe, position) if training else 0
+    if not training or recipe.augment.jpeg is None:
+        return _item(image, mask, turn)
+    quality = _quality(recipe, position)
+    if data.device != "cpu":
+        return {**_item(image, mask, turn), "quality": torch.tensor(quality)}
+    return _item(augment_pixels.jpeg(image, quality) if quality else image, mask, turn)
+
+
+def _square(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(H,W,3) and (H,W) to (S,S,3) and (S,S), bilinear without a filter (MPC, released code)."""
+    if image.shape[:2] == (size, size):
+        return image, mask
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(mask * np.uint8(255), (size, size), interpolation=cv2.INTER_LINEAR) > 127
+    return image, small.astype(np.uint8)
+
+
+def _item(image: np.ndarray, mask: np.ndarray, turn: int) -> Item:
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return {"image": pixels, "mask": torch.from_numpy(np.ascontiguousarray(mask)), "turn": torch.tensor(turn)}
+
+
+def _quality(recipe: Recipe, position: int) -> int:
+    """Of the JPEG file that an image becomes, 1-100; 0: it becomes none."""
+    rng, plan = np.random.default_rng([recipe.seed, position, 4]), recipe.augment.jpeg  # 3: `entries.drawn`
+    return int(rng.integers(plan.quality[0], plan.quality[1] + 1)) if rng.random() < plan.share else 0
+
+
+def _turn(recipe: Recipe, position: int) -> int:
+    if not recipe.augment.dihedral:
+        return 0
+    return int(np.random.default_rng([recipe.seed, position, 1]).integers(DIHEDRAL))
+
+
+_TRAINED = (None, "", "train")  # splits of rows that may be trained on
+
+
+def held_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
+    """Share rows into training and validation by a hash of each image's name; ``test`` rows are left out.
+
+    Rows that the manifest marks ``validation`` are the validation set; only without them the hash decides.
+
+    Raises:
+        InputError: a split that is none of train, validation, test or empty.
+    """
+    unknown = sorted({s.split for s in samples} - {None, "", "train", "validation", "test"})
+    if unknown:
+        raise InputError(f"splits {', '.join(unknown)} are unknown; a manifest's splits are train, validation and test")
+    named = [s for s in samples if s.split == "validation"]
+    rest = [s for s in samples if s.split in _TRAINED]
+    if named:
+        return rest, named
+    chosen = [zlib.crc32(s.image.stem.encode()) / 2**32 < fraction for s in rest]
+    return [s for s, c in zip(rest, chosen, strict=True) if not c], [s for s, c in zip(rest, chosen, strict=True) if c]
+
+
+def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tuple[Dataset, Dataset, int]:
+    """The training and validation sets of a stage and the number of validation images. `device`: the type of the one
+    that trains, cpu, cuda or mps.
+
+    Training rows are chosen in this order: tampered ones only (`tampered_only`, of validation rows too), without those
+    held out for validation, `draw` at random, each as often as `repeats` says. Rows of manifests named in `validation`
+    all count, whatever their split. The stage `adapt` has manifests of its own, without draw and repeats. Warns when an
+    epoch has not as many entries as `data.epoch` says, those held out included.
+
+    Raises:
+        InputError: manifests whose rows leave one of the two sets empty, fewer rows than `draw` asks for, a source in
+            `repeats` that no row has.
+    """
+    data, lists = recipe.data, recipe.adapt if stage == "adapt" else recipe.data
+    draw, repeats = (None, {}) if stage == "adapt" else (data.draw, data.repeats)
+    train: Dataset = Forgeries(recipe, "train", device=device)
+    validation: Dataset = Forgeries(recipe, "validation")
+    count, held = data.validation_images, None
+    if lists.manifest:
+        rows = _rows(recipe, lists.manifest)
+        if stage != "adapt":
+            _compare_epoch(recipe, rows)
+        if lists.validation:
+            kept = [s for s in rows if s.split in _TRAINED]
+        else:
+            kept, held = held_out(rows, data.validation_fraction)
+        if not kept or held == []:
+            found = f"{len(kept)} training" + ("" if held is None else f" and {len(held)} validation")
+            raise InputError(
+                f"{_names(lists.manifest)}: {found} rows; each needs at least one. Rows with split 'test' are never "
+                "trained on, nor authentic ones with data.tampered_only; raise data.validation_fraction or mark rows "
+                "'validation'"
+            )
+        check_sources(kept, repeats)
+        kept = drawn(kept, draw, recipe.seed)
+        train = ManifestImages(recipe, "train", Rows(kept), repeated(kept, repeats), device)
+    if lists.validation:
+        held = _rows(recipe, lists.validation)
+        if not held:
+            raise InputError(f"{_names(lists.validation)}: no tampered row, and data.tampered_only takes no other")
+    if held:
+        # Lists come sorted by label or source; the first rows would speak for one of them only.
+        order = np.random.default_rng(recipe.seed).permutation(len(held))
+        validation = ManifestImages(recipe, "validation", Rows([held[i] for i in order]))
+        count = min(len(held), count)
+    return train, validation, count
+
+
+def _rows(recipe: Recipe, manifests: str | list[str]) -> list[Sample]:
+    """The rows of one manifest or several, one after another."""
+    rows = [sample for path in expand_all(manifests) for sample in read_manifest(path)]
+    return [s for s in rows if s.label == 1] if recipe.data.tampered_only else rows
+
+
+def _compare_epoch(recipe: Recipe, rows: list[Sample]) -> None:
+    """Warn when a list is not as long as the recipe says: a part too many or too few would train without a word."""
+    found = recipe.data.draw or len(repeated([s for s in rows if s.split in _TRAINED], recipe.data.repeats))
+    if recipe.data.epoch not in (None, found):
+        warnings.warn(
+            f"the manifests give an epoch of {found} entries, the recipe expects {recipe.data.epoch}; compare the "
+            "counts that the sets' scripts printed, or set data.epoch",
+            stacklevel=3,
+        )
+
+
+def _names(manifests: str | list[str]) -> str:
+    return manifests if isinstance(manifests, str) else ", ".join(manifests)
+
+
+class Positions:
+    """The batches of positions of one process: batch t holds ((t * processes + process) * B) … + B - 1."""
+
+    def __init__(self, first: int, last: int, batch: int, process: int = 0, processes: int = 1):
+        self.first, self.last, self.batch, self.process, self.processes = first, last, batch, process, processes
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for turn in range(self.first, self.last):
+            start = (turn * self.processes + self.process) * self.batch
+            yield list(range(start, start + self.batch))
+
+
+def loader(data: Dataset, positions: Positions | list[list[int]], workers: int) -> DataLoader:
+    """Batches {image (B,3,S,S) uint8, mask (B,S,S) uint8, turn (B,) int64}, in the order of `positions`; or a message,
+    for a batch with a row that cannot be read. A training batch whose images the device has still to save as JPEG has
+    their quality (B,) int64. The masks of a validation batch are a list of B tensors (H,W) uint8,
+    each of the size of its file."""
+    return DataLoader(
+        data,
+        batch_sampler=positions,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread if workers else None,
+        collate_fn=_collate if data.split == "train" else _collate_native,
+        generator=torch.Generator(),  # its own: a resumed run must find the global random numbers untouched
+    )
+
+
+def _collate(items: list[Item | str]) -> Item | str:
+    return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
+
+
+def _collate_native(items: list[Item | str]) -> dict[str, Tensor | list[Tensor]] | str:
+    if message := next((item for item in items if isinstance(item, str)), None):
+        return message
+    masks = [item["mask"] for item in items]
+    return {**default_collate([{k: v for k, v in item.items() if k != "mask"} for item in items]), "mask": masks}
+
+
+def _one_thread(_: int) -> None:
+    """A worker that spins up threads of its own takes the cores from the training step."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Metrics, protocols, baselines and degradations: what a score map is worth."""

@@ -1,0 +1,269 @@
+"""Evaluation: a score map of every image, a protocol that turns them into numbers, and baselines beside each of them.
+
+`evaluate` scores a network on a manifest, `rescore` does it again from saved maps, `table_rows` and `format_table`
+print a result. Pixel scores average tampered images only; authentic images enter only the image-level figures. One
+image is in memory at a time.
+"""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
+from mpc_lite.errors import InputError
+from mpc_lite.evaluation.baselines import BASELINES, shipped_thresholds
+from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
+from mpc_lite.images import read_image
+from mpc_lite.inference.localizer import stretch_map
+from mpc_lite.inference.saved_maps import SavedMaps
+from mpc_lite.inference.score_map import ScoreMap, image_score, quantise
+
+ALARM = 0.5  # an authentic image whose image score is above this is a false alarm
+
+Manifest = str | Path | Sequence[Sample]
+
+
+# --------------------------------------------------------------------------------------------------------- score maps
+
+
+# --------------------------------------------------------------------------------------------------------- evaluation
+
+
+def evaluate(
+    model: nn.Module | ScoreMap,
+    manifest: Manifest,
+    protocol: str = "mpc",
+    split: str | None = None,
+    maps_dir: str | Path | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> dict:
+    """Score a network on a manifest under a protocol of `PROTOCOLS`; values in 0–1, None where a figure is undefined.
+
+    model: a network (scored by `stretch_map` at 512) or a callable, (H,W,3) uint8 RGB -> (H,W) map in [0,1] or an
+    object with such a `score_map` (a Localizer). manifest: path of a CSV or list of samples. maps_dir: folder where the
+    maps are written; maps found there that this network made for this manifest are not made again. thresholds:
+    {baseline: threshold}, by default those shipped for the protocol.
+
+    Returns {protocol, manifest: {name, sha256}, split,
+    sets: {SOURCE: {n, f1, iou, auc, f1_ci95, baselines: {NAME: {f1, iou, threshold, lead_ci95}}}} of the tampered
+    images; lead_ci95 is the interval of the model's F1 minus the baseline's on the same images,
+    average: the same without thresholds, and weighting: "images" (MPC Eq. 6: each set weighs as many as it has images),
+    image_level: {auc, false_alarm_rate, threshold, n_authentic, n_tampered}, errors: [one line per row left out]}.
+    The false-alarm rate is the share of authentic images whose `image_score` is above 0.5.
+
+    A row that cannot be read is left out and listed in `errors`: a caller that must not miss rows looks there. Raises
+    InputError when no row is left, for an unknown protocol or split, and for a map of another size or outside [0,1].
+    """
+    return _evaluate(model, manifest, protocol, split, maps_dir, thresholds)
+
+
+def rescore(
+    manifest: Manifest,
+    maps_dir: str | Path,
+    protocol: str = "mpc",
+    split: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> dict:
+    """What `evaluate` returns, from the maps it has written to `maps_dir`: the same figures to the last digit.
+
+    Raises InputError when the maps belong to another manifest; an image without a map counts as a row with an error.
+    """
+    return _evaluate(None, manifest, protocol, split, maps_dir, thresholds)
+
+
+def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> dict:
+    protocol, facts = get_protocol(protocol_name), _facts(manifest)
+    fixed = protocol.threshold is not None
+    thresholds = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
+    marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in BASELINES}
+    rows, saved = _samples(manifest, split), None
+    if model is None:
+        saved = SavedMaps.open(maps_dir, facts)
+    elif maps_dir is not None:
+        saved = SavedMaps.create(maps_dir, facts, model)
+
+    pixels, beside, seen, errors = defaultdict(list), defaultdict(list), [], []
+    for sample, problem in rows:
+        levels = None
+        try:
+            if problem:
+                raise InputError(problem)
+            image, mask = _read(sample)
+            levels = saved.read(sample, mask.shape) if saved else None
+            if levels is None and model is None:
+                raise InputError(
+                    "no score map of this image here (never written, or the image has changed since); "
+                    "evaluate with the network again"
+                )
+        except InputError as error:
+            errors.append(_message(sample, error, manifest))
+            continue
+        if levels is None:
+            levels = _levels(model, image, sample)
+            if saved:
+                saved.write(sample, levels)
+        seen.append((sample.label, image_score(levels)))
+        if sample.label == 1:
+            pixels[sample.source].append(protocol.score_image(levels, mask))
+            for name, score_map in BASELINES.items():
+                beside[sample.source, name].append(marked[name].score_image(score_map(image), mask))
+    if not seen:
+        found = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
+        raise InputError(f"no row could be scored: {found}; expected at least one readable image")
+    if saved and model is not None:
+        saved.finish()
+
+    sets = {}
+    for source, scores in sorted(pixels.items()):
+        baselines = {}
+        for name in BASELINES:
+            summary = protocol.summarise(beside[source, name])
+            baselines[name] = {key: summary[key] for key in ("f1", "iou")} | {"threshold": marked[name].threshold}
+            baselines[name]["lead_ci95"] = protocol.interval([scores], [beside[source, name]])
+        sets[source] = {**protocol.summarise(scores), "baselines": baselines}
+    average = _average(sets)
+    if sets:
+        average["f1_ci95"] = protocol.interval(list(pixels.values()))
+        for name, baseline in average["baselines"].items():
+            baseline["lead_ci95"] = protocol.interval(list(pixels.values()), [beside[s, name] for s in pixels])
+    return {
+        "protocol": protocol.name,
+        "manifest": facts,
+        "split": split,
+        "sets": sets,
+        "average": average,
+        "image_level": _image_level(seen),
+        "errors": errors,
+    }
+
+
+def _samples(manifest: Manifest, split: str | None) -> list[tuple[Sample | None, str | None]]:
+    """(sample, problem) per row. Unlike `read_manifest` a bad row does not hide the others."""
+    named = isinstance(manifest, str | Path)
+    pairs = list(manifest_rows(Path(manifest))) if named else [(sample, None) for sample in manifest]
+    if split is None:
+        return pairs
+    known = (sample.split for sample, _ in pairs if sample is not None)
+    check_split(split, known, Path(manifest).name if named else "the list of samples")
+    return [(sample, problem) for sample, problem in pairs if sample is None or sample.split == split]
+
+
+def _read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    image = read_image(sample.image)
+    if sample.label == 1 and sample.mask is None:
+        raise InputError(f"{sample.where}: label 1 (tampered) without a mask; only authentic images go without")
+    return image, read_mask(sample, size=image.shape[:2])
+
+
+def _message(sample: Sample | None, error: InputError, manifest: Manifest) -> str:
+    """The error, with the row it belongs to and without folders: results travel to other machines."""
+    text = str(error)
+    if sample is None:
+        return text
+    text = text if text.startswith(sample.where) else f"{sample.where}: {text}"
+    for file in filter(None, (sample.image, sample.mask)):
+        text = text.replace(f"{file.parent}{os.sep}", "")
+    return text if not isinstance(manifest, str | Path) else text.replace(f" in {Path(manifest).parent}", "")
+
+
+def _levels(model: nn.Module | ScoreMap, image: np.ndarray, sample: Sample) -> np.ndarray:
+    try:
+        made = stretch_map(model, image) if isinstance(model, nn.Module) else model(image)
+        score_map = np.asarray(getattr(made, "score_map", made))
+        if score_map.shape != image.shape[:2]:
+            raise InputError(f"score map {score_map.shape}, image {image.shape[:2]}; give maps of the image's size")
+        return quantise(score_map)
+    except InputError as error:
+        raise InputError(f"{sample.where}: {error}") from None
+
+
+def _facts(manifest: Manifest) -> dict:
+    """{name, sha256}: of the file, or for a list of the rows' names, labels, sources and splits."""
+    if isinstance(manifest, str | Path):
+        try:
+            return {"name": Path(manifest).name, "sha256": hashlib.sha256(Path(manifest).read_bytes()).hexdigest()}
+        except OSError as error:
+            raise InputError(f"{manifest}: cannot read the manifest ({error.strerror})") from None
+    rows = [(s.row, s.image.name, s.mask.name if s.mask else None, s.label, s.source, s.split) for s in manifest]
+    return {"name": None, "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
+
+
+def _average(sets: dict) -> dict:
+    """MPC Eq. 6: mean over the sets, weighted by their numbers of images."""
+
+    def mean(values: list[tuple[int, float | None]]) -> float | None:
+        known = [(n, value) for n, value in values if value is not None]
+        return float(np.average([v for _, v in known], weights=[n for n, _ in known])) if known else None
+
+    figures = {key: mean([(s["n"], s[key]) for s in sets.values()]) for key in ("f1", "iou", "auc")}
+    baselines = {
+        name: {key: mean([(s["n"], s["baselines"][name][key]) for s in sets.values()]) for key in ("f1", "iou")}
+        for name in BASELINES
+    }
+    return {"n": sum(s["n"] for s in sets.values()), **figures, "baselines": baselines, "weighting": "images"}
+
+
+def _image_level(seen: list[tuple[int, float]]) -> dict:
+    labels, scores = (np.array(column) for column in zip(*seen, strict=True))
+    alarms = scores[labels == 0] > ALARM
+    return {
+        "auc": float(roc_auc_score(labels, scores)) if len(set(labels)) == 2 else None,
+        "false_alarm_rate": float(alarms.mean()) if alarms.size else None,
+        "threshold": ALARM,
+        "n_authentic": int((labels == 0).sum()),
+        "n_tampered": int((labels == 1).sum()),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of text, header first, as lines in columns with a rule below the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def score_with_interval(scores: dict) -> str:
+    """F1 and its interval, as every table writes them: `0.512 [0.480, 0.541]`."""
+    interval = scores.get("f1_ci95")
+    spread = f" [{number(interval[0])}, {number(interval[1])}]" if interval else ""
+    return number(scores["f1"]) + spread
+
+
+def table_rows(result: dict) -> list[list[str]]:
+    """A result of `evaluate` as rows of text, header first: one row per set, then the average, baselines in each."""
+    rows = [["set", "protocol", "images", "F1 [95 %]", "IoU", "pixel AUC"]]
+    rows[0] += [f"{name.replace('_', ' ')} F1 / IoU" for name in BASELINES]
+    for name, s in [*result["sets"].items(), ("average (by images)", result["average"])]:
+        row = [name, result["protocol"], str(s["n"]), score_with_interval(s), number(s["iou"]), number(s["auc"])]
+        row += [f"{number(b['f1'])} / {number(b['iou'])}" for b in s["baselines"].values()]
+        rows.append(row)
+    return rows
+
+
+def format_table(result: dict) -> str:
+    """A result of `evaluate` as plain text: table, image-level figures, what the protocol is, rows left out."""
+    level = result["image_level"]
+    lines = [
+        *aligned(table_rows(result)),
+        f"image level: AUC {number(level['auc'])} ({level['n_tampered']} tampered, {level['n_authentic']} authentic), "
+        f"false alarms {number(level['false_alarm_rate'])} (score > {level['threshold']} after 8×8 mean pooling)",
+        f"protocol {result['protocol']}: {PROTOCOLS[result['protocol']].description}",
+    ]
+    if result["errors"]:
+        lines += [f"{len(result['errors'])} rows left out:", *(f"  {line}" for line in result["errors"])]
+    return "\n".join(lines)

@@ -1,0 +1,190 @@
+"""Robustness: the same images and the same network after each cell of a grid of degradations.
+
+`robustness` evaluates cell by cell and keeps what is finished in its JSON file; `format_robustness` prints the table.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import nn
+
+from mpc_lite.data.manifest import check_split, manifest_rows
+from mpc_lite.errors import InputError
+from mpc_lite.evaluation.degrade import Cell, Steps, degrade, get_grid
+from mpc_lite.evaluation.evaluate import aligned, evaluate, number, score_with_interval
+from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
+from mpc_lite.files import write_atomic
+from mpc_lite.inference.localizer import Localizer, stretch_map
+from mpc_lite.inference.saved_maps import identity
+from mpc_lite.inference.score_map import ScoreMap
+
+_SCORES = ("n", "f1", "iou", "f1_ci95")
+
+
+def degraded_map(model: nn.Module | ScoreMap, image: np.ndarray, steps: Steps, seed: int = 0) -> np.ndarray:
+    """Score map of a degraded photo at the size of the photo as it was: (H,W,3) uint8 RGB -> (H,W) float32 in [0,1].
+
+    Where the network is fed by stretching, its map goes straight to H×W (MPC, released code, stage-2 test, on degraded
+    files beside the masks as they were); any other map has the degraded photo's size and is resized bilinearly.
+    """
+    shape, photo = image.shape[:2], degrade(image, steps, seed)
+    if isinstance(model, nn.Module):
+        return stretch_map(model, photo, shape=shape)
+    if isinstance(model, Localizer) and model.mode == "stretch":
+        return stretch_map(model.model, photo, model.size, shape)
+    made = model(photo)
+    score_map = np.asarray(getattr(made, "score_map", made), np.float32)
+    if score_map.shape != photo.shape[:2]:
+        raise InputError(f"score map {score_map.shape}, image {photo.shape[:2]}; give maps of the image's size")
+    return score_map if score_map.shape == shape else cv2.resize(score_map, shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def robustness(
+    model: nn.Module | ScoreMap,
+    manifest: str | Path,
+    protocol: str = "mpc",
+    grid: str = "paper",
+    split: str | None = None,
+    seed: int = 0,
+    json_file: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Evaluate a network on every cell of a grid of `degrade.GRIDS`; values in 0–1, None where a figure is undefined.
+
+    model: as for `evaluate`. manifest: path of a CSV; its masks stay as they are. seed: of the noise. json_file: is
+    written after each cell; cells found there are not run again. say: is told each finished cell in one line.
+
+    Returns {schema: 1, protocol, grid, split, seed, model: {model, fingerprint}, manifest: {name, sha256},
+    images: sha256 of all image and mask files,
+    cells: [{degradation, value, steps, n, f1, iou, f1_ci95, f1_change, sets: {SOURCE: {n, f1, iou, f1_ci95}},
+    image_level}], baselines: {NAME: {f1, iou}} on the untouched images, errors: [one line per row left out]}.
+    n, f1, iou and f1_ci95 are the averages of `evaluate`; f1_change is F1 minus that of the untouched images.
+
+    Raises InputError for an unknown protocol, grid or split, for a json_file that holds anything but cells of this very
+    run (same network, manifest, images, protocol, grid, split and seed; a callable without a `fingerprint` is never the
+    same), and as `evaluate` does.
+    """
+    cells = get_grid(grid)
+    facts = {
+        "schema": 1,
+        "protocol": get_protocol(protocol).name,
+        "grid": grid,
+        "split": split,
+        "seed": seed,
+        "model": identity(model),
+        **_files(Path(manifest), split),
+    }
+    result = {**facts, "cells": [], "baselines": {}, "errors": []}
+    if json_file is not None:
+        result = _finished(Path(json_file), facts) or result
+        _write(json_file, result)  # a folder that cannot be written is found before the work
+    for count, cell in enumerate(cells, start=1):
+        if count > len(result["cells"]):
+            score = partial(degraded_map, model, steps=cell.steps, seed=seed)
+            result = _with_cell(result, cell, evaluate(score, manifest, protocol, split))
+            if json_file is not None:
+                _write(json_file, result)
+            done = result["cells"][-1]
+            say(f"{count} of {len(cells)}: {label(done)}, F1 {score_with_interval(done)}")
+    return result
+
+
+def _with_cell(result: dict, cell: Cell, table: dict) -> dict:
+    """The result with one more cell: `table` is what `evaluate` says of it."""
+    scores = {key: table["average"].get(key) for key in _SCORES}
+    before = result["cells"][0]["f1"] if result["cells"] else scores["f1"]
+    done = {
+        "degradation": cell.degradation,
+        "value": cell.value,
+        "steps": [list(step) for step in cell.steps],
+        **scores,
+        "f1_change": None if scores["f1"] is None else scores["f1"] - before,
+        "sets": {source: {key: s[key] for key in _SCORES} for source, s in table["sets"].items()},
+        "image_level": table["image_level"],
+    }
+    return {
+        **result,
+        "cells": [*result["cells"], done],
+        "baselines": result["baselines"] or table["average"]["baselines"],
+        "errors": table["errors"],
+    }
+
+
+def _files(manifest: Path, split: str | None) -> dict:
+    """{manifest: {name, sha256}, images}: what the figures were made from, so that no cell is taken for another's."""
+    rows = [sample for sample, _ in manifest_rows(manifest) if sample is not None]
+    if split is not None:
+        check_split(split, (sample.split for sample in rows), manifest.name)
+        rows = [sample for sample in rows if sample.split == split]
+    digest = hashlib.sha256()
+    for sample in rows:
+        for file in (sample.image, sample.mask):
+            try:
+                content = b"" if file is None else file.read_bytes()
+            except OSError:  # `evaluate` lists the row among the errors
+                content = b""
+            digest.update(hashlib.sha256(content).digest())
+    sha256 = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return {"manifest": {"name": manifest.name, "sha256": sha256}, "images": digest.hexdigest()}
+
+
+def _finished(json_file: Path, facts: dict) -> dict | None:
+    """What an earlier run left in the file; None without a file. Anything but this very run is left alone."""
+    if not json_file.exists():
+        return None
+    advice = "choose another file, or delete this one"
+    try:
+        found = json.loads(json_file.read_text(encoding="utf-8"))
+        other = [key for key, value in facts.items() if found[key] != value]
+        kept = [(cell["degradation"], cell["value"]) for cell in found["cells"]]
+        _ = found["baselines"], found["errors"]
+    except OSError as error:
+        raise InputError(f"{json_file}: cannot be read ({error.strerror}); {advice}") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{json_file}: holds something else than a table of robustness; {advice}") from None
+    if kept != [(cell.degradation, cell.value) for cell in get_grid(facts["grid"])][: len(kept)]:
+        other.append("the cells of its grid")
+    if other:
+        raise InputError(f"{json_file}: holds a run that differs in {', '.join(other)}; {advice}")
+    return found
+
+
+def _write(json_file: str | Path, result: dict) -> None:
+    write_atomic(json_file, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def label(cell: dict) -> str:
+    """Name and value of a cell: `jpeg_quality 80`, or `none`."""
+    return cell["degradation"] if cell["value"] is None else f"{cell['degradation']} {cell['value']}"
+
+
+def robustness_rows(result: dict) -> list[list[str]]:
+    """A result of `robustness` as rows of text, header first: one row per cell, averaged over the sets by images."""
+    rows = [["degradation", "value", "protocol", "seed", "images", "F1 [95 %]", "F1 change", "IoU"]]
+    for cell in result["cells"]:
+        change = "–" if cell["f1_change"] is None else f"{cell['f1_change']:+.3f}"
+        value = "–" if cell["value"] is None else str(cell["value"])
+        row = [cell["degradation"], value, result["protocol"], str(result["seed"]), str(cell["n"])]
+        rows.append([*row, score_with_interval(cell), change, number(cell["iou"])])
+    return rows
+
+
+def format_robustness(result: dict) -> str:
+    """A result of `robustness` as plain text: table, baselines of the untouched images, protocol, rows left out."""
+    beside = (f"{name.replace('_', ' ')} {number(b['f1'])}" for name, b in result["baselines"].items())
+    lines = [
+        *aligned(robustness_rows(result)),
+        f"F1 of the baselines on the untouched images: {', '.join(beside)}",
+        f"protocol {result['protocol']}: {PROTOCOLS[result['protocol']].description}",
+    ]
+    if result["errors"]:
+        lines += [f"{len(result['errors'])} rows left out:", *(f"  {line}" for line in result["errors"])]
+    return "\n".join(lines)

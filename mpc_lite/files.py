@@ -1,0 +1,83 @@
+"""Files and paths: written whole or not at all, expanded as a recipe gives them, told without a machine's folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+from mpc_lite.errors import InputError
+
+FOLDERS = {
+    "MPC_LITE_SETS": "the folder of manifests that the scripts of data_scripts/ wrote",
+    "MPC_LITE_WEIGHTS": "the folder of weights that 'mpc-lite convert' wrote, such as imagenet.safetensors",
+    "MPC_LITE_DATA": "the folder of real test images, with forged.csv in it",
+}
+
+
+def expand(path: str | Path) -> Path:
+    """A path of a recipe with ``$NAME`` and ``~`` replaced.
+
+    Raises:
+        InputError: a variable that is not set; the message says what it is for.
+    """
+    text = os.path.expandvars(str(path))
+    missing = re.search(r"\$\{?(\w+)", text)
+    if missing:
+        name = missing.group(1)
+        purpose = f" ({FOLDERS[name]})" if name in FOLDERS else ""
+        raise InputError(f"{path}: the environment variable {name}{purpose} is not set; set it, or give another path")
+    return Path(text).expanduser()
+
+
+def expand_all(paths: str | list[str] | None) -> list[Path]:
+    """The paths of one recipe key that holds none, one or several."""
+    return [expand(path) for path in ([paths] if isinstance(paths, str) else paths or [])]
+
+
+def relative(path: str | Path | None, folder: str | Path) -> str:
+    """A path as a table in `folder` gives it, with forward slashes; None, a file that is not there, gives ''."""
+    return "" if path is None else Path(os.path.relpath(Path(path).resolve(), Path(folder).resolve())).as_posix()
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write a file so that it is either complete or not there; an older one survives every failure.
+
+    The bytes go to a temporary file beside `path`, to the disk (fsync), and then under their name in one step. Missing
+    folders are made. InputError if the folder is read-only, full or no folder.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        kept = "the earlier file is unchanged" if path.is_file() else "nothing was left behind"
+        raise InputError(
+            f"cannot write {path} ({len(data)} bytes): {error.strerror or error}; {kept}. "
+            "Free some space or choose another folder"
+        ) from error
+    finally:
+        # After success it carries its real name by now. In a folder that never was, there is nothing to remove.
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def without_paths(value: Any) -> Any:
+    """Absolute paths, alone or inside texts, become the names of their files: results travel to other machines."""
+    if isinstance(value, dict):
+        return {key: without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if (value.startswith("~") or Path(value).is_absolute()) and ": " not in value and "\n" not in value:
+        return Path(value).name
+    quoted = re.sub(r"(['\"])(?:~?/)[^'\"]*?([^/'\"]+)\1", r"\1\2\1", value)
+    return re.sub(r"(?<![\w.:/$}~])~?/(?:[^\s/'\":;,()]+/)*([^\s/'\":;,()]+)", r"\1", quoted)

@@ -1,0 +1,164 @@
+"""Scenes: light without the marks of a camera, from packaged photographs, dead leaves or a folder of yours.
+
+A photograph already went through a camera. Its marks live in the finest detail, so a scene is a photograph made smaller
+(by area averaging, where there are pixels enough) and taken back to linear light. Dead leaves are images of random
+opaque discs with the statistics of natural scenes: edges at every scale, flat and textured parts, no camera at all.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mpc_lite.errors import InputError
+from mpc_lite.images import read_image
+
+# Photographs inside scikit-image and scikit-learn, with the split each belongs to (licences: NOTICE).
+PACKAGED = {
+    "train": [
+        "astronaut.png",
+        "coffee.png",
+        "rocket.jpg",
+        "hubble_deep_field.jpg",
+        "ihc.png",
+        "grass.png",
+        "china.jpg",
+    ],
+    "validation": ["chelsea.png", "gravel.png"],
+    "test": ["flower.jpg", "retina.jpg", "brick.png"],
+}
+LEAVES = {"train": 96, "validation": 16, "test": 24}  # dead-leaves scenes a split
+LEAVES_SIDE = 448
+SHARES = {
+    "train": (0.0, 0.8),
+    "validation": (0.8, 0.9),
+    "test": (0.9, 1.0),
+}  # of a folder, by a hash of the file's name
+SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
+
+
+class Scenes:
+    """The scenes of one split: `view(k, side, rng)` gives (side,side,3) float32 linear light in [0,1].
+
+    Args:
+        split: train, validation or test; no two splits share a scene.
+        sources: any of ``packaged`` and ``dead_leaves``, and ``photos`` for the folder.
+        photos: a folder of photographs, searched to any depth; ``$NAME`` in it is read from the environment.
+    Raises:
+        InputError: unknown source, a folder that is missing or holds no photograph.
+    """
+
+    def __init__(self, split: str, sources: list[str], photos: str | None = None):
+        if split not in SHARES:
+            raise InputError(f"split '{split}' is unknown; splits are {', '.join(SHARES)}")
+        unknown = set(sources) - {"packaged", "dead_leaves", "photos"}
+        if unknown or not sources:
+            raise InputError(f"scenes {sorted(unknown)} are unknown; choose from packaged, dead_leaves, photos")
+        if ("photos" in sources) != bool(photos):
+            raise InputError("'photos' among the scenes and a folder of photos go together; give both or neither")
+        # Pictures of the training scenes stay unpublished: one of them carries no clear licence (NOTICE).
+        self.origin = "training" if split == "train" else "generated"
+        self.items: list[Path | int] = []
+        if "packaged" in sources:
+            self.items += [_packaged(name) for name in PACKAGED[split]]
+        if "photos" in sources:
+            files = photo_files(photos)
+            # A prefix of its own: pictures made from somebody's folder never pass for pictures from free photographs.
+            self.origin = f"photos-{Path(os.path.expandvars(photos)).resolve().name}"
+            low, high = SHARES[split]
+            self.items += [f for f in files if low <= _unit(f.name) < high]
+        if "dead_leaves" in sources:
+            first = zlib.crc32(split.encode())
+            self.items += [first + number for number in range(LEAVES[split])]
+        if not self.items:
+            raise InputError(
+                f"no scene of the split '{split}' in {photos}: found {len(files)} photographs, too few to share out"
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def view(self, k: int, side: int, rng: np.random.Generator) -> np.ndarray:
+        """A random square of scene `k`: made smaller by a random factor, mirrored at random, its exposure varied."""
+        image = _load(self.items[k])
+        short = min(image.shape[:2])
+        least = side / short
+        scale = rng.uniform(least, 0.7) if least < 0.7 else least
+        cut = min(int(np.ceil(side / scale)), short)
+        top, left = (int(rng.integers(0, extent - cut + 1)) for extent in image.shape[:2])
+        piece = image[top : top + cut, left : left + cut]
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        piece = cv2.resize(piece, (side, side), interpolation=how)
+        if rng.random() < 0.5:
+            piece = piece[:, ::-1]
+        return np.minimum(_TO_LINEAR[piece] * np.float32(rng.uniform(0.6, 1.2)), 1)
+
+
+# A fixed curve takes display values back to light; dither is not needed: the sensor's noise comes on top.
+_TO_LINEAR = ((np.arange(256, dtype=np.float32) / 255) ** np.float32(2.2)).astype(np.float32)
+
+
+def photo_files(folder: str) -> list[Path]:
+    path = Path(os.path.expandvars(folder)).expanduser()
+    if "$" in str(path):
+        raise InputError(f"photos: {folder} needs an environment variable that is not set")
+    if not path.is_dir():
+        raise InputError(f"photos: {path} is not a folder")
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"photos: {path} holds no photograph ({', '.join(sorted(SUFFIXES))})")
+    return files
+
+
+def _unit(name: str) -> float:
+    return zlib.crc32(name.encode()) / 2**32
+
+
+def _packaged(name: str) -> Path:
+    import skimage
+    import sklearn.datasets
+
+    for module, folder in ((skimage, "data"), (sklearn.datasets, "images")):
+        path = Path(module.__file__).parent / folder / name
+        if path.is_file():
+            return path
+    raise InputError(
+        f"{name} is not in the installed scikit-image or scikit-learn; expected versions are in pyproject.toml"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _load(item: Path | int) -> np.ndarray:
+    """uint8 RGB; at most 1024 pixels a side, so that a whole folder fits into memory."""
+    if not isinstance(item, Path):
+        return dead_leaves(item)
+    image = read_image(item)
+    if max(image.shape[:2]) > 1024:
+        photo = Image.fromarray(image)
+        photo.thumbnail((1024, 1024), Image.Resampling.BOX)
+        image = np.asarray(photo)
+    return image
+
+
+def dead_leaves(seed: int, side: int = LEAVES_SIDE) -> np.ndarray:
+    """Opaque discs of power-law radius, nearest last: (side,side,3) uint8. Half of them carry a faint texture."""
+    rng = np.random.default_rng(seed)
+    image = np.full((side, side, 3), rng.uniform(0, 255, 3), np.float32)
+    palette = rng.uniform(0, 255, (12, 3))
+    texture = cv2.resize(rng.normal(0, 14, (side // 2, side // 2)).astype(np.float32), (side, side))
+    for _ in range(900):
+        radius = 4 / (1 - rng.random() * (1 - (4 / 120) ** 2)) ** 0.5  # density ~ radius^-3 between 4 and 120 pixels
+        centre = rng.uniform(0, side, 2)
+        axes = (max(1, int(radius)), max(1, int(radius * rng.uniform(0.4, 1))))
+        colour = np.clip(palette[rng.integers(12)] + rng.normal(0, 12, 3), 0, 255)
+        spot = ((int(centre[0]), int(centre[1])), axes, float(rng.uniform(0, 180)), 0, 360)
+        cv2.ellipse(image, *spot, tuple(map(float, colour)), -1, cv2.LINE_AA)
+    rough = cv2.GaussianBlur(rng.random((side, side)).astype(np.float32), (0, 0), 24)
+    image += (texture * (rough > np.median(rough)))[..., None]
+    return np.round(np.clip(image, 0, 255)).astype(np.uint8)

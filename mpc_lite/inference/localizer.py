@@ -1,0 +1,293 @@
+"""Where has this photograph been changed? A trained network applied to photographs of any size.
+
+`Localizer` turns one photograph into a score map of its own size; `predict` does so for many and writes the results.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import write_atomic
+from mpc_lite.images import read_image
+from mpc_lite.inference.folding import folded
+from mpc_lite.inference.score_map import image_score, quantise
+from mpc_lite.network.model import MPC
+from mpc_lite.network.weights import fingerprint
+
+MODES = ("stretch", "pad", "tiles")
+FILES = ("score", "mask", "overlay")  # predict writes STEM.score.png and so on
+TINT = np.float32([255, 0, 96])  # the overlay's colour for tampered pixels
+_BAND = 128  # rows worked on at a time where whole photos would need large copies; a multiple of 8
+_BLOCK = 1024  # and columns, where a band of a wide photo would still be large; a multiple of 8
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """What the network says about one photograph. score_map: (H,W) float32 in [0,1], 1 = tampered, at native size."""
+
+    score_map: np.ndarray
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H,W) bool: score above 0.5."""
+        return self.score_map > 0.5
+
+    @cached_property
+    def score(self) -> float:
+        """Image-level score in [0,1]: maximum of the map after 8×8 mean pooling; one odd pixel does not decide."""
+        # Piece by piece: image_score computes in float64, which for a whole photo would be twice the map's memory.
+        height, width = self.score_map.shape
+        corners = [(top, left) for top in range(0, height, _BAND) for left in range(0, width, _BLOCK)]
+        pieces = (self.score_map[top : top + _BAND, left : left + _BLOCK] for top, left in corners)
+        return float(np.max([image_score(piece) for piece in pieces]))
+
+
+class Localizer:
+    """Network plus the way a photograph is fed to it.
+
+    mode `stretch`: the paper's way, resized to size×size whatever its shape, the map resized back; small regions of a
+    large photo vanish. `pad`: the whole photo at native size, mirrored at its right and lower border up to a multiple
+    of 32 (mirroring makes no edge that looks like a splice, zeros would); memory grows with the photo. `tiles`: native
+    size in tiles of size×size that overlap by `overlap` pixels and are blended smoothly; memory stays that of `batch`
+    tiles, a band of one tile's height, and the map. Photos smaller than a tile are mirrored up to one.
+
+    What is not given comes from the checkpoint's recipe (`model.recipe["evaluate"]`), or else is stretch at 512; tiles
+    overlap by a quarter unless the recipe itself uses tiles. `model` maps (B,3,h,w) in [0,1] to logits (B,1,·,·), at
+    any stride. Raises InputError for a mode, size or overlap that cannot be.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mode: str | None = None,
+        size: int | None = None,
+        overlap: int | None = None,
+        batch: int = 4,
+    ):
+        recipe = (getattr(model, "recipe", None) or {}).get("evaluate", {})
+        self.mode = mode or recipe.get("mode", "stretch")
+        self.size = size or recipe.get("size", 512)
+        if overlap is None:
+            overlap = recipe.get("overlap", 0) if recipe.get("mode") == "tiles" and size is None else self.size // 4
+        self.overlap, self.batch = overlap, batch
+        if self.mode not in MODES:
+            raise InputError(f"mode '{self.mode}' is unknown; choose one of {', '.join(MODES)}")
+        if self.size < 32 or not 0 <= self.overlap < self.size or batch < 1:
+            raise InputError(
+                f"size {self.size}, overlap {self.overlap}, batch {batch}; expected a size of at least 32, an overlap "
+                f"from 0 to size - 1, and a batch of at least 1"
+            )
+        self.model = model.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_pretrained(cls, name_or_file: str = "lite", mode: str | None = None, device: str | None = None):
+        """A localizer from shipped weights (`lite`) or a checkpoint file; by default on the device that trains."""
+        if device in (None, "auto"):
+            from mpc_lite.devices import choose_accelerator  # here, because accelerate takes long to import
+
+            device = choose_accelerator(None, "fp32").device
+        return cls(MPC.from_pretrained(name_or_file).to(device), mode)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides a score map: weights, mode, size and overlap. Computed anew at each call, because
+        the network may have been trained on since."""
+        facts = f"{fingerprint(self.model)} {self.mode} {self.size} {self.overlap}"
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+    def __call__(self, photo: str | Path | np.ndarray) -> Hit:
+        """Score a photo: a path (read by `read_image`, upright) or (H,W,3) uint8 RGB.
+
+        Raises InputError for a file that cannot be read, an array of another kind, and a network that answers NaN.
+        """
+        image = photo if isinstance(photo, np.ndarray) else read_image(photo)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InputError(f"image of shape {image.shape} and type {image.dtype}; expected (H, W, 3) uint8 RGB")
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                if self.mode == "stretch":
+                    score_map = stretch_map(self.model, image, self.size)
+                else:
+                    score_map = self._padded(image) if self.mode == "pad" else self._tiled(image)
+        finally:
+            self.model.train(was_training)
+        hit = Hit(score_map)
+        if not math.isfinite(hit.score):
+            raise InputError("the network's answer is not a number; the checkpoint is damaged or training diverged")
+        return hit
+
+    def _padded(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        padded = _mirror(image, math.ceil(height / 32) * 32, math.ceil(width / 32) * 32)
+        return self._scores(padded[None])[0, :height, :width].cpu().numpy().copy()
+
+    def _tiled(self, image: np.ndarray) -> np.ndarray:
+        """Blend the tiles' maps, one row of tiles after the other.
+
+        The tiles lie on a grid and the window is a product w(y)·w(x), so the sum of the weights at a pixel is the
+        product of two one-dimensional sums: dividing by those makes the weights sum to 1 without a second map.
+        """
+        native = image.shape[:2]
+        image = _mirror(image, max(native[0], self.size), max(native[1], self.size))
+        height, width = image.shape[:2]
+        tops, lefts = (tile_starts(side, self.size, self.overlap) for side in (height, width))
+        down, across = (blend_weights(s, self.size) for s in (tops, lefts))
+        score_map = np.empty((height, width), np.float32)
+        band = np.zeros((self.size, width))  # float64: a constant stays the constant
+        for i, top in enumerate(tops):
+            for first in range(0, len(lefts), self.batch):
+                columns = range(first, min(first + self.batch, len(lefts)))
+                tiles = np.stack([image[top : top + self.size, lefts[j] : lefts[j] + self.size] for j in columns])
+                for j, scores in zip(columns, self._scores(tiles).cpu().numpy(), strict=True):
+                    band[:, lefts[j] : lefts[j] + self.size] += down[i][:, None] * across[j] * scores
+            done = (tops[i + 1] if i + 1 < len(tops) else height) - top  # rows that no later tile touches
+            score_map[top : top + done] = band[:done]
+            for row in range(self.size - done):  # one by one, or a copy of the band would be made on the way
+                band[row] = band[row + done]
+            band[self.size - done :] = 0
+        return np.ascontiguousarray(score_map[: native[0], : native[1]])
+
+    def _scores(self, images: np.ndarray) -> Tensor:
+        """images (B,h,w,3) uint8 -> scores (B,h,w) float32: sigmoid first, then bilinear to the images' size."""
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        batch = torch.tensor(images, device=device).permute(0, 3, 1, 2).float().div_(255)  # channels_last already
+        scores = torch.sigmoid(folded(self.model)(batch).float())
+        return F.interpolate(scores, size=images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
+
+
+def tile_starts(length: int, size: int, overlap: int) -> list[int]:
+    """First pixels of the tiles that cover `length` >= size pixels: every size - overlap, the last one moved inside.
+
+    A stride that is a multiple of 8 keeps the JPEG grid where it is in every tile but the last.
+    """
+    return [*range(0, length - size, size - overlap), length - size]
+
+
+def blend_weights(starts: list[int], size: int) -> np.ndarray:
+    """Weights (len(starts), size) float64 > 0 of tiles along one axis: raised cosine, divided by their sum per pixel.
+
+    w_i(t) = sin²(π(t + ½)/size) / Σ_k sin²(π(t + s_i - s_k + ½)/size), over the tiles k that cover the pixel.
+    """
+    window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    total = np.zeros(starts[-1] + size)
+    for start in starts:
+        total[start : start + size] += window
+    return np.stack([window / total[start : start + size] for start in starts])
+
+
+def _mirror(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Mirror the image beyond its right and lower border to (height, width); the image itself if it has that size."""
+    h, w = image.shape[:2]
+    if (h, w) == (height, width):
+        return image
+    return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="reflect")
+
+
+# ------------------------------------------------------------------------------------------------- files for predict
+
+
+def predict(photos: Iterable[str | Path], out: str | Path, localizer: Localizer) -> Iterator[dict]:
+    """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
+
+    A line is {image, width, height, score, tampered_fraction, files, error}. A photo that cannot be scored gives a
+    line with `error` and the others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is
+    ever overwritten; an earlier `predictions.jsonl` is replaced. Raises InputError when the folder cannot be written.
+    """
+    photos, out = [Path(photo) for photo in photos], Path(out)
+    taken = {str(photo.resolve()).lower() for photo in photos}  # .lower(): A.png and a.png are one file on many disks
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / "predictions.jsonl", "w", encoding="utf-8") as lines:
+            for photo in photos:
+                line = dict.fromkeys(("image", "width", "height", "score", "tampered_fraction", "files", "error"))
+                line.update(image=photo.as_posix(), files={})
+                try:
+                    image = read_image(photo)
+                    hit = localizer(image)
+                except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
+                    line["error"] = str(error) or type(error).__name__
+                else:
+                    line["height"], line["width"] = hit.score_map.shape
+                    line["score"] = round(hit.score, 6)
+                    line["tampered_fraction"] = round(float(hit.mask.mean()), 6)
+                    line["files"] = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out)
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                lines.flush()
+                yield line
+    except OSError as error:
+        raise InputError(
+            f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"
+        ) from None
+
+
+def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[str, str]:
+    """Write STEM.score.png (16-bit grey), STEM.mask.png (0 or 255), STEM.overlay.png; returns {kind: file name}.
+
+    The overlay is the photo, tinted in proportion to the score. Raises OSError when a file cannot be written.
+    """
+    files = {kind: f"{stem}.{kind}.png" for kind in FILES}
+    score = np.empty(hit.score_map.shape, np.uint16)
+    overlay = np.empty_like(image)
+    for top in range(0, len(image), _BAND):
+        rows = slice(top, top + _BAND)
+        score[rows] = quantise(hit.score_map[rows])  # rounds as the metrics do: above 0.5 stays above 0.5
+        strength = 0.6 * hit.score_map[rows, :, None]
+        overlay[rows] = np.round(image[rows] * (1 - strength) + TINT * strength)
+    _write_png(out / files["score"], score)
+    _write_png(out / files["mask"], hit.mask.astype(np.uint8) * 255)
+    _write_png(out / files["overlay"], cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+    return files
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    write_atomic(path, cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
+    """`stem`, or `stem-2`, … such that no file written for it is one of `taken`; the new files are added to it."""
+    candidate, count = stem, 1
+    while True:
+        files = {str((out / f"{candidate}.{kind}.png").resolve()).lower() for kind in FILES}
+        if not files & taken:
+            taken |= files
+            return candidate
+        count += 1
+        candidate = f"{stem}-{count}"
+
+
+def stretch_map(
+    model: nn.Module, image: np.ndarray, size: int = 512, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Score map of one photo, the paper's way: image (H,W,3) uint8 RGB -> (H,W) float32 in [0,1], 1 = tampered.
+
+    Divide by 255, squash to size×size (bilinear, the aspect is lost), network, sigmoid, back to H×W (bilinear), or to
+    `shape` = (H,W) of the mask where the photo itself was resized.
+    Source: MPC, released code, stage-2 test. The network runs in eval mode and is left in the mode it had.
+    """
+    # Channel by channel, so that a 24-megapixel photo does not become 288 MB of floats.
+    planes = [np.float32(image[..., c]) / np.float32(255) for c in range(3)]
+    planes = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR) for plane in planes]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            logits = folded(model)(torch.from_numpy(np.stack(planes))[None].to(device))
+            scores = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+    finally:
+        model.train(was_training)
+    height, width = shape or image.shape[:2]
+    return np.clip(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)

@@ -1,0 +1,107 @@
+"""Saved score maps: written once, read again for any protocol, never taken for maps of something else."""
+
+import hashlib
+import io
+import json
+import re
+import uuid
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from mpc_lite.data.manifest import Sample
+from mpc_lite.errors import InputError
+from mpc_lite.files import write_atomic
+from mpc_lite.inference.score_map import ScoreMap
+from mpc_lite.network.weights import fingerprint
+
+INDEX = "index.json"
+_NAME = re.compile(r"\d{6,}-[A-Za-z0-9._-]*-[0-9a-f]{16}-([0-9a-f]{16})\.png")  # a map; its run's key
+
+
+class SavedMaps:
+    """A folder of score maps: 16-bit PNG files, one per image, and index.json, which says what made them.
+
+    A file is named after its row, the image's sha256 and the key of its run, so a map of another network, of another
+    manifest or of an image that has changed since is never taken for a good one, nor written over before `finish`.
+    """
+
+    def __init__(self, folder: str | Path, facts: dict):
+        self.folder, self.facts = Path(folder), facts
+        self.key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def create(cls, folder: str | Path, manifest: dict, model: nn.Module | ScoreMap) -> "SavedMaps":
+        """Begin a folder for the maps of `model`, or go on with it; manifest: its {name, sha256}.
+
+        Maps of another run stay as they are, and the index stays theirs, until `finish` is called.
+        """
+        saved = cls(folder, {"schema": 2, "manifest": manifest, "made_by": identity(model)})
+        if _index(folder) is None:  # nothing to lose: what is there after an interruption can be scored
+            saved._write_index()
+        return saved
+
+    @classmethod
+    def open(cls, folder: str | Path, manifest: dict) -> "SavedMaps":
+        """A folder that `create` began. Raises InputError without a readable index or with another manifest's."""
+        facts = _index(folder)
+        if facts is None:
+            raise InputError(f"{folder}: no readable {INDEX}; evaluate with a network and maps_dir first")
+        found = facts["manifest"]["sha256"]
+        if found != manifest["sha256"]:
+            raise InputError(
+                f"{folder}: its maps were made for a manifest with sha256 {found[:12]}…, this one has "
+                f"{manifest['sha256'][:12]}…; evaluate with the network again"
+            )
+        return cls(folder, facts)
+
+    def finish(self) -> None:
+        """The run's maps are complete: the index names this run, and the maps of others go."""
+        if _index(self.folder) != self.facts:
+            self._write_index()
+        for file in self.folder.glob("*.png"):
+            if (name := _NAME.fullmatch(file.name)) and name[1] != self.key:
+                file.unlink(missing_ok=True)
+
+    def _write_index(self) -> None:
+        write_atomic(self.folder / INDEX, (json.dumps(self.facts, indent=2) + "\n").encode())
+
+    def _file(self, sample: Sample) -> Path:
+        digest = hashlib.sha256(sample.image.read_bytes()).hexdigest()[:16]
+        stem = re.sub(r"[^A-Za-z0-9._-]", "_", sample.image.stem)[:60]
+        return self.folder / f"{sample.row:06d}-{stem}-{digest}-{self.key}.png"
+
+    def read(self, sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
+        """Levels (H,W) uint16 of a sample, or None when there is no whole map of this run and image."""
+        try:
+            with Image.open(self._file(sample)) as picture:
+                if picture.size != size[::-1]:
+                    return None
+                return np.asarray(picture).astype(np.uint16)
+        except Exception:  # missing or damaged, and decoders have many ways to say so: the map is made again
+            return None
+
+    def write(self, sample: Sample, levels: np.ndarray) -> None:
+        """Keep a sample's levels (H,W) uint16."""
+        data = io.BytesIO()
+        Image.fromarray(levels).save(data, "PNG", compress_level=3)
+        write_atomic(self._file(sample), data.getvalue())
+
+
+def _index(folder: str | Path) -> dict | None:
+    """The facts in a folder's index; None without a readable one."""
+    try:
+        facts = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
+        return facts if isinstance(facts["manifest"]["sha256"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def identity(model: nn.Module | ScoreMap) -> dict:
+    """What made a map. A callable may name itself by a `fingerprint`; without one its maps are always made anew."""
+    kind = type(model).__qualname__
+    if isinstance(model, nn.Module):
+        return {"model": kind, "fingerprint": fingerprint(model), "input": "stretch 512"}
+    return {"model": kind, "fingerprint": getattr(model, "fingerprint", None) or uuid.uuid4().hex}

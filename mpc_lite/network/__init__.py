@@ -1,0 +1,1 @@
+"""The network: HRFormer, MPC's projections and heads, weights and their conversion."""

@@ -1,0 +1,68 @@
+"""Where a number comes from: versions, commit, device, and the record that every results file carries."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import urllib.request
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mpc_lite.errors import InputError
+
+PACKAGES = ("mpc-lite", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scikit-image")
+
+
+def repository() -> str | None:
+    """The public address of the repository, from the package's metadata; None while it is not known."""
+    urls = dict(entry.split(", ", 1) for entry in metadata.metadata("mpc-lite").get_all("Project-URL") or [])
+    return urls.get("Repository")
+
+
+def book_result(name: str) -> dict[str, Any]:
+    """A committed result of the book, book/results/NAME.json: from the clone, or fetched where only the package is.
+
+    Raises:
+        InputError: the result is not in the clone, or there is no clone and the repository cannot be reached.
+    """
+    folder = Path(__file__).resolve().parents[1] / "book" / "results"
+    if folder.is_dir():
+        if not (folder / f"{name}.json").is_file():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.json")))
+            raise InputError(f"no result '{name}' in book/results; there are {known}")
+        return json.loads((folder / f"{name}.json").read_text())
+    address = repository()
+    if address is None:
+        raise InputError(
+            f"the result '{name}' lies in the repository's book/results, and this installed package does not know "
+            "its repository; run in a clone, installed with pip install -e ."
+        )
+    raw = address.rstrip("/").replace("https://github.com/", "https://raw.githubusercontent.com/")
+    url = f"{raw}/v{metadata.version('mpc-lite')}/book/results/{name}.json"
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        hint = f"run in a clone of {address} instead, installed with pip install -e ."
+        raise InputError(f"{url}: {error}; {hint}") from error
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def commit() -> str | None:
+    """The commit of the clone that the package runs from, with `-dirty` after it where files were changed since."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        call = ["git", "-C", str(root), *words]
+        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "mpc_lite/__init__.py")  # an installed package may lie in another's clone
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,208 @@
+"""The sections of a recipe: every key a run knows, with its type, range and default."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Held here because a recipe is checked before anything heavy is imported; a test compares it with PROTOCOLS.
+PROTOCOL_NAMES = ("mpc", "mpc_legacy", "macro", "permuted", "trufor", "best_threshold", "trufor_best", "pooled")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSection(Section):
+    size: Literal["nano", "small", "base"] = "nano"
+    head: Literal["4conv", "5conv"] = "4conv"
+
+
+class DataSection(Section):
+    """Where images come from: forgeries made by `forgeries.synth` from `scenes`, or the rows of one manifest or more.
+
+    Of a manifest's rows `tampered_only` keeps the tampered ones, for validation too; of those for training `draw` takes
+    so many at random (by the seed), then `repeats` lets the rows of a source occur so many times in each epoch.
+    `validation` names manifests of validation images; None holds out a fraction of the training rows. `epoch` is the
+    number of entries of an epoch, for `mpc-lite info --cost` where the data are not at hand.
+    """
+
+    scenes: list[str] = Field(default=["packaged", "dead_leaves"], min_length=1)
+    photos: str | None = None
+    manifest: str | list[str] | None = None
+    validation: str | list[str] | None = None
+    tampered_only: bool = False
+    draw: int | None = Field(default=None, ge=2)
+    repeats: dict[str, int] = {}
+    epoch: int | None = Field(default=None, ge=1)
+    size: int = Field(default=128, ge=32)
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    validation_images: int = Field(default=64, ge=2)
+    test_images: int = Field(default=64, ge=2)
+    test_size: int = Field(default=256, ge=32)
+    authentic_share: float = Field(default=0.2, ge=0, lt=1)
+    workers: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _repeats_are_positive(self):
+        wrong = {source: times for source, times in self.repeats.items() if times < 1}
+        if wrong:
+            raise ValueError(f"repeats count how often a row occurs in an epoch, at least 1; found {wrong}")
+        return self
+
+
+class JpegSection(Section):
+    """A `share` of the training images is saved as JPEG once more, at the size that the network sees, colour at half
+    the resolution (4:2:0). `quality`: the lowest and the highest, libjpeg's scale, all between them equally likely."""
+
+    quality: list[Annotated[int, Field(ge=1, le=100)]] = Field(default=[50, 95], min_length=2, max_length=2)
+    share: float = Field(default=0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _lowest_first(self):
+        if self.quality[0] > self.quality[1]:
+            raise ValueError(f"quality gives the lowest and the highest, found {self.quality}; exchange them")
+        return self
+
+
+class AugmentSection(Section):
+    """`dihedral`: turns and mirrors on the device. `pipeline` official: the released code's, in the loader's workers,
+    at the size of the file; it saves as JPEG, turns and mirrors too. `jpeg`: after the pipeline, before the turns, by
+    Pillow in the loader's workers where training runs on a CPU, else on the device."""
+
+    dihedral: bool = True
+    pipeline: Literal["none", "official"] = "none"
+    jpeg: JpegSection | None = None
+
+
+class ScheduleSection(Section):
+    """`cosine`: warm-up, then one decay to `floor`. `official`: what the released code does (plateau in stage 1, a
+    cosine that swings with `period` validations in stage 2)."""
+
+    name: Literal["cosine", "official"] = "cosine"
+    warmup: int = Field(default=0, ge=0)
+    floor: float = Field(default=1e-8, ge=0)
+    period: int = Field(default=20, ge=1)
+
+
+class StageSection(Section):
+    steps: int = Field(ge=1)
+    batch: int = Field(default=4, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_activations: bool = False
+    schedule: ScheduleSection = ScheduleSection()
+    validate_every: int = Field(default=100, ge=1)
+    checkpoint_every: int = Field(default=100, ge=1)
+
+
+TERMS = ("within_image", "cross_scale", "cross_modality")
+
+
+class PretrainSection(StageSection):
+    """`terms`: which of the loss's terms are summed. `weights`: where training starts; None: random numbers."""
+
+    steps: int = Field(default=1000, ge=1)
+    weights: str | None = None
+    terms: list[Literal[TERMS]] = Field(default=list(TERMS), min_length=1)
+    formulation: Literal["official", "paper"] = "official"
+    temperature: float = Field(default=0.1, gt=0)
+    max_pixels: int | None = Field(default=5000, ge=2)
+
+    @model_validator(mode="after")
+    def _terms_once(self):
+        if len(set(self.terms)) < len(self.terms):
+            raise ValueError(f"each term once, found {', '.join(self.terms)}")
+        return self
+
+
+class FinetuneSection(StageSection):
+    """`encoder`: `frozen` (evaluation mode, no gradients), `official` (the released code: not in the optimiser, yet in
+    training mode), `trained` (the whole network learns). `cache_features`: compute the encoder's maps of each image
+    once and keep them in the run's folder while the stage lasts; needs a frozen encoder and images that never change.
+    """
+
+    steps: int = Field(default=1000, ge=1)
+    encoder: Literal["frozen", "official", "trained"] = "frozen"
+    cache_features: bool = False
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    gamma: float = Field(default=2.0, ge=0)
+
+
+class AdaptSection(FinetuneSection):
+    """A third stage, the focal loss on other data: protocol 2 lets the whole network learn on split lists."""
+
+    encoder: Literal["frozen", "official", "trained"] = "trained"
+    manifest: str | list[str]
+    validation: str | list[str] | None = None
+
+
+class EvaluateSection(Section):
+    """How a photograph becomes a score map (`mode`, `size`, `overlap` in pixels), which protocol scores it, and where.
+
+    `manifests`: the test images; none: forgeries of the test split. `split`: only rows so marked. `weights`: score
+    these instead of training. `grids`: degradations of `mpc_lite.evaluation.degrade` to score after as well.
+    """
+
+    mode: Literal["stretch", "pad", "tiles"] = "stretch"
+    size: int = Field(default=512, ge=32)
+    overlap: int = Field(default=0, ge=0)
+    protocol: Literal[PROTOCOL_NAMES] = "mpc"
+    manifests: list[str] = []
+    split: str | None = None
+    weights: str | None = None
+    grids: list[str] = []
+
+    @model_validator(mode="after")
+    def _tiles_move_on(self):
+        if self.mode == "tiles" and self.overlap >= self.size:
+            raise ValueError(f"tiles of {self.size} pixels need an overlap below that, found {self.overlap}")
+        return self
+
+
+class Recipe(Section):
+    """`tables`: what of the paper a run gives numbers for. `choice`: the alternatives taken, by name of the choice."""
+
+    name: str
+    description: str = ""
+    tables: list[str] = []
+    choice: dict[str, str] = {}
+    seed: int = Field(default=0, ge=0)
+    tracker: Literal["none", "tensorboard"] = "none"
+    profile: str = "lite"
+    model: ModelSection = ModelSection()
+    data: DataSection = DataSection()
+    augment: AugmentSection = AugmentSection()
+    pretrain: PretrainSection = PretrainSection()
+    finetune: FinetuneSection = FinetuneSection()
+    adapt: AdaptSection | None = None
+    evaluate: EvaluateSection = EvaluateSection()
+
+    @model_validator(mode="after")
+    def _cached_features_never_change(self):
+        for name, stage, lists in (("finetune", self.finetune, "data"), ("adapt", self.adapt, "adapt")):
+            if stage is None or not stage.cache_features:
+                continue
+            needs = [
+                (f"{name}.encoder", stage.encoder, "frozen"),
+                ("augment.dihedral", self.augment.dihedral, False),
+                ("augment.pipeline", self.augment.pipeline, "none"),
+                ("augment.jpeg", self.augment.jpeg and self.augment.jpeg.model_dump(), None),
+            ]
+            wrong = [f"{key} {json.dumps(want)} (found {json.dumps(has)})" for key, has, want in needs if has != want]
+            if not getattr(self, lists).manifest:
+                wrong.append(f"{lists}.manifest (found none, and generated forgeries never repeat)")
+            if wrong:
+                raise ValueError(
+                    f"{name}.cache_features needs maps that stay the same in every epoch, so {', '.join(wrong)}; "
+                    f"set what is missing, or leave {name}.cache_features out"
+                )
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")

@@ -1,0 +1,190 @@
+"""Recipes: what a run does, as checked data.
+
+A *recipe* says what to do (`mpc_lite/recipes/NAME.yaml` or a file of yours); with ``extends: NAME`` it says only what
+it does otherwise than another. A *profile* is an override of scale that stands inside the recipe: ``smoke`` for tests,
+``lite`` (the default) for a laptop, ``check`` for a few steps of the full model on a CPU, ``paper`` for GPUs. A
+*choice* is between named alternatives, ``variant=official`` or ``variant=corrected``; the first one counts unless
+another is asked for. Single values are overridden with dotted keys, ``pretrain.steps=300``. A key or value that the
+recipe does not know is an error that names the nearest key: a misspelt option never passes in silence. The keys
+themselves stand in `mpc_lite.recipes.keys`.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mpc_lite.errors import InputError, nearest
+from mpc_lite.recipes.keys import Recipe
+
+PROFILES = ("smoke", "lite", "check", "paper")
+
+
+# ---------------------------------------------------------------------------------------------------- reading a recipe
+
+
+def recipe_names() -> list[str]:
+    return sorted(p.name[:-5] for p in resources.files("mpc_lite.recipes").iterdir() if p.name.endswith(".yaml"))
+
+
+def recipe_name(name: str) -> str:
+    """The recipe behind a name: its own, or that of a table or figure it reproduces (``table2`` is `protocol1`)."""
+    if name in recipe_names():
+        return name
+    for candidate in recipe_names():
+        if name in (table.lower().replace(" ", "") for table in _read(candidate).get("tables") or []):
+            return candidate
+    return name
+
+
+def load_recipe(
+    name_or_file: str | Path, profile: str | None = None, overrides: dict[str, Any] | None = None
+) -> Recipe:
+    """Read a recipe by name or file, apply a profile, choices and dotted overrides, check every key and value.
+
+    Each stands above those before it: the recipe, its profile, each choice, what a choice says for this profile (its
+    own `profiles`), the overrides.
+
+    Args:
+        name_or_file: a name from `recipe_names()`, a table or figure of the paper (``table2``) or a YAML file's path.
+        profile: one of the recipe's profiles; ``None`` means ``lite``, the recipe as written.
+        overrides: choices by name, and dotted keys to values; a text is read as YAML (and ``3e-4`` as a number).
+    Raises:
+        InputError: unknown recipe, profile, alternative or key (the nearest one is named), or a value of the wrong type
+            or range.
+    """
+    raw = _read(name_or_file)
+    profiles, choices = raw.pop("profiles", None) or {}, raw.pop("choices", None) or {}
+    for known in profiles:
+        if known not in PROFILES:
+            raise InputError(
+                f"recipe {raw.get('name')}: profile '{known}' is unknown; profiles are {', '.join(PROFILES)}"
+            )
+    chosen = profile or "lite"
+    if chosen not in profiles and chosen != "lite":
+        offered = ", ".join(sorted({*profiles, "lite"}))
+        raise InputError(f"recipe {raw.get('name')} has no profile '{chosen}'; it offers {offered}")
+    raw = _merge(raw, profiles.get(chosen, {}))
+    raw["profile"], raw["choice"] = chosen, {}
+    overrides = dict(overrides or {})
+    for choice, alternatives in choices.items():
+        taken = overrides.pop(choice, next(iter(alternatives)))
+        if taken not in alternatives:
+            offered = ", ".join(alternatives)
+            hint = nearest(str(taken), list(alternatives))
+            raise InputError(f"recipe {raw['name']}: {choice} '{taken}' is unknown{hint}; choose one of {offered}")
+        change = dict(alternatives[taken] or {})
+        scaled = change.pop("profiles", {}).get(chosen, {})
+        raw = _merge(_merge(raw, change), scaled)
+        raw["choice"] = {**raw["choice"], choice: taken}
+    for key, value in overrides.items():
+        raw = _merge(raw, _nest(key.split("."), _scalar(value)))
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(_explain(raw.get("name", name_or_file), error, list(choices))) from None
+
+
+def recipe_choices(name_or_file: str | Path) -> dict[str, list[str]]:
+    """The choices of a recipe and their alternatives, the default first: {"variant": ["official", "corrected"]}."""
+    return {name: list(alternatives) for name, alternatives in (_read(name_or_file).get("choices") or {}).items()}
+
+
+def _read(name_or_file: str | Path) -> dict[str, Any]:
+    path = Path(name_or_file)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise InputError(f"recipe file {path} does not exist")
+        text = path.read_text(encoding="utf-8")
+    else:
+        names, name = recipe_names(), str(name_or_file)
+        if name not in names and (found := recipe_name(name)) in names:
+            return _read(found)
+        if name not in names:
+            raise InputError(f"no recipe '{name}'{nearest(name, names)}; recipes are {', '.join(names)}")
+        text = (resources.files("mpc_lite.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"recipe {name_or_file} is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise InputError(
+            f"recipe {name_or_file} holds {type(raw).__name__}, expected sections such as 'model:' and 'data:'"
+        )
+    raw.setdefault("name", path.stem)
+    if "extends" in raw:
+        base = {key: value for key, value in _read(raw.pop("extends")).items() if key not in ("name", "tables")}
+        raw = _merge(base, raw)
+    return raw
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value) if _is_float(value) else yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def _is_float(text: str) -> bool:
+    """YAML 1.1 reads ``3e-4`` as text; people write it as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return any(c in text for c in ".eE") and any(c.isdigit() for c in text)
+
+
+def _nest(keys: list[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
+
+
+def _merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in extra.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for name, field in model.model_fields.items():
+        found.append(prefix + name)
+        for kind in (field.annotation, *get_args(field.annotation)):  # a section may be optional: AdaptSection | None
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found += _keys(kind, f"{prefix}{name}.")
+    return found
+
+
+def _explain(name: Any, error: ValidationError, choices: list[str]) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            siblings = [k for k in [*_keys(Recipe), *choices] if k.count(".") == key.count(".")]
+            lines.append(f"unknown key '{key}'{nearest(key, siblings) or nearest(key, _keys(Recipe))}")
+        elif not key:  # sections that do not go together; the message names the keys
+            lines.append(item["msg"].removeprefix("Value error, "))
+        else:
+            lines.append(f"{key}: found {json.dumps(item['input'], default=str)}; {item['msg'].lower()}")
+    return f"recipe {name}: " + "; ".join(lines)
+
+
+def assignments(pairs: list[str]) -> dict[str, str]:
+    """["pretrain.steps=10", …] as a dict. Raises InputError for a text without '=' and for a key given twice."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"-p {pair}: expected KEY=VALUE, for example -p pretrain.steps=600")
+        if key in found:
+            raise InputError(f"-p {key} is given twice: {found[key]} and {value}; keep one")
+        found[key] = value
+    return found

@@ -1,0 +1,214 @@
+"""`mpc-lite reproduce NAME --collect`: the finished runs of a recipe in one file of the book, and beside the paper."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from mpc_lite.errors import InputError
+from mpc_lite.evaluation.evaluate import aligned
+from mpc_lite.files import without_paths, write_atomic
+from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
+from mpc_lite.reproduce.paper import Compared, compare
+from mpc_lite.reproduce.runner import find_notebook
+from mpc_lite.reproduce.sweep_runs import plan_cells
+from mpc_lite.reproduce.tables import ABLATIONS, READ_AS, READINGS, as_cases
+
+
+def collect(
+    name: str,
+    profile: str | None = None,
+    given: dict[str, str] | None = None,
+    over: dict[str, list[str]] | None = None,
+    book: str | Path | None = None,
+    root: str | Path = "runs",
+) -> tuple[Path, str, int]:
+    """Write book/results/NAME-PROFILE.json; returns its path, the comparison with the paper, and an exit code.
+
+    The file holds {schema: 1, name, profile, runs, groups, unfinished}: `runs` what each results.json holds, ordered by
+    parameters and seed; `groups`, one for each set of parameters beside the seed, {parameters, seeds, average, sets}
+    with {mean, sd} over the seeds of F1 and IoU in 0–1 (sd null for one seed); `unfinished`, the runs that are not in
+    it, {folder, seed, parameters, reason}. Equal runs give equal bytes, and no path of a machine is in them.
+
+    Args:
+        given, over: as for `sweep`, to collect these runs only; by default all of `root`/NAME/PROFILE.
+    Returns:
+        The exit code is 1 when a score lies outside its band (`paper.compare`; in every reading, where the paper's
+        noise has two), else 0, also where nothing ran at full scale.
+    Raises:
+        InputError: no finished run; runs of one group that differ in their recipes, or two of one seed.
+    """
+    notebook, name = find_notebook(name, book), recipe_name(name)
+    profile = load_recipe(name, profile).profile
+    if given or over:
+        planned = {
+            cell.run.out: (cell.run.recipe.seed, cell.run.parameters)
+            for cell in plan_cells(name, profile, given, over, notebook.parents[1], root)
+        }
+    else:
+        folder = Path(root) / name / profile
+        planned = {out: _told(out) for out in sorted(folder.glob("*")) if out.is_dir()}
+    runs, unfinished = {}, []
+    for out, (seed, parameters) in planned.items():
+        try:
+            runs[out] = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = f"results.json is damaged: {error}" if isinstance(error, ValueError) else _reason(out)
+            unfinished.append({"folder": out.name, "seed": seed, "parameters": parameters, "reason": reason})
+    if not runs:
+        listed = "".join(f"; {run['folder']}: {run['reason']}" for run in unfinished)
+        raise InputError(f"nothing to collect: {Path(root) / name / profile} holds no finished run of these{listed}")
+    groups = _grouped(runs)
+    document = {
+        "schema": 1,
+        "name": name,
+        "profile": profile,
+        "runs": [run for group in groups for run in group],
+        "groups": [_summary(group) for group in groups],
+        "unfinished": without_paths(sorted(unfinished, key=lambda run: (_key(run), run["folder"]))),
+    }
+    path = notebook.parents[1] / "results" / f"{name}-{profile}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    texts, codes = zip(*(_beside_paper(group) for group in groups), strict=True)
+    return path, "\n\n".join(filter(None, [*texts, _listed(document["unfinished"])])), max(codes)
+
+
+def _listed(unfinished: list[dict[str, Any]]) -> str:
+    lines = [f"  {run['folder']}: {run['reason']}" for run in unfinished]
+    return "\n".join([f"not collected, {len(lines)} unfinished:", *lines]) if lines else ""
+
+
+# ------------------------------------------------------------------------------------------------------ unfinished runs
+
+
+def _notebook(out: Path) -> dict[str, Any]:
+    try:
+        return json.loads((out / "notebook.ipynb").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"metadata": {}, "cells": []}
+
+
+def _told(out: Path) -> tuple[int | None, dict[str, Any] | None]:
+    """Seed and parameters of an unfinished run, from the notebook that papermill began to write."""
+    values = _notebook(out)["metadata"].get("papermill", {}).get("parameters", {})
+    return values.get("SEED"), values.get("PARAMETERS")
+
+
+def _reason(out: Path) -> str:
+    if not out.is_dir() or not any(out.iterdir()):
+        return "not run"
+    outputs = [output for cell in _notebook(out)["cells"] for output in cell.get("outputs", [])]
+    for error in [output for output in outputs if output["output_type"] == "error"]:
+        first = next(iter(error["evalue"].splitlines()), "")
+        return "interrupted" if error["ename"] == "Interrupted" else f"failed: {error['ename']}: {first}"
+    return "unfinished"
+
+
+# --------------------------------------------------------------------------------------------------------------- groups
+
+
+def _key(run: dict[str, Any]) -> tuple[tuple[int, str], int]:
+    """Parameters, the fewest first, then the seed."""
+    parameters, seed = run["parameters"] or {}, run["seed"]
+    return (len(parameters), json.dumps(parameters, sort_keys=True)), -1 if seed is None else seed
+
+
+def _grouped(runs: dict[Path, dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The runs of equal parameters together, ordered by seed; checked that the seed is all they differ in."""
+    ordered = sorted(runs.items(), key=lambda item: (_key(item[1]), item[0].name))
+    groups = [list(group) for _, group in groupby(ordered, key=lambda item: _key(item[1])[0])]
+    for group in groups:
+        (first, run), others = group[0], group[1:]
+        for (before, earlier), (out, other) in zip(group, others, strict=False):
+            if other["seed"] == earlier["seed"]:
+                raise InputError(
+                    f"{before.name} and {out.name} are both of seed {other['seed']} with the same parameters, on "
+                    f"{earlier['device']} and {other['device']}; say which with -p DEVICE=…, or delete one"
+                )
+        for out, other in others:
+            recipe = run["recipe"]
+            unlike = [key for key in recipe if key != "seed" and other["recipe"].get(key) != recipe[key]]
+            if unlike:
+                raise InputError(
+                    f"{first.name} and {out.name} are of different versions of the recipe, unlike in "
+                    f"{', '.join(unlike)}; run the older one again with --force"
+                )
+    return [[run for _, run in group] for group in groups]
+
+
+def _summary(group: list[dict[str, Any]]) -> dict[str, Any]:
+    common = [source for source in group[0]["sets"] if all(source in run["sets"] for run in group)]
+    return {
+        "parameters": group[0]["parameters"],
+        "seeds": [run["seed"] for run in group],
+        "average": {score: _spread([run["average"][score] for run in group]) for score in ("f1", "iou")},
+        "sets": {
+            source: {
+                "n": group[0]["sets"][source]["n"],
+                **{score: _spread([run["sets"][source][score] for run in group]) for score in ("f1", "iou")},
+            }
+            for source in common
+        },
+    }
+
+
+def _spread(values: list[float | None]) -> dict[str, float | None]:
+    if None in values:
+        return {"mean": None, "sd": None}
+    return {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None}
+
+
+# ---------------------------------------------------------------------------------------------------- beside the paper
+
+
+def _beside_paper(group: list[dict[str, Any]]) -> tuple[str, int]:
+    """The paper's tables beside runs that differ in the seed, as text, and 1 if a score lies outside its band."""
+    first, texts, code = group[0], [], 0
+    what = ", ".join(f"{key}={value}" for key, value in first["parameters"].items())
+    seeds = f"{'seed' if len(group) == 1 else 'seeds'} {', '.join(str(run['seed']) for run in group)}"
+    for table in first["recipe"]["tables"]:
+        method = ABLATIONS[first["recipe"]["choice"].get("ablation", "full")] if table == "Table 8" else "MPC"
+        noisy = table in ("Figure 2", "Table 7")
+        outside = []
+        for reading in READINGS if noisy else [None]:
+            runs = [as_cases(run, table, reading) for run in group] if reading else group
+            rows, note = _compared(runs, table, method)
+            outside.append({(row.paper.case, row.paper.metric) for row in rows if row.verdict == "outside"})
+            title = ", ".join(filter(None, [table, method, READ_AS.get(reading), what, seeds]))
+            texts.append("\n".join([title, *([] if note else aligned(_rows(rows))), *([note] if note else [])]))
+        code = max(code, int(bool(set.intersection(*outside))))
+    return "\n\n".join(texts), code
+
+
+def _compared(runs: list[dict[str, Any]], table: str, method: str) -> tuple[list[Compared], str]:
+    """The rows, or why there are none: what was changed is another experiment than the paper's."""
+    first = runs[0]
+    changed = [key for key in first["parameters"] if key not in recipe_choices(first["name"])]
+    if first["profile"] != "paper":
+        return [], f"not run at full scale: these are runs of profile {first['profile']}"
+    if changed:
+        return [], f"not run as the paper did: {', '.join(changed)} changed"
+    try:
+        return compare(runs, table, method), ""
+    except InputError as error:
+        return [], f"not run as the paper did: {error}"
+
+
+def _rows(rows: list[Compared]) -> list[list[str]]:
+    """One row per score, in percent and points."""
+
+    def figure(value: float | None, sign: str = "") -> str:
+        return "–" if value is None else f"{sign}{value:.1f}"
+
+    found = [["test set", "score", "paper", "here", "sd", "band", "verdict"]]
+    for row in rows:
+        paper = f"{'≈ ' if row.paper.digitised else ''}{row.paper.value:.1f}"
+        here = "not run" if row.mean is None else f"{row.mean:.1f}"
+        found.append(
+            [row.paper.case, row.paper.metric, paper, here, figure(row.sd), figure(row.band, "±"), row.verdict]
+        )
+    return found

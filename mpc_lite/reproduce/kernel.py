@@ -1,0 +1,190 @@
+"""Execute a notebook in a kernel of this very Python, so that it can be stopped and no kernel is ever left behind.
+
+A kernel leads its own process group, so Ctrl-C on the terminal reaches only this process. When this process is killed,
+the kernel sees that its parent is gone and ends within a second. Another process, on another machine that sees the
+folder, stops a run with the file `stop`: see `execute`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import errno
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mpc_lite.errors import InputError
+
+# What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
+REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
+
+AT_ONCE = "at once"  # in the file `stop`: wait for no step or cell
+
+
+class KernelStopped(Exception):
+    """The notebook was stopped by its user."""
+
+
+class KernelDied(Exception):
+    """The process that executed the notebook ended by itself or was killed from outside."""
+
+
+def execute(
+    notebook: Path,
+    output: Path,
+    values: dict[str, Any],
+    stop: Path,
+    say: Callable[[str], None],
+    cwd: str | Path | None = None,
+) -> None:
+    """Execute a notebook with papermill; returns or raises only when no kernel is left.
+
+    papermill works in a thread; this thread waits and answers signals. The first Ctrl-C or SIGTERM creates the file
+    `stop`, for which the training loop looks after each step, and ends the run after the cell at hand where none
+    trains; the second kills the kernel. Whoever else creates `stop` has the first, and with the text AT_ONCE in it
+    the second.
+
+    Args:
+        values: for the notebook's parameters cell. say: shows a text to the user. cwd: the notebook's working folder.
+    Raises:
+        KernelStopped, KernelDied: see there. InputError: raised in the notebook; so is an OSError by which a disk or a
+        folder REFUSED. papermill's PapermillExecutionError, with the notebook's traceback, for any other error in it.
+    """
+    from papermill import PapermillExecutionError, execute_notebook
+
+    Manager, kernels = _kernel_manager(cwd)
+    asked: list[int] = []  # signals
+    at_once = False
+    failure: list[BaseException] = []
+
+    def before_cell(**_: Any) -> None:
+        if asked or stop.exists():
+            raise KernelStopped("stopped between two cells of the notebook")
+
+    def work() -> None:
+        try:
+            execute_notebook(
+                _no_format(notebook),
+                _no_format(output),
+                values,
+                kernel_name="python3",
+                language="python",
+                kernel_manager_class=Manager,
+                start_timeout=300,  # many kernels that start together on a busy machine take their time
+                on_cell_start=before_cell,
+                progress_bar=False,
+            )
+        except BaseException as error:
+            failure.append(error)
+
+    def on_signal(number: int, frame: Any) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            say("finishing this step or cell… (Ctrl-C again: stop at once)")
+        else:
+            _kill(kernels)
+
+    thread = threading.Thread(target=work, name="papermill")
+    with answering(on_signal):
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.2)
+                if asked and not stop.exists():
+                    stop.touch()  # a stage that had just ended took it: the next one must see it too
+                at_once = at_once or len(asked) > 1 or _at_once(stop)
+                if at_once:
+                    _kill(kernels)  # also a kernel that was only just starting
+        finally:
+            _kill(kernels)
+            thread.join()
+    stop.unlink(missing_ok=True)
+    if not failure:
+        return
+    error = failure[0]
+    kind = error.ename if isinstance(error, PapermillExecutionError) else type(error).__name__
+    if isinstance(error, KernelStopped):
+        raise error
+    if kind == "Interrupted" or at_once or len(asked) > 1:
+        raise KernelStopped(
+            "stopped after the step at hand, its checkpoint is written" if kind == "Interrupted" else "stopped at once"
+        )
+    if kind == "InputError":
+        raise InputError(error.evalue)
+    if isinstance(error, PapermillExecutionError) and (refusal := _refusal(kind, error.evalue)):
+        raise refusal
+    if kind == "DeadKernelError" or str(error).startswith("Kernel died before replying"):
+        raise KernelDied(
+            "the notebook's kernel died, often because memory ran out (smaller: -p pretrain.batch=…)"
+        ) from error
+    raise error
+
+
+def _refusal(kind: str, text: str) -> OSError | None:
+    """The OSError that a notebook's error was, from its type's name and text, if a disk or a folder REFUSED."""
+    found = re.match(r"\[Errno (\d+)\] (.*?)(?:: '(.*)')?$", text)
+    cell_error = getattr(builtins, kind, None)
+    if not found or not (isinstance(cell_error, type) and issubclass(cell_error, OSError)):
+        return None
+    number, said, file = found.groups()
+    return OSError(int(number), said, file) if int(number) in REFUSED else None
+
+
+def _no_format(path: Path) -> str:
+    """papermill puts parameters into braces of paths: double them, so that a folder may be called `{a}`."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _at_once(stop: Path) -> bool:
+    try:
+        return stop.read_text() == AT_ONCE
+    except OSError:  # nobody asked
+        return False
+
+
+def _kernel_manager(cwd: str | Path | None) -> tuple[type, list[int]]:
+    """A kernel manager that starts this very Python, whatever kernelspec is installed, and the list of its kernels."""
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+
+    kernels: list[int] = []
+    # Ended kernels log the interrupt that ends them as an error; what goes wrong in a cell stands in the notebook.
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
+
+    class ThisPython(AsyncKernelManager):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self._kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+        async def start_kernel(self, **settings: Any) -> None:
+            await super().start_kernel(**{**settings, **({"cwd": str(cwd)} if cwd else {})})
+            kernels.append(self.provisioner.pid)
+
+    return ThisPython, kernels
+
+
+def _kill(kernels: list[int]) -> None:
+    """Kill what is left of the kernels and of the processes they started: a kernel leads a process group."""
+    for pid in kernels:
+        with contextlib.suppress(OSError):  # nothing is left
+            os.killpg(pid, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(pid, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def answering(handler: Any) -> Iterator[None]:
+    """`handler` for Ctrl-C and SIGTERM; only the main thread can have one, in others the caller keeps its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

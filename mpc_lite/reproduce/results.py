@@ -1,0 +1,121 @@
+"""What a run scored: results.json for programs and for collecting, and the table on the terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.table import Table
+
+from mpc_lite.devices import choose_accelerator
+from mpc_lite.evaluation.evaluate import evaluate
+from mpc_lite.files import without_paths, write_atomic
+from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.weights import pretrained_names
+from mpc_lite.provenance import commit, versions
+from mpc_lite.reproduce.run import Run
+from mpc_lite.reproduce.tables import cells, columns, comparison, image_level_line, protocol_line, set_rows, wide
+
+# --------------------------------------------------------------------------------------------- results of the book
+
+
+# ---------------------------------------------------------------------------------------------------- results.json
+
+
+def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) -> dict:
+    """Write OUT/results.json from what `evaluate` returned, and `robustness` for each grid, and return it.
+
+    Schema 1: name, profile, recipe, seed, parameters, protocol, device, versions, commit (of the clone, null outside
+    one), seconds (an interrupted run counts its training before), manifest {name, sha256}, sets, average, image_level,
+    errors (how many rows could not be read and are in no figure), and with grids robustness: {GRID: cells}.
+    Scores are in 0–1. Nothing in it names a path of the machine.
+    """
+    pick = ("n", "f1", "iou", "auc", "f1_ci95")
+    sets = {
+        source: {
+            **{key: s[key] for key in pick},
+            "baselines": {name: {"f1": b["f1"], "iou": b["iou"]} for name, b in s["baselines"].items()},
+        }
+        for source, s in table["sets"].items()
+    }
+    results = {
+        "schema": 1,
+        "name": run.name,
+        "profile": run.recipe.profile,
+        "recipe": without_paths(run.recipe.as_dict()),
+        "seed": run.recipe.seed,
+        "parameters": without_paths(run.parameters),
+        "protocol": table["protocol"],
+        "device": device_name(run),
+        "versions": versions(),
+        "commit": commit(),
+        "seconds": round(run.earlier + time.monotonic() - run.started, 1),
+        "manifest": table["manifest"],
+        "sets": sets,
+        "average": {key: table["average"][key] for key in ("f1", "iou", "weighting")},
+        "image_level": {
+            key: table["image_level"][key] for key in ("auc", "false_alarm_rate", "n_authentic", "n_tampered")
+        },
+        "errors": len(table["errors"]),
+    }
+    if grids:
+        results["robustness"] = {grid: scored["cells"] for grid, scored in grids.items()}
+    write_atomic(run.out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
+    return results
+
+
+def device_name(run: Run) -> str:
+    """The device that trains and scores: `cpu`, `mps`, or `cuda (NVIDIA …)`."""
+    device = choose_accelerator(run.torch_device, "fp32").device
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def score_shipped(run: Run, manifest: str | Path, name: str = "lite") -> dict | None:
+    """What `evaluate` says about the shipped weights on the same images, and `input`, how their own recipe feeds them
+    photographs: {mode, size, overlap}; None when this version ships none."""
+    if name not in pretrained_names():
+        return None
+    localizer = Localizer.from_pretrained(name, device=run.torch_device)
+    way = {"mode": localizer.mode, "size": localizer.size, "overlap": localizer.overlap}
+    return {**evaluate(localizer, manifest, run.recipe.evaluate.protocol), "input": way}
+
+
+def save_shipped(run: Run, table: dict | None, name: str = "lite") -> dict:
+    """Write OUT/shipped.json: the same figures of the shipped weights, null where this version ships none."""
+    keys = ("input", "sets", "average", "image_level")
+    kept = {"weights": name, "table": table and {key: table[key] for key in keys}}
+    write_atomic(run.out / "shipped.json", (json.dumps(kept, indent=2) + "\n").encode())
+    return kept
+
+
+# ----------------------------------------------------------------------------------------------------- the terminal
+
+
+def terminal_table(out: str | Path) -> Table:
+    """The table of a finished run, for `rich` to print; without a row of shipped weights where OUT/shipped.json is not
+    there."""
+    out = Path(out)
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    file = out / "shipped.json"
+    shipped = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    title = f"{results['name']}, profile {results['profile']}, seed {results['seed']}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    header, *rows = set_rows(results) if wide(results) else [columns(results)]
+    for name in header:
+        words = name in ("method", "input", "test set")
+        longest = max(map(len, name.split()))
+        table.add_column(name, justify="left" if words else "right", no_wrap=words, min_width=longest)
+    notes = []
+    for row in rows:
+        table.add_row(*row)
+    for row in [] if wide(results) else comparison(results, shipped):
+        if row["note"]:
+            notes.append(f"{row['method']}: {row['note']}.")
+        else:
+            table.add_row(row["method"], *cells(row))
+    table.caption = "\n".join([*notes, protocol_line(results), image_level_line(results)])
+    table.caption_justify = "left"
+    return table

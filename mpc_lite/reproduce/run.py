@@ -1,0 +1,131 @@
+"""One run, checked: its recipe, its parameters, its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpc_lite.errors import InputError
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
+from mpc_lite.training.progress import read_log
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+_NOT_PARAMETERS = {
+    "name": "the recipe's name",
+    "description": "the recipe itself",
+    "tables": "the recipe itself",
+    "choice": "the choices' own names, as in -p variant=corrected",
+    "profile": "--profile",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, checked: the notebook makes the same object from its parameters as the runner did before it."""
+
+    name: str
+    recipe: Recipe
+    device: str = "auto"  # as asked for: auto, cpu or cuda
+    parameters: dict[str, Any] = field(default_factory=dict)  # choices, recipe keys, notebook parameters that differ
+    out: Path = Path("runs")
+    resume: bool = False
+    started: float = field(default_factory=time.monotonic, compare=False)
+    earlier: float = field(default=0.0, compare=False)  # seconds of training before the run was resumed
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats the run."""
+        values = {**({"SEED": self.recipe.seed} if self.recipe.seed else {}), **self.parameters}
+        if self.device != "auto":
+            values["DEVICE"] = self.device
+        words = ["mpc-lite", "reproduce", self.name, "--profile", self.recipe.profile]
+        for key, value in values.items():
+            words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        return shlex.join(words)
+
+    @property
+    def log(self) -> Path:
+        return self.out / "log.jsonl"
+
+    @property
+    def torch_device(self) -> str | None:
+        """The device for training and scoring; None: the best there is."""
+        return None if self.device == "auto" else self.device
+
+
+def prepare(
+    name: str,
+    profile: str = "lite",
+    seed: int = 0,
+    device: str = "auto",
+    out: str | Path | None = None,
+    parameters: dict[str, Any] | None = None,
+    resume: bool = False,
+    root: str | Path = "runs",
+    **extra: Any,
+) -> Run:
+    """Check a run's parameters and resolve its recipe; nothing is written.
+
+    Args:
+        name: a recipe's, or of a table or figure that it reproduces.
+        parameters: choices of the recipe and dotted recipe keys to values.
+        out: the run folder; by default `root`/NAME/PROFILE/SEED[-hash of the other parameters].
+        extra: parameters of the notebook beside the common ones; they count for the run folder's hash.
+    Raises:
+        InputError: an unknown name, a wrong type or a value out of range; the message names the nearest known key.
+    """
+    for key, value, kind in [("PROFILE", profile, str), ("DEVICE", device, str), ("SEED", seed, int)]:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{key}: found {value!r}, expected {kind.__name__}")
+    if device not in DEVICES:
+        raise InputError(f"DEVICE: found '{device}', expected one of {', '.join(DEVICES)}")
+    for key in parameters or {}:
+        section = key.partition(".")[0]
+        if section in _NOT_PARAMETERS:
+            raise InputError(f"'{key}' is no parameter of a run: it is set by {_NOT_PARAMETERS[section]}")
+    name, choices = recipe_name(name), recipe_choices(name)
+    chosen = {key: value for key, value in (parameters or {}).items() if key in choices}
+    recipe = load_recipe(name, profile, {**(parameters or {}), "seed": seed})
+    # A choice stands for all that it sets: what else differs is measured against the recipe with the same choices.
+    base = _flat(load_recipe(name, profile, {**chosen, "seed": seed}))
+    changed = {key: recipe.choice[key] for key in choices if recipe.choice[key] != choices[key][0]}
+    changed.update({key: value for key, value in _flat(recipe).items() if key not in base or base[key] != value})
+    changed.update(extra)
+    if out is None:
+        others = {**changed, **({"DEVICE": device} if device != "auto" else {})}
+        digest = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:8]
+        out = Path(root) / name / recipe.profile / (f"{seed}-{digest}" if others else str(seed))
+    earlier = _trained_seconds(Path(out) / "log.jsonl") if resume else 0.0
+    return Run(name, recipe, device, changed, Path(out), resume, earlier=earlier)
+
+
+def _trained_seconds(log: Path) -> float:
+    """Seconds of training in a log: they count up in every session of a stage and start at zero with the next."""
+    total = last = 0.0
+    for entry in read_log(log):
+        if "seconds" in entry:
+            total += last if entry["seconds"] < last else 0.0
+            last = entry["seconds"]
+    return total + last
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    """{"pretrain.steps": 300, …}: the values of a recipe by dotted key."""
+
+    def walk(section: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in section.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, value
+
+    return dict(walk(recipe.as_dict(), ""))

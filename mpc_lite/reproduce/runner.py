@@ -1,0 +1,193 @@
+"""The runner: `mpc-lite reproduce NAME` = the recipe NAME, done by the notebook book/reproduce/NAME.ipynb.
+
+A table or figure of the paper stands for the recipe that gives its numbers: `table2` is `protocol1`. papermill executes
+the notebook in a kernel of this Python. Names and types of all parameters are checked before the kernel starts. The
+kernel writes OUT/log.jsonl, this process reads it and shows the progress; to stop, this process creates OUT/stop, and
+the training loop ends after the step at hand, with a checkpoint written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mpc_lite.errors import InputError, nearest
+from mpc_lite.files import expand_all
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names
+from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
+from mpc_lite.reproduce.run import Run, prepare
+from mpc_lite.training.progress import following
+
+_SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
+
+
+# ------------------------------------------------------------------------------------------------ what is to be done
+
+
+# ---------------------------------------------------------------------------------------------------- the notebook
+
+
+def find_notebook(name: str, book: str | Path | None = None) -> Path:
+    """book/reproduce/NAME.ipynb: in `book`, else in the clone around the working folder, else in the package's clone.
+
+    Raises InputError when the recipe or the notebook is missing; the message says which of the two.
+    """
+    name = recipe_name(name)
+    if book is not None:
+        folders = [Path(book), Path(book) / "book"]
+        if not folders[0].is_dir():
+            raise InputError(f"--book {book}: no such folder; expected the book's folder, with reproduce/{name}.ipynb")
+    else:
+        here = Path.cwd()
+        folders = [p / "book" for p in (here, *here.parents, Path(__file__).resolve().parents[2])]
+    places = [folder / "reproduce" for folder in folders if (folder / "reproduce").is_dir()]
+    for place in places:
+        if (place / f"{name}.ipynb").is_file():
+            if name not in recipe_names():
+                raise InputError(
+                    f"{name}: the notebook is there, but the package has no recipe '{name}' (recipes are "
+                    f"{', '.join(recipe_names())}); install the package of the same clone"
+                )
+            return (place / f"{name}.ipynb").resolve()
+    if name not in recipe_names():
+        load_recipe(name)  # raises, and names the nearest recipe
+    if not places:
+        where = f"--book {book} has no folder reproduce/" if book else "no folder book/reproduce here or above"
+        raise InputError(
+            f"the recipe '{name}' is there, its notebook is not: {where}; the notebooks come with the "
+            "repository, not with the installed package: run inside a clone of it, or pass --book PATH/TO/CLONE/book"
+        )
+    known = sorted(p.stem for place in places for p in place.glob("*.ipynb"))
+    raise InputError(
+        f"the recipe '{name}' is there, its notebook {name}.ipynb is not{nearest(name, known)}; "
+        f"notebooks here are {', '.join(known) or 'none'}"
+    )
+
+
+def notebook_parameters(notebook: Path) -> dict[str, str]:
+    """Names and annotated types of a notebook's parameters, from its cell with the tag `parameters`."""
+    import nbformat
+    from papermill.translators import PythonTranslator
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return {p.name: p.inferred_type_name for cell in tagged for p in PythonTranslator.inspect(cell)}
+
+
+_TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict": dict, "list": list}
+
+
+def _typed(key: str, text: str, kind: str) -> Any:
+    try:
+        value = text if kind == "str" else yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    wrong = not isinstance(value, _TYPES.get(kind, object)) or (isinstance(value, bool) and kind in ("int", "float"))
+    if wrong:
+        raise InputError(f"-p {key}={text}: the notebook's {key} is of type {kind}")
+    return value
+
+
+def plan(
+    name: str, notebook: Path, profile: str | None, given: dict[str, str], root: str | Path = "runs"
+) -> tuple[Run, dict[str, Any]]:
+    """The checked run and the values for the notebook's parameters cell; nothing is written.
+
+    Args: as for `reproduce`; `notebook` is what `find_notebook` found. Raises InputError as `prepare` does, and for
+    parameters that the notebook does not have or that are of another type there.
+    """
+    types = notebook_parameters(notebook)
+    missing = [key for key in ("PROFILE", "SEED", "DEVICE", "OUT", "RESUME", "PARAMETERS") if key not in types]
+    if missing:
+        raise InputError(f"{notebook.name}: its cell with the tag 'parameters' lacks {', '.join(missing)}")
+    own, recipe_keys = {}, {}
+    for key, text in given.items():
+        if key in _SET_BY_RUNNER:
+            raise InputError(f"-p {key}={text}: {key} is set by {_SET_BY_RUNNER[key]}")
+        if key in types:
+            own[key] = _typed(key, text, types[key])
+        elif key == "seed":
+            own["SEED"] = _typed(key, text, "int")
+        elif key == key.upper():
+            raise InputError(f"-p {key}={text}: {notebook.name} has no parameter '{key}'{nearest(key, list(types))}")
+        else:
+            recipe_keys[key] = text
+    if "SEED" in given and "seed" in given:
+        raise InputError("-p SEED and seed are the same; keep one")
+    seed = own.pop("SEED", None)
+    seed = load_recipe(name, profile).seed if seed is None else seed
+    device = own.pop("DEVICE", "auto")
+    run = prepare(name, profile or "lite", seed, device, None, recipe_keys, root=root, **own)
+    values = {"PROFILE": run.recipe.profile, "SEED": seed, "DEVICE": device, "OUT": run.out.as_posix(), **own}
+    values["PARAMETERS"] = {key: value for key, value in run.parameters.items() if key not in own}
+    return run, values
+
+
+# --------------------------------------------------------------------------------------------------------- the run
+
+
+def _files_at_hand(recipe: Recipe) -> None:
+    """InputError when a manifest that the recipe names is missing, or a variable in its paths: found here, where the
+    notebook will run, before there is a run folder."""
+    lists = [recipe.data.manifest, recipe.data.validation, recipe.evaluate.manifests]
+    lists += [recipe.adapt.manifest, recipe.adapt.validation] if recipe.adapt else []
+    for path in [path for paths in lists for path in expand_all(paths)]:
+        if not path.is_file():
+            raise InputError(f"{path}: no such manifest; the scripts of data_scripts/ write them, or give another path")
+    expand_all([weights for weights in (recipe.pretrain.weights, recipe.evaluate.weights) if weights])
+
+
+def reproduce(
+    name: str,
+    profile: str | None = None,
+    given: dict[str, str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    book: str | Path | None = None,
+    root: str | Path = "runs",
+    quiet: bool = False,
+    cwd: str | Path | None = None,
+) -> Path:
+    """Execute the notebook of a recipe and return the run folder, with results.json, report.html and notebook.ipynb.
+
+    Args:
+        given: texts by dotted recipe key or notebook parameter, as `-p KEY=VALUE` gives them.
+        resume: go on from the checkpoint of an interrupted run. force: delete an earlier run and start anew.
+        quiet: show no progress. cwd: the working folder of the notebook, by default that of this process.
+    Raises:
+        InputError: anything wrong with the names, values or folders, before a kernel starts or from inside it.
+        KernelStopped: stopped by SIGINT, SIGTERM or the file `stop` in the run folder; no kernel is left.
+    """
+    notebook = find_notebook(name, book)
+    run, values = plan(name, notebook, profile, given or {}, root)
+    there = run.out.is_dir() and any(run.out.iterdir())
+    if resume and force:
+        raise InputError("--resume and --force exclude each other: go on with the old run, or delete it")
+    if there and not (resume or force):
+        raise InputError(
+            f"{run.out} holds a run already; go on with --resume, or delete it and start anew with --force"
+        )
+    if resume and not there:
+        raise InputError(
+            f"nothing to resume: {run.out} holds no run; check -p and --profile, or start without --resume"
+        )
+    _files_at_hand(run.recipe)
+    if there and force:
+        shutil.rmtree(run.out)
+    run.out.mkdir(parents=True, exist_ok=True)
+    (run.out / "stop").unlink(missing_ok=True)
+    values["RESUME"] = resume
+    with contextlib.nullcontext(lambda text: None) if quiet else following(run.log) as show:
+        show(f"{run.command}\nrun folder {run.out}")
+        try:
+            execute(notebook, run.out / "notebook.ipynb", values, run.out / "stop", show, cwd)
+        except KernelStopped as stopped:
+            raise KernelStopped(f"{stopped}; go on with: {run.command} --resume") from None
+        except KernelDied as error:
+            raise KernelDied(f"{error}; go on from the last checkpoint with: {run.command} --resume") from error
+    return run.out

@@ -1,0 +1,239 @@
+"""Sweeps: `mpc-lite reproduce NAME --sweep KEY=a,b` = one run for each combination of values, on dask.distributed.
+
+Each cell is the run that `mpc-lite reproduce` does for its values, in a run folder of its own, executed by a Dask
+worker. The folders are all there is to know about a sweep: a cell with results.json is done, a cell with anything else
+goes on from its checkpoint. So the same command, given again, does what is missing, also after everything was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import FOLDERS
+from mpc_lite.recipes.load import recipe_name
+from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped, answering
+from mpc_lite.reproduce.runner import find_notebook, reproduce
+from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
+from mpc_lite.reproduce.workers import connected, see_folder
+
+TRIES = 3  # so often a cell may lose its worker or its kernel
+_KERNEL_ENDS = 1.5  # seconds in which the kernel of a killed worker sees that it is alone, and ends
+_WITHOUT_WORKERS = 60.0  # seconds in which one of our own workers should have come back
+_WITHOUT_ANSWER = 20.0  # seconds in which a worker should have killed its kernel
+
+
+def sweep(
+    name: str,
+    profile: str | None = None,
+    given: dict[str, str] | None = None,
+    over: dict[str, list[str]] | None = None,
+    scheduler: str | None = None,
+    force: bool = False,
+    book: str | Path | None = None,
+    root: str | Path = "runs",
+    say: Callable[[str], None] = print,
+) -> list[Cell]:
+    """Do the runs of all cells that are not finished, and return all cells with their status.
+
+    Without `scheduler` workers are started here: one per GPU, or on a CPU as many as there are cells and cores, which
+    they share. A cell that loses its worker or its kernel is tried again from its checkpoint, three times in all; one
+    that fails keeps its notebook with the traceback; the others go on. The first Ctrl-C or SIGTERM lets each run end
+    after the step at hand, the second kills the kernels.
+
+    Args:
+        scheduler: address of a running Dask scheduler, such as tcp://host:8786. A worker gets one cell at a time. Its
+            machine needs this package, and the working folder, `root` and the book under the same paths.
+        force: delete earlier runs of the cells. say: shows a line. Others: as for `plan_cells`.
+    Raises:
+        InputError: as `plan_cells`; or the scheduler does not answer, or its workers cannot do the work.
+    """
+    book = find_notebook(name, book).parents[1]
+    cells = plan_cells(name, profile, given, over, book, Path(root).absolute())
+    for cell in cells:
+        if force:
+            shutil.rmtree(cell.run.out, ignore_errors=True)
+        cell.status = "finished" if cell.finished else "waiting"
+    todo = [cell for cell in cells if cell.status == "waiting"]
+    say(f"{recipe_name(name)}: {len(cells)} cells, {len(cells) - len(todo)} finished before, {len(todo)} to run")
+    if todo:
+        fixed = {
+            "name": name,
+            "profile": profile,
+            "book": str(book),
+            "root": str(Path(root).absolute()),
+            "cwd": str(Path.cwd()),
+            "environment": {key: os.environ[key] for key in FOLDERS if key in os.environ},
+        }
+        asked: list[int] = []  # signals
+        cpu = all(cell.run.device == "cpu" for cell in todo)
+        with (
+            answering(lambda number, frame: asked.append(number)),
+            connected(len(todo), cpu, scheduler, say) as client,
+        ):
+            _Sweep(todo, fixed, client, scheduler, asked, say).work()
+    return cells
+
+
+class _Sweep:
+    """The client's side: hands a cell to each worker that is free, and listens."""
+
+    def __init__(self, cells: list[Cell], fixed: dict, client: Any, scheduler: str | None, asked: list[int], say: Any):
+        self.waiting, self.running = deque(cells), {}  # cells; future -> cell
+        self.fixed, self.client, self.scheduler, self.asked, self.say = fixed, client, scheduler, asked, say
+        self.topic, self.news, self.begun = f"mpc-lite-{uuid.uuid4().hex}", deque(), set()
+        self.told: set[str] = set()  # what is said once
+        self.asked_to_stop: set[Path] = set()
+        self.worker_seen, self.kills_since = time.monotonic(), None
+
+    def work(self) -> None:
+        self.client.subscribe_topic(self.topic, lambda event: self.news.append(event[1]))
+        while self.running or (self.waiting and not self.asked):
+            while self.news:
+                self.start(self.news.popleft())
+            if self.asked:
+                self.stop()
+            elif self.waiting:
+                self.hand_out()
+            for future in [future for future in self.running if future.done()]:
+                self.end(self.running.pop(future), future)
+            time.sleep(0.2)
+        for file in self.asked_to_stop:
+            file.unlink(missing_ok=True)
+
+    def hand_out(self) -> None:
+        try:
+            workers = len(self.client.nthreads())
+        except OSError:
+            return self.give_up(f"the scheduler {self.scheduler or ''} no longer answers")
+        if workers or self.running:
+            self.worker_seen = time.monotonic()
+        elif self.scheduler:
+            self.once(f"waiting for a worker at {self.scheduler}: dask worker {self.scheduler} --nthreads 1")
+        elif time.monotonic() - self.worker_seen > _WITHOUT_WORKERS:
+            self.give_up("no worker is left, and none can be started")
+        for _ in range(min(workers - len(self.running), len(self.waiting))):
+            cell = self.waiting.popleft()
+            cell.tries += 1
+            key = f"{self.topic}: {cell.label}, {cell.tries}"
+            order = {**self.fixed, "given": cell.given, "out": str(cell.run.out), "key": key, "topic": self.topic}
+            self.running[self.client.submit(run_cell, order, key=key, pure=False)] = cell
+
+    def start(self, key: str) -> None:
+        cell = next((cell for future, cell in self.running.items() if future.key == key), None)
+        if cell is not None:
+            again = key in self.begun or cell.tries > 1
+            self.say(f"{cell.label}: {'started again' if again else 'started'}, {short(cell.run.out)}")
+        self.begun.add(key)
+
+    def end(self, cell: Cell, future: Any) -> None:
+        told = _told(future)
+        cell.status, cell.reason, cell.seconds = told["status"], told["reason"], told["seconds"]
+        cell.tries += told.get("tries", 0)
+        if cell.status == "died":
+            if self.asked:
+                cell.status = "stopped"
+            elif cell.tries < TRIES:
+                self.say(f"{cell.label}: {cell.reason}; it will be tried again, from its checkpoint")
+                cell.status = "waiting"
+                self.waiting.append(cell)
+                self.worker_seen = time.monotonic()
+                return
+            else:
+                hint = "often because memory ran out (smaller: -p pretrain.batch=…)"
+                cell.status, cell.reason = "failed", f"{cell.reason}, {cell.tries} times in all, {hint}"
+        took = "" if cell.seconds is None else f" after {cell.seconds:.0f} s"
+        ended = cell.reason if cell.status == "stopped" else f"{cell.status}{took}"
+        self.say(f"{cell.label}: {ended}{f': {cell.reason}' if cell.status == 'failed' else ''}")
+
+    def stop(self) -> None:
+        """Ask running cells to stop, anew each time: a stage that was just ending may have taken the file."""
+        at_once = len(self.asked) > 1
+        self.once("finishing this step or cell of each run… (Ctrl-C again: stop at once)")
+        if at_once and self.kills_since is None:
+            self.kills_since = time.monotonic()
+        for future, cell in list(self.running.items()):
+            if future.key not in self.begun:
+                future.cancel()
+                del self.running[future]
+                cell.status = "waiting"
+            elif at_once and time.monotonic() - self.kills_since > _WITHOUT_ANSWER:
+                del self.running[future]
+                cell.status, cell.reason = "stopped", "its worker does not answer"
+            else:
+                self.asked_to_stop.add(cell.run.out / "stop")
+                with contextlib.suppress(OSError):  # the run folder is not there yet
+                    (cell.run.out / "stop").write_text(AT_ONCE if at_once else "")
+
+    def give_up(self, reason: str) -> None:
+        for cell in self.waiting:
+            cell.status, cell.reason = "failed", reason
+        self.waiting.clear()
+        self.say(reason)
+
+    def once(self, text: str) -> None:
+        if text not in self.told:
+            self.told.add(text)
+            self.say(text)
+
+
+def _told(future: Any) -> dict[str, Any]:
+    """What became of a task: `run_cell`'s answer, or why there is none."""
+    from distributed import KilledWorker
+
+    if future.status == "finished":
+        return future.result()
+    error = future.exception() if future.status == "error" else None
+    if isinstance(error, KilledWorker):  # a scheduler elsewhere may have tried several workers by itself
+        return {"status": "died", "reason": "its worker died", "seconds": None, "tries": error.allowed_failures}
+    reason = "the scheduler lost it" if error is None else f"{type(error).__name__}: {error}"
+    return {"status": "failed", "reason": reason, "seconds": None}
+
+
+# ------------------------------------------------------------------------------------------------------- in a worker
+
+
+def run_cell(order: dict[str, Any]) -> dict[str, Any]:
+    """Do one cell in a Dask worker: {status: done, stopped, died or failed; reason; seconds}. Raises nothing."""
+    from distributed import get_worker
+
+    get_worker().log_event(order["topic"], order["key"])
+    started, out = time.monotonic(), Path(order["out"])
+    status, reason = "done", ""
+    try:
+        _run_cell(order, out)
+    except KernelStopped as error:
+        status, reason = "stopped", str(error).partition(";")[0]
+    except KernelDied:
+        status, reason = "died", "its kernel died"
+    except Exception as error:
+        status = "failed"
+        if hasattr(error, "ename"):  # raised in the notebook
+            first = next(iter(str(error.evalue).splitlines()), "")
+            reason = f"{error.ename}: {first} (traceback in {short(out / 'notebook.ipynb')})"
+        else:
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    return {"status": status, "reason": reason, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _run_cell(order: dict[str, Any], out: Path) -> None:
+    for key, value in order["environment"].items():
+        os.environ.setdefault(key, value)
+    see_folder(order["cwd"])
+    if (out / "results.json").is_file():
+        return
+    resume = out.is_dir() and any(out.iterdir())
+    if resume:
+        time.sleep(_KERNEL_ENDS)
+    keys = ("name", "profile", "given", "book", "root", "cwd")
+    reproduce(**{key: order[key] for key in keys}, resume=resume, quiet=True)
+    if not (out / "results.json").is_file():
+        raise InputError(f"the notebook ended without {short(out / 'results.json')}; is this worker's package another?")

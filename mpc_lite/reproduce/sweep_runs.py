@@ -1,0 +1,138 @@
+"""The cells of a sweep: which runs it has, checked before anything starts, and how they ended."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from mpc_lite.errors import InputError
+from mpc_lite.recipes.load import recipe_name
+from mpc_lite.reproduce.run import Run
+from mpc_lite.reproduce.runner import find_notebook, plan
+
+
+@dataclass
+class Cell:
+    """One run of a sweep: `status` is waiting, finished (before this sweep), done, failed or stopped."""
+
+    label: str  # seed=0 ablation=small
+    given: dict[str, str]
+    run: Run
+    status: str = "waiting"
+    reason: str = ""
+    seconds: float | None = None
+    tries: int = 0
+
+    @property
+    def finished(self) -> bool:
+        return (self.run.out / "results.json").is_file()
+
+
+# ------------------------------------------------------------------------------------------------------- which cells
+
+
+def sweep_values(pairs: list[str]) -> dict[str, list[str]]:
+    """["seed=0,1", "data.scenes=[a, b],[a]"] as {"seed": ["0", "1"], "data.scenes": ["[a, b]", "[a]"]}.
+
+    A comma inside brackets or quotes does not separate. Raises InputError for anything but KEY=VALUE,VALUE… and for a
+    key given twice.
+    """
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        values = _split(text)
+        if not equals or not key or not all(values):
+            raise InputError(f"--sweep {pair}: expected KEY=VALUE,VALUE…, for example --sweep seed=0,1,2")
+        if key in found:
+            raise InputError(f"--sweep {key} is given twice; write all its values behind one another, with commas")
+        found[key] = values
+    return found
+
+
+def _split(text: str) -> list[str]:
+    values, open_brackets, quote = [""], 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        open_brackets += (not quote) * ((char in "[{(") - (char in "]})"))
+        if char == "," and not quote and not open_brackets:
+            values.append("")
+        else:
+            values[-1] += char
+    if quote or open_brackets:
+        raise InputError(f"--sweep …={text}: a {'quote' if quote else 'bracket'} has no partner")
+    return [value.strip() for value in values]
+
+
+def plan_cells(
+    name: str,
+    profile: str | None = None,
+    given: dict[str, str] | None = None,
+    over: dict[str, list[str]] | None = None,
+    book: str | Path | None = None,
+    root: str | Path = "runs",
+) -> list[Cell]:
+    """The cells of a sweep, checked and in order, the last key's values changing fastest; nothing is written.
+
+    Args:
+        given: texts by recipe key, choice or notebook parameter, the same for all cells. over: those that differ.
+        book, root: as for `reproduce`.
+    Raises:
+        InputError: any cell is wrong, a key is given both ways, or two cells are the same run.
+    """
+    given, over = given or {}, over or {}
+    both = [key for key in over if key in given]
+    if both:
+        raise InputError(f"{both[0]} is given by -p and by --sweep; keep one")
+    notebook = find_notebook(name, book)
+    cells: dict[Path, Cell] = {}
+    for values in itertools.product(*over.values()):
+        own = dict(zip(over, values, strict=True))
+        label = " ".join(f"{key}={value}" for key, value in own.items()) or recipe_name(name)
+        run, _ = plan(name, notebook, profile, {**given, **own}, root)
+        if run.out in cells:
+            raise InputError(f"--sweep: '{cells[run.out].label}' and '{label}' are the same run; leave one out")
+        cells[run.out] = Cell(label, {**given, **own}, run)
+    return list(cells.values())
+
+
+# ------------------------------------------------------------------------------------------------------ how they ended
+
+
+def sweep_table(cells: list[Cell]) -> Table:
+    """One row per cell: what became of it, its seconds, F1 where it was measured, and its folder."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("cell", "status", "seconds", "F1", "run folder"):
+        table.add_column(name, justify="right" if name in ("seconds", "F1") else "left")
+    for cell in cells:
+        seconds = "–" if cell.seconds is None else f"{cell.seconds:.0f}"
+        status = "not run" if cell.status == "waiting" else cell.status
+        table.add_row(cell.label, status, seconds, _f1(cell.run.out), short(cell.run.out))
+    return table
+
+
+def _f1(out: Path) -> str:
+    try:
+        results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "–"
+    value = results.get("average", {}).get("f1")
+    return "–" if value is None else f"{value:.3f}"
+
+
+def exit_code(cells: list[Cell]) -> int:
+    """0: all are done; 1: some failed; 130: some were stopped or never started."""
+    ended = {cell.status for cell in cells}
+    return 130 if ended & {"stopped", "waiting"} else int("failed" in ended)
+
+
+def short(path: Path) -> str:
+    """A path as seen from the working folder, where it lies below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

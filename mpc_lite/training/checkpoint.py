@@ -1,0 +1,84 @@
+"""Checkpoints: everything the next training step depends on, written atomically, read only by the run it belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import torch
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import expand_all, write_atomic
+from mpc_lite.forgeries.scenes import photo_files
+from mpc_lite.recipes.keys import Recipe
+
+
+def identity(recipe: Recipe) -> str:
+    """What must not change between the halves of a run: the recipe, the manifests' bytes, the photographs' names.
+
+    The number of workers, the description, the tables it gives numbers for, the later evaluation and whether a frozen
+    encoder's maps are kept on disk may change.
+    """
+    free = {"description": True, "tables": True, "evaluate": True, "data": {"workers", "epoch"}}
+    free |= {"finetune": {"cache_features"}, "adapt": {"cache_features"}}
+    if recipe.augment.jpeg is None:  # a run that began before there was such a key goes on
+        free["augment"] = {"jpeg"}
+    parts = {"recipe": recipe.model_dump(mode="json", exclude=free)}
+    lists = [recipe.data.manifest, recipe.data.validation]
+    if recipe.adapt:
+        lists += [recipe.adapt.manifest, recipe.adapt.validation]
+    parts["manifests"] = [[_sha256(path) for path in expand_all(paths)] for paths in lists]
+    if recipe.data.photos:
+        names = "\n".join(file.name for file in photo_files(recipe.data.photos))
+        parts["photos"] = hashlib.sha256(names.encode()).hexdigest()
+    return json.dumps(parts, sort_keys=True)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; a run goes on only with the manifests it began with") from None
+
+
+def store(path: Path, recipe: Recipe, processes: int, step: int, best: float, model, optimizer, scheduler) -> None:
+    """Write a checkpoint. Data and random numbers need no state: both are functions of (seed, micro-batch)."""
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    state = {name: part.state_dict() for name, part in parts.items()}
+    # A LambdaLR keeps its function's attributes; a closure has none, so the entry is empty and can go.
+    state["scheduler"].pop("lr_lambdas", None)
+    about = {"step": step, "best": best, "processes": processes, "recipe": identity(recipe)}
+    with io.BytesIO() as buffer:
+        torch.save({**about, **state}, buffer)
+        write_atomic(path, buffer.getvalue())
+
+
+def restore(path: Path, recipe: Recipe, processes: int, model, optimizer, scheduler) -> tuple[int, float]:
+    """Put a checkpoint back into its parts; returns (step, best score so far).
+
+    Raises:
+        InputError: of another run, or of another number of processes, whose steps read another number of images.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    same_run(state["recipe"], recipe, path)
+    if state["processes"] != processes:
+        raise InputError(
+            f"{path} was written by {state['processes']} processes together, now there are {processes}; a step would "
+            f"read another number of images. Start {state['processes']} again, or choose another folder"
+        )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    extra = {"lr_lambdas": [None]} if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR) else {}
+    scheduler.load_state_dict({**state["scheduler"], **extra})
+    return state["step"], state["best"]
+
+
+def same_run(written: str, recipe: Recipe, path: Path) -> None:
+    """InputError when a checkpoint or a finished stage belongs to another recipe, manifest or folder of photographs."""
+    if written != identity(recipe):
+        raise InputError(
+            f"{path} was written by another recipe, other parameters or another list of images; "
+            "resume with the same ones, or choose another folder"
+        )

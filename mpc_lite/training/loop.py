@@ -1,0 +1,300 @@
+"""One training loop for all stages, on `accelerate`: any device, any number of processes, and no step is lost.
+
+A stage says what one micro-batch computes (`Stage`); the loop does the rest: warm-up and schedule, precision,
+accumulation, clipping, the log, validation, the best weights, checkpoints from which a run goes on where it stopped.
+
+One optimiser step reads `accumulate` micro-batches in each process. Its loss is one sum over what counts (images with
+both classes in stage 1, pixels with a known class in stage 2) in all micro-batches of all processes, divided by how
+many there are. So the same micro-batches give the same gradients, however they are shared out over processes. Micro-
+batch number m of the run takes its images from one global stream and its random numbers (DropPath, drawn pixels) from
+a hash of (seed, stage, m): neither depends on the number of processes, and a resumed run finds both again.
+
+Batch norm is the exception. It normalises by the statistics of the micro-batch at hand, as the released code's single
+GPU does with its batch of 4 (there is no SyncBN); its running statistics are updated with every forward pass of a
+process, and averaged over the processes before each validation and each checkpoint, so before anything is saved. They
+do depend on how the micro-batches are shared out. The gradients of a stage do not; but validation reads running
+statistics, and with it the choice of the best step, the `official` schedule of stage 1, and a stage 2 whose encoder is
+frozen.
+
+A stop is asked for with Ctrl-C or by creating the file ``stop`` in the run's folder (that works from another process).
+The step in hand is finished, a checkpoint written, and `Interrupted` raised. Every process must see the run's folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mpc_lite.data.stream import Positions, datasets, loader
+from mpc_lite.devices import choose_accelerator
+from mpc_lite.errors import InputError
+from mpc_lite.files import write_atomic
+from mpc_lite.network.model import MPC, load_weights
+from mpc_lite.network.weights import ENCODER_ONLY, read_facts, save_weights
+from mpc_lite.recipes.keys import Recipe, StageSection
+from mpc_lite.training.checkpoint import identity, restore, same_run, store
+from mpc_lite.training.log import Log
+from mpc_lite.training.processes import Processes, asked_to_stop
+
+Batch = dict[str, Any]  # what `data.loader` yields
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is written and `resume=True` goes on from it."""
+
+
+class Stage(Protocol):
+    """What a stage adds to the loop; made from (model, recipe)."""
+
+    name: str  # the recipe's section; names the log's lines and the checkpoint
+    output: str  # the file of the best weights
+    settings: StageSection
+    network: nn.Module  # what the optimiser trains: a batch on the device -> sums over what counts, one of them "total"
+    partial: bool  # some trained parameters get no gradient, which DDP must know
+
+    @staticmethod
+    def start(recipe: Recipe, out: Path) -> str | Path | None:
+        """The weights it starts from unless others are given; None: random numbers. InputError: they are missing."""
+
+    def count(self, batch: Batch) -> int:
+        """How many items of a batch, on the CPU, the sums are over. Depends on the masks alone."""
+
+    def training_set(
+        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], bool]
+    ) -> Dataset:
+        """What the steps read instead of the images `data`: the images themselves, or something made from them.
+
+        It may keep files in `folder`, which goes when the stage has ended. Interrupted: `stop` said so in between."""
+
+    def prepare_epoch(self) -> None:
+        """Put the network into the mode it is trained in."""
+
+    def validate(self, model: MPC, batches: Iterable[Batch], gather: Callable[[list], list] = list) -> dict[str, float]:
+        """Scores, "score" the one that decides. `gather` brings together what each process found in its batches."""
+
+
+def train(
+    kind: type[Stage], recipe: Recipe, out: Path, resume: bool, weights: str | Path | None, device: str | None
+) -> Path:
+    """Run a stage to its end; returns the file of its best weights in `out`.
+
+    Args:
+        kind: the stage's class.
+        resume: go on from ``OUT/NAME.state`` when it is there; a finished stage is skipped.
+        weights: a shipped name or a file to start from, instead of what the stage starts from by itself.
+    Raises:
+        Interrupted: asked to stop. InputError: bad data, bad device, an output folder that cannot be written,
+        weights that do not fit, a checkpoint of another recipe or another number of processes, an earlier run in `out`
+        without `resume`. With several processes, what one of them is told or stumbles over is raised in all.
+    """
+    out, settings = Path(out), getattr(recipe, kind.name)
+    target, state_file, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
+    made = out / f"{kind.name}.features"  # what the stage made of its images
+    tracker = {"log_with": "tensorboard", "project_dir": str(out)} if recipe.tracker == "tensorboard" else {}
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
+    processes = Processes(accelerator)
+
+    def finished() -> bool:
+        if not resume and (target.exists() or state_file.exists()):
+            raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
+        if done.exists():
+            same_run(done.read_text(encoding="utf-8"), recipe, done)
+            clear()
+        return done.exists()
+
+    def clear() -> None:
+        """What only an unfinished stage needs."""
+        state_file.unlink(missing_ok=True)
+        shutil.rmtree(made, ignore_errors=True)
+
+    if processes.first(finished):
+        return target
+
+    model = processes.together(lambda: starting_model(recipe, weights or kind.start(recipe, out)))
+    stage = kind(model, recipe)
+    ddp.find_unused_parameters = stage.partial
+    model.encoder.checkpoint_activations = settings.checkpoint_activations
+    model.to(accelerator.device, memory_format=torch.channels_last)
+    trained = [p for p in stage.network.parameters() if p.requires_grad]
+    # Fused: one sweep over each tensor in place of a dozen, on the CPU too.
+    plan = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "fused": True}
+    optimizer = torch.optim.AdamW(trained, **plan)
+    scheduler = make_scheduler(optimizer, stage)
+    with warnings.catch_warnings():  # of the name that this option will have in later versions of torch
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        network, optimizer = accelerator.prepare(stage.network, optimizer)
+    learner = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+
+    step, best = 0, -math.inf
+    if processes.first(lambda: resume and state_file.exists()):
+        step, best = processes.together(lambda: restore(state_file, recipe, processes.number, **learner))
+    first = step
+
+    def keep() -> None:
+        processes.average_statistics(model)
+        processes.first(lambda: store(state_file, recipe, processes.number, step, best, **learner))
+
+    log = Log(out, stage.name, settings.steps, step, accelerator, processes)
+    if tracker:
+        accelerator.init_trackers(stage.name)
+    train_set, validation = _read(recipe, stage, processes, accelerator.device.type)
+    per_step = settings.accumulate
+    positions = Positions(step * per_step, settings.steps * per_step, settings.batch, processes.index, processes.number)
+    with asked_to_stop(out) as stop:
+        train_set = stage.training_set(train_set, made, accelerator, processes, stop)
+        stage.prepare_epoch()
+        stream = iter(loader(train_set, positions, recipe.data.workers))
+        while step < settings.steps:
+            batches = [next(stream) for _ in range(per_step)]
+            bad = [batch for batch in batches if isinstance(batch, str)]
+            found = [0 if bad else sum(stage.count(batch) for batch in batches), len(bad), stop()]
+            counted, n_bad, asked = processes.sum(found).tolist()  # the one thing that all processes wait for
+            if n_bad or (asked and step > first):
+                keep()
+            if n_bad:
+                raise InputError(processes.gather(bad)[0])
+            if asked and step > first:
+                raise Interrupted(
+                    f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
+                )
+            # DDP takes the mean of the processes' gradients, and we want their sum.
+            share = processes.number / max(1.0, counted)
+            for k, batch in enumerate(batches):
+                _seed(recipe.seed, stage.name, (step * per_step + k) * processes.number + processes.index)
+                with nullcontext() if k == per_step - 1 else accelerator.no_sync(network):
+                    sums = network(_to(batch, accelerator.device))
+                    (sums["total"] * share).backward()
+                log.add(sums)
+            if settings.clip:
+                accelerator.clip_grad_norm_(trained, settings.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            if settings.schedule.name == "cosine":
+                scheduler.step()
+            log.step(step, counted, optimizer.param_groups[0]["lr"])
+            if step % settings.validate_every == 0 or step == settings.steps:
+                processes.average_statistics(model)
+                scores = stage.validate(model, (_to(b, accelerator.device) for b in validation), processes.gather)
+                stage.prepare_epoch()
+                if not math.isfinite(scores["score"]):
+                    raise InputError(
+                        f"{stage.name}: no validation image has a tampered region left at the map's stride of 4; "
+                        "give validation images with larger regions, or raise data.size"
+                    )
+                log.validation(step, scores)
+                if settings.schedule.name == "official":
+                    _step_per_validation(scheduler, scores["score"])
+                if scores["score"] > best:
+                    best = scores["score"]
+                    facts = {"stage": stage.name, "step": step, "validation": scores}
+                    processes.first(lambda facts=facts: save_weights(target, model, recipe.as_dict(), **facts))
+            if step % settings.checkpoint_every == 0:
+                keep()
+        stop()  # who asked during the last step has what they wanted
+    processes.first(lambda: write_atomic(done, identity(recipe).encode()))
+    processes.first(clear)
+    for writer in accelerator.trackers:
+        writer.finish()
+    return target
+
+
+def _read(recipe: Recipe, stage: Stage, processes: Processes, device: str) -> tuple[Any, list[Batch]]:
+    """The training set, and this process's share of the validation images."""
+    train_set, validation_set, n = processes.together(lambda: datasets(recipe, stage.name, device))
+    size = min(16, math.ceil(n / processes.number))
+    chunks = [list(range(i, min(i + size, n))) for i in range(0, n, size)]
+    own = loader(validation_set, chunks[processes.index :: processes.number], recipe.data.workers)
+    validation = processes.together(lambda: [_readable(batch) for batch in own])
+    if not any(processes.gather([mask.any().item() for batch in validation for mask in batch["mask"]])):
+        raise InputError(
+            f"none of the {n} validation images is tampered, so no step can be called the best; "
+            "raise data.validation_images, or mark tampered rows of the manifest 'validation'"
+        )
+    return train_set, validation
+
+
+def _seed(seed: int, stage: str, micro_batch: int) -> None:
+    digest = hashlib.sha256(f"{seed} {stage} {micro_batch}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "big"))
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, stage: Stage):
+    """`cosine`: linear warm-up, then one half-cosine to the floor, counted in steps. `official`, the released code's:
+    counted in validations, halving on a plateau in stage 1, a cosine that swings with 2 * `period` in stage 2."""
+    plan, settings = stage.settings.schedule, stage.settings
+    if plan.name == "official":
+        if stage.name == "pretrain":
+            return torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, "max", factor=0.5, patience=3, min_lr=plan.floor
+            )
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.period, eta_min=plan.floor)
+
+    def factor(step: int) -> float:
+        if step < plan.warmup:
+            return (step + 1) / plan.warmup
+        progress = min(1.0, (step - plan.warmup) / max(1, settings.steps - plan.warmup))
+        low = plan.floor / settings.learning_rate
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _step_per_validation(scheduler, score: float) -> None:
+    plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    scheduler.step(score) if plateau else scheduler.step()
+
+
+def _readable(batch: Batch | str) -> Batch:
+    """A loader's worker hands a bad row on as its message: raised there, it would arrive wrapped in a traceback."""
+    if isinstance(batch, str):
+        raise InputError(batch)
+    return batch
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    """A batch with its tensors on the device. Validation masks, a list, are looked at on the CPU and stay there."""
+
+    def moved(value: Any) -> Any:
+        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+    return {k: [moved(x) for x in v] if k == "maps" else moved(v) for k, v in batch.items()}
+
+
+def starting_model(recipe: Recipe, weights: str | Path | None) -> MPC:
+    """A network of the recipe's size and head: from `weights`, or new from the recipe's seed.
+
+    Weights whose head has learnt nothing (of stage 1, of ImageNet) give their encoder alone, which fits any head; the
+    head is new from the seed.
+
+    Raises:
+        InputError: weights of another size, or with a head that has learnt and is another one.
+    """
+    torch.manual_seed(recipe.seed)
+    size, head = recipe.model.size, recipe.model.head
+    model = MPC.build(size, head)
+    if weights is None:
+        return model
+    given = load_weights(str(weights))
+    encoder_only = read_facts(str(weights)).get("stage") in ENCODER_ONLY
+    if given.size != size or (given.head != head and not encoder_only):
+        raise InputError(
+            f"{weights} holds {given.size}/{given.head}, the recipe asks for {size}/{head}; "
+            "change model.size and model.head or the weights"
+        )
+    if not encoder_only:
+        return given
+    model.encoder.load_state_dict(given.encoder.state_dict())
+    return model

@@ -1,0 +1,97 @@
+"""What the processes of one run tell each other: counts, wishes to stop, mistakes, scores, running statistics.
+
+It goes from host to host (gloo); only gradients go from device to device, which is DDP's business. So nothing here
+makes a process wait for its GPU, and one process alone talks to nobody.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mpc_lite.errors import InputError
+
+
+class Processes:
+    """The processes that `accelerate launch` or `torchrun` started together. Each of them makes one, at the same time,
+    and calls the same methods in the same order.
+
+    index: which one this is, 0 to `number` - 1. Files are written, and people told, by number 0.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.index, self.number = accelerator.process_index, accelerator.num_processes
+        own = self.number > 1 and dist.get_backend() != "gloo"
+        self.group = dist.new_group(backend="gloo") if own else None
+
+    def sum(self, values: list[float] | Tensor) -> Tensor:
+        """The sum over the processes, (N,) float64 on the CPU."""
+        total = torch.as_tensor(values, dtype=torch.float64, device="cpu").clone()
+        if self.number > 1:
+            dist.all_reduce(total, group=self.group)
+        return total
+
+    def gather(self, items: list) -> list:
+        """The lists of all processes, one after another."""
+        if self.number == 1:
+            return items
+        lists: list[Any] = [None] * self.number
+        dist.all_gather_object(lists, items, group=self.group)
+        return [item for part in lists for item in part]
+
+    def together(self, work: Callable[[], Any]) -> Any:
+        """The result of `work`, which each process does for itself; an InputError of one is raised in all."""
+        result, mistake = None, None
+        try:
+            result = work()
+        except InputError as error:
+            mistake = error
+        told = self.gather([] if mistake is None else [str(mistake)])
+        if told:
+            raise mistake or InputError(told[0])
+        return result
+
+    def first(self, work: Callable[[], Any]) -> Any:
+        """The result of `work`, which process 0 does for all; the others wait, and share its InputError."""
+        result = self.together(work if self.index == 0 else lambda: None)
+        return self.gather([result])[0]
+
+    def average_statistics(self, model: nn.Module) -> None:
+        """Give batch norm's running means and variances, which each process collects from its own images, their mean
+        over the processes."""
+        if self.number == 1:
+            return
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        buffers = [buffer for m in norms for buffer in (m.running_mean, m.running_var)]
+        mean = self.sum(torch.cat(buffers)) / self.number
+        for buffer, part in zip(buffers, mean.split([len(b) for b in buffers]), strict=True):
+            buffer.copy_(part)
+
+
+@contextmanager
+def asked_to_stop(out: Path):
+    """Gives a function that tells whether somebody asked; Ctrl-C asks instead of breaking the step in hand."""
+    asked = threading.Event()
+    main = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGINT, lambda *_: asked.set()) if main else None
+
+    def stop() -> bool:
+        if (out / "stop").exists():
+            (out / "stop").unlink(missing_ok=True)
+            asked.set()
+        return asked.is_set()
+
+    try:
+        yield stop
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, previous)

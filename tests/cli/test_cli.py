@@ -1,0 +1,274 @@
+"""The command line as its users meet it: what commands write, what they say, and the exit codes scripts rely on."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpc_lite.cli import main
+from mpc_lite.data.manifest import read_manifest
+from tests.fake_clone import write_notebook
+
+COMMANDS = ["reproduce", "synth", "pretrain", "finetune", "adapt", "evaluate", "robustness"]
+COMMANDS += ["predict", "check", "convert", "info"]
+TINY = ["-p", "pretrain.steps=2", "-p", "finetune.steps=2", "-p", "data.size=32", "-p", "data.validation_images=4"]
+
+
+@pytest.fixture(scope="module")
+def forgeries(tmp_path_factory):
+    """(manifest, how many images) made by `mpc-lite synth`."""
+    out = tmp_path_factory.mktemp("forgeries")
+    assert main(["synth", "--out", str(out), "--n", "6", "--seed", "1", "--size", "64"]) == 0
+    return out / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a tiny run of both stages, by the commands themselves."""
+    out = tmp_path_factory.mktemp("run")
+    words = ["--recipe", "quickstart", "--profile", "smoke", "--out", str(out), "--device", "cpu", *TINY]
+    assert main(["pretrain", *words]) == 0
+    assert main(["finetune", *words]) == 0
+    return out
+
+
+# --- help, mistakes, exit codes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(command, capsys):
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Examples" in shown and f"mpc-lite {command} " in shown.split("Examples")[1]
+
+
+def test_help_lists_every_command_and_is_fast(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f" {command} " in shown for command in COMMANDS)
+    assert "130 interrupted" in " ".join(shown.split())
+    names = ("torch", "matplotlib", "cv2", "papermill", "dask")
+    heavy = f"import sys, mpc_lite.cli; print([m for m in {names} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["frobnicate"], "No such command"),
+        (["reproduce"], "Missing argument"),
+        (["reproduce", "quikstart"], "did you mean 'quickstart'"),
+        (["reproduce", "quickstart", "-p", "pretrain.stps=3"], "did you mean 'pretrain.steps'"),
+        (["reproduce", "quickstart", "-p", "SEED=three"], "SEED is of type int"),
+        (["reproduce", "quickstart", "-p", "SEED"], "expected KEY=VALUE"),
+        (["reproduce", "quickstart", "--sweep", "SEED"], "expected KEY=VALUE,VALUE"),
+        (["reproduce", "quickstart", "--sweep", "SEED=0,three"], "SEED is of type int"),
+        (["reproduce", "quickstart", "--sweep", "pretrain.stps=3"], "did you mean 'pretrain.steps'"),
+        (["reproduce", "quickstart", "--collect", "--force"], "--collect runs nothing"),
+        (["reproduce", "quickstart", "--collect"], "nothing to collect"),
+        (["info", "quickstart", "--profile", "tiny"], "no profile 'tiny'"),
+        (["synth", "--out", "x", "--n", "0"], "--n"),
+        (["synth", "--out", "x", "--n", "1", "--split", "middle"], "middle"),
+        (["pretrain", "--recipe", "quickstart", "--out", "x", "--device", "gpu"], "gpu"),
+        (["finetune", "--recipe", "quickstart", "--out", "x"], "stage1.safetensors does not exist"),
+        (["adapt", "--recipe", "quickstart", "--out", "x"], "quickstart has no section 'adapt'"),
+        (["evaluate", "--weights", "nothing", "--manifest", "x.csv"], "nothing"),
+        (["check", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(words, said, capsys, tmp_path, monkeypatch):
+    write_notebook(tmp_path / "book" / "reproduce" / "quickstart.ipynb")
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    output = capsys.readouterr()
+    assert said in output.err and "Traceback" not in output.err and output.out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_bug_keeps_its_traceback_and_has_its_own_code(monkeypatch, capsys):
+    def broken(*_, **__):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("mpc_lite.cli.runs.load_recipe", broken)
+    assert main(["info", "quickstart"]) == 70
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown and "ZeroDivisionError: a bug" in shown
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mpc_lite.cli.runs.load_recipe", interrupted)
+    assert main(["info", "quickstart"]) == 130
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def test_synth_repeats_itself_and_passes_check(forgeries, tmp_path, capsys):
+    assert main(["synth", "--out", str(tmp_path), "--n", "6", "--seed", "1", "--size", "64"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "manifest.csv")
+    files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    assert len(files) > 6
+    assert all((tmp_path / f).read_bytes() == (forgeries.parent / f).read_bytes() for f in files)
+    assert main(["check", str(forgeries)]) == 0
+
+
+def test_synth_writes_over_nothing(tmp_path, capsys):
+    (tmp_path / "manifest.csv").write_text("image,mask,label,source\n")
+    assert main(["synth", "--out", str(tmp_path), "--n", "1", "--size", "32"]) == 2
+    shown = capsys.readouterr().err
+    assert "found manifest.csv" in shown and "choose another folder" in shown
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.csv"]
+    assert (tmp_path / "manifest.csv").read_text() == "image,mask,label,source\n"
+
+
+def test_synth_takes_photographs_of_ones_own(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    for name in range(40):
+        Image.fromarray(rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(tmp_path / "mine" / f"{name}.png")
+    words = ["--n", "3", "--size", "32", "--photos", str(tmp_path / "mine"), "--split", "train"]
+    assert main(["synth", "--out", str(tmp_path / "out"), *words]) == 0
+    assert {s.source.rpartition("-")[0] for s in read_manifest(tmp_path / "out" / "manifest.csv")} == {"photos-mine"}
+
+
+def test_check_lists_bad_rows_and_exits_with_1(forgeries, tmp_path, capsys):
+    rows = forgeries.read_text().splitlines()
+    bad = forgeries.with_name("bad.csv")
+    bad.write_text("\n".join([*rows, rows[1].replace("images/", "images/lost-")]) + "\n")
+    assert main(["check", str(bad)]) == 1
+    assert "row 8 of bad.csv" in capsys.readouterr().out
+
+
+def test_info_shows_the_resolved_recipe_and_the_size(capsys):
+    assert main(["info", "quickstart", "--profile", "smoke", "-p", "pretrain.steps=7"]) == 0
+    shown = capsys.readouterr().out
+    assert "profile: smoke" in shown and "steps: 7" in shown
+    from mpc_lite.network.model import MPC
+
+    count = sum(p.numel() for p in MPC.build("nano", "4conv").parameters())
+    assert f"{count:,} parameters" in shown
+
+
+def test_a_single_run_does_without_dask(tmp_path):
+    """`None` in sys.modules makes an import fail, as where the package is not installed."""
+    write_notebook(tmp_path / "book" / "reproduce" / "quickstart.ipynb", "raise NotImplementedError('got here')")
+    code = "import sys; sys.modules.update(dict.fromkeys(['dask', 'distributed']))\n"
+    code += "from mpc_lite.cli import main; main(['reproduce', 'quickstart', '--profile', 'smoke'])"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True).stderr
+    assert "NotImplementedError: got here" in shown and "ModuleNotFoundError" not in shown
+
+
+def test_info_tells_the_cost(monkeypatch, capsys):
+    monkeypatch.setattr("mpc_lite.cost.recipe_cost.cost", lambda recipe: recipe.pretrain.steps)
+    monkeypatch.setattr("mpc_lite.cost.recipe_cost.format_cost", "{} steps cost much".format)
+    assert main(["info", "quickstart", "--profile", "smoke", "--cost", "-p", "pretrain.steps=7"]) == 0
+    assert capsys.readouterr().out == "7 steps cost much\n"
+
+
+def test_both_stages_train_and_show_progress(trained, capsys):
+    assert (trained / "stage1.safetensors").is_file() and (trained / "model.safetensors").is_file()
+    stages = [json.loads(line)["stage"] for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert stages == sorted(stages, reverse=True) and set(stages) == {"pretrain", "finetune"}
+    words = ["--recipe", "quickstart", "--profile", "smoke", "--out", str(trained), "--device", "cpu", *TINY]
+    assert main(["pretrain", *words]) == 2  # an earlier run is not overwritten
+    assert "resume it or choose another folder" in capsys.readouterr().err
+
+
+def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, capsys):
+    words = ["--weights", str(trained / "model.safetensors"), "--manifest", str(forgeries), "--device", "cpu"]
+    json_file, maps = tmp_path / "scores.json", tmp_path / "maps"
+    assert main(["evaluate", *words, "--protocol", "permuted", "--json", str(json_file), "--maps", str(maps)]) == 0
+    table = json.loads(json_file.read_text())
+    assert table["protocol"] == "permuted" and 0 <= table["average"]["f1"] <= 1
+    assert f"{table['average']['f1']:.3f}" in capsys.readouterr().out
+    assert len(list(maps.glob("*.png"))) == 6
+    assert main(["evaluate", *words, "--protocol", "permutted"]) == 2
+    # The kept maps are enough: no weights, the same figures.
+    again = ["evaluate", "--manifest", str(forgeries), "--protocol", "permuted", "--maps", str(maps)]
+    assert main([*again, "--json", str(tmp_path / "again.json")]) == 0
+    assert json.loads((tmp_path / "again.json").read_text()) == table
+    assert main(again[:-2]) == 2 and "--weights, or --maps" in capsys.readouterr().err
+
+
+def test_evaluate_leaves_bad_rows_out_and_exits_with_1(trained, forgeries, tmp_path, capsys):
+    rows = forgeries.read_text().splitlines()
+    bad = forgeries.with_name("lost.csv")
+    bad.write_text("\n".join([*rows, rows[1].replace("images/", "images/lost-")]) + "\n")
+    words = ["--weights", str(trained / "model.safetensors"), "--manifest", str(bad), "--device", "cpu"]
+    assert main(["evaluate", *words, "--json", str(tmp_path / "scores.json")]) == 1
+    assert len(json.loads((tmp_path / "scores.json").read_text())["errors"]) == 1
+    assert "1 rows left out" in capsys.readouterr().out
+
+
+def test_predict_goes_on_after_a_bad_photo_and_exits_with_1(trained, forgeries, tmp_path, capsys):
+    good = str(read_manifest(forgeries)[0].image)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    words = ["--out", str(tmp_path / "found"), "--weights", str(trained / "model.safetensors"), "--device", "cpu"]
+    assert main(["predict", str(broken), good, *words]) == 1
+    output = capsys.readouterr()
+    assert "broken.jpg" in output.err and "score 0." in output.out
+    lines = [json.loads(line) for line in (tmp_path / "found" / "predictions.jsonl").read_text().splitlines()]
+    assert [bool(line["error"]) for line in lines] == [True, False]
+    assert main(["predict", good, *words]) == 0
+
+
+def test_ctrl_c_in_a_training_writes_a_checkpoint_and_exits_with_130(tmp_path):
+    """As a terminal does it: the signal goes to the whole group, data loader workers included."""
+    words = [
+        "pretrain",
+        "--recipe",
+        "quickstart",
+        "--profile",
+        "smoke",
+        "--out",
+        "run",
+        *TINY[4:],
+        "-p",
+        "data.workers=1",
+    ]
+    words += ["-p", "pretrain.steps=10000", "-p", "pretrain.validate_every=10000"]
+    command = [sys.executable, "-m", "mpc_lite.cli", *words]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    log, end = tmp_path / "run" / "log.jsonl", time.monotonic() + 60
+    while not (log.exists() and log.read_text()):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130, shown
+    assert "--resume" in shown and "Traceback" not in shown
+    assert (tmp_path / "run" / "pretrain.state").is_file()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses_is_told_in_one_line(monkeypatch, tmp_path, capsys, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "runs/here")
+
+    monkeypatch.setattr("mpc_lite.forgeries.synth.write_set", refuse)
+    assert main(["synth", "--out", str(tmp_path), "--n", "1"]) == 2
+    message = capsys.readouterr().err
+    assert os.strerror(number) in message and "runs/here" in message and "Traceback" not in message
+
+
+def test_weights_with_a_random_head_are_used_and_called_that(tmp_path, forgeries, capsys):
+    photo = next((forgeries.parent / "images").glob("*.png"))
+    for weights, noted in (("lite-stage1", True), ("lite", False)):
+        assert main(["predict", str(photo), "--out", str(tmp_path / weights), "--weights", weights]) == 0
+        assert ("only the encoder of lite-stage1 has learnt; its head is random" in capsys.readouterr().err) == noted

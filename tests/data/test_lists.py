@@ -1,0 +1,272 @@
+"""Foreign lists: every format reads as the same samples, and every bad entry is named by its number."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpc_lite.data.lists import pick, read_list, sort_entries
+from mpc_lite.data.manifest import Sample, read_manifest, write_manifest
+from mpc_lite.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three images and two masks (empty files: lists only look whether a file is there)."""
+    root = tmp_path / "set"
+    for name in ("Tp/a.jpg", "Tp/b.tif", "Gt/a.png", "Gt/b.png", "Au/c.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def save(root, name, content):
+    path = root / name
+    if isinstance(content, np.ndarray):
+        np.save(path, content, allow_pickle=True)
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+TRIPLES = [("Tp/a.jpg", "Gt/a.png", 1), ("Tp/b.tif", "Gt/b.png", 1), ("Au/c.jpg", None, 0)]
+LISTS = {
+    "json": json.dumps([[image, mask or "Negative"] for image, mask, _ in TRIPLES]),
+    "npy": np.array([[image, mask or ""] for image, mask, _ in TRIPLES]),
+    "space": "".join(f"./{image} {mask or None} {label}\n" for image, mask, label in TRIPLES),
+    "comma": "".join(f"{image},{mask or None},0jpg/x.jpg\n" for image, mask, _ in TRIPLES),
+}
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["format given", "format guessed"])
+@pytest.mark.parametrize("kind", LISTS)
+def test_formats_give_the_same_samples(root, tmp_path, kind, given):
+    path = save(tmp_path, "list.npy" if kind == "npy" else "list.txt", LISTS[kind])
+    samples = read_list(path, root, source="mine", format=kind if given else None)
+    found = [(s.image, s.mask, s.label) for s in samples]
+    assert found == [(root / image, root / mask if mask else None, label) for image, mask, label in TRIPLES]
+    assert {s.source for s in samples} == {"mine"} and [s.row for s in samples] == [1, 2, 3]
+
+
+def test_paths_start_at_the_lists_folder_by_default_and_the_source_is_its_name(root, monkeypatch):
+    path = save(root, "casia.txt", LISTS["comma"])
+    monkeypatch.chdir("/")
+    samples = read_list(path)
+    assert samples[0].image == root / "Tp/a.jpg" and samples[0].source == "casia"
+    write_manifest(root / "m.csv", samples)
+    assert [(s.label, s.source) for s in read_manifest(root / "m.csv")] == [(1, "casia"), (1, "casia"), (0, "casia")]
+
+
+def test_lines_of_two_fields_without_label(root):
+    path = save(root, "nist.txt", "Tp/a.jpg Gt/a.png\nAu/c.jpg None\n")
+    assert [(s.mask, s.label) for s in read_list(path)] == [(root / "Gt/a.png", 1), (None, 0)]
+
+
+def test_an_authentic_image_may_have_a_mask_by_its_label(root):
+    sample = read_list(save(root, "m.txt", "Au/c.jpg Gt/a.png 0\n"))[0]
+    assert sample.label == 0 and sample.mask == root / "Gt/a.png"
+
+
+def test_texts_as_editors_and_windows_write_them(root):
+    (root / "Tp" / "dining table 1.png").touch()
+    text = "\ufeffTp\\a.jpg,Gt\\a.png\r\n\r\n  Tp/dining table 1.png , Gt/b.png ,1\r\n"
+    assert [s.image.name for s in read_list(save(root, "m.txt", text))] == ["a.jpg", "dining table 1.png"]
+    json_list = save(root, "m.json", "\ufeff" + LISTS["json"])
+    assert len(read_list(json_list)) == 3
+
+
+def test_bytes_arrays(root):
+    assert len(read_list(save(root, "m.npy", np.char.encode(LISTS["npy"], "utf-8")))) == 3
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_list(save(root, "m.npy", np.array([["caf\u00e9".encode("latin-1"), b"x"]])))
+
+
+# -------------------------------------------------------------------------------------------------- Tp/ and Gt/ folders
+
+
+def test_folders_pair_by_name_not_by_order(root):
+    (root / "Tp" / "b.tif").rename(root / "Tp" / "0.tif")  # sorted order would give it the mask of a
+    (root / "Gt" / "b.png").rename(root / "Gt" / "0.png")
+    samples = read_list(root, source="mine")
+    assert {(s.image.name, s.mask.name) for s in samples} == {("a.jpg", "a.png"), ("0.tif", "0.png")}
+    (root / "Tp").rename(root / "tamper")
+    (root / "Gt").rename(root / "gt")
+    (root / "gt" / ".DS_Store").touch()
+    assert len(read_list(root)) == 2
+
+
+def test_folders_name_what_is_left_over(root):
+    for name in ("Tp/d.jpg", "Gt/e.png", "Tp/a.png"):
+        (root / name).touch()
+    good, bad = sort_entries(root)
+    assert [s.image.name for s in good] == ["b.tif"]
+    assert [message for _, message in bad] == [
+        "Tp/a.jpg: a.jpg, a.png and a.png have one name, expected one of each",
+        "Tp/a.png: a.jpg, a.png and a.png have one name, expected one of each",
+        "Tp/d.jpg: no mask of this name in Gt",
+        "Gt/e.png: a mask without an image in Tp",
+    ]
+
+
+def test_a_folder_of_another_kind(root):
+    with pytest.raises(InputError, match="found the folders set, expected Tp and Gt"):
+        read_list(root.parent)
+
+
+# -------------------------------------------------------------------------------------------------------- bad entries
+
+
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("m.txt", "Tp/a.jpg,Gt/a.png\nTp/gone.jpg,Gt/b.png\n", "line 2 of m.txt: image Tp/gone.jpg does not exist in"),
+        ("m.txt", "Tp/a.jpg,Gt/gone.png\n", "line 1 of m.txt: mask Gt/gone.png does not exist in"),
+        ("m.txt", "Tp/a.jpg,Gt/a.png\nTp/b.tif,\n", "line 2 of m.txt: no mask; an authentic image has 'None'"),
+        ("m.txt", "Tp/a.jpg,Gt/a.png\n,Gt/b.png\n", "line 2 of m.txt: no image"),
+        ("m.txt", "Tp/a.jpg,Gt/a.png\nTp/b.tif\n", "line 2 of m.txt: 'Tp/b.tif' has 1 fields, expected image,mask"),
+        ("m.txt", "Tp/a.jpg,Tp/a.jpg\n", "line 1 of m.txt: Tp/a.jpg is its own mask"),
+        ("m.txt", "Tp/a.jpg,Gt/a.png\n\n./Tp/a.jpg,Gt/a.png\n", "line 3 of m.txt: ./Tp/a.jpg is in line 1 of"),
+        ("m.txt", "Tp/a.jpg,Gt/a.png\nTp/a.jpg,Gt/b.png\n", "is in line 1 of m.txt already, with another mask"),
+        ("m.txt", b"Tp/a.jpg,Gt/a.png\nTp/caf\xe9.jpg,Gt/b.png\n", "line 2 of m.txt: not text in UTF-8"),
+        ("m.txt", "Tp/a.jpg Gt/a.png 1\nTp/b.tif Gt/b.png 2\n", "line 2 of m.txt: label '2', expected 1 (tampered)"),
+        ("m.txt", "Tp/a.jpg None 1\n", "line 1 of m.txt: label 1 (tampered), but no mask"),
+        ("m.txt", "Tp/a.jpg Gt/a.png 1\nTp/b c.tif Gt/b.png 1\n", "'Tp/b c.tif Gt/b.png 1' has 4 fields"),
+        ("m.json", '[["Tp/a.jpg", "Gt/a.png"], ["Tp/b.tif"]]', 'entry 2 of m.json: ["Tp/b.tif"], expected a pair'),
+        ("m.json", '[["Tp/a.jpg", "Gt/a.png"], ["Tp/b.tif", null]]', "'Tp/b.tif' and None, expected two"),
+        ("m.json", '[["Tp/a.jpg", "None"]]', "entry 1 of m.json: mask None does not exist"),
+        ("m.npy", np.array([["Tp/a.jpg", "Gt/a.png"], ["", ""]]), "entry 2 of m.npy: no image"),
+    ],
+)  # fmt: skip
+def test_bad_entries_are_named_by_number(root, name, content, expected):
+    path = save(root, name, content)
+    with pytest.raises(InputError) as error:
+        read_list(path)
+    assert expected in str(error.value)
+
+
+def test_every_bad_entry_is_named(root):
+    lines = ["Tp/a.jpg,Gt/a.png"] + [f"Tp/{n}.jpg,Gt/a.png" for n in range(2, 31)]
+    lines[20] = "Tp/b.tif,Gt/b.png"
+    path = save(root, "m.txt", "\n".join(lines))
+    with pytest.raises(InputError) as error:
+        read_list(path)
+    message = str(error.value)
+    assert "28 of 30 entries" in message and "line 11 of m.txt" in message and "line 12 of m.txt" not in message
+    assert message.endswith("and further ones, numbers 12–20, 22–30")
+    good, bad = sort_entries(path)
+    assert len(good) == 2 and [number for number, _ in bad] == [*range(2, 21), *range(22, 31)]
+
+
+# ------------------------------------------------------------------------------------------- lists that cannot be read
+
+
+def test_objects_in_arrays_are_refused_with_advice_and_never_run(root, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trap"), "w"))
+
+    objects = np.array([["Tp/a.jpg", None], ["Tp/b.tif", Trap()]], dtype=object)
+    for name, content in [("m.npy", objects), ("p.npy", pickle.dumps(objects)), ("m.txt", pickle.dumps([Trap()]))]:
+        with pytest.raises(InputError, match=r"holds Python objects.*If you trust its origin.*astype\(str\)"):
+            read_list(save(root, name, content))
+    header = HUGE.replace(b"'<U9'", b'"|O" ').replace(b"999999999999", b"2           ")
+    for content in (pickle.dumps(Trap(), protocol=0), header + pickle.dumps(objects)):  # past the look at the header
+        with pytest.raises(InputError, match=r"not a whole .npy array"):
+            read_list(save(root, "m.npy", content), format="npy")
+    assert not (tmp_path / "trap").exists()
+    save(root, "safe.npy", np.load(save(root, "m.npy", objects[:1]), allow_pickle=True).astype(str))
+    assert read_list(root / "safe.npy")[0].label == 0  # what the advice makes of an object array: None becomes "None"
+
+
+HUGE = (
+    b"\x93NUMPY\x01\x00v\x00"
+    + b"{'descr': '<U9', 'fortran_order': False, 'shape': (999999999999, 2), }".ljust(117)
+    + b"\n"
+)
+
+
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("m.npy", np.zeros((4, 2)), r"shape \(4, 2\) of float64, expected \(N,2\) texts"),
+        ("m.npy", np.array(["a", "b"]), r"shape \(2,\) of <U1, expected \(N,2\)"),
+        ("m.npy", b"\x93NUMPY\x01", "not a whole .npy array"),
+        ("m.npy", HUGE, "not a whole .npy array"),
+        ("m.npz", b"PK\x03\x04", "an .npz or zip archive"),
+        ("m.json", "[[", "not JSON, though it begins like it"),
+        ("m.json", "[" * 100_000, "not JSON"),
+        ("m.json", '{"a": 1}', "a JSON dict, expected a list of pairs"),
+        ("m.json", '[["ManiDataset", "/data/CASIA2"]]', r"lists data sets \(ManiDataset"),
+        ("m.json", "[]", "the list is empty"),
+        ("m.txt", "", "the list is empty"),
+        ("m.txt", "\n \n", "the list is empty"),
+        ("m.txt", b"GIF89a\0\0", "neither text nor an array"),
+        ("m.txt", "a,1.jpg b,1.png\n", "'a,1.jpg b,1.png'.*can be read as 'space' .* and as 'comma'"),
+        ("m.txt", "11t.tif\n12t.tif\n", "names images only.*--of MANIFEST"),
+    ],
+)  # fmt: skip
+def test_what_is_no_list(root, name, content, expected):
+    with pytest.raises(InputError, match=expected):
+        read_list(save(root, name, content))
+
+
+def test_an_ambiguous_list_reads_when_the_format_is_given(root):
+    for name in ("a,1.jpg", "b,1.png"):
+        (root / name).touch()
+    path = save(root, "m.txt", "a,1.jpg b,1.png\n")
+    assert read_list(path, format="space")[0].image.name == "a,1.jpg"
+    with pytest.raises(InputError, match=r"line 1 of m.txt: image a does not exist"):
+        read_list(path, format="comma")
+
+
+def test_wrong_arguments(root):
+    path = save(root, "m.txt", LISTS["comma"])
+    for call, expected in [
+        (lambda: read_list(root / "none.txt"), "no such file or folder"),
+        (lambda: read_list(path, root / "none"), "none is not a folder"),
+        (lambda: read_list(path, format="csv"), "'csv' is not known; expected one of: json, folders, npy"),
+        (lambda: read_list(path, format="folders"), "is a file, which format 'folders' is not"),
+        (lambda: read_list(root, format="json"), "is a folder, which format 'json' is not"),
+        (lambda: read_list(path, format="json"), "not JSON"),
+    ]:
+        with pytest.raises(InputError, match=expected):
+            call()
+
+
+# ---------------------------------------------------------------------------------------------------------- split lists
+
+
+def manifest():
+    names = ["probe/1.jpg", "probe/2.jpg", "extra/2.jpg", "probe/3.tif"]
+    return [Sample(root_of(name), root_of("masks/" + name), 1, "NIST") for name in names]
+
+
+def root_of(name):
+    return Path("/sets/NC2016") / name
+
+
+def test_pick_finds_rows_by_name_and_by_folder_where_names_repeat(root):
+    chosen, bad = pick(manifest(), save(root, "m.txt", "3.tif\n1.jpg\nprobe/2.jpg\n"))
+    assert [s.image.as_posix() for s in chosen] == [
+        "/sets/NC2016/probe/3.tif",
+        "/sets/NC2016/probe/1.jpg",
+        "/sets/NC2016/probe/2.jpg",
+    ]
+    assert bad == [] and chosen[0].mask == root_of("masks/probe/3.tif")
+
+
+def test_pick_takes_the_masks_of_the_manifest_not_of_the_list(root):
+    chosen, _ = pick(manifest(), save(root, "m.txt", "probe/1.jpg reference/remove/mask/9.png\n"))
+    assert chosen[0].mask == root_of("masks/probe/1.jpg")
+
+
+def test_pick_names_what_it_cannot_find(root):
+    chosen, bad = pick(manifest(), save(root, "m.txt", "1.jpg\n2.jpg\n4.jpg\n\nprobe/1.jpg\n"))
+    assert len(chosen) == 1
+    assert bad == [
+        (2, "line 2 of m.txt: 2.jpg: 2 images of the manifest have this name, expected one"),
+        (3, "line 3 of m.txt: 4.jpg: no images of the manifest have this name, expected one"),
+        (5, "line 5 of m.txt: probe/1.jpg is in line 1 of m.txt already"),
+    ]

@@ -1,0 +1,243 @@
+"""Manifests and the reading of masks: every kind of row and mask file, every kind of mistake."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpc_lite.data.manifest import Sample, check, read_manifest, read_mask, write_manifest
+from mpc_lite.errors import InputError
+
+HEADER = "image,mask,label,source\n"
+
+
+def pixels(height=6, width=9, channels=3, seed=0):
+    shape = (height, width, channels) if channels else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tampered a.png with mask a_mask.png, an authentic b.png; all 9×6 pixels (width × height)."""
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    Image.fromarray(pixels(seed=1)).save(tmp_path / "b.png")
+    mask = np.zeros((6, 9), np.uint8)
+    mask[2:4, 3:8] = 255
+    Image.fromarray(mask).save(tmp_path / "a_mask.png")
+    return tmp_path
+
+
+def write(folder, text, name="m.csv"):
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+# ---------------------------------------------------------------------------------------------------------- the list
+
+
+def test_reads_rows_in_order_with_paths_from_the_manifests_folder(folder, monkeypatch):
+    path = write(
+        folder, "image,mask,label,source,split,camera\na.png,a_mask.png,1,mine,train,X1\nb.png,,0,mine,test,Y2\n"
+    )
+    monkeypatch.chdir("/")  # paths do not depend on where one stands
+    a, b = read_manifest(path)
+    assert (a.image, a.mask) == (folder / "a.png", folder / "a_mask.png")
+    assert (a.label, a.source, a.split, a.row, a.extra) == (1, "mine", "train", 2, {"camera": "X1"})
+    assert (b.image, b.mask, b.label, b.split, b.row) == (folder / "b.png", None, 0, "test", 3)
+    assert [s.row for s in read_manifest(path, split="test")] == [3]
+
+
+def test_split_is_none_without_the_column(folder):
+    assert read_manifest(write(folder, HEADER + "b.png,,0,mine\n"))[0].split is None
+
+
+def test_reads_what_spreadsheets_write(folder):
+    text = '\ufeffimage,mask,label,source\r\n"a.png",a_mask.png,1,"mine, too"\r\n\r\n b.png ,,0,mine\r\n'
+    a, b = read_manifest(write(folder, text))
+    assert a.source == "mine, too" and b.image == folder / "b.png" and b.row == 4
+
+
+def test_written_manifest_reads_back_equal_from_another_folder(folder):
+    text = "image,mask,label,source,split,camera\na.png,a_mask.png,1,mine,train,X1\nb.png,,0,other,,\n"
+    samples = read_manifest(write(folder, text))
+    samples.append(Sample(folder / "b.png", None, 0, "third"))
+    (folder / "lists").mkdir()
+    target = folder / "lists" / "copy.csv"
+    write_manifest(target, samples)
+    rows = list(csv.DictReader(target.open()))
+    assert rows[0] == {
+        "image": "../a.png", "mask": "../a_mask.png", "label": "1", "source": "mine", "split": "train", "camera": "X1",
+    }  # fmt: skip
+    back = read_manifest(target)
+    for old, new in zip(samples, back, strict=True):
+        assert new.image.resolve() == old.image and (new.mask and new.mask.resolve()) == old.mask
+        assert (new.label, new.source, new.split) == (old.label, old.source, old.split)
+    assert [s.extra["camera"] for s in back] == ["X1", "", ""]
+
+
+def test_a_manifest_that_cannot_be_written_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"no_such/m.csv: cannot"):
+        write_manifest(tmp_path / "no_such" / "m.csv", [])
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", "column image, mask, label, source is missing; found an empty file; expected image,mask,label,source"),
+        ("image,width,source\nx,1,y\n", "column mask, label is missing; found image,width,source; expected image,mask"),
+        ("image;mask;label;source\n", "found image;mask;label;source; expected image,mask,label,source"),
+        (HEADER, "has a header but no rows"),
+        ("image,mask,label,source,label\n", "a column name occurs twice"),
+        (
+            HEADER + "b.png,,authentic,mine\n",
+            "row 2 of m.csv: label 'authentic', expected 1 (tampered) or 0 (authentic)",
+        ),
+        (HEADER + "b.png,,,mine\n", "row 2 of m.csv: label '', expected 1"),
+        (HEADER + "b.png,,0,mine\nb.png,,1,mine\n", "row 3 of m.csv: label 1 (tampered) without a mask"),
+        (HEADER + "b.png,,0\n", "row 2 of m.csv: 3 fields, expected 4"),
+        (HEADER + "b.png,,0,mine,more\n", "row 2 of m.csv: 5 fields, expected 4"),
+        (HEADER + ",,0,mine\n", "row 2 of m.csv: no image"),
+        (HEADER + "b.png,,0,\n", "row 2 of m.csv: no source"),
+        (HEADER + "c.png,,0,mine\n", "row 2 of m.csv: image c.png does not exist in"),
+        (HEADER + ".,,0,mine\n", "row 2 of m.csv: image . does not exist in"),
+        (HEADER + "a.png,c.png,1,mine\n", "row 2 of m.csv: mask c.png does not exist in"),
+        (HEADER + "c.png,,0,mine\nd.png,,0,mine\ne.png,,0,mine\n", "; 2 other rows are bad too; fix or drop the row"),
+    ],
+)
+def test_errors_say_what_was_found_and_expected(folder, text, expected):
+    with pytest.raises(InputError) as error:
+        read_manifest(write(folder, text))
+    assert expected in str(error.value)
+
+
+def test_files_that_are_no_csv_are_input_errors(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_manifest(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="cannot be read as a CSV file"):
+        read_manifest(tmp_path)
+    (tmp_path / "latin.csv").write_bytes("image,mask,label,source\ncafé.png,,0,x\n".encode("latin-1"))
+    with pytest.raises(InputError, match="UTF-8"):
+        read_manifest(tmp_path / "latin.csv")
+
+
+def test_unknown_split_names_the_splits_found(folder):
+    path = write(folder, "image,mask,label,source,split\nb.png,,0,mine,test\na.png,a_mask.png,1,mine,train\n")
+    with pytest.raises(InputError, match=r"no row has the split 'val'; splits found: test, train"):
+        read_manifest(path, split="val")
+    with pytest.raises(InputError, match="no column 'split'"):
+        read_manifest(write(folder, HEADER + "b.png,,0,mine\n"), split="test")
+
+
+def test_check_lists_every_bad_row_and_only_those(folder):
+    jpeg = io.BytesIO()
+    Image.fromarray(pixels(64, 64)).save(jpeg, "jpeg")
+    (folder / "cut.jpg").write_bytes(jpeg.getvalue()[:1000])
+    (folder / "text.jpg").write_text("not an image")
+    (folder / "nothing.png").touch()
+    Image.fromarray(np.zeros((6, 9), np.uint8)).save(folder / "black.png")
+    Image.fromarray(np.full((7, 9), 255, np.uint8)).save(folder / "tall.png")
+    for name in "cdef":
+        (folder / f"{name}.png").write_bytes((folder / "a.png").read_bytes())
+    rows = [  # (row of the manifest, what check must say about it; None = nothing)
+        ("a.png,a_mask.png,1,mine", None),
+        ("b.png,,0,mine", None),
+        ("c.png,black.png,0,mine", None),  # an authentic image may have a black mask
+        ("gone.png,,0,mine", "image gone.png does not exist"),
+        ("cut.jpg,,0,mine", "cut.jpg: cannot be read as an image (image file is truncated"),
+        ("text.jpg,,0,mine", "text.jpg: cannot be read as an image (no format"),
+        ("nothing.png,,0,mine", "nothing.png: cannot be read as an image (the file is empty)"),
+        ("d.png,tall.png,1,mine", "mask 9×7, image 9×6"),
+        ("e.png,black.png,1,mine", "label 1, but the mask black.png has no tampered pixel"),
+        ("f.png,a_mask.png,0,mine", "label 0, but the mask a_mask.png has 10 tampered pixels"),
+        ("./a.png,a_mask.png,1,mine", "a.png is in row 2 already"),
+        ("b.png,text.jpg,2,mine", "label '2'"),
+        ("b.png,", "2 fields"),
+    ]
+    lines = check(write(folder, HEADER + "\n".join(row for row, _ in rows)))
+    expected = [(number, found) for number, (_, found) in enumerate(rows, start=2) if found]
+    assert len(lines) == len(expected)
+    for line, (number, found) in zip(lines, expected, strict=True):
+        assert line.startswith(f"row {number} of m.csv: ") and found in line
+        assert "mpc-lite check" not in line  # whoever reads these lines has just run it
+
+
+def test_check_refuses_what_is_no_manifest(folder):
+    with pytest.raises(InputError, match="column mask, label is missing"):
+        check(write(folder, "image,source\n"))
+
+
+# ------------------------------------------------------------------------------------------------------- mask files
+
+SHAPE = np.zeros((6, 9), bool)
+SHAPE[1:4, 2:7] = True
+MASKS = {
+    "0 and 255": Image.fromarray(SHAPE * np.uint8(255)),
+    "0 and 1": Image.fromarray(SHAPE * np.uint8(1)),
+    "one bit": Image.fromarray(SHAPE),
+    "just above and at 127": Image.fromarray(np.where(SHAPE, 128, 127).astype(np.uint8)),
+    "above 127 with a 1": Image.fromarray(np.where(SHAPE, 200, 1).astype(np.uint8)),
+    "rgb": Image.fromarray(np.repeat(SHAPE[..., None] * np.uint8(255), 3, axis=2)),
+    "rgba": Image.fromarray(np.dstack([np.full((6, 9, 3), 255, np.uint8), SHAPE * np.uint8(255)])),
+    "16-bit": Image.fromarray(SHAPE * np.uint16(65535)),
+    "16-bit just above and at half": Image.fromarray(np.where(SHAPE, 0x8000, 0x7FFF).astype(np.uint16)),
+    "16-bit of 0 and 1": Image.fromarray(SHAPE * np.uint16(1)),
+    "16-bit of 0 and 255": Image.fromarray(SHAPE * np.uint16(255)),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_masks_of_every_kind(tmp_path, kind):
+    MASKS[kind].save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png")
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, SHAPE)
+    np.testing.assert_array_equal(read_mask(Sample(Path("x"), tmp_path / "mask.png", 1, "mine"), size=(6, 9)), SHAPE)
+
+
+def test_palette_masks_count_by_their_colours(tmp_path):
+    mask = Image.fromarray(SHAPE * np.uint8(1)).convert("P")
+    mask.putpalette([0, 0, 0, 255, 255, 255])
+    mask.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), SHAPE)
+
+
+def test_no_mask_gives_zeros(folder):
+    sample = Sample(folder / "b.png", None, 0, "mine")
+    for mask in (read_mask(sample, size=(6, 9)), read_mask(sample)):
+        assert mask.shape == (6, 9) and mask.dtype == np.uint8 and not mask.any()
+
+
+def test_a_mis_sized_mask_gives_the_row_and_both_sizes(folder):
+    Image.new("L", (512, 384), 255).save(folder / "large.png")
+    sample = read_manifest(write(folder, HEADER + "a.png,large.png,1,casia\n", "casia.csv"))[0]
+    with pytest.raises(InputError) as error:
+        read_mask(sample, size=(383, 512))
+    assert str(error.value) == (
+        "row 2 of casia.csv: mask 512×384, image 512×383; "
+        "fix or drop the row ('mpc-lite check casia.csv' lists all such rows)"
+    )
+    with pytest.raises(InputError, match=r"EXIF tag turns it"):
+        read_mask(sample, size=(512, 384))
+    with pytest.raises(InputError, match=r"large.png: mask 512×384, image 1×2"):
+        read_mask(folder / "large.png", size=(2, 1))
+
+
+def test_a_mask_that_contradicts_its_label_is_an_error(folder):
+    Image.new("L", (9, 6)).save(folder / "black.png")
+    with pytest.raises(InputError, match=r"label 1, but the mask black.png has no tampered pixel"):
+        read_mask(Sample(folder / "a.png", folder / "black.png", 1, "mine"))
+    with pytest.raises(InputError, match=r"label 0, but the mask a_mask.png has 10 tampered pixels"):
+        read_mask(Sample(folder / "a.png", folder / "a_mask.png", 0, "mine"))
+
+
+# -------------------------------------------------------------------------------------------------------- real files
+
+
+@pytest.mark.data
+def test_real_forgeries(data_dir):
+    samples = read_manifest(data_dir / "forged.csv")
+    assert len(samples) == 508 and sum(s.label for s in samples) == 461
+    assert check(data_dir / "forged.csv") == []

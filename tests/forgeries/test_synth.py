@@ -1,0 +1,142 @@
+"""Forgeries: the region, what each kind does, and the whole as a pure function of (split, seed, index)."""
+
+import hashlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpc_lite.data.manifest import check, read_manifest
+from mpc_lite.errors import InputError
+from mpc_lite.forgeries.camera import SPLITS, cameras_of, split_ranges
+from mpc_lite.forgeries.scenes import PACKAGED, Scenes
+from mpc_lite.forgeries.synth import KINDS, forge, region, write_set
+from mpc_lite.images import decode, encode_jpeg
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return {split: Scenes(split, ["packaged", "dead_leaves"]) for split in SPLITS}
+
+
+def digest(*made) -> str:
+    return hashlib.sha256(b"".join(f.image.tobytes() + f.mask.tobytes() for f in made)).hexdigest()
+
+
+@pytest.mark.parametrize("size", [32, 128])
+def test_region_covers_the_area_it_was_asked_for(size):
+    areas = [region(np.random.default_rng(i), size, (0.03, 0.4)).mean() for i in range(40)]
+    assert min(areas) >= 0.025 and max(areas) <= 0.42
+    assert region(np.random.default_rng(1), size, (0.2, 0.2)).mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_splits_share_no_camera_quality_or_scene(scenes):
+    for i, a in enumerate(SPLITS):
+        for b in SPLITS[:i]:
+            assert not {repr(c)[20:] for c in cameras_of(a)} & {repr(c)[20:] for c in cameras_of(b)}
+            assert not {c.quality for c in cameras_of(a)} & {c.quality for c in cameras_of(b)}
+            assert not set(split_ranges()[a]["final"]) & set(split_ranges()[b]["final"])
+            assert not set(PACKAGED[a]) & set(PACKAGED[b])
+            assert not set(scenes[a].items) & set(scenes[b].items)
+    with pytest.raises(InputError, match="unknown"):
+        cameras_of("testing")
+
+
+def test_forgeries_are_a_pure_function_of_seed_and_index(scenes):
+    indices = (0, 3, 7)
+    ours = [forge("train", 5, i, scenes["train"], 64) for i in indices]
+    back = [forge("train", 5, i, scenes["train"], 64) for i in reversed(indices)][::-1]
+    assert digest(*ours) == digest(*back)
+    assert digest(*ours) != digest(*(forge("train", 6, i, scenes["train"], 64) for i in indices))
+    code = (
+        "from mpc_lite.forgeries.scenes import Scenes; from mpc_lite.forgeries.synth import forge; import hashlib\n"
+        "s = Scenes('train', ['packaged', 'dead_leaves']); m = [forge('train', 5, i, s, 64) for i in (0, 3, 7)]\n"
+        "print(hashlib.sha256(b''.join(f.image.tobytes() + f.mask.tobytes() for f in m)).hexdigest())"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == digest(*ours)
+
+
+def test_kinds_do_what_they_say(scenes):
+    kinds = [forge("train", 0, i, scenes["train"], 64).kind for i in range(60)]
+    assert set(kinds) == set(KINDS)
+    for kind in KINDS:
+        made = forge("test", 1, 4, scenes["test"], 64, kind=kind)
+        assert made.kind == kind
+        assert made.mask.any() == (kind != "authentic")
+        assert made.image.dtype == np.uint8 and made.image.shape == (64, 64, 3)
+    splice = forge("test", 1, 4, scenes["test"], 64, kind="splice")
+    assert len(set(splice.cameras)) == 2
+    null = forge("test", 1, 4, scenes["test"], 64, null=True)
+    assert null.cameras[0] == null.cameras[1] and null.mask.any()
+
+
+def test_outside_the_mask_a_hard_splice_is_the_untouched_photograph(scenes):
+    """Against the authentic picture of the same index: the same draws up to the paste, so the same host photograph."""
+    for index in range(30):
+        made = forge("train", 2, index, scenes["train"], 64, kind="splice")
+        host = forge("train", 2, index, scenes["train"], 64, kind="authentic")
+        if made.jpeg is None and host.jpeg is None:
+            far = np.ones_like(made.mask, bool)
+            rows, columns = np.nonzero(made.mask)
+            far[max(rows.min() - 8, 0) : rows.max() + 9, max(columns.min() - 8, 0) : columns.max() + 9] = False
+            assert np.array_equal(made.image[far], host.image[far])
+            assert (made.image != host.image)[made.mask == 1].mean() > 0.3
+            return
+    pytest.fail("no pair without a final JPEG among 30")
+
+
+def test_authentic_share_is_kept(scenes):
+    share = np.mean([forge("train", 9, i, scenes["train"], 32, 0.3).kind == "authentic" for i in range(150)])
+    assert 0.2 < share < 0.4
+
+
+def test_write_set_gives_a_manifest_that_check_accepts(tmp_path, scenes):
+    path = write_set(tmp_path / "set", "test", 6, 0, 64, scenes["test"])
+    assert check(path) == []
+    rows = read_manifest(path)
+    assert len(rows) == 6 and {r.source.split("-")[0] for r in rows} == {"generated"}
+    again = write_set(tmp_path / "again", "test", 6, 0, 64, scenes["test"])
+    for a, b in zip(rows, read_manifest(again), strict=True):
+        assert a.image.read_bytes() == b.image.read_bytes()
+
+
+def test_scenes_refuse_what_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="not a folder"):
+        Scenes("train", ["photos"], str(tmp_path / "none"))
+    with pytest.raises(InputError, match="holds no photograph"):
+        Scenes("train", ["photos"], str(tmp_path))
+    with pytest.raises(InputError, match="environment variable"):
+        Scenes("train", ["photos"], "$MPC_LITE_NOT_SET/photos")
+    with pytest.raises(InputError, match="go together"):
+        Scenes("train", ["photos"])
+    with pytest.raises(InputError, match="unknown"):
+        Scenes("train", ["paintings"])
+
+
+def test_a_folder_of_photographs_is_shared_out_by_name(tmp_path):
+    for i in range(30):
+        Image.fromarray(np.full((40, 40, 3), i, np.uint8)).save(tmp_path / f"photo{i}.png")
+    parts = [set(Scenes(split, ["photos"], str(tmp_path)).items) for split in SPLITS]
+    assert sum(map(len, parts)) == 30 == len(set.union(*parts))
+    view = Scenes("train", ["photos"], str(tmp_path)).view(0, 48, np.random.default_rng(0))
+    assert view.shape == (48, 48, 3) and view.dtype == np.float32 and view.min() >= 0 and view.max() <= 1
+
+
+def test_cost_in_jpeg_round_trips(scenes, record_property):
+    """The cost of a forgery is stated as a ratio to one Pillow JPEG round trip of the same image."""
+    made = [forge("train", 0, i, scenes["train"], 256) for i in range(8)]
+    start = time.perf_counter()
+    for i in range(8):
+        forge("train", 0, i, scenes["train"], 256)
+    ours = time.perf_counter() - start
+    start = time.perf_counter()
+    for f in made:
+        decode(encode_jpeg(f.image, 90, 2))
+    ratio = ours / (time.perf_counter() - start)
+    record_property("jpeg_round_trips_per_forgery", round(ratio, 1))
+    print(f"one 256² forgery costs {ratio:.1f} JPEG round trips")
+    assert ratio < 60

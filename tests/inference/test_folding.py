@@ -1,0 +1,112 @@
+"""The network without batch norm: the same answers, never those of old weights."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mpc_lite.inference.folding import folded
+from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.hrformer import MLP, BiasedAttention
+from mpc_lite.network.model import MPC
+from tests.network.test_hrformer import fill
+
+
+def network(size: str) -> MPC:
+    model = MPC.build(size).eval()
+    fill(model)  # running statistics and affine parameters of norms far from 0 and 1
+    return model
+
+
+@pytest.fixture
+def nano() -> MPC:
+    return network("nano")
+
+
+def images(side: int = 64) -> torch.Tensor:
+    return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", ["nano", "small", "base"])
+def test_the_answers_are_those_of_the_network(size):
+    model, x = network(size), images()
+    fast = folded(model)
+    for a, b in zip([*fast.encode(x), fast(x)], [*model.encode(x), model(x)], strict=True):
+        assert (a - b).norm() < 1e-5 * b.norm()
+    encoder = folded(model.encoder)
+    assert all(torch.equal(a, b) for a, b in zip(encoder(x), fast.encode(x), strict=True))
+
+
+@pytest.mark.parametrize("size", ["nano", "base"])
+def test_only_the_norm_before_the_head_is_left_and_hidden_channels_fill_registers(size):
+    model = network(size)
+    before = copy.deepcopy(model.state_dict())
+    fast = folded(model)
+    assert [name for name, m in fast.named_modules() if isinstance(m, nn.BatchNorm2d)] == ["decoder.classifier.0"]
+    hidden = {m.fc1.out_channels for m in fast.modules() if hasattr(m, "fc1")}
+    assert not any(isinstance(m, MLP | BiasedAttention) for m in fast.modules())
+    assert all(width % 16 == 0 for width in hidden) and (320 in hidden) == (size == "base")
+    assert not any(p.requires_grad for p in fast.parameters()) and all(p.requires_grad for p in model.parameters())
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def train_a_step(model: MPC) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    model.train()(images()).square().mean().backward()
+    optimizer.step()
+    model.eval()
+
+
+CHANGES = {
+    "a training step": train_a_step,
+    "other weights": lambda model: model.load_state_dict(MPC.build("nano").state_dict()),
+    "statistics alone": lambda model: (model.train(), torch.no_grad()(model)(images()), model.eval()),
+    "another type": lambda model: model.double(),
+    "a parameter replaced": lambda model: setattr(model.decoder.classifier[-1], "bias", nn.Parameter(torch.ones(1))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_is_kept_until_the_network_changes(nano, change):
+    fast = folded(nano)
+    assert folded(nano) is fast
+    CHANGES[change](nano)
+    again = folded(nano)
+    assert again is not fast and folded(nano) is again
+    x = images().to(next(nano.parameters()).dtype)
+    with torch.no_grad():
+        assert (again(x) - nano(x)).norm() < 1e-5 * nano(x).norm()
+
+
+def test_first_asked_for_under_inference_mode_it_serves_outside_too(nano):
+    with torch.inference_mode():
+        fast = folded(nano)
+    assert not any(p.is_inference() for p in fast.parameters())
+    head = nn.Conv2d(64, 1, 1)
+    head(fast.encode(images())[0]).sum().backward()
+    assert head.weight.grad is not None
+
+
+def test_what_cannot_be_folded_comes_back_as_it_is(nano):
+    other = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).eval()
+    assert folded(other) is other  # nobody says that the order of its list is the order of its calls
+    assert folded(nano.train()) is nano
+    nano.eval().decoder.train()
+    assert folded(nano) is nano and folded(nano.encoder) is not nano.encoder
+    for context in (FakeTensorMode(), torch.device("meta")):
+        with context:
+            hollow = MPC.build("nano").eval()
+            assert folded(hollow) is hollow
+
+
+def test_a_localizer_follows_its_network(nano):
+    localizer = Localizer(nano, mode="stretch", size=64)
+    photo = (images()[0].permute(1, 2, 0) * 255).byte().numpy()
+    before = localizer(photo).score_map
+    train_a_step(nano)
+    after = localizer(photo).score_map
+    assert abs(after - before).max() > 1e-4
+    assert abs(after - Localizer(copy.deepcopy(nano), mode="stretch", size=64)(photo).score_map).max() < 1e-6

@@ -1,0 +1,219 @@
+"""Recipes: what they hold, how profiles and overrides change them, and that no mistake passes in silence."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import expand, expand_all
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.load import PROFILES, load_recipe, recipe_choices, recipe_names
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    def write(content):
+        path = tmp_path / "mine.yaml"
+        path.write_text(
+            content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False), encoding="utf-8"
+        )
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_packaged_recipe_is_valid_in_all_its_profiles(name):
+    for profile in PROFILES:
+        try:
+            recipe = load_recipe(name, profile)
+        except InputError as error:
+            assert f"has no profile '{profile}'" in str(error)
+            continue
+        assert (recipe.name, recipe.profile) == (name, profile)
+        assert recipe.description
+
+
+def test_a_profile_changes_its_own_keys_and_leaves_the_others():
+    lite, smoke = load_recipe("quickstart"), load_recipe("quickstart", "smoke")
+    assert smoke.pretrain.steps < lite.pretrain.steps
+    assert smoke.data.scenes == lite.data.scenes  # inside the same section, not named by the profile
+    assert smoke.pretrain.learning_rate == lite.pretrain.learning_rate
+    assert smoke.pretrain.schedule.name == "cosine" and smoke.pretrain.schedule.warmup == 1
+
+
+def test_no_profile_and_lite_are_the_recipe_as_written(recipe_file):
+    path = recipe_file({"seed": 5, "profiles": {"smoke": {"seed": 6}}})
+    assert load_recipe(path).seed == load_recipe(path, "lite").seed == 5
+    assert load_recipe(path, "smoke").seed == 6
+    assert load_recipe(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    "key, text, value",
+    [
+        ("pretrain.steps", "12", 12),
+        ("pretrain.learning_rate", "3e-4", 3e-4),
+        ("pretrain.learning_rate", "1E-3", 1e-3),
+        ("augment.dihedral", "false", False),
+        ("pretrain.max_pixels", "null", None),
+        ("data.scenes", "[dead_leaves]", ["dead_leaves"]),
+        ("model.size", "base", "base"),
+        ("pretrain.schedule.warmup", "7", 7),
+    ],
+)
+def test_overrides_are_read_as_people_write_them(key, text, value):
+    found = load_recipe("quickstart", overrides={key: text}).as_dict()
+    for part in key.split("."):
+        found = found[part]
+    assert found == value and type(found) is type(value)
+
+
+def test_an_override_wins_over_the_profile():
+    assert load_recipe("quickstart", "smoke", {"pretrain.steps": 9}).pretrain.steps == 9
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("pretrain.stps", "3", "unknown key 'pretrain.stps' (did you mean 'pretrain.steps'?)"),
+        ("pretrian.steps", "3", "did you mean 'pretrain"),
+        ("modle", "{size: nano}", "did you mean 'model'?"),
+        ("pretrain.steps", "many", 'pretrain.steps: found "many"'),
+        ("pretrain.steps", "2.5", "pretrain.steps: found 2.5"),
+        ("pretrain.steps", "0", "pretrain.steps: found 0"),
+        ("pretrain.steps", "true", "pretrain.steps: found true"),
+        ("finetune.alpha", "1.5", "finetune.alpha: found 1.5"),
+        ("model.size", "huge", 'model.size: found "huge"'),
+        ("data.scenes", "[]", "data.scenes: found []"),
+        ("augment.dihedral", "1", "augment.dihedral: found 1"),
+        ("augment.jpeg.qualty", "[50, 95]", "unknown key 'augment.jpeg.qualty' (did you mean 'augment.jpeg.quality'?)"),
+        ("augment.jpeg.quality", "[0, 95]", "augment.jpeg.quality.0: found 0"),
+        ("augment.jpeg.quality", "[50, 101]", "augment.jpeg.quality.1: found 101"),
+        ("augment.jpeg.quality", "[50]", "augment.jpeg.quality: found [50]"),
+        ("augment.jpeg.quality", "75", "augment.jpeg.quality: found 75"),
+        ("augment.jpeg.quality", "[95, 50]", "the lowest and the highest, found [95, 50]; exchange them"),
+        ("augment.jpeg.share", "0.0", "augment.jpeg.share: found 0.0"),
+        ("augment.jpeg.share", "1.1", "augment.jpeg.share: found 1.1"),
+        ("augment.jpeg", "true", "augment.jpeg: found true"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(key, value, said):
+    with pytest.raises(InputError) as error:
+        load_recipe("quickstart", overrides={key: value})
+    assert said in str(error.value)
+    assert str(error.value).startswith("recipe quickstart:")
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'quickstart'"):
+        load_recipe("quikstart")
+    with pytest.raises(InputError, match=r"no profile 'tiny'; it offers .*smoke"):
+        load_recipe("quickstart", "tiny")
+
+
+@pytest.mark.parametrize("content, said", [("a: [1", "not YAML"), ("- a\n- b\n", "holds list"), ("", "holds NoneType")])
+def test_a_file_that_is_no_recipe_says_so(recipe_file, content, said):
+    with pytest.raises(InputError, match=said):
+        load_recipe(recipe_file(content))
+
+
+def test_a_file_with_an_unknown_key_or_profile_says_so(recipe_file):
+    with pytest.raises(InputError, match=r"unknown key 'pretrain\.epochs'"):
+        load_recipe(recipe_file({"pretrain": {"epochs": 3}}))
+    with pytest.raises(InputError, match="profile 'fast' is unknown"):
+        load_recipe(recipe_file({"profiles": {"fast": {}}}))
+    with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
+        load_recipe("nowhere.yaml")
+
+
+def test_a_checked_recipe_cannot_be_changed():
+    recipe = load_recipe("quickstart")
+    with pytest.raises(ValidationError):
+        recipe.seed = 3
+    assert Recipe.model_validate(recipe.as_dict()) == recipe  # what is stored in checkpoints can be read again
+
+
+CHOICES = {
+    "seed": 1,
+    "pretrain": {"steps": 10},
+    "choices": {
+        "variant": {
+            "official": {"pretrain": {"batch": 2}, "profiles": {"smoke": {"pretrain": {"steps": 3}}}},
+            "corrected": {"pretrain": {"steps": 20}},
+        },
+        "ablation": {"full": None, "small": {"model": {"size": "small"}}},
+    },
+    "profiles": {"smoke": {"pretrain": {"steps": 2, "batch": 1}}},
+}
+
+
+@pytest.mark.parametrize(
+    "profile, overrides, steps, batch",
+    [
+        ("lite", {}, 10, 2),
+        ("lite", {"variant": "corrected"}, 20, 4),
+        ("smoke", {}, 3, 2),  # the choice stands above the profile, and what it says for the profile above both
+        ("smoke", {"variant": "corrected"}, 20, 1),
+        ("smoke", {"variant": "official", "pretrain.steps": "7"}, 7, 2),
+    ],
+)
+def test_choices_stand_between_profile_and_overrides(recipe_file, profile, overrides, steps, batch):
+    recipe = load_recipe(recipe_file(CHOICES), profile, overrides)
+    assert (recipe.pretrain.steps, recipe.pretrain.batch) == (steps, batch)
+    assert recipe.choice == {"variant": overrides.get("variant", "official"), "ablation": "full"}
+
+
+def test_choices_are_independent_and_a_wrong_one_names_the_nearest(recipe_file):
+    path = recipe_file(CHOICES)
+    assert load_recipe(path, overrides={"ablation": "small"}).model.size == "small"
+    assert recipe_choices(path) == {"variant": ["official", "corrected"], "ablation": ["full", "small"]}
+    assert recipe_choices("quickstart") == {}
+    with pytest.raises(InputError, match=r"variant 'oficial' is unknown.*did you mean 'official'.*official, corrected"):
+        load_recipe(path, overrides={"variant": "oficial"})
+    with pytest.raises(InputError, match=r"unknown key 'varient'.*did you mean 'variant'"):
+        load_recipe(path, overrides={"varient": "official"})
+
+
+def test_paths_of_recipes_follow_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPC_LITE_SETS", str(tmp_path))
+    assert expand("$MPC_LITE_SETS/casia2.csv") == tmp_path / "casia2.csv"
+    assert expand_all(["${MPC_LITE_SETS}/a.csv", "b.csv"]) == [tmp_path / "a.csv", Path("b.csv")]
+    assert expand_all(None) == [] and expand_all("b.csv") == [Path("b.csv")]
+    monkeypatch.delenv("MPC_LITE_SETS")
+    with pytest.raises(InputError, match=r"MPC_LITE_SETS \(the folder of manifests.*data_scripts.*not set"):
+        expand("$MPC_LITE_SETS/casia2.csv")
+
+
+def test_sections_that_may_be_missing_name_their_keys(recipe_file):
+    path = recipe_file({"adapt": {"manifest": "a.csv"}})
+    assert load_recipe(path).adapt.encoder == "trained"
+    with pytest.raises(InputError, match=r"adapt.stepz.*did you mean 'adapt.steps'"):
+        load_recipe(path, overrides={"adapt.stepz": "3"})
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("pretrain.terms", "[]"), ("pretrain.terms", "[within_image, within_image]"), ("data.repeats", "{a: 0}")],
+)
+def test_lists_that_make_no_sense_are_refused(key, value):
+    with pytest.raises(InputError, match=key.split(".")[1]):
+        load_recipe("quickstart", overrides={key: value})
+
+
+def test_a_recipe_that_extends_another_says_only_what_differs(recipe_file, tmp_path):
+    recipe_file({**CHOICES, "tables": ["Table 2"], "description": "the first"})  # mine.yaml
+    other = {
+        "extends": str(tmp_path / "mine.yaml"),
+        "choices": {"ablation": {"large": {"model": {"size": "base"}}}},
+        "profiles": {"smoke": {"pretrain": {"batch": 3}}},
+    }
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump(other, sort_keys=False), encoding="utf-8")
+    recipe = load_recipe(path, "smoke", {"variant": "corrected", "ablation": "large"})
+    assert (recipe.name, recipe.tables, recipe.description) == ("other", [], "the first")
+    assert (recipe.pretrain.batch, recipe.pretrain.steps, recipe.model.size) == (3, 20, "base")
+    assert recipe_choices(path)["ablation"] == ["full", "small", "large"]
+    assert load_recipe(tmp_path / "mine.yaml", "smoke", {"variant": "corrected"}).pretrain.batch == 1

@@ -1,0 +1,200 @@
+"""Gathering runs: nothing hidden, equal bytes from equal runs, no path of a machine, and a verdict beside the paper."""
+
+import json
+
+import pytest
+
+from mpc_lite.cli import main
+from mpc_lite.errors import InputError
+from mpc_lite.reproduce.collect import collect
+from mpc_lite.reproduce.run import prepare
+from tests.fake_clone import write_notebook
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    for name in ("quickstart", "table8"):
+        write_notebook(tmp_path / "book" / "reproduce" / f"{name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def finish(name, profile, seed, columbia, coverage=0.4, /, device="auto", change=None, **parameters):
+    """A finished run, made up: F1 in 0–1, IoU such that Table 8's bands hold where F1 does."""
+    run = prepare(name, profile, seed, device, parameters=parameters)
+    run.out.mkdir(parents=True)
+    sets = {
+        "Columbia": {"n": 160, "f1": columbia, "iou": columbia - 0.059},
+        "Coverage": {"n": 100, "f1": coverage, "iou": coverage - 0.108},
+    }
+    average = {score: (160 * sets["Columbia"][score] + 100 * sets["Coverage"][score]) / 260 for score in ("f1", "iou")}
+    results = {
+        "schema": 1,
+        "name": run.name,
+        "profile": profile,
+        "recipe": {**run.recipe.as_dict(), **(change or {})},
+        "seed": seed,
+        "parameters": run.parameters,
+        "protocol": "mpc",
+        "device": device,
+        "commit": "1234567",
+        "seconds": 1.5,
+        "sets": sets,
+        "average": average,
+    }
+    (run.out / "results.json").write_text(json.dumps(results))
+    return run.out
+
+
+def collected(clone, name):
+    return json.loads((clone / "book" / "results" / f"{name}.json").read_text())
+
+
+def test_runs_are_grouped_by_what_they_have_in_common_but_the_seed(clone):
+    for seed, f1 in ((1, 0.4), (0, 0.2), (2, 0.6)):
+        finish("table8", "smoke", seed, f1)
+    finish("table8", "smoke", 0, 0.3, ablation="small")
+    path, _, code = collect("table8", "smoke")
+    found = collected(clone, "table8-smoke")
+    assert path == clone / "book" / "results" / "table8-smoke.json" and code == 0
+    assert (found["schema"], found["name"], found["profile"], found["unfinished"]) == (1, "table8", "smoke", [])
+    full, small = found["groups"]
+    assert (full["parameters"], full["seeds"]) == ({}, [0, 1, 2])
+    assert (small["parameters"], small["seeds"]) == ({"ablation": "small"}, [0])
+    assert full["sets"]["Columbia"]["n"] == 160
+    assert full["sets"]["Columbia"]["f1"] == {"mean": pytest.approx(0.4), "sd": pytest.approx(0.2)}
+    assert full["average"]["f1"]["mean"] == pytest.approx((160 * 0.4 + 100 * 0.4) / 260)
+    assert small["average"]["f1"]["sd"] is None
+    assert [(run["parameters"], run["seed"]) for run in found["runs"]] == [
+        *(({}, seed) for seed in range(3)),
+        ({"ablation": "small"}, 0),
+    ]
+    assert found["runs"][0] == json.loads((clone / "runs/table8/smoke/0/results.json").read_text())
+    before = path.read_bytes()
+    collect("table8", "smoke")
+    assert path.read_bytes() == before
+
+
+def failed_notebook(ename, evalue):
+    parameters = {"SEED": 4, "PARAMETERS": {"data.manifest": "/home/somebody/casia.csv"}}
+    error = {"output_type": "error", "ename": ename, "evalue": evalue, "traceback": []}
+    cells = [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [error] if ename else []}]
+    return json.dumps({"metadata": {"papermill": {"parameters": parameters}}, "cells": cells})
+
+
+def test_runs_that_did_not_finish_are_listed_with_the_reason(clone):
+    finish("quickstart", "smoke", 0, 0.5)
+    root = clone / "runs" / "quickstart" / "smoke"
+    for folder, ename, evalue in [
+        ("4-aa", "FileNotFoundError", "[Errno 2] No such file: '/home/some body/x.png'\nmore"),
+        ("4-bb", "Interrupted", "stopped"),
+        ("4-cc", "", ""),
+        ("4-dd", "InputError", "row 3 of /data/sets/casia.csv: no mask and/or label"),
+    ]:
+        (root / folder).mkdir()
+        (root / folder / "notebook.ipynb").write_text(failed_notebook(ename, evalue))
+    (root / "5").mkdir()
+    (root / "6").mkdir()
+    (root / "6" / "results.json").write_text("{")
+    _, text, code = collect("quickstart", "smoke")
+    listed = {run["folder"]: run for run in collected(clone, "quickstart-smoke")["unfinished"]}
+    assert {folder: run["reason"] for folder, run in listed.items() if folder != "6"} == {
+        "4-aa": "failed: FileNotFoundError: [Errno 2] No such file: 'x.png'",
+        "4-bb": "interrupted",
+        "4-cc": "unfinished",
+        "4-dd": "failed: InputError: row 3 of casia.csv: no mask and/or label",
+        "5": "not run",
+    }
+    assert listed["6"]["reason"].startswith("results.json is damaged")
+    assert (listed["4-aa"]["seed"], listed["4-aa"]["parameters"]) == (4, {"data.manifest": "casia.csv"})
+    assert listed["5"]["parameters"] is None and code == 0
+    assert "not collected, 6 unfinished" in text and "4-bb: interrupted" in text
+
+
+def test_a_sweep_collects_its_own_cells_alone(clone):
+    for seed in (0, 1):
+        finish("quickstart", "smoke", seed, 0.5)
+    collect("quickstart", "smoke", over={"seed": ["1", "2"]})
+    found = collected(clone, "quickstart-smoke")
+    assert [run["seed"] for run in found["runs"]] == [1]
+    assert found["unfinished"] == [{"folder": "2", "seed": 2, "parameters": {}, "reason": "not run"}]
+    collect("quickstart", "smoke", {"seed": "0"})
+    assert [run["seed"] for run in collected(clone, "quickstart-smoke")["runs"]] == [0]
+
+
+def test_runs_that_are_no_group_are_refused(clone):
+    finish("quickstart", "smoke", 0, 0.5)
+    second = finish("quickstart", "smoke", 0, 0.5, device="cpu")
+    with pytest.raises(InputError, match=f"0 and {second.name} are both of seed 0 .* on auto and cpu; say which"):
+        collect("quickstart", "smoke")
+    collect("quickstart", "smoke", {"DEVICE": "cpu"})
+    finish("quickstart", "smoke", 1, 0.5, device="cpu", change={"finetune": {}})
+    with pytest.raises(InputError, match=r"different versions of the recipe, unlike in finetune; .*--force"):
+        collect("quickstart", "smoke", {"DEVICE": "cpu"}, {"seed": ["0", "1"]})
+
+
+def test_without_a_finished_run_an_earlier_collection_stays(clone):
+    out = finish("quickstart", "smoke", 0, 0.5)
+    path, _, _ = collect("quickstart", "smoke")
+    before = path.read_bytes()
+    (out / "results.json").unlink()
+    (out / "notebook.ipynb").write_text(failed_notebook("ValueError", "a bug"))
+    with pytest.raises(InputError, match="holds no finished run of these; 0: failed: ValueError: a bug"):
+        collect("quickstart", "smoke")
+    assert path.read_bytes() == before
+
+
+# --- beside the paper: Table 8 prints F1 67.6 and 41.0 for MPC, 42.0 and 29.1 for HRFormer-small ----------------------
+
+
+def test_the_exit_code_tells_of_a_score_off_its_band(clone, capsys):
+    for seed in range(3):
+        finish("table8", "paper", seed, 0.676 + 0.001 * seed, 0.41)
+    assert main(["reproduce", "table8", "--profile", "paper", "--collect"]) == 0
+    shown = capsys.readouterr().out
+    assert "Table 8, MPC, seeds 0, 1, 2" in shown and "outside" not in shown
+    (row,) = [line.split() for line in shown.splitlines() if line.startswith("Columbia") and "F1" in line]
+    assert row == ["Columbia", "F1", "67.6", "67.7", "0.1", "±1.0", "inside"]
+    assert "collected in" in shown and "table8-paper.json" in shown
+    for seed in range(3):
+        finish("table8", "paper", seed, 0.5, 0.29, ablation="small")
+    assert main(["reproduce", "table8", "--profile", "paper", "--collect"]) == 1
+    shown = capsys.readouterr().out
+    assert "Table 8, HRFormer-small, ablation=small, seeds 0, 1, 2" in shown and "outside" in shown
+    assert main(["reproduce", "table8", "--profile", "paper", "--collect", "--sweep", "seed=0,1,2"]) == 0
+
+
+def test_what_is_another_experiment_did_not_run(clone):
+    for seed in range(3):
+        finish("table8", "smoke", seed, 0.1)
+        finish("table8", "paper", seed, 0.1, **{"pretrain.steps": 7})
+    _, text, code = collect("table8", "smoke")
+    assert "not run at full scale: these are runs of profile smoke" in text and code == 0
+    _, text, code = collect("table8", "paper")
+    assert "not run as the paper did: pretrain.steps changed" in text and code == 0
+    finish("table8", "paper", 0, 0.1)
+    _, text, code = collect("table8", "paper")
+    assert "fewer than three seeds" in text and code == 0
+
+
+def test_noise_counts_as_outside_only_where_both_readings_are(clone):
+    """Figure 2 prints F1 and IoU 93 at noise 0.002."""
+    write_notebook(clone / "book" / "reproduce" / "robustness.ipynb")
+
+    def scored(sigma, variance):
+        values = {"noise_sigma_unit": sigma, "noise_variance_unit": variance}
+        return [
+            {"degradation": reading, "value": 0.002, "sets": {"Columbia": {"n": 160, "f1": value, "iou": value}}}
+            for reading, value in values.items()
+        ]
+
+    for both, code in ((scored(0.93, 0.5), 0), (scored(0.5, 0.93), 0), (scored(0.5, 0.5), 1)):
+        for seed in range(3):
+            out = prepare("robustness", "paper", seed).out
+            if not out.exists():
+                finish("robustness", "paper", seed, 0.9)
+            results = json.loads((out / "results.json").read_text())
+            (out / "results.json").write_text(json.dumps({**results, "robustness": {"paper": both}}))
+        _, text, found = collect("robustness", "paper")
+        assert found == code, text
+    assert "Figure 2, MPC, noise read as σ, seeds 0, 1, 2" in text and "noise read as variance" in text

@@ -1,0 +1,214 @@
+"""The runner with real kernels: the right Python, clean stops, and no kernel that outlives its run."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from papermill import PapermillExecutionError
+
+from mpc_lite.cli import main
+from mpc_lite.errors import InputError
+from mpc_lite.reproduce.kernel import KernelDied, KernelStopped
+from mpc_lite.reproduce.runner import reproduce
+from tests.fake_clone import write_notebook
+
+# What training does, without training: a log line a step, a look at OUT/stop, Interrupted.
+TRAINING = """
+import json, os, subprocess, sys, time
+from pathlib import Path
+
+class Interrupted(Exception):
+    pass
+
+out = Path(OUT)
+quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+sleeper = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
+worker = subprocess.Popen([sys.executable, "-c", sleeper], **quiet)  # as a data loader has workers
+(out / "facts.json").write_text(json.dumps({"pids": [os.getpid(), worker.pid], "python": sys.executable,
+    "values": [PROFILE, SEED, RESUME, PARAMETERS]}))
+done = out / "checkpoint"
+first = int(done.read_text()) if RESUME else 0
+for step in range(first + 1, 601):
+    with open(out / "log.jsonl", "a") as file:
+        file.write(json.dumps({"stage": "pretrain", "step": step, "steps": 600, "loss": 1.0}) + "\\n")
+    time.sleep(0.05)
+    if STUCK:
+        time.sleep(600)
+    if (out / "stop").exists():
+        done.write_text(str(step))
+        raise Interrupted(f"stopped after {step}")
+    if RESUME and step == first + 2:
+        break
+"""
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(*cells):
+        write_notebook(tmp_path / "book" / "reproduce" / "quickstart.ipynb", *cells)
+        return tmp_path
+
+    return write
+
+
+def alive(pid):
+    """Whether a process still runs; one that ended and waits to be collected does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids, seconds=10):
+    end = time.monotonic() + seconds
+    while any(map(alive, pids)):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def start(folder, *words):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mpc_lite.cli", "reproduce", "quickstart", "--profile", "smoke", *words]
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def facts_of(out, process):
+    end = time.monotonic() + 30
+    while not (out / "log.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+        time.sleep(0.1)
+    return json.loads((out / "facts.json").read_text())
+
+
+def test_the_kernel_is_this_python_whatever_kernelspec_is_installed(clone, monkeypatch, capsys):
+    folder = clone(
+        "import json, sys, os\nprint('hello')\n"
+        "json.dump([sys.executable, os.getpid(), PROFILE, SEED, RESUME, PARAMETERS, ROWS], open(OUT + '/facts', 'w'))"
+    )
+    spec = folder / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(
+        json.dumps({"argv": ["/bin/false", "{connection_file}"], "display_name": "broken", "language": "python"})
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+    out = reproduce("quickstart", "smoke", {"SEED": "2", "pretrain.steps": "3", "ROWS": "9"}, root="runs/{x}")
+    python, pid, *values = json.loads((out / "facts").read_text())
+    assert python == sys.executable
+    assert values == ["smoke", 2, False, {"pretrain.steps": 3}, 9]
+    assert out.parts[:2] == ("runs", "{x}")  # braces are not papermill's to fill in
+    assert "hello" in (out / "notebook.ipynb").read_text()
+    assert gone([pid])
+    assert "mpc-lite reproduce quickstart --profile smoke" in capsys.readouterr().err
+
+
+def test_a_users_mistake_in_the_notebook_is_told_without_traceback_and_a_bug_with_it(clone):
+    clone("from mpc_lite.errors import InputError\nraise InputError('row 3: no mask') if SEED else ValueError('a bug')")
+    with pytest.raises(InputError, match=r"^row 3: no mask$"):
+        reproduce("quickstart", "smoke", {"SEED": "1"})
+    with pytest.raises(PapermillExecutionError, match="a bug"):
+        reproduce("quickstart", "smoke", {"SEED": "0"})
+
+
+def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
+    clone(
+        "import errno, os\nnumber = [errno.ENOSPC, errno.EACCES, errno.ENOTDIR, errno.ENOENT][SEED]\n"
+        "raise OSError(number, os.strerror(number), *(['runs/a: b'] if SEED else []))"
+    )
+    for seed, number in enumerate([errno.ENOSPC, errno.EACCES, errno.ENOTDIR]):
+        assert main(["reproduce", "quickstart", "--profile", "smoke", "-p", f"SEED={seed}"]) == 2
+        last = capsys.readouterr().err.strip().splitlines()[2:]  # after the command and the run folder
+        where = " (runs/a: b)" if seed else ""
+        assert last == [f"error: {os.strerror(number)}{where}; choose another folder, or free some space"]
+    assert (
+        main(["reproduce", "quickstart", "--profile", "smoke", "-p", "SEED=3"]) == 70
+    )  # a file that is missing: a bug
+    assert "FileNotFoundError" in capsys.readouterr().err
+
+
+def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
+    clone("import os\nos._exit(9)")
+    with pytest.raises(KernelDied, match=r"kernel died.* --profile smoke --resume"):
+        reproduce("quickstart", "smoke")
+
+
+def test_a_stop_file_from_elsewhere_stops_the_run(clone):
+    ask = "(__import__('pathlib').Path(OUT) / 'stop').touch()\n"
+    folder = clone("STUCK = False", ask + TRAINING)
+    with pytest.raises(KernelStopped, match=r"checkpoint is written; go on with: .* --resume"):
+        reproduce("quickstart", "smoke")
+    assert not (folder / "runs/quickstart/smoke/0/stop").exists()
+
+
+def test_a_stop_file_from_elsewhere_stops_between_cells_or_at_once(clone):
+    ask = "from pathlib import Path\n(Path(OUT) / 'stop').write_text('at once' if SEED else '')\n"
+    folder = clone(f"{ask}import time\ntime.sleep(600 * SEED)", "(Path(OUT) / 'second').touch()")
+    for seed, how in enumerate(("between two cells", "at once")):
+        with pytest.raises(KernelStopped, match=f"stopped {how}.*; go on with: .* --resume"):
+            reproduce("quickstart", "smoke", {"SEED": str(seed)})
+        assert not list((folder / f"runs/quickstart/smoke/{seed}").glob("s*"))
+
+
+def test_ctrl_c_stops_after_the_step_and_resume_goes_on(clone):
+    folder = clone("STUCK = False", TRAINING)
+    out = folder / "runs" / "quickstart" / "smoke" / "0"
+    process = start(folder)
+    pids = facts_of(out, process)["pids"]
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "finishing this step or cell" in shown and "--resume" in shown and "Traceback" not in shown, shown
+    assert gone(pids)
+    assert not (out / "stop").exists() and int((out / "checkpoint").read_text()) >= 1
+
+    assert reproduce("quickstart", "smoke", resume=True).resolve() == out
+    assert json.loads((out / "facts.json").read_text())["values"][2] is True
+
+
+def test_ctrl_c_outside_training_stops_after_the_cell_and_resume_goes_on(clone):
+    """Nothing in these cells looks at OUT/stop, as while forgeries are made or a network is measured."""
+    first = "from pathlib import Path\nimport json, os, time\nout = Path(OUT)\n"
+    first += "(out / 'facts.json').write_text(json.dumps({'pids': [os.getpid()]}))\n(out / 'log.jsonl').touch()\n"
+    first += "time.sleep(0 if RESUME else 3)\n(out / 'first').touch()"
+    folder = clone(first, "(out / 'second').touch()")
+    out = folder / "runs" / "quickstart" / "smoke" / "0"
+    process = start(folder)
+    pids = facts_of(out, process)["pids"]
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=30)
+    assert process.returncode == 130, shown
+    assert "stopped between two cells" in shown and "--resume" in shown and "Traceback" not in shown
+    assert (out / "first").exists() and not (out / "second").exists() and not (out / "stop").exists()
+    assert gone(pids)
+    assert reproduce("quickstart", "smoke", resume=True).resolve() == out and (out / "second").exists()
+
+
+@pytest.mark.parametrize("how", ["second Ctrl-C", "kill -9", "SIGTERM"])
+def test_no_kernel_is_left_behind(clone, how):
+    """STUCK: the training does not come to look at OUT/stop."""
+    folder = clone(f"STUCK = {how != 'SIGTERM'}", TRAINING)
+    process = start(folder)
+    pids = facts_of(folder / "runs" / "quickstart" / "smoke" / "0", process)["pids"]
+    if how == "kill -9":
+        process.kill()
+        process.communicate(timeout=30)
+        assert gone(pids[:1])
+        os.kill(pids[1], signal.SIGKILL)  # workers of a real loader see that the kernel is gone
+        return
+    process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
+    if how == "second Ctrl-C":
+        time.sleep(0.5)
+        assert process.poll() is None and alive(pids[0])  # one Ctrl-C leaves the kernel its step
+        process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=30)
+    assert process.returncode == 130 and "--resume" in shown
+    assert gone(pids)

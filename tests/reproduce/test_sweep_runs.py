@@ -1,0 +1,93 @@
+"""The cells of a sweep, checked before anything runs: product, names, refusals, and the exit code of how they ended."""
+
+import pytest
+
+from mpc_lite.errors import InputError
+from mpc_lite.reproduce.run import prepare
+from mpc_lite.reproduce.sweep_runs import Cell, exit_code, plan_cells, sweep_values
+from tests.fake_clone import write_notebook
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    for name in ("quickstart", "table8"):
+        write_notebook(tmp_path / "book" / "reproduce" / f"{name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_values_are_separated_by_commas_outside_brackets_and_quotes():
+    assert sweep_values(["seed=0,1, 2"]) == {"seed": ["0", "1", "2"]}
+    assert sweep_values(["a.b=[x, y],[x]", "c={k: 1, l: 2},null"]) == {
+        "a.b": ["[x, y]", "[x]"],
+        "c": ["{k: 1, l: 2}", "null"],
+    }
+    assert sweep_values(["a='x, y',\"[\""]) == {"a": ["'x, y'", '"["']}
+    assert sweep_values(["a=x=1"]) == {"a": ["x=1"]}
+
+
+@pytest.mark.parametrize(
+    "pairs, said",
+    [
+        (["seed"], "expected KEY=VALUE,VALUE"),
+        (["=1,2"], "expected KEY=VALUE,VALUE"),
+        (["seed="], "expected KEY=VALUE,VALUE"),
+        (["seed=0,,1"], "expected KEY=VALUE,VALUE"),
+        (["seed=0,1,"], "expected KEY=VALUE,VALUE"),
+        (["a=[x,y"], "a bracket has no partner"),
+        (["a=x],y"], "a bracket has no partner"),
+        (["a='x,y"], "a quote has no partner"),
+        (["seed=0", "seed=1"], "given twice"),
+    ],
+)
+def test_a_list_of_values_that_is_none_says_so(pairs, said):
+    with pytest.raises(InputError, match=said):
+        sweep_values(pairs)
+
+
+def test_cells_are_the_product_and_each_is_the_run_that_its_values_name(clone):
+    given = {"pretrain.batch": "2"}
+    cells = plan_cells("table8", "smoke", given, {"ablation": ["full", "small"], "seed": ["0", "1"]})
+    assert [cell.label for cell in cells] == [f"ablation={a} seed={s}" for a in ("full", "small") for s in (0, 1)]
+    for cell in cells:
+        alone = {key: value for key, value in cell.given.items() if key != "seed"}
+        assert cell.run.out == prepare("table8", "smoke", int(cell.given["seed"]), parameters=alone).out
+    assert len({cell.run.out for cell in cells}) == 4
+    assert cells[3].run.parameters == {"ablation": "small", "pretrain.batch": 2}
+    assert [cell.label for cell in plan_cells("table8", "smoke")] == ["table8"]
+    assert not (clone / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "given, over, said",
+    [
+        ({}, {"seed": ["0", "x"]}, "seed is of type int"),
+        ({}, {"ablation": ["full", "smal"]}, "did you mean 'small'"),
+        ({}, {"ablatoin": ["full"]}, "did you mean 'ablation'"),
+        ({}, {"pretrain.steps": ["3", "0"]}, "pretrain.steps: found 0"),
+        ({}, {"seed": ["1", "1"]}, "'seed=1' and 'seed=1' are the same run"),
+        ({}, {"ROWS": ["1"], "pretrain.steps": ["2", " 2"]}, "are the same run"),
+        ({"seed": "0"}, {"seed": ["1", "2"]}, "seed is given by -p and by --sweep"),
+        ({"SEED": "0"}, {"seed": ["1", "2"]}, "SEED and seed"),
+        ({}, {"OUT": ["a", "b"]}, "the run folder"),
+    ],
+)
+def test_one_wrong_cell_refuses_the_sweep(clone, given, over, said):
+    with pytest.raises(InputError) as error:
+        plan_cells("table8", "smoke", given, over)
+    assert said in str(error.value)
+    assert not (clone / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "ended, code",
+    [
+        (["finished", "done"], 0),
+        (["done", "failed"], 1),
+        (["done", "failed", "stopped"], 130),
+        (["done", "waiting"], 130),
+    ],
+)
+def test_the_exit_code_tells_how_cells_ended(ended, code):
+    run = prepare("quickstart")
+    assert exit_code([Cell(status, {}, run, status) for status in ended]) == code

@@ -1,0 +1,60 @@
+"""What a checkpoint belongs to: the recipe, and every list of images that it names."""
+
+import json
+
+import pytest
+
+from mpc_lite.errors import InputError
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training.checkpoint import identity
+
+
+@pytest.fixture
+def lists(tmp_path, monkeypatch):
+    """Five manifests; only their bytes count here."""
+    for name in ("a", "b", "validation", "adapt", "adapt_validation"):
+        (tmp_path / f"{name}.csv").write_text(f"list {name}")
+    monkeypatch.setenv("MPC_LITE_SETS", str(tmp_path))
+    return tmp_path
+
+
+def plan(**changes):
+    data = {"data.manifest": ["$MPC_LITE_SETS/a.csv", "$MPC_LITE_SETS/b.csv"]}
+    validation = {"data.validation": "$MPC_LITE_SETS/validation.csv"}
+    adapt = {"steps": 1, "manifest": "$MPC_LITE_SETS/adapt.csv", "validation": ["$MPC_LITE_SETS/adapt_validation.csv"]}
+    return load_recipe("quickstart", "smoke", {**data, **validation, "adapt": adapt, **changes})
+
+
+@pytest.mark.parametrize("name", ["a", "b", "validation", "adapt", "adapt_validation"])
+def test_a_changed_row_in_any_list_makes_another_run(lists, name):
+    before = identity(plan())
+    assert identity(plan()) == before
+    with open(lists / f"{name}.csv", "a") as file:
+        file.write("!")
+    assert identity(plan()) != before
+    (lists / f"{name}.csv").unlink()
+    with pytest.raises(InputError, match=rf"{name}\.csv: No such file"):
+        identity(plan())
+
+
+def test_lists_that_moved_as_a_whole_are_the_same_lists(lists, tmp_path_factory, monkeypatch):
+    before = identity(plan())
+    moved = tmp_path_factory.mktemp("moved")
+    for file in lists.iterdir():
+        (moved / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setenv("MPC_LITE_SETS", str(moved))
+    assert identity(plan()) == before
+
+
+def test_what_a_run_is_called_and_how_it_is_scored_may_change(lists):
+    before = identity(plan())
+    free = {"description": "x", "tables": ["Table 9"], "evaluate.protocol": "macro", "data.workers": 3, "data.epoch": 5}
+    assert identity(plan(**free)) == before
+    assert identity(plan(**{"pretrain.learning_rate": 0.5})) != before != identity(plan(**{"data.draw": 5}))
+
+
+def test_a_run_from_before_images_could_be_saved_as_jpeg_goes_on(lists):
+    """Its checkpoint says nothing of `augment.jpeg`; one that saves says how."""
+    augment = [json.loads(identity(plan(**c)))["recipe"]["augment"] for c in ({}, {"augment.jpeg": "{share: 0.2}"})]
+    assert augment[0] == {"dihedral": True, "pipeline": "none"}
+    assert augment[1] == {**augment[0], "jpeg": {"quality": [50, 95], "share": 0.2}}

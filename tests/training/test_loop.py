@@ -1,0 +1,565 @@
+"""The loop: it learns, it stops when asked, and a run that was stopped or killed ends with the same weights."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.metrics import f1_score
+
+from mpc_lite.contrast.loss import mpc_loss_per_image
+from mpc_lite.contrast.views import resize_mask
+from mpc_lite.data.augment.on_device import dihedral, jpeg
+from mpc_lite.devices import choose_accelerator
+from mpc_lite.errors import InputError
+from mpc_lite.network.hrformer import HRFormer
+from mpc_lite.network.model import MPC
+from mpc_lite.network.weights import read_facts
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training import pretrain as module
+from mpc_lite.training.checkpoint import identity
+from mpc_lite.training.finetune import Finetuning, adapt, finetune, focal_loss
+from mpc_lite.training.loop import Interrupted, Stage, _seed, make_scheduler, starting_model
+from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
+
+QUICK = {"data.validation_images": "4", "data.scenes": "[dead_leaves]", "data.authentic_share": "0"}
+
+
+def recipe(**overrides):
+    return load_recipe("quickstart", "smoke", {**QUICK, **{k.replace("__", "."): v for k, v in overrides.items()}})
+
+
+def lines(out):
+    return [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One uninterrupted run of both stages."""
+    out = tmp_path_factory.mktemp("run")
+    pretrain(recipe(), out, device="cpu")
+    finetune(recipe(), out, device="cpu")
+    return out
+
+
+def test_both_stages_write_weights_and_a_log(finished):
+    steps = [(x["stage"], x["step"]) for x in lines(finished) if "loss" in x]
+    assert steps == [("pretrain", i) for i in range(1, 5)] + [("finetune", i) for i in range(1, 5)]
+    first = lines(finished)[0]
+    assert {"within_image", "cross_scale", "cross_modality", "loss", "lr", "seconds", "seconds_left"} <= set(first)
+    assert any("validation" in x for x in lines(finished))
+    assert MPC.from_pretrained(finished / "model.safetensors").size == "nano"
+
+
+def test_frozen_stage_two_leaves_every_encoder_tensor_alone(finished):
+    before, after = (load_file(finished / f"{x}.safetensors") for x in ("stage1", "model"))
+    assert all(torch.equal(before[k], after[k]) for k in before if k.startswith("encoder."))
+    assert any(not torch.equal(before[k], after[k]) for k in before if k.startswith("decoder."))
+
+
+def test_official_stage_two_lets_statistics_drift_but_no_weight(finished):
+    before = load_file(finished / "stage1.safetensors")
+    stage = Finetuning(MPC.from_pretrained(finished / "stage1.safetensors"), recipe(finetune__encoder="official"))
+    stage.prepare_epoch()
+    batch = {
+        "image": torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8),
+        "turn": torch.zeros(2, dtype=torch.int64),
+    }
+    batch["mask"] = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    stage.network(batch)["total"].backward()
+    after = stage.model.state_dict()
+    drift = [k for k in before if k.startswith("encoder.") and not torch.equal(before[k], after[k])]
+    assert drift and all("running_" in k or "num_batches" in k for k in drift)
+    assert all(p.grad is None for p in stage.model.encoder.parameters())
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_stopped_run_resumes_to_the_same_weights(finished, tmp_path, stage):
+    train = {"pretrain": pretrain, "finetune": finetune}[stage]
+    start = None if stage == "pretrain" else finished / "stage1.safetensors"
+    (tmp_path / "stop").touch()  # asks before the first step ends
+    with pytest.raises(Interrupted, match="step 1 of 4"):
+        train(recipe(), tmp_path, weights=start, device="cpu")
+    assert not (tmp_path / "stop").exists()
+    with pytest.raises(InputError, match="earlier run"):
+        train(recipe(), tmp_path, weights=start, device="cpu")
+    path = train(recipe(), tmp_path, resume=True, weights=start, device="cpu")
+    ours, theirs = load_file(path), load_file(finished / path.name)
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+    assert [x["step"] for x in lines(tmp_path) if "loss" in x] == [1, 2, 3, 4]
+    assert train(recipe(), tmp_path, resume=True, weights=start, device="cpu") == path  # finished: nothing to do
+
+
+def start_process(out):
+    """Stage 1 of 200 steps in a process of its own, once it has done two of them."""
+    # Said in both processes: a number of threads that was set makes other sums than the same number by default.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    code = (
+        f"import torch; torch.set_num_threads({threads})\n"
+        "from mpc_lite.recipes.load import load_recipe; from mpc_lite.training.pretrain import pretrain\n"
+        f"pretrain(load_recipe('quickstart', 'smoke', {LONG!r}), {str(out)!r}, device='cpu')"
+    )
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=env)
+    for _ in range(1200):
+        if (out / "log.jsonl").exists() and any(x["step"] >= 2 for x in lines(out)):
+            return process
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    process.kill()
+    pytest.fail("step 2 was not reached within two minutes")
+
+
+LONG = {**QUICK, "pretrain.steps": "200", "pretrain.checkpoint_every": "1", "pretrain.validate_every": "200"}
+
+
+def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path):
+    process = start_process(tmp_path)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "Interrupted: pretrain stopped after step" in errors
+    assert (tmp_path / "pretrain.state").exists()
+
+
+def stop_after(monkeypatch, out, steps):
+    """Ask for a stop while step number `steps` of the next run is being computed."""
+    forward, calls = ContrastiveStep.forward, []
+
+    def counting(self, batch):
+        calls.append(1)
+        if len(calls) == steps:
+            (out / "stop").touch()
+        return forward(self, batch)
+
+    monkeypatch.setattr(ContrastiveStep, "forward", counting)
+
+
+def test_kill_nine_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, monkeypatch):
+    """The killed run goes on for three steps; a run that never broke has the same state at that step."""
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    broken.mkdir()
+    process = start_process(broken)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    reached = torch.load(broken / "pretrain.state", weights_only=True)["step"]
+    assert 1 <= reached < 100
+    long = load_recipe("quickstart", "smoke", LONG)
+    states = []
+    for out, steps in ((broken, 3), (whole, reached + 3)):
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            out.mkdir(exist_ok=True)
+            stop_after(patch, out, steps)
+            pretrain(long, out, resume=out is broken, device="cpu")
+        states.append(torch.load(out / "pretrain.state", weights_only=True))
+    assert states[0]["step"] == states[1]["step"] == reached + 3
+    ours, theirs = (s["model"] for s in states)
+    assert [k for k in theirs if not torch.equal(ours[k], theirs[k])] == []
+    ours, theirs = (s["optimizer"]["state"] for s in states)
+    assert all(torch.equal(ours[i][k], theirs[i][k]) for i in theirs for k in theirs[i])
+
+
+def test_another_number_of_processes_cannot_resume(tmp_path):
+    (tmp_path / "stop").touch()
+    with pytest.raises(Interrupted):
+        pretrain(recipe(), tmp_path, device="cpu")
+    state = torch.load(tmp_path / "pretrain.state", weights_only=True)
+    assert state["processes"] == 1 and "rng" not in state
+    torch.save({**state, "processes": 2}, tmp_path / "pretrain.state")
+    with pytest.raises(InputError, match="written by 2 processes together, now there are 1"):
+        pretrain(recipe(), tmp_path, resume=True, device="cpu")
+
+
+def test_random_numbers_of_a_micro_batch_hang_on_seed_stage_and_its_number_alone():
+    def drawn(*key):
+        _seed(*key)
+        return torch.rand(4).tolist()
+
+    first = drawn(0, "pretrain", 5)
+    torch.rand(99)
+    assert drawn(0, "pretrain", 5) == first
+    assert all(drawn(*key) != first for key in ((1, "pretrain", 5), (0, "finetune", 5), (0, "pretrain", 6)))
+
+
+def test_another_recipe_cannot_resume(tmp_path):
+    (tmp_path / "stop").touch()
+    with pytest.raises(Interrupted):
+        pretrain(recipe(), tmp_path, device="cpu")
+    with pytest.raises(InputError, match="another recipe"):
+        pretrain(recipe(pretrain__learning_rate="0.5"), tmp_path, resume=True, device="cpu")
+
+
+def test_nano_overfits_eight_images():
+    torch.manual_seed(0)
+    model = MPC.build("nano").train()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 80, (8, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    mask = torch.zeros(8, 64, 64, dtype=torch.uint8)
+    mask[:, :, :24] = 1
+    image[:, :, :, :24] += torch.randint(0, 170, (8, 3, 64, 24), dtype=torch.uint8, generator=generator)
+    stage = Pretraining(model, recipe())
+    step = stage.network
+    optimizer = torch.optim.AdamW(step.parameters(), 2e-3)
+    batch = {"image": image, "mask": mask, "turn": torch.zeros(8, dtype=torch.int64)}
+    losses = []
+    for _ in range(25):
+        loss = step(batch)["total"] / stage.count(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def made_up_batch(size, images=8):
+    """Noise with masks of one class, of both and, in the last one, of none that is known; every turn occurs."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.zeros(images, size, size, dtype=torch.uint8)
+    for i in range(1, images):
+        mask[i, i : 2 * i + 3, 5 : 20 + i] = 1
+    mask[2], mask[-1] = 1, 255
+    mask[3, :, 9:14] = 255
+    image = torch.randint(0, 255, (images, 3, size, size), dtype=torch.uint8, generator=generator)
+    return {"image": image, "mask": mask, "turn": torch.arange(images)}
+
+
+@pytest.mark.parametrize("size", [64, 66])
+@pytest.mark.parametrize("formulation", ["official", "paper"])
+def test_stage_one_counts_the_images_that_its_sums_are_over(size, formulation, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        module, "mpc_loss_per_image", lambda *a, **k: seen.append(mpc_loss_per_image(*a, **k)) or seen[0]
+    )
+    stage = Pretraining(MPC.build("nano"), recipe(pretrain__formulation=formulation))
+    batch = made_up_batch(size)
+    sums = stage.network(batch)
+    [(losses, counted)] = seen
+    assert stage.count(batch) == counted.sum() and 2 < counted.sum() < 7
+    assert all(torch.equal(sums[name], values.sum()) for name, values in losses.items())
+    assert sums["total"].item() == pytest.approx(sum(v.sum().item() for v in losses.values()), rel=1e-6)
+
+
+def test_stage_two_counts_the_pixels_that_its_sum_is_over():
+    stage = Finetuning(MPC.build("nano"), recipe())
+    stage.model.eval()
+    batch = made_up_batch(66)
+    images, masks = dihedral(batch["image"], batch["mask"], batch["turn"])
+    target = resize_mask(masks, (17, 17))[:, None]
+    mean = focal_loss(stage.model(images.float() / 255), target, stage.settings.alpha, stage.settings.gamma)
+    assert stage.count(batch) == (target != 255).sum() < target.numel()
+    assert (stage.network(batch)["total"] / stage.count(batch)).item() == pytest.approx(mean.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Pretraining, Finetuning])
+def test_a_step_saves_the_images_whose_quality_comes_along(kind):
+    stage = kind(MPC.build("nano"), recipe())
+    stage.model.eval()
+    batch = made_up_batch(64)
+    quality = torch.tensor([30, 0] * 4)
+    saved = {**batch, "image": jpeg(batch["image"], quality)}
+    with torch.no_grad():
+        plain, expected, found = (stage.network(b)["total"] for b in (batch, saved, {**batch, "quality": quality}))
+    assert found == expected != plain
+
+
+def test_the_data_know_the_device_that_trains(tmp_path, monkeypatch):
+    def datasets(recipe, stage, device):
+        raise InputError(f"{stage} on {device}")
+
+    monkeypatch.setattr("mpc_lite.training.loop.datasets", datasets)
+    with pytest.raises(InputError, match="pretrain on cpu"):
+        pretrain(recipe(), tmp_path, device="cpu")
+    if torch.cuda.is_available():
+        with pytest.raises(InputError, match="pretrain on cuda"):
+            pretrain(recipe(), tmp_path, device="cuda")
+
+
+def test_a_run_that_saves_its_images_learns_from_other_ones(tmp_path, finished):
+    pretrain(recipe(augment__jpeg="{quality: [30, 40], share: 1.0}"), tmp_path, device="cpu")
+    saved, plain = (
+        [x["loss"] for x in lines(out) if x["stage"] == "pretrain" and "loss" in x] for out in (tmp_path, finished)
+    )
+    assert len(saved) == len(plain) and saved != plain
+
+
+def test_batches_without_anything_that_counts_leave_an_attached_zero():
+    batch = made_up_batch(64, 4)
+    batch["mask"] = torch.full_like(batch["mask"], 255)
+    for stage in (Pretraining(MPC.build("nano"), recipe()), Finetuning(MPC.build("nano"), recipe())):
+        total = stage.network(batch)["total"]
+        total.backward()
+        assert stage.count(batch) == 0 and total.item() == 0
+        grads = [p.grad for p in stage.network.parameters() if p.requires_grad]
+        assert not any(g.any() for g in grads)
+
+
+def test_terms_left_out_are_neither_logged_nor_looked_at(tmp_path, monkeypatch):
+    passes, forward = [], HRFormer.forward
+    monkeypatch.setattr(HRFormer, "forward", lambda self, x: passes.append(self.training) or forward(self, x))
+    pretrain(recipe(pretrain__terms=["within_image", "cross_scale"], pretrain__steps="1"), tmp_path, device="cpu")
+    first = lines(tmp_path)[0]
+    assert "cross_modality" not in first and sum(passes) == 1  # only that term needs the second pass
+    assert first["loss"] == pytest.approx(first["within_image"] + first["cross_scale"], abs=2e-6)
+
+
+def test_the_whole_network_is_adapted_to_other_images(finished, tmp_path):
+    shutil.copy(finished / "model.safetensors", tmp_path)
+    plan = {"steps": 2, "batch": 2, "validate_every": 2, "manifest": []}
+    with pytest.raises(InputError, match="no section 'adapt'"):
+        adapt(recipe(), tmp_path, device="cpu")
+    path = adapt(recipe(adapt=plan), tmp_path, device="cpu")
+    assert path == tmp_path / "adapted.safetensors" and read_facts(path)["stage"] == "adapt"
+    assert {x["stage"] for x in lines(tmp_path)} == {"adapt"}
+    before, after = load_file(finished / "model.safetensors"), load_file(path)
+    near = {k: (after[k] - before[k]).abs().max() for k in before if k.endswith("weight")}
+    assert all(0 < change < 0.01 for change in near.values())  # from there, and everything moves
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="run 'mpc-lite finetune'"):
+        adapt(recipe(adapt=plan), tmp_path / "elsewhere", device="cpu")
+
+
+def test_validation_scores_maps_at_the_masks_own_size(finished):
+    """Stage 2 brings the map to the mask, stage 1 the mask to the map; images of a batch may differ in size."""
+    model = MPC.from_pretrained(finished / "model.safetensors")
+    image = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    masks = [torch.zeros(40, 90, dtype=torch.uint8), torch.zeros(128, 30, dtype=torch.uint8)]
+    masks[0][5:30, 10:60], masks[1][60:, :] = 1, 1
+    batches = [{"image": image, "mask": masks}]
+    with torch.no_grad():
+        maps = model(image.float() / 255).sigmoid()
+        big = [
+            torch.nn.functional.interpolate(m[None], size=t.shape, mode="bilinear")[0, 0]
+            for m, t in zip(maps, masks, strict=True)
+        ]
+    expected = np.mean(
+        [f1_score(t.flatten(), (m > 0.5).flatten(), zero_division=0) for m, t in zip(big, masks, strict=True)]
+    )
+    assert Finetuning(model, recipe()).validate(model, batches)["f1"] == pytest.approx(expected, abs=2e-3)
+    same = [{"image": image, "mask": [resize_mask(t[None], (16, 16))[0] for t in masks]}]
+    stage = Pretraining(model, recipe())
+    assert stage.validate(model, batches) == stage.validate(model, same)
+
+
+def test_the_smaller_of_two_clusters_is_marked():
+    embedding = torch.nn.functional.one_hot(torch.tensor([0] * 30 + [1] * 10), 4).numpy().astype("float32")
+    assert minority_cluster(embedding).tolist() == [0] * 30 + [1] * 10
+
+
+def rates(stage_name, plan, scores):
+    class Plain(Stage):
+        name, settings = stage_name, getattr(recipe(**plan), stage_name)
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], Plain.settings.learning_rate)
+    scheduler, seen = make_scheduler(optimizer, Plain), []
+    for score in scores:
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(score) if stage_name == "pretrain" and score is not None else scheduler.step()
+    return seen
+
+
+def test_schedules():
+    base = {"finetune__learning_rate": "1.0", "finetune__steps": "100"}
+    plan = {**base, "finetune__schedule": {"name": "cosine", "warmup": 10, "floor": 0.0}}
+    seen = rates("finetune", plan, [None] * 100)
+    assert seen[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert seen[55] == pytest.approx(0.5) and seen[-1] < 1e-3 and all(a >= b for a, b in pairwise(seen[10:]))
+    # The released cosine swings: back at the top after 40 validations.
+    plan = {**base, "finetune__schedule": {"name": "official", "period": 20}}
+    seen = rates("finetune", plan, [None] * 41)
+    assert seen[20] == pytest.approx(1e-8, abs=1e-6) and seen[40] == pytest.approx(1.0, rel=1e-3)
+    # The plateau halves after more than three validations without a better score.
+    plan = {"pretrain__learning_rate": "1.0", "pretrain__schedule": {"name": "official"}}
+    assert rates("pretrain", plan, [0.5] * 7)[4:] == [1.0, 0.5, 0.5]
+
+
+def test_devices_are_checked():
+    with pytest.raises(InputError, match="unknown"):
+        choose_accelerator("tpu", "fp32")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no CUDA"):
+            choose_accelerator("cuda", "fp32")
+
+
+def test_tensorboard_is_written_when_the_recipe_asks(tmp_path):
+    pretrain(recipe(tracker="tensorboard", pretrain__steps="1"), tmp_path, device="cpu")
+    assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+def test_finetune_needs_fitting_weights(tmp_path, finished):
+    with pytest.raises(InputError, match="pretrain"):
+        finetune(recipe(), tmp_path)
+    with pytest.raises(InputError, match="holds nano/4conv, the recipe asks for nano/5conv"):
+        finetune(recipe(model__head="5conv"), tmp_path, weights=finished / "model.safetensors")
+    with pytest.raises(InputError, match="asks for small/4conv"):
+        finetune(recipe(model__size="small"), tmp_path, weights=finished / "stage1.safetensors")
+
+
+def test_an_encoder_fits_any_head_and_the_head_is_new_from_the_seed(finished):
+    file = finished / "stage1.safetensors"
+    stored = load_file(file)
+    for head in ("4conv", "5conv"):
+        model = starting_model(recipe(model__head=head, seed="3"), file)
+        torch.manual_seed(3)
+        new = MPC.build("nano", head)
+        assert model.head == head and all(
+            torch.equal(stored[f"encoder.{k}"], v) for k, v in model.encoder.state_dict().items()
+        )
+        assert all(torch.equal(new.decoder.state_dict()[k], v) for k, v in model.decoder.state_dict().items())
+    whole = starting_model(recipe(seed="3"), finished / "model.safetensors").state_dict()
+    assert all(torch.equal(v, whole[k]) for k, v in load_file(finished / "model.safetensors").items())
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        pretrain(recipe(), tmp_path / "file" / "run", device="cpu")
+
+
+def toy_manifest(folder, labels):
+    rows = ["image,mask,label,source,split"]
+    for i, label in enumerate(labels):
+        rng = np.random.default_rng(i)
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        if label:
+            Image.fromarray(np.pad(np.full((64, 20), 255, np.uint8), ((0, 0), (0, 44)))).save(folder / f"{i}_m.png")
+        rows.append(f"{i}.png,{f'{i}_m.png' if label else ''},{label},toy,{'validation' if i < 3 else 'train'}")
+    (folder / "m.csv").write_text("\n".join(rows))
+    return recipe(data__manifest=str(folder / "m.csv"), pretrain__batch="2", pretrain__checkpoint_every="50")
+
+
+def test_validation_without_a_tampered_image_is_refused_before_training(tmp_path):
+    plan = toy_manifest(tmp_path, [0, 0, 0, 1, 1, 1])
+    with pytest.raises(InputError, match="none of the 3 validation images is tampered"):
+        pretrain(plan, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "pretrain.done").exists()
+
+
+def test_regions_that_vanish_at_the_maps_stride_are_told_and_no_stage_is_called_finished(tmp_path):
+    plan = toy_manifest(tmp_path, [1, 1, 1, 1, 1, 1])
+    for i in range(3):  # the validation rows: one tampered pixel each
+        dot = np.zeros((64, 64), np.uint8)
+        dot[8, 8] = 255
+        Image.fromarray(dot).save(tmp_path / f"{i}_m.png")
+    with pytest.raises(InputError, match="stride of 4"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, about the mean of nothing
+        pretrain(plan, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "pretrain.done").exists()
+
+
+def test_a_bad_row_in_mid_training_keeps_what_was_learnt(tmp_path):
+    plan = toy_manifest(tmp_path, [1, 1, 1, 1, 1, 1])
+    order = np.random.default_rng([0, 0]).permutation(3)
+    last = tmp_path / f"{3 + order[2]}.png"  # read in the second step
+    good = last.read_bytes()
+    last.write_bytes(good[:200])
+    with pytest.raises(InputError, match=r"of m\.csv"):
+        pretrain(plan, tmp_path / "out", device="cpu")
+    assert torch.load(tmp_path / "out" / "pretrain.state", weights_only=True)["step"] == 1
+    last.write_bytes(good)
+    pretrain(plan, tmp_path / "out", resume=True, device="cpu")
+    assert [x["step"] for x in lines(tmp_path / "out") if "loss" in x] == [1, 2, 3, 4]
+
+
+def test_a_finished_stage_does_not_pretend_to_follow_new_parameters(finished, tmp_path):
+    for name in ("pretrain.done", "stage1.safetensors"):
+        shutil.copy(finished / name, tmp_path)
+    assert pretrain(recipe(), tmp_path, resume=True).exists()
+    with pytest.raises(InputError, match="other parameters"):
+        pretrain(recipe(pretrain__steps="9"), tmp_path, resume=True)
+
+
+def test_a_changed_list_of_images_cannot_resume(tmp_path):
+    plan = toy_manifest(tmp_path, [1, 1, 1, 1, 1, 1])
+    before = identity(plan)
+    with open(tmp_path / "m.csv", "a") as file:
+        file.write("\n0.png,0_m.png,1,toy,train")
+    assert identity(plan) != before
+
+
+def test_pretraining_starts_from_the_recipes_weights_unless_others_are_given(tmp_path, finished, monkeypatch):
+    monkeypatch.setenv("MPC_LITE_WEIGHTS", str(finished))
+    plan = recipe(
+        pretrain__weights="$MPC_LITE_WEIGHTS/stage1.safetensors", pretrain__steps="1", pretrain__learning_rate="1e-12"
+    )
+    near = {"recipe": None, "given": "lite-stage1"}
+    starts = {
+        "recipe": load_file(finished / "stage1.safetensors"),
+        "given": MPC.from_pretrained("lite-stage1").state_dict(),
+    }
+    for name, weights in near.items():
+        after = load_file(pretrain(plan, tmp_path / name, weights=weights, device="cpu"))
+        key = "encoder.conv1.weight"
+        assert torch.allclose(after[key], starts[name][key], atol=1e-6)
+    monkeypatch.delenv("MPC_LITE_WEIGHTS")
+    with pytest.raises(InputError, match="MPC_LITE_WEIGHTS"):
+        pretrain(plan, tmp_path / "unset", device="cpu")
+
+
+def scripted(monkeypatch, scores):
+    """Validation that returns the given scores, one after another."""
+    left = iter(scores)
+    monkeypatch.setattr(Pretraining, "validate", lambda self, model, batches, gather: {"score": next(left)})
+
+
+def test_the_best_weights_are_kept_not_the_last(tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.2, 0.7, 0.7, 0.1])
+    path = pretrain(recipe(pretrain__validate_every="1"), tmp_path, device="cpu")
+    assert read_facts(path)["step"] == 2 and read_facts(path)["validation"] == {"score": 0.7}
+
+
+def test_the_official_schedule_steps_with_the_validations(tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.5] * 8)
+    plan = {"pretrain__schedule": {"name": "official"}, "pretrain__learning_rate": "1e-3"}
+    official = recipe(**plan, pretrain__steps="8", pretrain__validate_every="1")
+    pretrain(official, tmp_path, device="cpu")
+    rates = [x["lr"] for x in lines(tmp_path) if "lr" in x]
+    assert rates[:5] == [1e-3] * 5 and rates[5:] == [5e-4] * 3
+
+
+def one_step(tmp_path, name, **overrides):
+    pretrain(recipe(pretrain__steps="1", **overrides), tmp_path / name, device="cpu")
+    return load_file(tmp_path / name / "stage1.safetensors"), lines(tmp_path / name)[0]["loss"]
+
+
+def test_accumulation_reads_as_many_images_and_makes_one_step(tmp_path):
+    """Two micro-batches of 2: the mean of their losses is logged, and batch norm has seen four passes, not two."""
+    _, first = one_step(tmp_path, "a", pretrain__batch="2")
+    weights, both = one_step(tmp_path, "b", pretrain__batch="2", pretrain__accumulate="2")
+    assert weights["encoder.bn1.num_batches_tracked"] == 4
+    assert both != first
+    assert [x["step"] for x in lines(tmp_path / "b") if "loss" in x] == [1]
+
+
+def test_clipping_shortens_the_step(tmp_path):
+    """AdamW forgets the gradient's length in its first step, unless clipping takes it below the epsilon of 1e-8."""
+    free, _ = one_step(tmp_path, "a")
+    clipped, _ = one_step(tmp_path, "b", pretrain__clip="1e-9")
+    start = starting_model(recipe(), None).state_dict()
+    moved = [(w["encoder.conv1.weight"] - start["encoder.conv1.weight"]).abs().mean() for w in (free, clipped)]
+    assert moved[1] < 0.2 * moved[0]
+
+
+def test_bf16_reaches_the_convolutions(tmp_path, monkeypatch):
+    seen, forward = [], ContrastiveStep.forward
+
+    def spy(self, batch):
+        handle = self.encoder.conv1.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+        result = forward(self, batch)
+        handle.remove()
+        return result
+
+    monkeypatch.setattr(ContrastiveStep, "forward", spy)
+    one_step(tmp_path, "a", pretrain__precision="bf16")
+    one_step(tmp_path, "b")
+    assert seen == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
