@@ -26,8 +26,7 @@ from mpc_lite.data.epoch import Rows, check_sources, drawn, epoch_order, repeate
 from mpc_lite.data.manifest import Sample, read_manifest, read_mask
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand_all
-from mpc_lite.forgeries.scenes import Scenes
-from mpc_lite.forgeries.synth import forge
+from mpc_lite.forgeries.mixed import Stream
 from mpc_lite.images import read_image
 from mpc_lite.recipes.keys import Recipe
 
@@ -35,7 +34,7 @@ Item = dict[str, Tensor]
 
 
 class Forgeries(Dataset):
-    """Generated forgeries: item p is `forge(split, seed, p)`: image (3,S,S) uint8, mask (S,S) uint8, turn 0-7.
+    """Generated forgeries: item p is forgery p of a `Stream`: image (3,S,S) uint8, mask (S,S) uint8, turn 0-7.
 
     With `augment.jpeg` a training image is saved here where `device`, the type of the one that trains, is cpu. For any
     other the item has a quality instead, 1-100 or 0 for none, and the device saves it, see
@@ -46,10 +45,14 @@ class Forgeries(Dataset):
 
     def __init__(self, recipe: Recipe, split: str, size: int | None = None, device: str = "cpu"):
         self.recipe, self.split, self.size, self.device = recipe, split, size or recipe.data.size, device
-        self.scenes = Scenes(split, recipe.data.scenes, recipe.data.photos)
+        self.stream = Stream(split, recipe.seed, recipe.data, self.size)
 
-    def __getitem__(self, position: int) -> Item:
-        made = forge(self.split, self.recipe.seed, position, self.scenes, self.size, self.recipe.data.authentic_share)
+    def __getitem__(self, position: int) -> Item | str:
+        """The item, or what is wrong with a photograph: the loop decides what becomes of the run."""
+        try:
+            made = self.stream(position, self.size)
+        except InputError as error:
+            return str(error)
         return _drawn(self, position, made.image, made.mask)
 
 

@@ -1,1 +1,1 @@
-"""Forgeries with known truth: scenes, cameras, and what is done to their pictures."""
+"""Forgeries with known truth: scenes, cameras, real photographs, and what is done to their pictures."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,14 +146,19 @@ def write_set(
 
     The source column reads ``ORIGIN-KIND``; ORIGIN is ``generated`` for scenes that come with the package.
     """
+    stream = (forge(split, seed, index, scenes, size, authentic_share, kind, null) for index in range(n))
+    return write_forgeries(out, split, ((made, scenes.origin) for made in stream), null)
+
+
+def write_forgeries(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool = False) -> Path:
+    """`write_set` of forgeries that are made elsewhere, each with its ORIGIN."""
     out = Path(out)
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "masks").mkdir(exist_ok=True)
     with open(out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["image", "mask", "label", "source", "split", "cameras"])
-        for index in range(n):
-            made = forge(split, seed, index, scenes, size, authentic_share, kind, null)
+        for index, (made, origin) in enumerate(forgeries):
             name = f"{index:06d}.jpg" if made.jpeg else f"{index:06d}.png"
             if made.jpeg:
                 (out / "images" / name).write_bytes(made.jpeg)
@@ -163,6 +169,6 @@ def write_set(
                 Image.fromarray(made.mask * 255).save(out / "masks" / f"{index:06d}.png")
             label = "null_splice" if null else made.kind
             mask = f"masks/{index:06d}.png" if tampered else ""
-            row = [f"images/{name}", mask, int(tampered), f"{scenes.origin}-{label}", split, " ".join(made.cameras)]
+            row = [f"images/{name}", mask, int(tampered), f"{origin}-{label}", split, " ".join(made.cameras)]
             table.writerow(row)
     return out / "manifest.csv"

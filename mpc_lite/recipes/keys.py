@@ -20,8 +20,20 @@ class ModelSection(Section):
     head: Literal["4conv", "5conv"] = "4conv"
 
 
+class RealSection(Section):
+    """Real-camera forgeries (`mpc_lite.forgeries.real`) from the photographs of `lists`, CSV files with image and
+    source: `share` of all generated images, the rest from simulated cameras. `sources`: only these; None: all.
+    `weights`: how often a source is drawn, relative to the others, instead of the square root of its photographs."""
+
+    lists: list[str] = Field(min_length=1)
+    sources: list[str] | None = Field(default=None, min_length=1)
+    share: float = Field(default=0.5, gt=0, le=1)
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
 class DataSection(Section):
-    """Where images come from: forgeries made by `forgeries.synth` from `scenes`, or the rows of one manifest or more.
+    """Where images come from: forgeries made by `forgeries.synth` from `scenes`, a share of them from real photographs
+    where `real` says so, or the rows of one manifest or more.
 
     Of a manifest's rows `tampered_only` keeps the tampered ones, for validation too; of those for training `draw` takes
     so many at random (by the seed), then `repeats` lets the rows of a source occur so many times in each epoch.
@@ -31,6 +43,7 @@ class DataSection(Section):
 
     scenes: list[str] = Field(default=["packaged", "dead_leaves"], min_length=1)
     photos: str | None = None
+    real: RealSection | None = None
     manifest: str | list[str] | None = None
     validation: str | list[str] | None = None
     tampered_only: bool = False
@@ -205,4 +218,7 @@ class Recipe(Section):
         return self
 
     def as_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
+        values = self.model_dump(mode="json")
+        if self.data.real is None:  # recipes stored before the key existed stay equal to what they are today
+            del values["data"]["real"]
+        return values

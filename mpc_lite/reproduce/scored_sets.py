@@ -18,8 +18,7 @@ from mpc_lite.devices import choose_accelerator
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.degrade import degrade
 from mpc_lite.files import expand, expand_all, relative, write_atomic
-from mpc_lite.forgeries.scenes import Scenes
-from mpc_lite.forgeries.synth import write_set
+from mpc_lite.forgeries.mixed import Stream
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.model import MPC
@@ -47,9 +46,8 @@ def test_manifest(run: Run) -> Path:
     recipe = run.recipe
     if not recipe.evaluate.manifests:
         data = recipe.data
-        scenes = Scenes("test", data.scenes, data.photos)
-        out = run.out / "test"
-        return write_set(out, "test", data.test_images, recipe.seed, data.test_size, scenes, data.authentic_share)
+        stream = Stream("test", recipe.seed, data, data.test_size)
+        return stream.write(run.out / "test", data.test_images, data.test_size)
     files = expand_all(recipe.evaluate.manifests)
     if len({file.resolve() for file in files}) < len(files):
         raise InputError(f"evaluate.manifests names a file twice: {', '.join(recipe.evaluate.manifests)}; keep one")
