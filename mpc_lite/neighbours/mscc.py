@@ -64,9 +64,10 @@ def check_channels(channels: int, groups: int, waves: int) -> None:
             "equally many channels (the released code multiplies the rest by zero); change channels, or bases "
             f"(its square is the number of waves)"
         )
-    if groups < 1 or channels % groups:
+    if groups < 1 or waves % groups:
         raise InputError(
-            f"{channels} channels in {groups} groups: expected a divisor; change channels or k (k² groups)"
+            f"{waves} waves in {groups} groups: expected a divisor of {waves}, so that a group holds whole waves; "
+            "choose k (k² groups) from the powers of two up to bases"
         )
 
 
@@ -181,11 +182,13 @@ class MSCC(nn.Module):
         if self.implementation == "plain":
             return self.on_centers(recover(attention, centers))
         # O has C channels but only n·K dimensions: multiplied with the centres first, the kernel has n·K channels, of
-        # its own for each image, and meets P. The images of the batch are the groups of one convolution.
-        weight = self.on_centers.weight.unflatten(1, (self.groups, -1))
-        kernel = torch.einsum("bgkc,ogcij->bogkij", centers, weight).flatten(0, 1).flatten(1, 2)
-        mixed = F.conv2d(attention.reshape(1, -1, *attention.shape[3:]), kernel, padding=1, groups=len(centers))
-        return mixed.view(len(centers), -1, *attention.shape[3:])
+        # its own for each image, and meets P. Both products are convolutions with groups, which copy no large tensor.
+        images, groups = centers.shape[:2]
+        filters = centers.transpose(0, 1).flatten(0, 2)[:, :, None, None]
+        kernel = F.conv2d(self.on_centers.weight, filters, groups=groups)  # (outputs, n·B·K, 3, 3)
+        kernel = kernel.unflatten(1, (groups, images, -1)).permute(2, 0, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)
+        mixed = F.conv2d(attention.reshape(1, -1, *attention.shape[3:]), kernel, padding=1, groups=images)
+        return mixed.view(images, -1, *attention.shape[3:])
 
 
 class MSCCHead(nn.Module):

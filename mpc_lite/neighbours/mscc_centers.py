@@ -1,7 +1,7 @@
 """Coarse maps and class centres of MSCC in two sweeps over a few groups at a time, and their gradients in two more.
 
 The plain way keeps the modulated features and three more tensors of their size for the backward pass. Here one is kept,
-y = W₁ s before the batch norm; the rest is formed again from it and from X, a piece at a time.
+the result of the batch norm; the rest is formed again from it and from X, in pieces that fit the processor's cache.
 """
 
 from __future__ import annotations
@@ -11,114 +11,112 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-CHUNK = 128  # channels in one piece: few enough for the cache, enough for a product of matrices
+PIECE = 128  # channels of one piece
 
 
 def maps_and_centers(x: Tensor, bank: Tensor, head: nn.Sequential, groups: int) -> tuple[Tensor, Tensor]:
     """M = head(x ⊙ bank) for each group of channels and Z = M · (x ⊙ bank).
 
-    x: (B,C,H,W). bank: (Q,H,W), Q a divisor of C. head: as `mscc.pixel_classifier` makes it, shared by the groups; in
-    training its batch norm sees B·n·H·W values of a channel, and its running statistics are updated.
+    x: (B,C,H,W). bank: (Q,H,W), Q a divisor of C and a multiple of `groups`. head: as `mscc.pixel_classifier` makes it,
+    shared by the groups; in training its batch norm sees B·n·H·W values of a channel and updates running statistics.
     Returns maps (B,n,K,HW) and centres (B,n,K,c).
     """
     conv, norm, _, dropout, last = head
-    images, (width, pixels) = len(x), (x.shape[1] // groups, x.shape[2] * x.shape[3])
-    noise = x.new_ones(images * groups, width, 1, 1)
-    noise = F.dropout2d(noise, dropout.p, dropout.training).view(images, groups, width, 1)
-    wave = torch.arange(x.shape[1], device=x.device) // (x.shape[1] // len(bank))
+    images, width, pixels = len(x), x.shape[1] // groups, x.shape[2] * x.shape[3]
+    noise = F.dropout2d(x.new_ones(images * groups, width, 1, 1), dropout.p, dropout.training)  # 0 or 1/(1 − p)
+    running = None if norm.training else (norm.running_mean, norm.running_var)
     maps, centers, mean, variance = _MapsAndCenters.apply(
-        x.reshape(images, groups, width, pixels),
-        bank.flatten(1),
-        wave.view(groups, width),
-        noise,
+        # Groups first, so that those of one piece lie together.
+        x.reshape(images, groups, width, pixels).transpose(0, 1),
+        bank.reshape(groups, 1, -1, 1, pixels),
+        noise.view(images, groups, 1, width).transpose(0, 1),
         conv.weight.flatten(1),
         norm.weight,
         norm.bias,
         last.weight.flatten(1),
         last.bias,
-        None if norm.training else (norm.running_mean, norm.running_var),
+        running,
         norm.eps,
     )
     if norm.training:
-        count = images * groups * pixels
+        n = images * groups * pixels
         with torch.no_grad():
             norm.num_batches_tracked += 1
             norm.running_mean.lerp_(mean, norm.momentum)
-            norm.running_var.lerp_(variance * (count / max(1, count - 1)), norm.momentum)
-    return maps, centers
+            norm.running_var.lerp_(variance * (n / max(1, n - 1)), norm.momentum)
+    return maps.transpose(0, 1), centers.transpose(0, 1)
 
 
 class _MapsAndCenters(torch.autograd.Function):
-    """s = x ⊙ bank, y = W₁ s, h = noise · ReLU(BN(y)), M = W₂ h + b, Z = M sᵀ."""
+    """s = x ⊙ bank, y = (W₁s − mean) / deviation, h = ReLU(γy + β), M = W₂(noise · h) + b, Z = M sᵀ.
+
+    x (n,B,c,P), bank (n,1,Q/n,1,P), noise (n,B,1,c) -> M (n,B,K,P), Z (n,B,K,c), mean and variance (c).
+    """
 
     @staticmethod
-    def forward(ctx, x, bank, wave, noise, first, weight, bias, last, offset, statistics, eps):
-        images, groups, width, pixels = x.shape
-        y = x.new_empty(groups, images, width, pixels)  # groups first, so that a piece lies in one place
-        for part in _pieces(groups, width):
-            torch.matmul(first, _spectral(x, bank, wave, part), out=y[part])
-        if statistics is None:
-            variance, mean = torch.var_mean(y, (0, 1, 3), correction=0)
+    def forward(ctx, x, bank, noise, first, gamma, beta, last, offset, running, eps):
+        pieces, kept = _pieces(x), last * noise
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        maps, centers = y.new_empty(*x.shape[:2], len(last), x.shape[3]), y.new_empty(*x.shape[:2], *last.shape)
+        rows = y.new_empty(2, *x.shape[:3])  # mean and variance of each channel of each group and image
+        for p in pieces:
+            torch.matmul(first, _modulated(x[p], bank[p]), out=y[p])
+            if running is None:
+                rows[0, p] = y[p].mean(3)
+                rows[1, p] = torch.linalg.vector_norm(y[p] - rows[0, p, ..., None], dim=3).square_() / x.shape[3]
+        if running is None:
+            spread, mean = torch.var_mean(rows[0], (0, 1), correction=0)
+            variance = rows[1].mean((0, 1)) + spread
         else:
-            mean, variance = (t.clone() for t in statistics)
-        scale = weight * torch.rsqrt(variance + eps)
-        maps = x.new_empty(groups, images, len(last), pixels)
-        centers = x.new_empty(groups, images, len(last), width)
-        for part in _pieces(groups, width):
-            hidden = _hidden(y[part], mean, scale, bias).mul_(noise.transpose(0, 1)[part])
-            torch.add(torch.matmul(last, hidden), offset[:, None], out=maps[part])
-            torch.matmul(maps[part], _spectral(x, bank, wave, part).mT, out=centers[part])
-        ctx.training, ctx.eps = statistics is None, eps
-        ctx.save_for_backward(x, bank, wave, noise, first, weight, bias, last, mean, variance, y, maps)
+            mean, variance = (t.clone() for t in running)
+        rate = torch.rsqrt(variance + eps)
+        for p in pieces:
+            hidden = y[p].sub_(mean[:, None]).mul_(rate[:, None]).mul(gamma[:, None]).add_(beta[:, None]).relu_()
+            torch.matmul(kept[p], hidden, out=maps[p]).add_(offset[:, None])
+            torch.matmul(maps[p], _modulated(x[p], bank[p]).mT, out=centers[p])
+        ctx.training = running is None
+        ctx.save_for_backward(x, bank, noise, first, gamma, beta, last, rate, y, maps)
         ctx.mark_non_differentiable(mean, variance)
-        return maps.transpose(0, 1), centers.transpose(0, 1), mean, variance
+        return maps, centers, mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_maps, grad_centers, *_):
-        x, bank, wave, noise, first, weight, bias, last, mean, variance, y, maps = ctx.saved_tensors
-        images, groups, width, pixels = x.shape
-        noise, grad_maps, grad_centers = (t.transpose(0, 1) for t in (noise, grad_maps, grad_centers))
-        rate = torch.rsqrt(variance + ctx.eps)
-        scale = weight * rate
-        grad_last, grad_first = torch.zeros_like(last), torch.zeros_like(first)
-        grad_offset, grad_bias, grad_weight = (torch.zeros_like(t) for t in (last[:, 0], bias, bias))
-        # Holds the gradient of the batch norm's result first, then piece by piece that of x: one large tensor, not two.
+        x, bank, noise, first, gamma, beta, last, rate, y, maps = ctx.saved_tensors
+        pieces, kept = _pieces(x), last * noise
+        grad_first, grad_gamma, grad_beta, grad_last, grad_offset = (
+            torch.zeros_like(t) for t in (first, gamma, beta, last, last[:, 0])
+        )
+        # Holds the gradient of γy + β first, then piece by piece that of x: one large tensor, not two.
         grad_x = torch.empty_like(y)
-        for part in _pieces(groups, width):
-            grad = grad_maps[part] + grad_centers[part] @ _spectral(x, bank, wave, part)
-            hidden = _hidden(y[part], mean, scale, bias)
-            open_ = hidden > 0
-            grad_last += (grad @ hidden.mul_(noise[part]).mT).sum((0, 1))
-            grad_offset += grad.sum((0, 1, 3))
-            # Before the ReLU; what the norm's own gradient needs is a sum over all pieces.
-            torch.matmul(last.mT, grad, out=grad_x[part]).mul_(noise[part]).mul_(open_)
-            grad_bias += grad_x[part].sum((0, 1, 3))
-            grad_weight += torch.sub(y[part], mean[:, None], out=hidden).mul_(grad_x[part]).sum((0, 1, 3))
-        grad_weight *= rate
-        # d y = scale · (d − mean(d) − ŷ mean(d ŷ)) for batch statistics: slope · y + level is what it subtracts.
-        count = images * groups * pixels if ctx.training else float("inf")
-        slope = scale * grad_weight * rate / count
-        level = scale * grad_bias / count - slope * mean
-        for part in _pieces(groups, width):
-            grad = grad_x[part].mul_(scale[:, None]).sub_(torch.addcmul(level[:, None], y[part], slope[:, None]))
-            spectral = _spectral(x, bank, wave, part)
-            grad_first += (grad @ spectral.mT).sum((0, 1))
-            torch.matmul(first.mT, grad, out=spectral).add_(grad_centers[part].mT @ maps[part])
-            torch.mul(spectral, bank[wave[part]][:, None], out=grad_x[part])
-        return grad_x.transpose(0, 1), None, None, None, grad_first, grad_weight, grad_bias, grad_last, grad_offset, None, None
+        for p in pieces:
+            grad = torch.matmul(grad_centers[p], _modulated(x[p], bank[p])).add_(grad_maps[p])
+            hidden = (y[p] * gamma[:, None]).add_(beta[:, None]).relu_()
+            grad_last += (torch.matmul(grad, hidden.mT) * noise[p]).sum((0, 1))
+            grad_offset += grad.sum(3).sum((0, 1))
+            torch.matmul(kept[p].mT, grad, out=grad_x[p])
+            torch.ops.aten.threshold_backward.grad_input(grad_x[p], hidden, 0, grad_input=grad_x[p])
+            grad_beta += grad_x[p].sum(3).sum((0, 1))
+            grad_gamma += torch.linalg.vecdot(grad_x[p], y[p]).sum((0, 1))
+        scale, n = gamma * rate, x.numel() // x.shape[2]
+        for p in pieces:
+            grad = grad_x[p]
+            if ctx.training:  # d W₁s = scale · (d − mean(d) − y · mean(d y)), the scale follows below
+                grad.sub_(y[p] * (grad_gamma / n)[:, None]).sub_((grad_beta / n)[:, None])
+            spectral = _modulated(x[p], bank[p])
+            grad_first += torch.matmul(grad, spectral.mT).sum((0, 1))
+            torch.matmul((first * scale[:, None]).mT, grad, out=spectral)
+            spectral += torch.matmul(grad_centers[p].mT, maps[p])
+            grad.copy_(_modulated(spectral, bank[p]))
+        grad_first *= scale[:, None]
+        return grad_x, None, None, grad_first, grad_gamma, grad_beta, grad_last, grad_offset, None, None
 
 
-def _pieces(groups: int, width: int) -> list[slice]:
-    step = max(1, CHUNK // width)
-    return [slice(start, start + step) for start in range(0, groups, step)]
+def _pieces(x: Tensor) -> list[slice]:
+    step = max(1, PIECE // x.shape[2])
+    return [slice(start, start + step) for start in range(0, len(x), step)]
 
 
-def _spectral(x: Tensor, bank: Tensor, wave: Tensor, part: slice) -> Tensor:
-    """The modulated features of some groups: (g,B,c,HW)."""
-    return x.transpose(0, 1)[part] * bank[wave[part]][:, None]
-
-
-def _hidden(y: Tensor, mean: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """ReLU of the batch norm of y (g,B,c,HW)."""
-    return torch.addcmul((bias - mean * scale)[:, None], y, scale[:, None]).relu_()
+def _modulated(x: Tensor, bank: Tensor) -> Tensor:
+    """x (n,B,c,P) times bank (n,1,w,1,P), each wave for a run of c/w channels."""
+    return (x.unflatten(2, (bank.shape[2], -1)) * bank).flatten(2, 3)
