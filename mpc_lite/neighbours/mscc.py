@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mpc_lite.config import InputError
 from mpc_lite.neighbours.mscc_centers import maps_and_centers
-from mpc_lite.views import IGNORE, check_labels, wide
+from mpc_lite.views import wide
 
 CLASSES = 2  # authentic, tampered
 
@@ -51,18 +51,18 @@ def dct_bank(height: int, width: int, bases: int = 8, dtype=torch.float32, devic
         u, t = torch.arange(bases, device=device)[:, None], torch.arange(n, device=device)
         # In whole numbers to below a full turn: the cosine of a large angle loses digits in fp32.
         angle = (u * (2 * t + 1) % (4 * n)).to(dtype) * (math.pi / (2 * n))
-        return torch.cos(angle) * torch.where(u == 0, math.sqrt(1 / n), math.sqrt(2 / n)).to(dtype)
+        return torch.cos(angle) * torch.where(u == 0, 1, 2).to(dtype).div(n).sqrt()
 
     return (waves(height)[:, None, :, None] * waves(width)[None, :, None, :]).flatten(0, 1)
 
 
 def check_channels(channels: int, groups: int, waves: int) -> None:
-    """Raise InputError unless each wave gets equally many channels, at least one, and each group too."""
+    """Raise InputError unless each wave gets equally many channels, at least one, and each group equally many waves."""
     if channels < waves or channels % waves:
         raise InputError(
             f"{channels} channels for {waves} waves: expected a multiple of {waves}, since each wave gets a run of "
-            "equally many channels (the released code multiplies the rest by zero); change channels, or bases "
-            f"(its square is the number of waves)"
+            "equally many channels (the released code multiplies the rest by zero); change channels, or bases, whose "
+            "square is the number of waves"
         )
     if groups < 1 or waves % groups:
         raise InputError(
@@ -117,8 +117,8 @@ class Attended(NamedTuple):
 class MSCC(nn.Module):
     """The class-centre module: features (B,C,H,W) -> features (B,outputs,H,W) and the coarse map (B,K,H,W).
 
-    channels: C, a multiple of bases² and of k². outputs: channels of the result. classes: K.
-    k:        k² groups of channels. The released FF++ configuration has 2, its base configuration 8.
+    channels: C, a multiple of bases². outputs: channels of the result. classes: K.
+    k:        k² groups of channels, a divisor of bases². The released FF++ configuration has 2, the base one 8.
     bases:    bases² waves, whatever k (released code: 8 always).
     dropout:  of whole channels in the coarse head.
     implementation: "fused", or "plain", the readable twin: the equations as they stand, tensor after tensor.
