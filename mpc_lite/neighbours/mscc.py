@@ -146,7 +146,7 @@ class MSCC(nn.Module):
         self.fuse = nn.Conv2d(self.groups, 1, 1)
         self.mix_groups = nn.Conv2d(self.groups, self.groups, 1, bias=False)  # A
         self.mix_channels = nn.Linear(width, width, bias=False)  # W
-        # The 3×3 convolution of [X, O] is the sum of one on each: see `_mix`.
+        # The 3×3 convolution of [X, O] is the sum of one on each: see `mix`.
         self.on_pixels = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)
         self.on_centers = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)
         self.normalise = nn.Sequential(nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
@@ -160,7 +160,7 @@ class MSCC(nn.Module):
             coarse = self.fuse(maps)[:, 0].unflatten(2, x.shape[2:])
             centers = self.graph(centers)
             attention = attend(wider, centers)
-        features = self.normalise(self.on_pixels(x) + self._mix(attention, centers))
+        features = self.normalise(self.on_pixels(x) + self.mix(attention, centers))
         return Attended(features, coarse)
 
     def maps_and_centers(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,7 +177,7 @@ class MSCC(nn.Module):
         """Z (B,n,K,c) -> Z'' of the same shape."""
         return self.mix_channels(F.relu(centers + self.mix_groups(centers)))
 
-    def _mix(self, attention: Tensor, centers: Tensor) -> Tensor:
+    def mix(self, attention: Tensor, centers: Tensor) -> Tensor:
         """The convolution of O, (B,outputs,H,W)."""
         if self.implementation == "plain":
             return self.on_centers(recover(attention, centers))

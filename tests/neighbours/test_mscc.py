@@ -108,7 +108,7 @@ def test_the_module_gives_the_released_numbers(tag, way):
     x = torch.from_numpy(MODULE[f"{weights}_x"]).requires_grad_()
 
     def golden(name):
-        return MODULE[f"{tag}_{name}"] if f"{tag}_{name}" in MODULE else None
+        return MODULE.get(f"{tag}_{name}")
 
     features, coarse = module(x)
     if tag.endswith("_train"):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
+from mpc_lite.augment import augment
 from mpc_lite.config import InputError, load_recipe
 from mpc_lite.neighbours.mscc_training import ClassCenterTraining, MSCCNet, mscc_loss, tampered_logit
 from mpc_lite.training import Stage
@@ -177,8 +178,6 @@ def test_the_stage_is_one_of_the_loop():
 
 
 def test_the_stage_turns_images_and_masks_and_sums_the_loss_over_their_pixels():
-    from mpc_lite.augment import augment
-
     stage, given = training(), batch()
     stage.network.eval()
     images, turned = augment(given)
@@ -188,22 +187,18 @@ def test_the_stage_turns_images_and_masks_and_sums_the_loss_over_their_pixels():
 
 
 def test_the_network_learns_a_few_images_and_is_scored_on_them():
-    stage, given = training(), batch(3)
+    stage, given = training(), batch(4, 48)
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(stage.network.parameters(), lr=2e-3)
     losses = []
     stage.prepare_epoch()
-    for _ in range(30):
+    for _ in range(60):
         value = stage.network(given)["total"] / stage.count(given)
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(value.item())
-    assert losses[-1] < 0.3 * losses[0]
-    stage.network.train()
-    for _ in range(20):  # the running statistics follow the weights
-        with torch.no_grad():
-            stage.network(given)
+    assert losses[-1] < 0.2 * losses[0]
     scores = stage.validate(stage.model, [{"image": given["image"], "mask": list(given["mask"])}])
     assert scores["f1"] > 0.8 and scores["authentic_marked"] < 0.1
     assert not stage.model.training
