@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpc_lite.config import InputError
+from mpc_lite.contrast.views import wide
+from mpc_lite.errors import InputError
 from mpc_lite.neighbours.mscc_centers import maps_and_centers
-from mpc_lite.views import wide
 
 CLASSES = 2  # authentic, tampered
 

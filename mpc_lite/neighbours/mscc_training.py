@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mpc_lite.augment import augment
-from mpc_lite.config import InputError, Recipe, expand
-from mpc_lite.finetune import Finetuning
-from mpc_lite.hrformer import SIZES, HRFormer
+from mpc_lite.contrast.views import IGNORE, check_labels, wide
+from mpc_lite.data.augment.on_device import augment
+from mpc_lite.errors import InputError
+from mpc_lite.files import expand
 from mpc_lite.neighbours.mscc import CLASSES, MSCCHead
-from mpc_lite.views import IGNORE, check_labels, wide
+from mpc_lite.network.hrformer import SIZES, HRFormer
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.training.finetune import Finetuning
 
 
 def tampered_logit(logits: Tensor) -> Tensor:
@@ -129,14 +131,14 @@ class ClassCenterStep(nn.Module):
         self.model = model
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """batch: as for `augment.augment` -> the terms of `mscc_loss` and their "total", sums over known pixels."""
+        """batch: as for `on_device.augment` -> the terms of `mscc_loss` and their "total", sums over known pixels."""
         images, masks = augment(batch)
         outputs = self.model.outputs((images.float() / 255).contiguous(memory_format=torch.channels_last))
         return mscc_loss(outputs, masks, reduction="sum")
 
 
 class ClassCenterTraining(Finetuning):
-    """MSCCNet's one stage (`training.Stage`): encoder and head learn together from full masks, with the settings of
+    """MSCCNet's one stage (`loop.Stage`): encoder and head learn together from full masks, with the settings of
     the recipe's `finetune`, whose alpha and gamma have no part in it. Validation is that of stage 2."""
 
     def __init__(self, model: MSCCNet, recipe: Recipe):

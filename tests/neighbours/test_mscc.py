@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles_mscc import bank_oracle, module_oracle
 from scipy.fft import dctn
 from torch._subclasses import FakeTensorMode
 
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 from mpc_lite.neighbours.mscc import MSCC, MSCCHead, attend, dct_bank, modulate, recover
 from mpc_lite.neighbours.mscc_training import mscc_loss
+from tests.neighbours.oracles_mscc import bank_oracle, module_oracle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODULE = dict(np.load(GOLDEN / "mscc_module.npz"))

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
-from mpc_lite.augment import augment
-from mpc_lite.config import InputError, load_recipe
+from mpc_lite.data.augment.on_device import augment
+from mpc_lite.errors import InputError
 from mpc_lite.neighbours.mscc_training import ClassCenterTraining, MSCCNet, mscc_loss, tampered_logit
-from mpc_lite.training import Stage
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training.loop import Stage
 
 
 def logits(images=3, side=8, seed=0, **options):
