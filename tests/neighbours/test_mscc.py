@@ -205,6 +205,16 @@ def test_the_whole_bank_gives_an_image_back_and_modulation_does_not():
     assert abs(correlation) < 0.5 and (summed - x).norm() > 0.5 * x.norm()
 
 
+def test_a_mirror_turns_the_sign_of_odd_waves_and_of_their_centres():
+    """So the module is not equivariant: what it learnt of one orientation does not hold for another by itself."""
+    bank, v = dct_bank(9, 12, dtype=torch.float64), torch.arange(64) % 8
+    assert torch.allclose(bank.flip(2), bank * (1 - 2 * (v % 2))[:, None, None], atol=1e-14)
+    torch.manual_seed(0)
+    x, maps = torch.randn(2, 64, 9, 12, dtype=torch.float64), torch.randn(2, 1, 9, 12, dtype=torch.float64)
+    upright, mirrored = ((modulate(x, bank) * m).sum((2, 3)) for x, m in ((x, maps), (x.flip(3), maps.flip(3))))
+    assert torch.allclose(mirrored, upright * (1 - 2 * (v % 2)), atol=1e-10)
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (10, 12), (9, 11)])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_centre_is_a_dct_coefficient_of_class_map_times_feature(shape, way):

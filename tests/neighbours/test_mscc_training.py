@@ -188,7 +188,7 @@ def test_the_stage_turns_images_and_masks_and_sums_the_loss_over_their_pixels():
 
 
 def test_the_network_learns_a_few_images_and_is_scored_on_them():
-    stage, given = training(), {**batch(4, 48), "turn": torch.zeros(4, dtype=torch.int64)}
+    stage, given = training(), {**batch(4, 32), "turn": torch.zeros(4, dtype=torch.int64)}
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(stage.network.parameters(), lr=2e-3)
     losses = []
