@@ -1,0 +1,1 @@
+"""Neighbouring methods: each one module beside MPC, off unless asked for."""
