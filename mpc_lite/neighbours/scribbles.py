@@ -58,7 +58,9 @@ def scribbles(
             inner = (depth == depth.max()).astype(np.uint8)
         drawn = np.zeros_like(region)
         for _ in range(strokes):
-            cv2.polylines(drawn, [_walk(inner, points, rng)], False, 1, width)
+            path = _walk(inner, points, rng)
+            cv2.polylines(drawn, [path], False, 1, width)
+            drawn[path[0, 0, 1], path[0, 0, 0]] = 1  # a line of one point draws nothing
         labels[(drawn & region).astype(bool)] = label
     return labels
 

@@ -13,6 +13,7 @@ QUICK = {
     "loss": (["--quick"], {"one_term", "whole_loss", "growth"}),
     "backbone": (["--quick"], {"forward", "stage-1 step", "forward, by kind", "stage-1 step, by kind", "peaks"}),
     "localizer": (["--quick"], {"sizes", "spread"}),
+    "pclmix": (["--quick"], {"queue_contrast"}),
     "stage2": (["--size", "nano", "--pixels", "64", "--batch", "2"], {"rows"}),
 }
 

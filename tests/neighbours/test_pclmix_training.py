@@ -13,6 +13,7 @@ from mpc_lite.data import datasets
 from mpc_lite.model import MPC
 from mpc_lite.neighbours.pclmix_network import DualDecoder, EmbeddingHead, two_logits
 from mpc_lite.neighbours.pclmix_training import PCLMix, PCLMixSection, PCLMixStep, Scribbled
+from mpc_lite.neighbours.scribbles import scribbles
 from mpc_lite.training import train
 from mpc_lite.weights import load_weights, save_weights
 
@@ -33,7 +34,7 @@ def recipe(**section):
 def batch(size=64, n=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     mask = torch.full((n, size, size), 255, dtype=torch.uint8)
-    mask[:, 4:8], mask[:, 40:44, 10:40] = 0, 1
+    mask[:, :16], mask[:, 40:56, 8:40] = 0, 1  # at stride 8 sixteen cells and eight
     image = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=generator)
     return {"image": image, "mask": mask, "turn": torch.zeros(n, dtype=torch.int64)}
 
@@ -96,7 +97,7 @@ def test_a_step_reaches_every_parameter(preset, rule):
         "labelled",
         "total",
     }
-    assert sums["labelled"].item() / 2 == pytest.approx((4 * 64 + 4 * 30) / 64**2)
+    assert sums["labelled"].item() / 2 == pytest.approx((16 * 64 + 16 * 32) / 64**2)
     sums["total"].backward()
     assert all(p.grad is not None for p in step.parameters())
     assert step.queue.filled.any() and step.passes == 3
@@ -155,24 +156,20 @@ def test_the_loop_trains_it(tmp_path):
 
 
 def test_it_learns_from_strokes():
-    """Eight pictures, half of each noisier; a few strokes of each side, and the unlabelled pixels are right as well."""
+    """Half of each picture is noisier, each picture another half; a few strokes, and the rest is right as well."""
     torch.manual_seed(0)
-    noise = torch.randn(4, 3, 64, 64) * torch.cat([torch.full((32,), 60.0), torch.full((32,), 6.0)])
-    truth = torch.cat([torch.ones(32), torch.zeros(32)]).expand(4, 64, 64)
-    mask = torch.full((4, 64, 64), 255, dtype=torch.uint8)
-    mask[:, 20:24, 8:24], mask[:, 40:44, 40:56] = 1, 0
-    data = {"image": (128 + noise).clamp(0, 255).byte(), "mask": mask, "turn": torch.zeros(4, dtype=torch.int64)}
-    settings = recipe(contrast_after=0.1, steps=30, mix_label_rule="released").pclmix
-    step = PCLMixStep(MPC.build("nano"), settings).train()
-    optimizer = torch.optim.AdamW(step.parameters(), lr=2e-3)
-    for _ in range(30):
+    left = torch.cat([torch.ones(64, 32), torch.zeros(64, 32)], 1)
+    truth = torch.stack([left, left.flip(1), left.T, left.T.flip(0)]).to(torch.uint8)
+    noise = torch.randn(4, 3, 64, 64) * (6 + 54 * truth[:, None])
+    weak = torch.stack([torch.from_numpy(scribbles(mask.numpy(), k)) for k, mask in enumerate(truth)])
+    data = {"image": (128 + noise).clamp(0, 255).byte(), "mask": weak, "turn": torch.zeros(4, dtype=torch.int64)}
+    step = PCLMixStep(MPC.build("nano"), recipe(contrast_after=0.1, steps=20).pclmix).train()
+    optimizer = torch.optim.AdamW(step.parameters(), lr=5e-3)
+    for _ in range(20):
         optimizer.zero_grad()
-        sums = step(data)
-        (sums["total"] / 4).backward()
+        (step(data)["total"] / 4).backward()
         optimizer.step()
-    step.eval()
     with torch.no_grad():
-        images = data["image"].float() / 255
-        found = step.network(images).main.argmax(1)
-    unlabelled = mask == 255
-    assert (found == truth)[unlabelled].float().mean() > 0.9
+        found = step.eval().network(data["image"].float() / 255).main.argmax(1)
+    unlabelled = weak == 255
+    assert unlabelled.float().mean() > 0.8 and (found == truth)[unlabelled].float().mean() > 0.9
