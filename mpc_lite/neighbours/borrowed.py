@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpc_lite.config import InputError
-from mpc_lite.infonce import check_temperature
-from mpc_lite.views import unit_vectors, wide
+from mpc_lite.contrast.infonce import check_temperature
+from mpc_lite.contrast.views import unit_vectors, wide
+from mpc_lite.errors import InputError
 
 Encode = Callable[[Tensor], Tensor | Sequence[Tensor]]
 DOWN = 4  # the dominant branch of `AsymmetricScale` sees a quarter of each side
@@ -156,7 +156,7 @@ class AsymmetricScale(nn.Module):
 
 def turned(x: Tensor, code: int) -> Tensor:
     """One of the eight symmetries of a square, of (B,C,h,w): bit 2 of `code` transposes, bit 1 flips rows, bit 0
-    columns, as in `augment.dihedral`. InputError: a code outside 0-7."""
+    columns, as in `on_device.dihedral`. InputError: a code outside 0-7."""
     if not 0 <= code < 8:
         raise InputError(f"turn {code}: expected 0 to 7")
     x = x.transpose(2, 3) if code & 4 else x

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpc_lite.contrast.views import IGNORE, wide
 from mpc_lite.neighbours.pclmix_mixing import Mixed, check_labelled
 from mpc_lite.neighbours.pclmix_queue import check_preset
-from mpc_lite.views import IGNORE, wide
 
 CERTAINTY = 0.75, 0.25  # the threshold's share of the highest entropy at the start, and what is added until the end
 RELEASED_CONTRAST_AFTER = 1000, 60000  # iterations without contrast, of so many

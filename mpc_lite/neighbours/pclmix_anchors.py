@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 
 
 class Quota(NamedTuple):

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mpc_lite.config import InputError
-from mpc_lite.views import IGNORE, wide
+from mpc_lite.contrast.views import IGNORE, wide
+from mpc_lite.errors import InputError
 
 MIX_LABEL_RULES = ("released", "splice", "intra")
 PATCH_AREA = 0.2  # of the image
@@ -97,7 +97,7 @@ def mix(
     if rule not in MIX_LABEL_RULES:
         raise InputError(f"mix_label_rule {rule!r}: expected one of {', '.join(MIX_LABEL_RULES)}")
     if rule == "intra" and (copies is None or copies.shape != images.shape):
-        raise InputError("mix_label_rule 'intra' needs copies of the images, such as augment.jpeg makes, of their size")
+        raise InputError("mix_label_rule 'intra' needs copies of the images, of their size; on_device.jpeg makes them")
     if rule == "splice" and main.shape[1] != 2:
         raise InputError(f"mix_label_rule 'splice' calls patches class 1, tampered; found {main.shape[1]} classes")
     top = torch.where(draw.main_on_top, draw.main, draw.auxiliary)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpc_lite.model import MPC
-from mpc_lite.views import unit_vectors
+from mpc_lite.contrast.views import unit_vectors
+from mpc_lite.network.model import MPC
 
 
 class EmbeddingHead(nn.Module):

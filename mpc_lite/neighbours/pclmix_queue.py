@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mpc_lite.config import InputError
-from mpc_lite.infonce import check_temperature
-from mpc_lite.views import wide
+from mpc_lite.contrast.infonce import check_temperature
+from mpc_lite.contrast.views import wide
+from mpc_lite.errors import InputError
 
 PRESETS = ("lite", "released")
 RELEASED_BASE_TEMPERATURE = 0.07  # the release multiplies its loss by τ/0.07, which is 1 only at its own τ

@@ -17,10 +17,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mpc_lite.augment import augment, jpeg
-from mpc_lite.config import InputError, Recipe, expand
-from mpc_lite.finetune import Finetuning
-from mpc_lite.model import MPC
+from mpc_lite.contrast.views import IGNORE
+from mpc_lite.data.augment.on_device import augment, jpeg
+from mpc_lite.errors import InputError
+from mpc_lite.files import expand
 from mpc_lite.neighbours.pclmix import Weights, certainty_labels, certainty_threshold, contrast_ramp, pclmix_terms, ramp
 from mpc_lite.neighbours.pclmix import total as weighted_total
 from mpc_lite.neighbours.pclmix_anchors import LITE_QUOTA, RELEASED_QUOTA, Quota, draw_anchors, embeddings_at
@@ -28,9 +28,10 @@ from mpc_lite.neighbours.pclmix_mixing import MIX_LABEL_RULES, draw_mix, mix
 from mpc_lite.neighbours.pclmix_network import DualDecoder, Outputs
 from mpc_lite.neighbours.pclmix_queue import ClassQueue, queue_contrast
 from mpc_lite.neighbours.scribbles import scribbles
-from mpc_lite.processes import Processes
-from mpc_lite.sections import StageSection
-from mpc_lite.views import IGNORE
+from mpc_lite.network.model import MPC
+from mpc_lite.recipes.keys import Recipe, StageSection
+from mpc_lite.training.finetune import Finetuning
+from mpc_lite.training.processes import Processes
 
 CLASSES = 2
 COPY_QUALITY = 50, 95  # of the JPEG copies that the rule "intra" pastes from
@@ -149,7 +150,8 @@ class Scribbled(Dataset):
 
 
 class PCLMix:
-    """The stage, a `training.Stage`; its recipe has a section `pclmix`. Validation scores dense masks, as stage 2."""
+    """The stage, a `training.loop.Stage`; its recipe has a section `pclmix`. Validation scores dense masks as stage 2's
+    does, so the choice of the best step, and nothing else, has seen any."""
 
     name, output, partial = "pclmix", "model.safetensors", False
     validate = Finetuning.validate

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mpc_lite.config import InputError
-from mpc_lite.views import IGNORE
+from mpc_lite.contrast.views import IGNORE
+from mpc_lite.errors import InputError
 
 STEP = 2.0  # pixels between the points of a stroke
 BEND = 0.25  # standard deviation of the change of direction at each of them, radians

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from mpc_lite.augment import dihedral
-from mpc_lite.config import InputError
-from mpc_lite.model import MPC
+from mpc_lite.data.augment.on_device import dihedral
+from mpc_lite.errors import InputError
 from mpc_lite.neighbours.borrowed import (
     AsymmetricScale,
     PixelContextGate,
@@ -22,6 +21,7 @@ from mpc_lite.neighbours.borrowed import (
     view_pair,
 )
 from mpc_lite.neighbours.pclmix_queue import ClassQueue
+from mpc_lite.network.model import MPC
 
 
 def unit(*shape, seed=0, dim=1):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 from mpc_lite.neighbours import pclmix_mixing, pclmix_queue
 from mpc_lite.neighbours.pclmix import (
     RELEASED_CONSISTENCY_EPOCHS,

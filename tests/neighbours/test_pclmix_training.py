@@ -8,14 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mpc_lite.config import InputError, Recipe, load_recipe
-from mpc_lite.data import datasets
-from mpc_lite.model import MPC
+from mpc_lite.data.stream import datasets
+from mpc_lite.errors import InputError
 from mpc_lite.neighbours.pclmix_network import DualDecoder, EmbeddingHead, two_logits
 from mpc_lite.neighbours.pclmix_training import PCLMix, PCLMixSection, PCLMixStep, Scribbled
 from mpc_lite.neighbours.scribbles import scribbles
-from mpc_lite.training import train
-from mpc_lite.weights import load_weights, save_weights
+from mpc_lite.network.model import MPC
+from mpc_lite.network.weights import load_weights, save_weights
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training.loop import train
 
 NETWORK = np.load(Path(__file__).parents[1] / "golden" / "pclmix_network.npz")
 

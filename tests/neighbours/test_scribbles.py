@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc_lite.config import InputError
+from mpc_lite.errors import InputError
 from mpc_lite.neighbours.scribbles import scribbles
 
 
