@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._subclasses import FakeTensorMode
 
 from mpc_lite.data.stream import datasets
 from mpc_lite.errors import InputError
@@ -155,6 +156,17 @@ def test_the_loop_trains_it(tmp_path):
     assert path == tmp_path / "model.safetensors"
     assert set(load_file(path)) == set(MPC.build("nano").state_dict())
     assert MPC.from_pretrained(path)(torch.rand(1, 3, 64, 64)).shape == (1, 1, 16, 16)
+
+
+@pytest.mark.parametrize("rule", ["released", "splice", "intra"])
+def test_on_a_gpu_a_step_brings_nothing_back_to_the_host(rule):
+    with FakeTensorMode():  # tensors without data: reading a value or mixing in a CPU tensor raises
+        with torch.device("cuda"):
+            step = PCLMixStep(MPC.build("nano"), recipe(contrast_after=0.0, mix_label_rule=rule).pclmix).train()
+            image, mask = (torch.zeros(2, *shape, 64, 64, dtype=torch.uint8) for shape in ((3,), ()))
+            data = {"image": image, "mask": mask, "turn": torch.zeros(2, dtype=torch.int64)}
+        sums = step(data)
+        assert all(value.device.type == "cuda" for value in sums.values()) and sums["total"].requires_grad
 
 
 def test_it_learns_from_strokes():
