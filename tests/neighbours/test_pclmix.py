@@ -433,6 +433,17 @@ def test_small_regions_become_anchors_by_default_only():
     assert classes == [[0, 1], [0]]
 
 
+@pytest.mark.parametrize("right", [0, 1, 4, 9, 10])
+def test_a_scarce_kind_is_taken_whole_and_filled_up_from_the_other(right):
+    labels = torch.full((1, 4, 5), 255)
+    labels[0, :2] = 0  # ten pixels, of which the first `right` are predicted right
+    predicted = (torch.arange(20).view(1, 4, 5) >= right).long()
+    index = draw_anchors(labels, predicted, 2, Quota(100, 8, 1)).index
+    easy = int((index < right).sum())
+    assert len(set(index.tolist())) == 8 and index.max() < 10
+    assert easy == max(min(4, right), 8 - (10 - right))  # half, all there are, or what the hard ones leave
+
+
 @pytest.mark.parametrize("quota", [Quota(30, 6, 2), Quota(9, 20, 1)])
 def test_fixed_and_compact_draws_are_the_same(quota):
     generator = torch.Generator().manual_seed(0)
