@@ -14,6 +14,7 @@ QUICK = {
     "backbone": (["--quick"], {"forward", "stage-1 step", "forward, by kind", "stage-1 step, by kind", "peaks"}),
     "localizer": (["--quick"], {"sizes", "spread"}),
     "mscc": (["--quick"], {"attention", "attention, convolved", "module"}),
+    "pclmix": (["--quick"], {"queue_contrast"}),
     "stage2": (["--size", "nano", "--pixels", "64", "--batch", "2"], {"rows"}),
 }
 
