@@ -43,9 +43,14 @@ def _sha256(path: Path) -> str:
         raise InputError(f"{path}: {error.strerror}; a run goes on only with the manifests it began with") from None
 
 
-def store(path: Path, recipe: Recipe, processes: int, step: int, best: float, model, optimizer, scheduler) -> None:
-    """Write a checkpoint. Data and random numbers need no state: both are functions of (seed, micro-batch)."""
+def store(
+    path: Path, recipe: Recipe, processes: int, step: int, best: float, model, optimizer, scheduler, companion=None
+) -> None:
+    """Write a checkpoint. Data and random numbers need no state: both are functions of (seed, micro-batch).
+
+    companion: what the stage has beside the model, a module, see `training.Stage`."""
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    parts |= {} if companion is None else {"companion": companion}
     state = {name: part.state_dict() for name, part in parts.items()}
     # A LambdaLR keeps its function's attributes; a closure has none, so the entry is empty and can go.
     state["scheduler"].pop("lr_lambdas", None)
@@ -55,7 +60,9 @@ def store(path: Path, recipe: Recipe, processes: int, step: int, best: float, mo
         write_atomic(path, buffer.getvalue())
 
 
-def restore(path: Path, recipe: Recipe, processes: int, model, optimizer, scheduler) -> tuple[int, float]:
+def restore(
+    path: Path, recipe: Recipe, processes: int, model, optimizer, scheduler, companion=None
+) -> tuple[int, float]:
     """Put a checkpoint back into its parts; returns (step, best score so far).
 
     Raises:
@@ -69,6 +76,8 @@ def restore(path: Path, recipe: Recipe, processes: int, model, optimizer, schedu
             f"read another number of images. Start {state['processes']} again, or choose another folder"
         )
     model.load_state_dict(state["model"])
+    if companion is not None:
+        companion.load_state_dict(state["companion"])
     optimizer.load_state_dict(state["optimizer"])
     extra = {"lr_lambdas": [None]} if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR) else {}
     scheduler.load_state_dict({**state["scheduler"], **extra})

@@ -56,6 +56,7 @@ class LocalizationStep(nn.Module):
 
 class Finetuning:
     name, output, partial = "finetune", "model.safetensors", False
+    companion = None
 
     def __init__(self, model: MPC, recipe: Recipe):
         self.settings, self.model, self.workers = getattr(recipe, self.name), model, recipe.data.workers

@@ -62,6 +62,7 @@ class Stage(Protocol):
     settings: StageSection
     network: nn.Module  # what the optimiser trains: a batch on the device -> sums over what counts, one of them "total"
     partial: bool  # some trained parameters get no gradient, which DDP must know
+    companion: nn.Module | None  # what a checkpoint holds beside the model, such as a teacher; None: nothing
 
     @staticmethod
     def start(recipe: Recipe, out: Path) -> str | Path | None:
@@ -135,7 +136,7 @@ def train(
     with warnings.catch_warnings():  # of the name that this option will have in later versions of torch
         warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
         network, optimizer = accelerator.prepare(stage.network, optimizer)
-    learner = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    learner = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "companion": stage.companion}
 
     step, best = 0, -math.inf
     if processes.first(lambda: resume and state_file.exists()):
@@ -237,9 +238,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, stage: Stage):
     plan, settings = stage.settings.schedule, stage.settings
     if plan.name == "official":
         if stage.name == "pretrain":
-            return torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, "max", factor=0.5, patience=3, min_lr=plan.floor
-            )
+            return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", 0.5, patience=3, min_lr=plan.floor)
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.period, eta_min=plan.floor)
 
     def factor(step: int) -> float:

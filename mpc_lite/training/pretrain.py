@@ -51,6 +51,7 @@ class ContrastiveStep(nn.Module):
 
 class Pretraining:
     name, output = "pretrain", "stage1.safetensors"
+    companion = None
 
     def __init__(self, model: MPC, recipe: Recipe):
         self.settings, self.model = recipe.pretrain, model
