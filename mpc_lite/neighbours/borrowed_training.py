@@ -119,6 +119,7 @@ class Borrowed(Finetuning):
         if self.settings.idea == "scale" and recipe.data.size % 16:
             raise InputError(f"data.size {recipe.data.size}: idea 'scale' needs a multiple of 16")
         self.network = BorrowedStep(model, self.settings)
+        self.companion = self.network  # its projections; the model is in it once more, with the same values
 
     @staticmethod
     def start(recipe: Recipe, out: Path) -> Path | str | None:

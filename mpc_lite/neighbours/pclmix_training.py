@@ -159,6 +159,8 @@ class PCLMix:
     def __init__(self, model: MPC, recipe: Recipe):
         self.settings, self.model, self.seed = recipe.pclmix, model, recipe.seed
         self.network = PCLMixStep(model, self.settings)
+        # Auxiliary decoder, embedding head, queue and ramp clock; the model is in it once more, with the same values.
+        self.companion = self.network
 
     @staticmethod
     def start(recipe: Recipe, out: Path) -> Path | str | None:

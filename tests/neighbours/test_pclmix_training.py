@@ -18,7 +18,8 @@ from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.training.loop import train
+from mpc_lite.training.loop import Interrupted, train
+from mpc_lite.training.progress import read_log
 
 NETWORK = np.load(Path(__file__).parents[1] / "golden" / "pclmix_network.npz")
 
@@ -187,3 +188,19 @@ def test_it_learns_from_strokes():
         found = step.eval().network(data["image"].float() / 255).main.argmax(1)
     unlabelled = weak == 255
     assert unlabelled.float().mean() > 0.8 and (found == truth)[unlabelled].float().mean() > 0.8  # chance: 0.5
+
+
+def test_a_run_that_stopped_resumes_with_its_helpers_to_the_same_weights(tmp_path):
+    """The auxiliary decoder, the embedding head, the queue and the ramp's clock are in the checkpoint."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    plan = recipe(contrast_after=0.0)
+    train(PCLMix, plan, whole, False, None, "cpu")
+    broken.mkdir()
+    (broken / "stop").touch()
+    with pytest.raises(Interrupted, match="step 1 of 3"):
+        train(PCLMix, plan, broken, False, None, "cpu")
+    train(PCLMix, plan, broken, True, None, "cpu")
+    ours, theirs = (load_file(out / "model.safetensors") for out in (broken, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    losses = [[x["loss"] for x in read_log(out / "log.jsonl") if "loss" in x] for out in (whole, broken)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
