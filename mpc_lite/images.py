@@ -14,6 +14,9 @@ from mpc_lite.errors import InputError
 MAX_PIXELS = 2**28
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)
 
+IGNORE = 255  # in a mask: neither tampered (1) nor authentic (0)
+TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tampered pixels under one cell of a map
+
 _ORIENTATION = 0x0112  # EXIF tag
 _BAND = 512  # rows converted at a time, so that no second full-size copy of the photo is needed
 _DEEP = ("I", "F")  # prefixes of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
@@ -50,7 +53,7 @@ def read_mask_file(path: str | Path) -> np.ndarray:
         deep = values.dtype != np.uint8
         values = values @ np.float32([0.299, 0.587, 0.114]) if deep else cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
     highest = values.max()
-    threshold = 0.5 if highest <= 1 else 127 if highest <= 255 else 0x7FFF
+    threshold = 0.5 if highest <= 1 else TAMPERED_ABOVE if highest <= 255 else 0x7FFF
     return (values > threshold).astype(np.uint8)
 
 

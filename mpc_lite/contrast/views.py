@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ from torch.autograd.function import once_differentiable
 
 from mpc_lite.contrast.sampling import PixelSet, sample_pixels
 from mpc_lite.errors import InputError
+from mpc_lite.images import IGNORE, TAMPERED_ABOVE
+from mpc_lite.network.hrformer import STRIDES
 from mpc_lite.recipes.keys import TERMS
 
-IGNORE = 255
 FORMULATIONS = ("official", "paper")
 
 
@@ -79,7 +81,7 @@ def check_labels(labels: torch.Tensor, name: str, ignore: int = IGNORE) -> None:
     if strange.any():
         raise InputError(
             f"{name} holds the value {labels[strange][0].item():g}; expected 0 (authentic), 1 (tampered) or {ignore} "
-            "(ignored); threshold 8-bit masks first (value > 127 is tampered)"
+            f"(ignored); threshold 8-bit masks first (value > {TAMPERED_ABOVE} is tampered)"
         )
 
 
@@ -103,8 +105,14 @@ def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     if mask.shape[1:] != tuple(size):
         planes = torch.stack((tampered, ignored), 1).float()
         planes = F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)
-        tampered, ignored = planes[:, 0] > 127 / 255, planes[:, 1] > 0
+        tampered, ignored = planes[:, 0] > TAMPERED_ABOVE / 255, planes[:, 1] > 0
     return tampered.to(torch.uint8).masked_fill(ignored, IGNORE)
+
+
+def finest_labels(mask: torch.Tensor) -> torch.Tensor:
+    """A mask (B,H,W) at the size of the network's finest map and of its score map, (B,ceil(H/4),ceil(W/4)): what both
+    stages' losses compare with, without a pass through the network. See `resize_mask`."""
+    return resize_mask(mask, tuple(math.ceil(side / STRIDES[0]) for side in mask.shape[1:]))
 
 
 def label_pyramid(mask: torch.Tensor, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:

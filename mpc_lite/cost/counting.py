@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpc_lite.contrast.infonce import CHUNK_ELEMENTS
-from mpc_lite.network.hrformer import SIZES, Module
+from mpc_lite.network.hrformer import SIZES, STRIDES, Module
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.loop import Stage
@@ -92,7 +92,7 @@ def loss_pairs(recipe: Recipe) -> list[tuple[int, int]]:
     counted here. A CPU computes the filled ones only. official: X1 | X1; X1 | X2∪X3∪X4 and back; X1 | Y1 and back.
     paper: for each term two classes of anchors, each with a sum over positives and one over negatives.
     """
-    settings, sides = recipe.pretrain, [-(-recipe.data.size // stride) for stride in (4, 8, 16, 32)]
+    settings, sides = recipe.pretrain, [-(-recipe.data.size // stride) for stride in STRIDES]
     fine, coarse = (min(settings.max_pixels or n, n) for n in (sides[0] ** 2, sum(s * s for s in sides[1:])))
     pairs = []
     for term in settings.terms:

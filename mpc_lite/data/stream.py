@@ -27,7 +27,7 @@ from mpc_lite.data.manifest import Sample, read_manifest, read_mask
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand_all
 from mpc_lite.forgeries.mixed import Stream
-from mpc_lite.images import read_image
+from mpc_lite.images import IGNORE, TAMPERED_ABOVE, read_image
 from mpc_lite.recipes.keys import Recipe
 
 Item = dict[str, Tensor]
@@ -113,12 +113,17 @@ def _drawn(data: Forgeries | ManifestImages, position: int, image: np.ndarray, m
 
 
 def _square(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(H,W,3) and (H,W) to (S,S,3) and (S,S), bilinear without a filter (MPC, released code)."""
+    """(H,W,3) and (H,W) 0/1/255 to (S,S,3) and (S,S), bilinear without a filter (MPC, released code). As in
+    `views.resize_mask`, a pixel that takes any weight from an ignored one is ignored."""
     if image.shape[:2] == (size, size):
         return image, mask
     image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
-    small = cv2.resize(mask * np.uint8(255), (size, size), interpolation=cv2.INTER_LINEAR) > 127
-    return image, small.astype(np.uint8)
+    tampered, ignored = np.multiply(mask == 1, 255, dtype=np.uint8), mask == IGNORE
+    small = (cv2.resize(tampered, (size, size), interpolation=cv2.INTER_LINEAR) > TAMPERED_ABOVE).astype(np.uint8)
+    if ignored.any():  # weights as floats: in 8 bits a small one would be rounded away
+        weight = cv2.resize(ignored.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+        small[weight > 0] = IGNORE
+    return image, small
 
 
 def _item(image: np.ndarray, mask: np.ndarray, turn: int) -> Item:

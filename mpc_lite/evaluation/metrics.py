@@ -12,9 +12,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from mpc_lite.errors import InputError
+from mpc_lite.images import IGNORE
 from mpc_lite.inference.score_map import TOP, level_of, quantise
 
-IGNORE = 255
 _PART = 1 << 22  # pixels counted at a time: bincount wants 8 bytes for each
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mpc_lite.network.recompute import recomputed
 
 WINDOW = 7  # side of an attention window, in tokens, at every scale
+STRIDES = (4, 8, 16, 32)  # pixels of the image to one of each map, finest first
 
 
 @dataclass(frozen=True)

@@ -222,3 +222,35 @@ class Recipe(Section):
         if self.data.real is None:  # recipes stored before the key existed stay equal to what they are today
             del values["data"]["real"]
         return values
+
+
+EPOCHS = ("epochs", "epoch", "num_epochs", "n_epochs", "max_epochs")  # training is counted in steps
+
+# What others call a key -> it, or the end of it where several sections have it. A dotted name is one section's alone.
+_OTHERS = {
+    "learning_rate": "lr base_lr init_lr max_lr peak_lr",
+    "weight_decay": "wd decay l2",
+    "batch": "batch_size batchsize bs minibatch mini_batch train_batch_size",
+    "steps": f"iters iterations num_iterations max_iters num_steps max_steps train_steps {' '.join(EPOCHS)}",
+    "accumulate": "accum accumulation grad_accum accumulate_grad_batches gradient_accumulation_steps",
+    "clip": "grad_clip gradient_clip clip_grad clip_norm clip_grad_norm max_grad_norm gradient_clip_val",
+    "precision": "amp fp16 bf16 dtype mixed_precision",
+    "checkpoint_activations": "grad_checkpointing gradient_checkpointing activation_checkpointing",
+    "schedule.name": "scheduler lr_scheduler lr_schedule",
+    "schedule.warmup": "warmup warmup_steps warmup_iters num_warmup_steps",
+    "schedule.floor": "min_lr lr_min eta_min final_lr",
+    "validate_every": "val_every val_interval eval_every eval_interval eval_steps val_check_interval",
+    "checkpoint_every": "save_every save_interval save_steps checkpoint_interval",
+    "pretrain.temperature": "tau temp",
+    "pretrain.max_pixels": "num_samples n_samples max_samples num_negatives",
+    "encoder": "freeze freeze_encoder freeze_backbone frozen",
+    "model.size": "arch architecture backbone",
+    "data.size": "image_size img_size input_size crop_size resolution imgsz",
+    "evaluate.size": "evaluate.image_size evaluate.img_size evaluate.input_size evaluate.resolution",
+    "data.epoch": "data.epochs",
+    "data.workers": "num_workers n_workers",
+    "data.manifest": "dataset data_root data_dir train_csv",
+    "data.validation_fraction": "val_fraction val_split validation_split",
+    "seed": "random_seed random_state manual_seed",
+}
+OTHER_NAMES = {name: key for key, names in _OTHERS.items() for name in names.split()}

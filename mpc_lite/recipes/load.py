@@ -12,6 +12,7 @@ themselves stand in `mpc_lite.recipes.keys`.
 from __future__ import annotations
 
 import json
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mpc_lite.errors import InputError, nearest
-from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.keys import EPOCHS, OTHER_NAMES, Recipe
 
 PROFILES = ("smoke", "lite", "check", "paper")
 
@@ -53,7 +54,7 @@ def load_recipe(
     Args:
         name_or_file: a name from `recipe_names()`, a table or figure of the paper (``table2``) or a YAML file's path.
         profile: one of the recipe's profiles; ``None`` means ``lite``, the recipe as written.
-        overrides: choices by name, and dotted keys to values; a text is read as YAML (and ``3e-4`` as a number).
+        overrides: choices by name, and dotted keys to values; a text is read by `scalar`.
     Raises:
         InputError: unknown recipe, profile, alternative or key (the nearest one is named), or a value of the wrong type
             or range.
@@ -83,7 +84,7 @@ def load_recipe(
         raw = _merge(_merge(raw, change), scaled)
         raw["choice"] = {**raw["choice"], choice: taken}
     for key, value in overrides.items():
-        raw = _merge(raw, _nest(key.split("."), _scalar(value)))
+        raw = _merge(raw, _nest(key.split("."), scalar(value) if isinstance(value, str) else value))
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -109,7 +110,7 @@ def _read(name_or_file: str | Path) -> dict[str, Any]:
             raise InputError(f"no recipe '{name}'{nearest(name, names)}; recipes are {', '.join(names)}")
         text = (resources.files("mpc_lite.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
         raise InputError(f"recipe {name_or_file} is not YAML: {error}") from None
     if not isinstance(raw, dict):
@@ -123,22 +124,24 @@ def _read(name_or_file: str | Path) -> dict[str, Any]:
     return raw
 
 
-def _scalar(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.1, whose floats need a point and a signed exponent, with ``3e-4`` and ``1.5e3`` as numbers all the same,
+    as in YAML 1.2 and as people write them."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
+def scalar(text: str) -> Any:
+    """The value of a text behind ``-p KEY=``, read as in a recipe's file; the text itself if it is no YAML."""
     try:
-        return float(value) if _is_float(value) else yaml.safe_load(value)
+        return yaml.load(text, _Yaml)
     except yaml.YAMLError:
-        return value
-
-
-def _is_float(text: str) -> bool:
-    """YAML 1.1 reads ``3e-4`` as text; people write it as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return any(c in text for c in ".eE") and any(c.isdigit() for c in text)
+        return text
 
 
 def _nest(keys: list[str], value: Any) -> dict[str, Any]:
@@ -168,13 +171,28 @@ def _explain(name: Any, error: ValidationError, choices: list[str]) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            siblings = [k for k in [*_keys(Recipe), *choices] if k.count(".") == key.count(".")]
-            lines.append(f"unknown key '{key}'{nearest(key, siblings) or nearest(key, _keys(Recipe))}")
+            lines.append(f"unknown key '{key}'{_meant(key, choices)}")
         elif not key:  # sections that do not go together; the message names the keys
             lines.append(item["msg"].removeprefix("Value error, "))
         else:
             lines.append(f"{key}: found {json.dumps(item['input'], default=str)}; {item['msg'].lower()}")
     return f"recipe {name}: " + "; ".join(lines)
+
+
+def _meant(key: str, choices: list[str]) -> str:
+    """What to write instead of an unknown key: our name for it, in the same section if there, else the nearest."""
+    keys, (*section, name) = _keys(Recipe), key.lower().replace("-", "_").split(".")
+    other = OTHER_NAMES.get(".".join([*section, name]), OTHER_NAMES.get(name))
+    if other is None:
+        siblings = [k for k in [*keys, *choices] if k.count(".") == key.count(".")]
+        return nearest(key, siblings) or nearest(key, keys)
+    named = [k for k in keys if f".{k}".endswith(f".{other}")]
+    while not (inside := [k for k in named if k.split(".")[: len(section)] == section]):
+        section.pop()  # not in that section: in the one around it, at last in the recipe
+    offered = " or ".join(f"'{k}'" for k in inside)
+    if name in EPOCHS and other == "steps":
+        return f" (training is counted in steps of batch × accumulate images, not in epochs: set {offered})"
+    return f" (did you mean {offered}?)"
 
 
 def assignments(pairs: list[str]) -> dict[str, str]:

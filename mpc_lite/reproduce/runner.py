@@ -13,12 +13,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mpc_lite.errors import InputError, nearest
 from mpc_lite.files import expand_all
 from mpc_lite.recipes.keys import Recipe
-from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names
+from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.reproduce.run import Run, prepare
 from mpc_lite.training.progress import following
@@ -83,10 +81,7 @@ _TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict": d
 
 
 def _typed(key: str, text: str, kind: str) -> Any:
-    try:
-        value = text if kind == "str" else yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
+    value = text if kind == "str" else scalar(text)
     wrong = not isinstance(value, _TYPES.get(kind, object)) or (isinstance(value, bool) and kind in ("int", "float"))
     if wrong:
         raise InputError(f"-p {key}={text}: the notebook's {key} is of type {kind}")

@@ -15,18 +15,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mpc_lite.contrast.views import IGNORE, check_labels, resize_mask, wide
-from mpc_lite.data.augment.on_device import augment, dihedral
+from mpc_lite.contrast.views import check_labels, finest_labels, resize_mask, wide
+from mpc_lite.data.augment.on_device import augment, turned_mask
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.metrics import count, f1, iou
+from mpc_lite.images import IGNORE
 from mpc_lite.inference.folding import folded
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import FinetuneSection, Recipe
 from mpc_lite.training.cached_maps import MapCache
 from mpc_lite.training.loop import Interrupted, train
 from mpc_lite.training.processes import Processes
-
-STRIDE = 4  # pixels of the image to one of the score map
 
 
 class LocalizationStep(nn.Module):
@@ -74,10 +73,8 @@ class Finetuning:
 
     def count(self, batch: dict[str, Tensor]) -> int:
         """The pixels of a batch's score maps that are not ignored."""
-        if "maps" in batch:  # its masks are of the score maps' size already
-            return int((batch["mask"] != IGNORE).sum())
-        masks = dihedral(batch["mask"][:, None], batch["mask"], batch["turn"])[1]  # turned, as the loss will see them
-        target = resize_mask(masks, tuple(math.ceil(side / STRIDE) for side in masks.shape[1:]))
+        # As the loss will see them; masks that come with maps are of the score maps' size already.
+        target = batch["mask"] if "maps" in batch else finest_labels(turned_mask(batch))
         return int((target != IGNORE).sum())
 
     def training_set(

@@ -35,12 +35,12 @@ class Log:
     def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            kept = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         except OSError as error:
             folder = self.path.parent
             raise InputError(f"{folder} cannot be written: {error.strerror}; choose another output folder") from None
-        kept = [x for x in kept if _keep(x, self.stage, self.first)]
-        write_atomic(self.path, "".join(f"{x}\n" for x in kept).encode())
+        lines = [_current(x) for x in lines if _keep(x, self.stage, self.first)]
+        write_atomic(self.path, "".join(f"{x}\n" for x in lines).encode())
 
     def add(self, sums: dict[str, Tensor]) -> None:
         """Take down the sums of one micro-batch of this process, as they are, on the device."""
@@ -62,7 +62,8 @@ class Log:
         seconds = time.monotonic() - self.begun
         left = seconds / (step - self.first) * (self.steps - step)
         values = {("loss" if name == "total" else name): round(mean, 6) for name, mean in means.items()}
-        self._write(step, {**values, "lr": rate, "seconds": round(seconds, 1), "seconds_left": round(left, 1)})
+        times = {"seconds": round(seconds, 1), "seconds_left": round(left, 1)}
+        self._write(step, {**values, "learning_rate": rate, **times})
         if not math.isfinite(values["loss"]):
             raise InputError(
                 f"{self.stage}: the loss is {values['loss']} at step {step}; lower the learning rate or clip"
@@ -86,3 +87,11 @@ def _keep(line: str, stage: str, first: int) -> bool:
     except json.JSONDecodeError:
         return False
     return entry["stage"] != stage or entry["step"] <= first
+
+
+def _current(line: str) -> str:
+    """A line of a run begun when the learning rate was logged as "lr", with the name that the others of its log get."""
+    entry = json.loads(line)
+    if "lr" not in entry:
+        return line
+    return json.dumps({"learning_rate" if name == "lr" else name: value for name, value in entry.items()})

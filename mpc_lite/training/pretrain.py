@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpc_lite.contrast.loss import counted_images, mpc_loss_per_image
-from mpc_lite.contrast.views import resize_mask
-from mpc_lite.data.augment.on_device import augment, dihedral
+from mpc_lite.contrast.views import finest_labels, resize_mask
+from mpc_lite.data.augment.on_device import augment, turned_mask
 from mpc_lite.evaluation.metrics import count, f1, iou
 from mpc_lite.files import expand
 from mpc_lite.inference.folding import folded
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.loop import train
-
-STRIDE = 4  # pixels of the image to one of the finest map
 
 
 class ContrastiveStep(nn.Module):
@@ -64,8 +61,7 @@ class Pretraining:
 
     def count(self, batch: dict[str, Tensor]) -> int:
         """The images of a batch that count (`loss.counted_images`)."""
-        masks = dihedral(batch["mask"][:, None], batch["mask"], batch["turn"])[1]  # turned, as the loss will see them
-        labels = resize_mask(masks, tuple(math.ceil(side / STRIDE) for side in masks.shape[1:]))
+        labels = finest_labels(turned_mask(batch))  # as the loss will see them
         return int(counted_images(labels, self.settings.formulation).sum())
 
     def training_set(self, data: Dataset, *_: Any) -> Dataset:

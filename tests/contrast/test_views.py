@@ -7,8 +7,18 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc_lite.contrast.views import check_maps, draw_terms, label_pyramid, pool, resize_mask, unit_vectors
+from mpc_lite.contrast.views import (
+    check_maps,
+    draw_terms,
+    finest_labels,
+    label_pyramid,
+    pool,
+    resize_mask,
+    unit_vectors,
+)
 from mpc_lite.errors import InputError
+from mpc_lite.network.hrformer import STRIDES
+from mpc_lite.network.model import MPC
 from tests.contrast.oracles import resize_mask_oracle
 
 
@@ -70,6 +80,15 @@ def test_unit_vectors():
     assert torch.autograd.gradcheck(unit_vectors, rest)
     (half,) = torch.autograd.grad(unit_vectors(rest.bfloat16()).square().sum(), rest)
     assert half.dtype == torch.float64
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (61, 90)])
+def test_the_finest_labels_need_no_pass_through_the_network(shape):
+    mask = torch.from_numpy(np.random.default_rng(0).choice(np.uint8([0, 0, 0, 1, 255]), (2, *shape)))
+    maps = MPC.build("nano").encode(torch.rand(2, 3, *shape))
+    assert torch.equal(finest_labels(mask), label_pyramid(mask, maps)[0])
+    sizes = [tuple(-(-side // stride) for side in shape) for stride in STRIDES]
+    assert sizes == [tuple(m.shape[2:]) for m in maps]
 
 
 def test_unit_vectors_keep_their_lengths_and_not_themselves():

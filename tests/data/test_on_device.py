@@ -12,7 +12,7 @@ from torch._subclasses import FakeTensorMode
 from torchvision import io
 
 from mpc_lite.data.augment import pixels as augment_pixels
-from mpc_lite.data.augment.on_device import augment, dihedral, jpeg
+from mpc_lite.data.augment.on_device import augment, dihedral, jpeg, turned_mask
 from mpc_lite.forgeries.scenes import _packaged
 from mpc_lite.images import read_image
 
@@ -167,6 +167,15 @@ def test_an_image_is_saved_before_it_is_turned():
     assert all(torch.equal(a, b) for a, b in zip(augment({**batch, "quality": quality}), turned, strict=True))
 
 
+def test_masks_are_turned_alike_with_and_without_their_images():
+    """All eight symmetries; a label 255 among them."""
+    masks = torch.from_numpy(np.random.default_rng(0).choice(np.uint8([0, 1, 255]), (8, 24, 24)))
+    batch = {"image": torch.zeros(8, 3, 24, 24, dtype=torch.uint8), "mask": masks, "turn": torch.arange(8)}
+    turned = turned_mask(batch)
+    assert turned.dtype == torch.uint8 and torch.equal(turned, augment(batch)[1])
+    assert len({mask.numpy().tobytes() for mask in turned_mask({**batch, "mask": masks[:1].expand(8, -1, -1)})}) == 8
+
+
 def test_on_a_gpu_nothing_comes_back_to_the_host():
     """Fake tensors have a device but no data: a CPU tensor in between, or a look at a value, raises."""
     with FakeTensorMode():
@@ -177,5 +186,6 @@ def test_on_a_gpu_nothing_comes_back_to_the_host():
             "quality": torch.zeros(3, dtype=torch.int64, device="cuda"),
         }
         images, masks = augment(batch)
+        turned = turned_mask(batch)
     assert images.shape == (3, 3, 70, 70) and images.dtype == masks.dtype == torch.uint8
-    assert images.device.type == masks.device.type == "cuda"
+    assert images.device.type == masks.device.type == turned.device.type == "cuda"

@@ -69,6 +69,42 @@ def test_manifest_rows_are_squashed_and_permuted_anew_in_each_epoch(tmp_path, re
     assert epochs[0] != epochs[1]
 
 
+def training_items(tmp_path, monkeypatch, mask, positions=1, **changes):
+    """The training items of one row of 50 x 70 pixels with this mask, which need not be one that a file can hold."""
+    changes = {f"{section}.{key}": value for section, keys in changes.items() for key, value in keys.items()}
+    recipe = load_recipe("quickstart", "smoke", {"augment.dihedral": False, **changes})
+    monkeypatch.setattr("mpc_lite.data.stream.read_mask", lambda *_: mask)
+    samples = read_manifest(write_manifest(tmp_path, [("a0", "train"), ("a1", "train")]))[1:]
+    data = ManifestImages(recipe, "train", samples)
+    return [data[position] for position in range(positions)]
+
+
+@pytest.mark.parametrize("pipeline", ["none", "official"])
+def test_ignored_pixels_stay_ignored_and_the_others_what_they_are(tmp_path, monkeypatch, pipeline):
+    halves = np.zeros((50, 70), np.uint8)
+    halves[:, :35] = 1
+    partly = halves.copy()
+    partly[:25, 35:] = 255
+    plain, ignoring = (
+        training_items(tmp_path, monkeypatch, mask, 8, augment={"pipeline": pipeline}) for mask in (halves, partly)
+    )
+    assert all({*item["mask"].unique().tolist()} == {0, 1, 255} for item in ignoring)
+    for a, b in zip(plain, ignoring, strict=True):
+        counted = b["mask"] != 255
+        assert torch.equal(a["image"], b["image"]) and torch.equal(a["mask"][counted], b["mask"][counted])
+    if pipeline == "none":  # the quarter's edges lie between two pixels, before and after
+        ignored = ignoring[0]["mask"] == 255
+        assert ignored[:32, 32:].all() and not ignored[33:].any() and not ignored[:, :31].any()
+
+
+@pytest.mark.parametrize("size", [32, 64, 200])
+def test_masks_of_two_values_are_resized_as_in_the_released_code(tmp_path, monkeypatch, size):
+    mask = np.random.default_rng(0).integers(0, 2, (50, 70), dtype=np.uint8)
+    grey = cv2.resize(mask * 255, (size, size), interpolation=cv2.INTER_LINEAR)
+    (item,) = training_items(tmp_path, monkeypatch, mask, data={"size": size})
+    assert np.array_equal(item["mask"].numpy(), grey > 127)
+
+
 def test_validation_is_held_out_from_the_training_rows_and_never_from_the_test_rows(tmp_path, recipe):
     rows = [(f"a{i}", "train") for i in range(40)] + [(f"t{i}", "test") for i in range(10)]
     path = write_manifest(tmp_path, rows)

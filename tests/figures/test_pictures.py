@@ -13,7 +13,7 @@ from mpc_lite.figures.pictures import TINT, gallery, overlay, training_curves
 from mpc_lite.figures.show import check_licence, show
 
 LOG = [
-    *({"stage": "pretrain", "step": s, "steps": 40, "loss": 40.0 / s, "lr": 1e-3} for s in range(1, 41)),
+    *({"stage": "pretrain", "step": s, "steps": 40, "loss": 40.0 / s, "learning_rate": 1e-3} for s in range(1, 41)),
     {"stage": "pretrain", "step": 20, "steps": 40, "validation": {"f1": 0.2, "iou": 0.1, "score": 0.15}},
     {"stage": "pretrain", "step": 40, "steps": 40, "validation": {"f1": 0.4, "iou": 0.3, "score": 0.35}},
     *({"stage": "finetune", "step": s, "steps": 3, "loss": 1.0 - s / 10} for s in (1, 2, 3)),

@@ -1,15 +1,17 @@
 """Recipes: what they hold, how profiles and overrides change them, and that no mistake passes in silence."""
 
+import operator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand, expand_all
-from mpc_lite.recipes.keys import Recipe
-from mpc_lite.recipes.load import PROFILES, load_recipe, recipe_choices, recipe_names
+from mpc_lite.recipes.keys import OTHER_NAMES, Recipe
+from mpc_lite.recipes.load import PROFILES, load_recipe, recipe_choices, recipe_names, scalar
 
 
 @pytest.fixture
@@ -57,6 +59,8 @@ def test_no_profile_and_lite_are_the_recipe_as_written(recipe_file):
         ("pretrain.steps", "12", 12),
         ("pretrain.learning_rate", "3e-4", 3e-4),
         ("pretrain.learning_rate", "1E-3", 1e-3),
+        ("pretrain.learning_rate", "1.5e3", 1.5e3),
+        ("pretrain.learning_rate", "+.5", 0.5),
         ("augment.dihedral", "false", False),
         ("pretrain.max_pixels", "null", None),
         ("data.scenes", "[dead_leaves]", ["dead_leaves"]),
@@ -69,6 +73,43 @@ def test_overrides_are_read_as_people_write_them(key, text, value):
     for part in key.split("."):
         found = found[part]
     assert found == value and type(found) is type(value)
+
+
+def all_keys(model=Recipe, prefix=""):
+    """Every key of a recipe -> its type."""
+    keys = {}
+    for name, field in model.model_fields.items():
+        keys[prefix + name] = field.annotation
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys.update(all_keys(kind, f"{prefix}{name}."))
+    return keys
+
+
+FLOATS = [key for key, kind in all_keys().items() if kind in (float, float | None)]
+
+
+@pytest.mark.parametrize("key", FLOATS)
+def test_a_float_is_read_alike_in_a_file_and_behind_p(recipe_file, key):
+    """YAML 1.1 reads 1e-1 as a text."""
+    section, _, name = key.rpartition(".")
+    start = {"adapt": {"manifest": "a.csv"}}
+    for text in ("1e-1", "1E-1", "1.0e-1", "+.1", "0.1"):
+        written = {name: "VALUE"}
+        for part in reversed(section.split(".")):
+            written = {part: written}
+        written["adapt"] = {**start["adapt"], **written.get("adapt", {})}
+        in_file = load_recipe(recipe_file(yaml.safe_dump(written).replace("VALUE", text)))
+        behind_p = load_recipe(recipe_file(start), overrides={key: text})
+        assert operator.attrgetter(key)(in_file) == operator.attrgetter(key)(behind_p) == 0.1
+
+
+def test_what_is_no_number_stays_a_text(recipe_file):
+    texts = ["1e", "e-4", "1e-4x", "1.2.3", "0x1e3g", "08e", "12ab", '"1e-4"']
+    assert [scalar(text) for text in texts] == [*texts[:-1], "1e-4"]
+    assert scalar("[1") == "[1" and scalar("12") == 12 and scalar("[1e-3, 2]") == [1e-3, 2]
+    with pytest.raises(InputError, match='learning_rate: found "1e-4"'):
+        load_recipe(recipe_file('pretrain: {learning_rate: "1e-4"}'))
 
 
 def test_an_override_wins_over_the_profile():
@@ -105,6 +146,37 @@ def test_a_wrong_key_or_value_is_named(key, value, said):
         load_recipe("quickstart", overrides={key: value})
     assert said in str(error.value)
     assert str(error.value).startswith("recipe quickstart:")
+
+
+@pytest.mark.parametrize(
+    "key, said",
+    [
+        ("pretrain.lr", "'pretrain.lr' (did you mean 'pretrain.learning_rate'?)"),
+        ("finetune.LR", "(did you mean 'finetune.learning_rate'?)"),
+        ("pretrain.schedule.lr", "(did you mean 'pretrain.learning_rate'?)"),
+        ("lr", "mean 'pretrain.learning_rate' or 'finetune.learning_rate' or 'adapt.learning_rate'?)"),
+        ("pretrain.wd", "(did you mean 'pretrain.weight_decay'?)"),
+        ("finetune.batch_size", "(did you mean 'finetune.batch'?)"),
+        ("finetune.tau", "(did you mean 'pretrain.temperature'?)"),
+        ("pretrain.warmup_steps", "(did you mean 'pretrain.schedule.warmup'?)"),
+        ("num-workers", "(did you mean 'data.workers'?)"),
+        ("evaluate.image_size", "(did you mean 'evaluate.size'?)"),
+        ("data.image_size", "(did you mean 'data.size'?)"),
+        ("data.epochs", "(did you mean 'data.epoch'?)"),
+        (
+            "pretrain.epochs",
+            "(training is counted in steps of batch × accumulate images, not in epochs: set 'pretrain.st",
+        ),
+    ],
+)
+def test_the_fields_names_of_a_key_lead_to_it(recipe_file, key, said):
+    with pytest.raises(InputError) as error:
+        load_recipe("quickstart", overrides={key: "1"})
+    assert said in str(error.value)
+
+
+def test_the_fields_names_lead_to_keys_that_exist():
+    assert all(any(f".{key}".endswith(f".{end}") for key in all_keys()) for end in OTHER_NAMES.values())
 
 
 def test_unknown_names_are_answered_with_the_nearest():

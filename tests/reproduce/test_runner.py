@@ -86,6 +86,11 @@ def test_values_reach_the_notebook_checked_and_typed(recorded):
     assert values["RESUME"] is False and values["OUT"].startswith("runs/quickstart/smoke/4-")
 
 
+def test_a_notebooks_float_is_read_like_a_recipes(recorded):
+    reproduce("quickstart", "smoke", {"SHARE": "5e-1"})
+    assert recorded[0]["SHARE"] == 0.5
+
+
 def test_a_table_of_the_paper_is_the_recipe_that_gives_its_numbers(recorded, clone):
     write_notebook(clone / "book" / "reproduce" / "protocol1.ipynb")
     assert find_notebook("table2") == find_notebook("protocol1") == clone / "book" / "reproduce" / "protocol1.ipynb"

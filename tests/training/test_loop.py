@@ -56,7 +56,8 @@ def test_both_stages_write_weights_and_a_log(finished):
     steps = [(x["stage"], x["step"]) for x in lines(finished) if "loss" in x]
     assert steps == [("pretrain", i) for i in range(1, 5)] + [("finetune", i) for i in range(1, 5)]
     first = lines(finished)[0]
-    assert {"within_image", "cross_scale", "cross_modality", "loss", "lr", "seconds", "seconds_left"} <= set(first)
+    names = {"within_image", "cross_scale", "cross_modality", "loss", "learning_rate", "seconds", "seconds_left"}
+    assert names <= set(first)
     assert any("validation" in x for x in lines(finished))
     assert MPC.from_pretrained(finished / "model.safetensors").size == "nano"
 
@@ -98,6 +99,23 @@ def test_a_stopped_run_resumes_to_the_same_weights(finished, tmp_path, stage):
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
     assert [x["step"] for x in lines(tmp_path) if "loss" in x] == [1, 2, 3, 4]
     assert train(recipe(), tmp_path, resume=True, weights=start, device="cpu") == path  # finished: nothing to do
+
+
+def test_the_log_of_an_older_version_goes_on_with_the_names_of_this_one(finished, tmp_path):
+    (tmp_path / "stop").touch()
+    with pytest.raises(Interrupted):
+        pretrain(recipe(), tmp_path, device="cpu")
+    log = tmp_path / "log.jsonl"
+    text = log.read_text()
+    assert '"learning_rate"' in text
+    log.write_text(text.replace('"learning_rate"', '"lr"'))
+    pretrain(recipe(), tmp_path, resume=True, device="cpu")
+    assert log.read_text().startswith(text)
+    rates = [
+        [x["learning_rate"] for x in lines(out) if "loss" in x and x["stage"] == "pretrain"]
+        for out in (tmp_path, finished)
+    ]
+    assert rates[0] == rates[1] and len(rates[0]) == 4
 
 
 def start_process(out):
@@ -523,7 +541,7 @@ def test_the_official_schedule_steps_with_the_validations(tmp_path, monkeypatch)
     plan = {"pretrain__schedule": {"name": "official"}, "pretrain__learning_rate": "1e-3"}
     official = recipe(**plan, pretrain__steps="8", pretrain__validate_every="1")
     pretrain(official, tmp_path, device="cpu")
-    rates = [x["lr"] for x in lines(tmp_path) if "lr" in x]
+    rates = [x["learning_rate"] for x in lines(tmp_path) if "learning_rate" in x]
     assert rates[:5] == [1e-3] * 5 and rates[5:] == [5e-4] * 3
 
 

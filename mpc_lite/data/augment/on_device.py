@@ -27,6 +27,11 @@ def augment(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return dihedral(images, batch["mask"], batch["turn"])
 
 
+def turned_mask(batch: dict[str, Tensor]) -> Tensor:
+    """The masks (B,S,S) that `augment` returns, of the same batch, on whatever device it is; no image is touched."""
+    return _turned(batch["mask"][:, None], batch["turn"])[:, 0]
+
+
 def dihedral(images: Tensor, masks: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Turn and mirror each image and its mask alike.
 
@@ -39,11 +44,16 @@ def dihedral(images: Tensor, masks: Tensor, codes: Tensor) -> tuple[Tensor, Tens
     """
     if images.shape[-1] != images.shape[-2] or masks.shape[-2:] != images.shape[-2:]:
         raise ValueError(f"images {tuple(images.shape)} and masks {tuple(masks.shape)}: expected equal squares")
-    both = torch.cat([images, masks[:, None].to(images.dtype)], dim=1)
+    both = _turned(torch.cat([images, masks[:, None].to(images.dtype)], dim=1), codes)
+    return both[:, :-1], both[:, -1].to(masks.dtype)
+
+
+def _turned(planes: Tensor, codes: Tensor) -> Tensor:
+    """Squares (B,C,S,S), each turned and mirrored by its code (B,), see `dihedral`."""
     for bit, change in ((4, lambda x: x.transpose(2, 3)), (2, lambda x: x.flip(2)), (1, lambda x: x.flip(3))):
         chosen = (codes & bit).bool()[:, None, None, None]
-        both = torch.where(chosen, change(both), both)
-    return both[:, :-1], both[:, -1].to(masks.dtype)
+        planes = torch.where(chosen, change(planes), planes)
+    return planes
 
 
 # ---------------------------------------------------------------------------------------------------------------- JPEG
