@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from mpc_lite.cli import main
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.inference.export import export, without_folders
@@ -255,3 +256,17 @@ assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
     assert done.returncode == 0, done.stderr
     assert 0 <= float(done.stdout) <= 1
     assert list(home.rglob("*")) == []
+
+
+def test_the_commands(tmp_path, capsys):
+    Image.fromarray(photo(200, 210)).save(tmp_path / "a.png")
+    assert main(["export", "--out", str(tmp_path / "m.onnx")]) == 0
+    assert hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest() in capsys.readouterr().out
+    lines = {}
+    for name in ("lite", str(tmp_path / "m.onnx")):
+        words = ["--backend", "onnx", "--weights", name, "--out", str(tmp_path / "found")]
+        assert main(["predict", str(tmp_path / "a.png"), *words]) == 0
+        lines[name] = json.loads((tmp_path / "found" / "predictions.jsonl").read_text())
+    assert lines["lite"]["score"] == lines[str(tmp_path / "m.onnx")]["score"] > 0
+    assert main(["predict", str(tmp_path / "a.png"), "--backend", "tf", "--out", str(tmp_path / "x")]) == 2
+    assert "choose one of torch, onnx" in capsys.readouterr().err
