@@ -328,21 +328,22 @@
     words();
   }
 
-  /** White beside black where the mask begins: visible on any photo. */
+  /** A white line with a black rim where the mask begins: visible on any photo. */
   function outline(picture, value) {
     const { width, height, data } = picture;
     const limit = shown() === "truth" ? 0.5 : threshold();
-    const paint = (x, y, grey) => data.fill(grey, 4 * (y * width + x), 4 * (y * width + x) + 3);
+    const line = [];
     for (let y = 0; y + 1 < height; y++) {
       for (let x = 0; x + 1 < width; x++) {
         const inside = value(x, y) > limit;
-        if (inside !== value(x + 1, y) > limit || inside !== value(x, y + 1) > limit) {
-          paint(x, y, 255);
-          if (x > 0) paint(x - 1, y, 0);
-          if (y > 0) paint(x, y - 1, 0);
-        }
+        if (inside !== value(x + 1, y) > limit || inside !== value(x, y + 1) > limit) line.push([x, y]);
       }
     }
+    const paint = (x, y, grey) => {
+      if (x >= 0 && y >= 0) data.fill(grey, 4 * (y * width + x), 4 * (y * width + x) + 3);
+    };
+    for (const [x, y] of line) for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) paint(x + dx, y + dy, 0);
+    for (const [x, y] of line) paint(x, y, 255);
   }
 
   function cross(context) {
@@ -407,7 +408,8 @@
     const { width, height, values } = state.map;
     const context = context2d(width, height);
     const picture = context.createImageData(width, height);
-    for (let i = 0; i < values.length; i++) picture.data.fill(value(values[i]), 4 * i, 4 * i + 3), (picture.data[4 * i + 3] = 255);
+    picture.data.fill(255);
+    for (let i = 0; i < values.length; i++) picture.data.fill(value(values[i]), 4 * i, 4 * i + 3);
     context.putImageData(picture, 0, 0);
     const url = URL.createObjectURL(await blobOf(context.canvas, "image/png"));
     const saving = document.createElement("a");
