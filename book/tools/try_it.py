@@ -47,20 +47,20 @@ EXAMPLES = [
         "splice",
         6,
         "A splice, saved as JPEG",
-        "Click the pasted piece: it stands out less, the JPEG save blurred its trace.",
+        "Click the pasted piece: the JPEG save blurred its trace.",
     ),
     (
         "copy_move",
         4,
         "A copy-move that is missed",
-        "Click the moved piece (see Truth): one camera, one trace, no two sides.",
+        "Click the moved piece (see Truth): one camera, no two sides.",
     ),
     ("removal", 3, "A removal", "What inpainting made up is smooth: click it and see it stand out."),
     (
         "authentic",
         3,
         "An untouched photograph",
-        "Nothing was changed: what is marked or looks alike here follows content.",
+        "Nothing was changed: what is marked here follows content.",
     ),
 ]
 PACKED = ("about.js", "runtime.js", "model.js")

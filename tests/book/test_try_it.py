@@ -32,7 +32,7 @@ LOOKS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "360": (360
 def in_node(expression: str, **values):
     code = f"const core = require({CORE})(); const v = {json.dumps(values)}; "
     code += f"Promise.resolve({expression}).then(x => console.log(JSON.stringify(x)))"
-    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["node", "-"], input=code, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -154,7 +154,7 @@ def picture(tab) -> str:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Three photographs of the generator: a JPEG that is no multiple of anything, a small PNG, one with an EXIF turn."""
+    """Three photographs of the generator: a JPEG of odd sides, a PNG smaller than a tile, one that EXIF turns."""
     from mpc_lite.scenes import Scenes
     from mpc_lite.synth import forge
 
@@ -234,9 +234,8 @@ def test_handles_clicks_and_keys_change_the_picture(chromium, addresses):
     tab.evaluate("document.getElementById('resize').value = 50")
     tab.click("#again")
     tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 2")
-    rows = tab.evaluate(
-        "[...document.querySelectorAll('#history tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
-    )
+    cells = "[...document.querySelectorAll('#history tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    rows = tab.evaluate(cells)
     assert rows[1][0] == "JPEG 20, 50 %" and rows[0][1:] != rows[1][1:] and rows[1][2] != "–"
     assert tab.evaluate("[tryIt.state.photo.width, tryIt.state.map.width]") == [192, 192]
     assert wrong == []
@@ -310,10 +309,8 @@ def test_looks(chromium, addresses, look):
     assert tab.evaluate("document.documentElement.scrollWidth") <= LOOKS[look][0], "the page itself scrolls sideways"
     dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (look == "dark")
-    unnamed = (
-        "[...document.querySelectorAll('input, progress')].filter(x => !x.labels.length && !x.ariaLabel).map(x => x.id)"
-    )
-    assert tab.evaluate(unnamed) == []
+    inputs = "[...document.querySelectorAll('input, progress')]"
+    assert tab.evaluate(f"{inputs}.filter(x => !x.labels.length && !x.ariaLabel).map(x => x.id)") == []
     tab.screenshot(path=SHOTS / f"try-it-{look}.png", full_page=True)
     assert wrong == []
     context.close()
