@@ -42,12 +42,17 @@ SCENES = ["packaged", "dead_leaves"]
 # Kind, index into the generator's test stream, title, what to look for. Chosen by hand, so that success and failure are
 # both among them.
 EXAMPLES = [
-    ("splice", 9, "A splice, saved as PNG", "Click the marked piece, then the rest: each side is most like itself."),
+    (
+        "splice",
+        9,
+        "A splice, saved as PNG",
+        "Click inside the marked piece: its pixels are alike, the rest is less so.",
+    ),
     (
         "splice",
         6,
         "A splice, saved as JPEG",
-        "Click the pasted piece: the JPEG save blurred its trace.",
+        "Click inside the pasted piece: after a JPEG save its pixels are still alike.",
     ),
     (
         "copy_move",

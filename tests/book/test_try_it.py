@@ -233,7 +233,7 @@ def test_handles_clicks_and_keys_change_the_picture(chromium, addresses):
         tab.keyboard.press("ArrowLeft")
     tab.evaluate("document.getElementById('resize').value = 50")
     tab.click("#again")
-    tab.wait_for_function("document.querySelectorAll('#history tbody tr').length === 2")
+    tab.wait_for_function("() => document.querySelectorAll('#history tbody tr').length === 2")
     cells = "[...document.querySelectorAll('#history tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
     rows = tab.evaluate(cells)
     assert rows[1][0] == "JPEG 20, 50 %" and rows[0][1:] != rows[1][1:] and rows[1][2] != "–"
@@ -248,7 +248,7 @@ def test_cancel_stops_and_the_page_goes_on(chromium, addresses, photos, tmp_path
     noise = np.random.default_rng(0).integers(0, 256, (1100, 1400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "large.jpg")
     give(tab, tmp_path / "large.jpg", "A preview after")
-    tab.wait_for_function("document.getElementById('progress').value > 0")
+    tab.wait_for_function("() => document.getElementById('progress').value > 0")
     tab.click("#cancel")
     assert wait(tab, "Cancelled")
     share = tab.evaluate("document.getElementById('progress').value")
