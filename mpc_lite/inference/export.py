@@ -10,7 +10,8 @@ from typing import Any
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
-from mpc_lite.network.weights import load_weights, read_facts, weights_sha256
+from mpc_lite.network.model import load_weights
+from mpc_lite.network.weights import read_facts, weights_sha256
 
 HOW_TO_INSTALL = "install them with: pip install 'mpc-lite[onnx]'"
 

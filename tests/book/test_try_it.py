@@ -16,7 +16,7 @@ from PIL import Image
 from site_under_test import NO_BROWSER, ROOT, SHOTS, browser
 
 from mpc_lite.images import read_image
-from mpc_lite.localizer import Hit, Localizer, blend_weights, tile_starts
+from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, tile_starts
 
 pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'mpc-lite[onnx]'")
 PAGE = ROOT / "book" / "assets" / "try-it"
@@ -155,8 +155,8 @@ def picture(tab) -> str:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Three photographs of the generator: a JPEG of odd sides, a PNG smaller than a tile, one that EXIF turns."""
-    from mpc_lite.scenes import Scenes
-    from mpc_lite.synth import forge
+    from mpc_lite.forgeries.scenes import Scenes
+    from mpc_lite.forgeries.synth import forge
 
     folder, scenes = tmp_path_factory.mktemp("photos"), Scenes("test", ["packaged"])
     images = [Image.fromarray(forge("test", 5, i, scenes, 320, kind="splice").image) for i in range(3)]

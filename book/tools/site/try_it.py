@@ -1,6 +1,6 @@
 """Pack what the page in chapter 21 needs besides its own scripts: runtime, model, examples, calibration.
 
-    python book/tools/try_it.py [--weights lite] [--calibrate]
+    python book/tools/site/try_it.py [--weights lite] [--calibrate]
 
 Writes `about.js` (small, read when the page opens), `runtime.js` and `model.js` (read on the first click) beside the
 page, in book/assets/try-it; git ignores them. The runtime is onnxruntime-web from npm, pinned by version and sha256. A
@@ -26,7 +26,7 @@ import numpy as np
 import vendor
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "book" / "assets" / "try-it"
 RESULT = ROOT / "book" / "results" / "try-it.json"
 RUNTIME = ("onnxruntime-web", "1.30.0", "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71")
@@ -46,7 +46,7 @@ EXAMPLES = [
         "splice",
         9,
         "A splice, saved as PNG",
-        "Click inside the marked piece: its pixels are alike, the rest is less so.",
+        "Click inside the marked piece: its pixels are alike, the rest less so.",
     ),
     (
         "splice",
@@ -83,8 +83,8 @@ def runtime() -> str:
 
 
 def examples() -> list[dict[str, Any]]:
-    from mpc_lite.scenes import Scenes
-    from mpc_lite.synth import forge
+    from mpc_lite.forgeries.scenes import Scenes
+    from mpc_lite.forgeries.synth import forge
 
     scenes, made = Scenes("test", SCENES), []
     for kind, index, title, look_for in EXAMPLES:
@@ -114,7 +114,7 @@ def pack(weights: str) -> None:
     import torch
 
     from mpc_lite.inference.export import export_bytes
-    from mpc_lite.localizer import Localizer
+    from mpc_lite.inference.localizer import Localizer
 
     localizer = Localizer.from_pretrained(weights, device="cpu")
     if localizer.mode != "tiles":
@@ -147,10 +147,10 @@ def pack(weights: str) -> None:
 
 
 def calibrate(weights: str) -> None:
-    from mpc_lite.localizer import Localizer
-    from mpc_lite.results import commit, versions
-    from mpc_lite.scenes import Scenes
-    from mpc_lite.synth import forge
+    from mpc_lite.forgeries.scenes import Scenes
+    from mpc_lite.forgeries.synth import forge
+    from mpc_lite.inference.localizer import Localizer
+    from mpc_lite.provenance import commit, versions
 
     localizer = Localizer.from_pretrained(weights, device="cpu", backend="onnx")
     scenes = Scenes("validation", SCENES)
@@ -159,7 +159,7 @@ def calibrate(weights: str) -> None:
     ]
     facts = {
         "schema": 1,
-        "command": f"python book/tools/try_it.py --weights {weights} --calibrate",
+        "command": f"python book/tools/site/try_it.py --weights {weights} --calibrate",
         "versions": versions(),
         "commit": commit(),
         "fingerprint": Localizer.from_pretrained(weights, device="cpu").fingerprint,
