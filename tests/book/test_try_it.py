@@ -13,10 +13,10 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
-from site_under_test import NO_BROWSER, ROOT, SHOTS, browser
 
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, tile_starts
+from tests.book.site_under_test import NO_BROWSER, ROOT, SHOTS, browser
 
 pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'mpc-lite[onnx]'")
 PAGE = ROOT / "book" / "assets" / "try-it"
