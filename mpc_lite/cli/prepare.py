@@ -9,6 +9,7 @@ import typer
 
 from mpc_lite.cli.options import (
     SOME_FAILED,
+    WeightsOption,
     examples,
 )
 from mpc_lite.errors import InputError
@@ -78,3 +79,18 @@ def convert(
     from mpc_lite.network.convert import summary
 
     print(summary(run(file, out)))
+
+
+@commands.command(epilog=examples("mpc-lite export --weights lite --out model.onnx"))
+def export(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")],
+    weights: WeightsOption = "lite",
+    results: Annotated[
+        list[Path] | None,
+        typer.Option("--results", metavar="JSON", help="From 'evaluate --json', stored in the file; repeatable."),
+    ] = None,
+) -> None:
+    """Write a network as one ONNX file, for other runtimes and for the page in the book."""
+    from mpc_lite.inference.export import export as run
+
+    print(f"{out}: sha256 {run(weights, out, results or [])}")

@@ -103,6 +103,7 @@ def robustness(
     epilog=examples(
         "mpc-lite predict photo.jpg --out found",
         "mpc-lite predict *.jpg --out found --weights my-run/model.safetensors",
+        "mpc-lite predict *.jpg --out found --backend onnx",
     )
 )
 def predict(
@@ -110,12 +111,15 @@ def predict(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and predictions.jsonl.")],
     weights: WeightsOption = "lite",
     device: DeviceOption = "auto",
+    backend: Annotated[
+        str, typer.Option("--backend", help="torch, or onnx: on a CPU several times as fast; takes .onnx files too.")
+    ] = "torch",
 ) -> None:
     """Show where photographs were changed: score map, mask and overlay of each. Exit code 1 when a photo failed."""
     from mpc_lite.inference.localizer import predict as run
 
     failed = 0
-    for line in run(photos, out, _localizer(weights, device)):
+    for line in run(photos, out, _localizer(weights, device, backend)):
         if line["error"]:
             failed += 1
             where = "" if line["error"].startswith(line["image"]) else f"{line['image']}: "
@@ -126,11 +130,15 @@ def predict(
         raise typer.Exit(SOME_FAILED)
 
 
-def _localizer(weights: str, device: str):
+def _localizer(weights: str, device: str, backend: str = "torch"):
     from mpc_lite.devices import choose_accelerator
     from mpc_lite.inference.localizer import Localizer
     from mpc_lite.network.weights import ENCODER_ONLY, read_facts
 
+    if backend == "onnx" and weights.endswith(".onnx"):
+        return Localizer.from_pretrained(weights, device=device, backend=backend)
     if read_facts(weights).get("stage") in ENCODER_ONLY:
         print(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", file=sys.stderr)
-    return Localizer.from_pretrained(weights, device=str(choose_accelerator(device, "fp32").device))
+    if backend != "onnx":
+        device = str(choose_accelerator(device, "fp32").device)
+    return Localizer.from_pretrained(weights, device=device, backend=backend)

@@ -64,6 +64,11 @@ def read_facts(name_or_file: str | Path) -> dict[str, Any]:
     return read_weights(name_or_file)[0]
 
 
+def weights_sha256(name_or_file: str | Path) -> str:
+    """sha256 (hexadecimal) of the file of shipped weights or a checkpoint. InputError as `load_weights` raises it."""
+    return hashlib.sha256(_locate(name_or_file).read_bytes()).hexdigest()
+
+
 def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy tensors into the model if, and only if, names and shapes agree without exception.
 

@@ -15,6 +15,7 @@ QUICK = {
     "localizer": (["--quick"], {"sizes", "spread"}),
     "mscc": (["--quick"], {"attention", "attention, convolved", "module"}),
     "pclmix": (["--quick"], {"queue_contrast"}),
+    "onnx_backend": (["--quick"], {"sizes", "rounds"}),
     "stage2": (["--size", "nano", "--pixels", "64", "--batch", "2"], {"rows"}),
 }
 

@@ -1,4 +1,4 @@
-"""Build the book: vendored scripts, then Jupyter Book with warnings as errors.
+"""Build the book: vendored scripts, the page with the model in it, then Jupyter Book with warnings as errors.
 
     python book/tools/site/build.py            # pages in _build/html, index.html first
 
@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import try_it
 import vendor
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,6 +46,7 @@ def main() -> int:
     CACHE.parent.mkdir(exist_ok=True)
     stamp.write_text(now)
     vendor.main()
+    try_it.main([])
     # One thread: the last digits of a sum must not depend on how many there are, nor the time on who else computes.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     program = str(Path(sys.executable).with_name("jupyter-book"))

@@ -1,0 +1,65 @@
+"""A trained network as one ONNX file: for the page in the book, and for every runtime that is not PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import write_atomic
+from mpc_lite.network.model import load_weights
+from mpc_lite.network.weights import read_facts, weights_sha256
+
+HOW_TO_INSTALL = "install them with: pip install 'mpc-lite[onnx]'"
+
+
+def export(weights: str | Path, out: str | Path, results: Sequence[str | Path] = ()) -> str:
+    """Write the network of `weights` (a shipped name or a file) to `out`, whole or not at all; returns its sha256.
+
+    One self-contained file, float32, with the inputs, outputs and operators of `graph.network_graph`. Its metadata are
+    JSON values: what the checkpoint says about itself (`version, size, head, recipe, …`), the `sha256` of its weights
+    file, `opset`, and in `results` the files that `mpc-lite evaluate --json` wrote for these weights. Of a path in the
+    recipe only the last part is kept. Equal inputs give equal bytes. InputError without the packages, for weights or
+    results that cannot be read, and for a file that cannot be written.
+    """
+    data = export_bytes(weights, [_read_results(path) for path in results])
+    write_atomic(out, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def export_bytes(weights: str | Path, results: Sequence[dict[str, Any]] = ()) -> bytes:
+    """The file that `export` writes."""
+    try:
+        from mpc_lite.inference.graph import OPSET, network_graph
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise InputError(f"making an ONNX file needs the package onnx; {HOW_TO_INSTALL}") from None
+    facts = {**read_facts(weights), "sha256": weights_sha256(weights), "opset": OPSET, "results": list(results)}
+    return network_graph(load_weights(weights), without_folders(facts))
+
+
+def without_folders(value: Any) -> Any:
+    """The same JSON value with each string that is an absolute or home path cut to its last part."""
+    if isinstance(value, dict):
+        return {key: without_folders(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(entry) for entry in value]
+    if isinstance(value, str):
+        for path in (PurePosixPath(value), PureWindowsPath(value)):
+            if path.is_absolute() or value.startswith("~"):
+                return path.name
+    return value
+
+
+def _read_results(path: str | Path) -> dict[str, Any]:
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {key: table[key] for key in ("protocol", "manifest", "split", "sets", "average", "image_level")}
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is not a file that 'mpc-lite evaluate --json' wrote") from None

@@ -1,0 +1,272 @@
+"""The ONNX file says what the network says, says nothing about the machine it was made on, and runs without traces."""
+
+import getpass
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mpc_lite.cli import main
+from mpc_lite.errors import InputError
+from mpc_lite.evaluation.evaluate import evaluate
+from mpc_lite.inference.export import export, without_folders
+from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.model import MPC
+from mpc_lite.network.weights import pretrained_file, save_weights
+
+onnx = pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'mpc-lite[onnx]'")
+pytest.importorskip("onnxruntime", reason="the package onnxruntime is not installed: pip install 'mpc-lite[onnx]'")
+
+from mpc_lite.inference.graph import network_graph  # noqa: E402 (needs onnx)
+from mpc_lite.inference.onnx_backend import OnnxNetwork  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+# (height, width): square, long and narrow; maps that windows of 7 fit at some scales, and others that they do not
+SIDES = [(32, 32), (64, 64), (32, 96), (128, 32), (96, 64), (224, 32), (32, 160), (64, 96), (32, 256), (96, 96)]
+
+
+def network(size: str, head: str = "4conv") -> MPC:
+    """Random weights, with statistics and affine parameters of norms far from 0 and 1."""
+    torch.manual_seed(0)
+    model = MPC.build(size, head).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.normal_(module.running_mean, std=0.2)
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+        if isinstance(module, nn.Conv2d | nn.Linear):  # of a scale at which the answers of different pixels differ
+            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+        if hasattr(module, "relative_position_bias_table"):
+            nn.init.normal_(module.relative_position_bias_table)
+    return model
+
+
+def images(height: int, width: int, n: int = 1) -> torch.Tensor:
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(height * 1000 + width))
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    return (images(height, width)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    assert export("lite", path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size, head", [("nano", "4conv"), ("nano", "5conv"), ("small", "4conv"), ("base", "4conv")])
+def test_logits_and_embeddings_are_those_of_the_network(size, head):
+    model = network(size, head)
+    session = OnnxNetwork(network_graph(model, {"recipe": {}})).session
+    for i, (height, width) in enumerate(SIDES):
+        x = images(height, width, n=2 if i == 0 else 1)
+        logits, embeddings = session.run(["logits", "embeddings"], {"images": x.numpy()})
+        expected = model(x).numpy()
+        assert logits.shape == expected.shape and expected.std() > 0.01
+        assert np.abs(logits - expected).max() <= 1e-4, (height, width)
+        finest = model.encode(x)[0].numpy()
+        assert np.abs(embeddings - finest).max() <= 1e-4 * max(1, np.abs(finest).max()), (height, width)
+
+
+def test_a_network_in_training_mode_is_refused():
+    with pytest.raises(ValueError, match="evaluation mode"):
+        network_graph(MPC.build("nano").train(), {})
+
+
+@pytest.mark.parametrize("mode, shape", [("tiles", (300, 250)), ("pad", (70, 90)), ("stretch", (100, 60))])
+def test_a_localizer_gives_the_same_maps(mode, shape):
+    ways = [Localizer.from_pretrained("lite", mode, "cpu", backend) for backend in ("torch", "onnx")]
+    assert ways[0].size == ways[1].size == 192 and ways[0].overlap == ways[1].overlap == 96
+    a, b = (way(photo(*shape)).score_map for way in ways)
+    assert a.shape == b.shape == shape and a.std() > 1e-3
+    assert np.abs(a - b).mean() <= 1e-5  # the goal is 1e-3
+
+
+def test_an_exported_file_is_a_network_too(exported):
+    a, b = (Localizer.from_pretrained(name, backend="onnx") for name in ("lite", str(exported)))
+    assert np.array_equal(a(photo(200, 200)).score_map, b(photo(200, 200)).score_map)
+    assert b.mode == "tiles" and b.size == 192
+    other = OnnxNetwork(network_graph(network("nano"), {"recipe": {}}))
+    others = Localizer(other, "tiles", 192, 96), Localizer.from_pretrained("lite", device="cpu")
+    assert len({x.fingerprint for x in (b, *others)}) == 3
+
+
+def test_sides_that_are_no_multiple_of_32_are_named():
+    localizer = Localizer(OnnxNetwork.from_pretrained("lite"), "tiles", size=100)
+    with pytest.raises(InputError, match=r"100×100.*multiples of 32"):
+        localizer(photo(100, 100))
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+
+
+def test_one_file_and_equal_bytes(exported, tmp_path):
+    export("lite", tmp_path / "again.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"]
+    assert (tmp_path / "again.onnx").read_bytes() == exported.read_bytes()
+    model = onnx.load_model(exported, load_external_data=False)
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert {x.data_type for x in model.graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+    assert [(x.domain, x.version) for x in model.opset_import] == [("", 20)]
+    assert {x.name for x in model.graph.input} == {"images"}
+    assert [x.name for x in model.graph.output] == ["logits", "embeddings"]
+    assert exported.stat().st_size < 1.02 * pretrained_file("lite").stat().st_size
+
+
+def test_nothing_of_the_machine_is_in_the_file(tmp_path, monkeypatch):
+    recipe = {"data": {"manifest": "/home/alice/secret/list.csv", "photos": r"C:\Users\alice\shots", "more": "~/x/y"}}
+    save_weights(tmp_path / "alice.safetensors", network("nano"), recipe, stage="finetune")
+    export(tmp_path / "alice.safetensors", tmp_path / "model.onnx")
+    data = (tmp_path / "model.onnx").read_bytes()
+    model = onnx.load_model_from_string(data)
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")  # random bytes spell short words
+    names = [getpass.getuser(), socket.gethostname(), str(Path.home()), str(ROOT), sys.prefix, str(tmp_path)]
+    source = ["alice", "secret", "/tmp", "/usr", "/home", "Users", ".py", "import ", "def ", "self.", "site-packages"]
+    text = model.SerializeToString()
+    assert [word for word in names + source if word.encode() in text] == []
+    assert [word for word in names + source if len(word) > 7 and word.encode() in data] == []
+    assert not any(node.doc_string or node.metadata_props for node in model.graph.node) and not model.doc_string
+    assert b"list.csv" in data and b"shots" in data
+
+
+@pytest.mark.parametrize(
+    "value, kept",
+    [
+        ("/a/b/c.csv", "c.csv"),
+        ("~/b", "b"),
+        (r"C:\a\b", "b"),
+        (r"\\host\share\b", "b"),
+        ("lists/a.csv", "lists/a.csv"),
+        ("$MPC_LITE_DATA/photos", "$MPC_LITE_DATA/photos"),
+        ("one sentence: a/b", "one sentence: a/b"),
+        (3, 3),
+    ],
+)
+def test_folders_are_cut_off(value, kept):
+    assert without_folders({"a": [value, {"b": value}]}) == {"a": [kept, {"b": kept}]}
+
+
+def test_metadata(tmp_path):
+    Image.fromarray(photo(64, 64)).save(tmp_path / "a.png")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:32] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    (tmp_path / "list.csv").write_text("image,mask,label,source\na.png,m.png,1,ours\n")
+    table = evaluate(Localizer.from_pretrained("lite", backend="onnx"), tmp_path / "list.csv")
+    (tmp_path / "scores.json").write_text(json.dumps(table))
+    export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
+    stored = onnx.load_model(tmp_path / "model.onnx").metadata_props
+    facts = {entry.key: json.loads(entry.value) for entry in stored}
+    assert facts["sha256"] == hashlib.sha256(pretrained_file("lite").read_bytes()).hexdigest()
+    assert facts["recipe"]["name"] == "lite" and facts["recipe"]["evaluate"]["size"] == 192
+    assert (facts["size"], facts["head"], facts["opset"]) == ("nano", "4conv", 20)
+    (result,) = facts["results"]
+    assert result["protocol"] == "mpc" and result["sets"]["ours"]["f1"] == table["sets"]["ours"]["f1"]
+
+
+def test_what_cannot_be_exported_or_read_is_said(tmp_path):
+    with pytest.raises(InputError, match="no shipped weights 'light'"):
+        export("light", tmp_path / "model.onnx")
+    (tmp_path / "scores.json").write_text("[]")
+    with pytest.raises(InputError, match=r"scores\.json is not a file that 'mpc-lite evaluate --json' wrote"):
+        export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
+    with pytest.raises(InputError, match="cannot read"):
+        export("lite", tmp_path / "model.onnx", [tmp_path / "gone.json"])
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_file_that_is_not_ours_is_refused(exported, tmp_path):
+    foreign = onnx.load_model(exported)
+    del foreign.metadata_props[:]
+    files = {
+        "empty": b"",
+        "text": b"no model",
+        "cut": exported.read_bytes()[:5000],
+        "foreign": foreign.SerializeToString(),
+    }
+    for name, data in files.items():
+        (tmp_path / f"{name}.onnx").write_bytes(data)
+        with pytest.raises(InputError, match=rf"{name}\.onnx is no ONNX file that this package wrote"):
+            Localizer.from_pretrained(str(tmp_path / f"{name}.onnx"), backend="onnx")
+    with pytest.raises(InputError, match=r"cannot read .*gone"):
+        Localizer.from_pretrained(str(tmp_path / "gone.onnx"), backend="onnx")
+
+
+# --------------------------------------------------------------------------------------------------------- the runtime
+
+
+def test_backends_and_devices_that_do_not_go_together():
+    with pytest.raises(InputError, match="backend 'tensorflow' is unknown; choose one of torch, onnx"):
+        Localizer.from_pretrained("lite", backend="tensorflow")
+    with pytest.raises(InputError, match="computes on the CPU alone"):
+        Localizer.from_pretrained("lite", device="cuda", backend="onnx")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_its_packages_the_message_says_how_to_install_them(package):
+    code = f"""
+import sys
+sys.modules["{package}"] = None  # what Python does when a package is not there
+from mpc_lite.inference.localizer import Localizer
+from mpc_lite.errors import InputError
+try:
+    Localizer.from_pretrained("lite", backend="onnx")
+except InputError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert f"package {package};" in done.stdout and "pip install 'mpc-lite[onnx]'" in done.stdout
+
+
+def test_a_run_leaves_nothing_in_a_fresh_home(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    code = """
+import sys, numpy as np
+from mpc_lite.inference.localizer import Localizer
+assert "onnxruntime" not in sys.modules
+print(Localizer.from_pretrained("lite", backend="onnx")(np.zeros((64, 64, 3), np.uint8)).score)
+import os, onnxruntime
+assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+"""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "ORT_"))}
+    environment = {**keep, "HOME": str(home), "USERPROFILE": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 <= float(done.stdout) <= 1
+    assert list(home.rglob("*")) == []
+
+
+def test_the_commands(tmp_path, capsys):
+    Image.fromarray(photo(200, 210)).save(tmp_path / "a.png")
+    assert main(["export", "--out", str(tmp_path / "m.onnx")]) == 0
+    assert hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest() in capsys.readouterr().out
+    lines = {}
+    for name in ("lite", str(tmp_path / "m.onnx")):
+        words = ["--backend", "onnx", "--weights", name, "--out", str(tmp_path / "found")]
+        assert main(["predict", str(tmp_path / "a.png"), *words]) == 0
+        lines[name] = json.loads((tmp_path / "found" / "predictions.jsonl").read_text())
+    assert lines["lite"]["score"] == lines[str(tmp_path / "m.onnx")]["score"] > 0
+    assert main(["predict", str(tmp_path / "a.png"), "--backend", "tf", "--out", str(tmp_path / "x")]) == 2
+    assert "choose one of torch, onnx" in capsys.readouterr().err
