@@ -14,7 +14,7 @@ from mpc_lite.data.augment.on_device import augment
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand
 from mpc_lite.neighbours.borrowed import AsymmetricScale, equivariance, pixel_distillation, turned
-from mpc_lite.neighbours.pclmix_queue import ClassQueue
+from mpc_lite.neighbours.pclmix.queue import ClassQueue
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import FinetuneSection, Recipe
 from mpc_lite.training.finetune import Finetuning, focal_loss

@@ -20,7 +20,7 @@ from plain_mscc import PlainMSCC
 from side_by_side import allocated_bytes, earlier, interleaved, kept_bytes, ratio, report
 from torch import Tensor
 
-from mpc_lite.neighbours.mscc import MSCC, attend, recover
+from mpc_lite.neighbours.mscc.attention import MSCC, attend, recover
 
 QUICK = "--quick" in sys.argv
 CHANNELS, SIDE, K, ROUNDS = (64, 16, 2, 2) if QUICK else (512, 64, 2, 7)

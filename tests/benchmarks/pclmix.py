@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from plain_pclmix import plain_contrast
 from side_by_side import allocated_bytes, interleaved, kept_bytes, ratio, report
 
-from mpc_lite.neighbours.pclmix_queue import queue_contrast
+from mpc_lite.neighbours.pclmix.queue import queue_contrast
 
 QUICK = "--quick" in sys.argv
 N, K, M, D = (64, 2, 40, 16) if QUICK else (1024, 2, 1000, 256)

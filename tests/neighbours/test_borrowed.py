@@ -20,7 +20,7 @@ from mpc_lite.neighbours.borrowed import (
     turned,
     view_pair,
 )
-from mpc_lite.neighbours.pclmix_queue import ClassQueue
+from mpc_lite.neighbours.pclmix.queue import ClassQueue
 from mpc_lite.network.model import MPC
 
 

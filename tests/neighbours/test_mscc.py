@@ -12,8 +12,8 @@ from scipy.fft import dctn
 from torch._subclasses import FakeTensorMode
 
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.mscc import MSCC, MSCCHead, attend, dct_bank, modulate, recover
-from mpc_lite.neighbours.mscc_training import mscc_loss
+from mpc_lite.neighbours.mscc.attention import MSCC, MSCCHead, attend, dct_bank, modulate, recover
+from mpc_lite.neighbours.mscc.training import mscc_loss
 from tests.neighbours.oracles_mscc import bank_oracle, module_oracle
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -7,7 +7,7 @@ from torch._subclasses import FakeTensorMode
 
 from mpc_lite.data.augment.on_device import augment
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.mscc_training import ClassCenterTraining, MSCCNet, mscc_loss, tampered_logit
+from mpc_lite.neighbours.mscc.training import ClassCenterTraining, MSCCNet, mscc_loss, tampered_logit
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.loop import Stage
 

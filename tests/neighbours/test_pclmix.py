@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours import pclmix_mixing, pclmix_queue
-from mpc_lite.neighbours.pclmix import (
+from mpc_lite.neighbours.pclmix.anchors import LITE_QUOTA, RELEASED_QUOTA, Quota, draw_anchors, embeddings_at
+from mpc_lite.neighbours.pclmix.losses import (
     RELEASED_CONSISTENCY_EPOCHS,
     RELEASED_CONTRAST_AFTER,
     Weights,
@@ -26,9 +26,10 @@ from mpc_lite.neighbours.pclmix import (
     ramp,
     total,
 )
-from mpc_lite.neighbours.pclmix_anchors import LITE_QUOTA, RELEASED_QUOTA, Quota, draw_anchors, embeddings_at
-from mpc_lite.neighbours.pclmix_mixing import MixDraw, box_masks, cutmix_boxes, draw_mix, mix
-from mpc_lite.neighbours.pclmix_queue import ClassQueue, queue_contrast
+from mpc_lite.neighbours.pclmix.losses import mixing as pclmix_mixing
+from mpc_lite.neighbours.pclmix.losses import queue as pclmix_queue
+from mpc_lite.neighbours.pclmix.mixing import MixDraw, box_masks, cutmix_boxes, draw_mix, mix
+from mpc_lite.neighbours.pclmix.queue import ClassQueue, queue_contrast
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONTRAST, STEP = (np.load(GOLDEN / f"pclmix_{name}.npz") for name in ("contrast", "step"))

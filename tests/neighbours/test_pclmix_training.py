@@ -11,9 +11,9 @@ from torch._subclasses import FakeTensorMode
 
 from mpc_lite.data.stream import datasets
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.pclmix_network import DualDecoder, EmbeddingHead, two_logits
-from mpc_lite.neighbours.pclmix_training import PCLMix, PCLMixSection, PCLMixStep, Scribbled
-from mpc_lite.neighbours.scribbles import scribbles
+from mpc_lite.neighbours.pclmix.network import DualDecoder, EmbeddingHead, two_logits
+from mpc_lite.neighbours.pclmix.scribbles import scribbles
+from mpc_lite.neighbours.pclmix.training import PCLMix, PCLMixSection, PCLMixStep, Scribbled
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights
 from mpc_lite.recipes.keys import Recipe

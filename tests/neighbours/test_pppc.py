@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.pppc import (
+from mpc_lite.neighbours.pppc.gaussians import (
     PRESETS,
     SIMILARITIES,
     GaussianHead,

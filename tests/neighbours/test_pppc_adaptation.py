@@ -12,7 +12,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.pppc_adaptation import (
+from mpc_lite.neighbours.pppc.adaptation import (
     MIX_RULES,
     ambiguity_weights,
     class_mix,

@@ -17,10 +17,10 @@ from mpc_lite.data.manifest import Sample
 from mpc_lite.data.stream import Forgeries, ManifestImages
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.degrade import degrade
-from mpc_lite.neighbours import pppc_step
-from mpc_lite.neighbours.pppc import GaussianPrototypes, Gaussians
-from mpc_lite.neighbours.pppc_stage import DomainAdaptation, DomainPairs, adapt_domain, shifted
-from mpc_lite.neighbours.pppc_step import AdaptationStep, PPPCSection, Shift, joined, weighted_cross_entropy
+from mpc_lite.neighbours.pppc.gaussians import GaussianPrototypes, Gaussians
+from mpc_lite.neighbours.pppc.gaussians import step as pppc_step
+from mpc_lite.neighbours.pppc.stage import DomainAdaptation, DomainPairs, adapt_domain, shifted
+from mpc_lite.neighbours.pppc.step import AdaptationStep, PPPCSection, Shift, joined, weighted_cross_entropy
 from mpc_lite.network.hrformer import DropPath
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import read_facts

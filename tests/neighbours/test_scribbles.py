@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.scribbles import scribbles
+from mpc_lite.neighbours.pclmix.scribbles import scribbles
 
 
 def disc(side=96, radius=20):

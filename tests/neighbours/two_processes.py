@@ -2,7 +2,7 @@
 
 import torch
 
-from mpc_lite.neighbours.pppc import GaussianPrototypes, Gaussians
+from mpc_lite.neighbours.pppc.gaussians import GaussianPrototypes, Gaussians
 
 
 def take_in_share(index: int, folder: str) -> None:

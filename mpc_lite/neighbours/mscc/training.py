@@ -14,7 +14,7 @@ from mpc_lite.contrast.views import IGNORE, check_labels, wide
 from mpc_lite.data.augment.on_device import augment
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand
-from mpc_lite.neighbours.mscc import CLASSES, MSCCHead
+from mpc_lite.neighbours.mscc.attention import CLASSES, MSCCHead
 from mpc_lite.network.hrformer import SIZES, HRFormer
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.finetune import Finetuning

@@ -1,8 +1,8 @@
 """In the style of PCLMix: two decoders that learn from scribbles, from each other and from pasted pictures.
 
 PCLMix (Lei et al., arXiv 2405.06288) segments cardiac images. One step: both decoders see the images (`certainty_
-labels`, then the contrast of `pclmix_queue`); a rectangle of each image is pasted into another (`pclmix_mixing`); both
-decoders see the result; `pclmix_terms` and `total` add up. `pclmix_training` holds network and stage.
+labels`, then the contrast of `queue`); a rectangle of each image is pasted into another (`mixing`); both
+decoders see the result; `pclmix_terms` and `total` add up. `training` holds network and stage.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mpc_lite.contrast.views import IGNORE, wide
-from mpc_lite.neighbours.pclmix_mixing import Mixed, check_labelled
-from mpc_lite.neighbours.pclmix_queue import check_preset
+from mpc_lite.neighbours.pclmix.mixing import Mixed, check_labelled
+from mpc_lite.neighbours.pclmix.queue import check_preset
 
 CERTAINTY = 0.75, 0.25  # the threshold's share of the highest entropy at the start, and what is added until the end
 RELEASED_CONTRAST_AFTER = 1000, 60000  # iterations without contrast, of so many

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mpc_lite.contrast.views import wide
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.mscc_centers import maps_and_centers
+from mpc_lite.neighbours.mscc.centers import maps_and_centers
 
 CLASSES = 2  # authentic, tampered
 

@@ -3,8 +3,7 @@
 Left out of the release: colour jitter and blur, which wipe out the traces looked for here (the release applies them in
 place and so harms its own source images); rare-class sampling; row masks; pairs of day and night.
 
-Source: as for `mpc_lite.neighbours.pppc`; crops, pseudo-labels and their quality are ours to each image, there to the
-batch.
+Source: as for `gaussians`; crops, pseudo-labels and their quality are ours to each image, there to the batch.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from torch import Tensor, nn
 
 from mpc_lite.contrast.views import IGNORE, resize_mask, wide
 from mpc_lite.data.augment.on_device import augment, dihedral
-from mpc_lite.neighbours.pppc import GaussianHead, GaussianPrototypes, pppc_loss
-from mpc_lite.neighbours.pppc_adaptation import (
+from mpc_lite.neighbours.pppc.adaptation import (
     MIX_RULES,
     ambiguity_weights,
     class_mix,
@@ -33,6 +31,7 @@ from mpc_lite.neighbours.pppc_adaptation import (
     most_ambiguous,
     pseudo_labels,
 )
+from mpc_lite.neighbours.pppc.gaussians import GaussianHead, GaussianPrototypes, pppc_loss
 from mpc_lite.network.hrformer import SIZES, DropPath
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Section, StageSection
@@ -60,7 +59,7 @@ class PPPCSection(StageSection):
     """`mix_label_rule`: see `pppc_adaptation.class_mix`; with `intra` the target images are the twins of the source
     images. `start`: share of the steps before the contrast begins (released: 3000 of 40 000). `crop`: side of a target
     crop, as a share of the image's. `confidence`: probability from which a pseudo-label is sure. The loss's options
-    are those of `pppc.pppc_loss`, the prototypes' those of `pppc.GaussianPrototypes`."""
+    are those of `gaussians.pppc_loss`, the prototypes' those of `gaussians.GaussianPrototypes`."""
 
     steps: int = Field(default=1000, ge=1)
     weights: str | None = None

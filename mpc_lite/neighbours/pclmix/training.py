@@ -21,13 +21,20 @@ from mpc_lite.contrast.views import IGNORE
 from mpc_lite.data.augment.on_device import augment, jpeg
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand
-from mpc_lite.neighbours.pclmix import Weights, certainty_labels, certainty_threshold, contrast_ramp, pclmix_terms, ramp
-from mpc_lite.neighbours.pclmix import total as weighted_total
-from mpc_lite.neighbours.pclmix_anchors import LITE_QUOTA, RELEASED_QUOTA, Quota, draw_anchors, embeddings_at
-from mpc_lite.neighbours.pclmix_mixing import MIX_LABEL_RULES, draw_mix, mix
-from mpc_lite.neighbours.pclmix_network import DualDecoder, Outputs
-from mpc_lite.neighbours.pclmix_queue import ClassQueue, queue_contrast
-from mpc_lite.neighbours.scribbles import scribbles
+from mpc_lite.neighbours.pclmix.anchors import LITE_QUOTA, RELEASED_QUOTA, Quota, draw_anchors, embeddings_at
+from mpc_lite.neighbours.pclmix.losses import (
+    Weights,
+    certainty_labels,
+    certainty_threshold,
+    contrast_ramp,
+    pclmix_terms,
+    ramp,
+)
+from mpc_lite.neighbours.pclmix.losses import total as weighted_total
+from mpc_lite.neighbours.pclmix.mixing import MIX_LABEL_RULES, draw_mix, mix
+from mpc_lite.neighbours.pclmix.network import DualDecoder, Outputs
+from mpc_lite.neighbours.pclmix.queue import ClassQueue, queue_contrast
+from mpc_lite.neighbours.pclmix.scribbles import scribbles
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe, StageSection
 from mpc_lite.training.finetune import Finetuning

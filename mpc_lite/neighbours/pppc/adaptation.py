@@ -4,7 +4,7 @@ Target images have no labels. A teacher that averages the student's parameters l
 the ambiguous class is chosen, and half of the classes of a labelled source image are pasted into it. Pasting makes a
 forgery, so what a mixed pixel is called is a choice, see `class_mix`. Nothing here reads a value back to the host.
 
-Source: as for `mpc_lite.neighbours.pppc`.
+Source: as for `mpc_lite.neighbours.pppc.gaussians`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from mpc_lite.data.stream import Forgeries, ManifestImages
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.degrade import degrade
 from mpc_lite.files import expand
-from mpc_lite.neighbours.pppc_step import AdaptationStep, Shift
+from mpc_lite.neighbours.pppc.step import AdaptationStep, Shift
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.finetune import Finetuning

@@ -1,0 +1,1 @@
+"""PCLMix: learning from scribbles, from the losses to the training stage."""
