@@ -127,10 +127,10 @@ def predict(
 
 
 def _localizer(weights: str, device: str):
-    from mpc_lite.devices import choose_accelerator
+    from mpc_lite.devices import choose_device
     from mpc_lite.inference.localizer import Localizer
     from mpc_lite.network.weights import ENCODER_ONLY, read_facts
 
     if read_facts(weights).get("stage") in ENCODER_ONLY:
         print(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", file=sys.stderr)
-    return Localizer.from_pretrained(weights, device=str(choose_accelerator(device, "fp32").device))
+    return Localizer.from_pretrained(weights, device=str(choose_device(device)))

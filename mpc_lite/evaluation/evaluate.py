@@ -13,27 +13,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.baselines import BASELINES, shipped_thresholds
+from mpc_lite.evaluation.metrics import roc_auc
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.images import read_image
-from mpc_lite.inference.localizer import stretch_map
+from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import SavedMaps
 from mpc_lite.inference.score_map import ScoreMap, image_score, quantise
 
 ALARM = 0.5  # an authentic image whose image score is above this is a false alarm
 
 Manifest = str | Path | Sequence[Sample]
-
-
-# --------------------------------------------------------------------------------------------------------- score maps
-
-
-# --------------------------------------------------------------------------------------------------------- evaluation
 
 
 def evaluate(
@@ -175,11 +169,7 @@ def _message(sample: Sample | None, error: InputError, manifest: Manifest) -> st
 
 def _levels(model: nn.Module | ScoreMap, image: np.ndarray, sample: Sample) -> np.ndarray:
     try:
-        made = stretch_map(model, image) if isinstance(model, nn.Module) else model(image)
-        score_map = np.asarray(getattr(made, "score_map", made))
-        if score_map.shape != image.shape[:2]:
-            raise InputError(f"score map {score_map.shape}, image {image.shape[:2]}; give maps of the image's size")
-        return quantise(score_map)
+        return quantise(map_of(model, image))
     except InputError as error:
         raise InputError(f"{sample.where}: {error}") from None
 
@@ -214,7 +204,7 @@ def _image_level(seen: list[tuple[int, float]]) -> dict:
     labels, scores = (np.array(column) for column in zip(*seen, strict=True))
     alarms = scores[labels == 0] > ALARM
     return {
-        "auc": float(roc_auc_score(labels, scores)) if len(set(labels)) == 2 else None,
+        "auc": roc_auc(labels, scores) if len(set(labels)) == 2 else None,
         "false_alarm_rate": float(alarms.mean()) if alarms.size else None,
         "threshold": ALARM,
         "n_authentic": int((labels == 0).sum()),

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from mpc_lite.errors import InputError
 from mpc_lite.inference.score_map import TOP, level_of, quantise
@@ -99,7 +98,14 @@ def pixel_auc(pixels: np.ndarray) -> float | None:
     if not pixels.any(axis=1).all():
         return None
     truth, levels = np.nonzero(pixels)
-    return float(roc_auc_score(truth, levels, sample_weight=pixels[truth, levels]))
+    return roc_auc(truth, levels, pixels[truth, levels])
+
+
+def roc_auc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Area under the ROC curve of scores (N,) of both classes, truth (N,) 0/1, ties counted half."""
+    from sklearn.metrics import roc_auc_score  # takes as long to import as a photo takes to score
+
+    return float(roc_auc_score(truth, scores, sample_weight=weights))
 
 
 def ignore_border(mask: np.ndarray, erosion: int = 15, dilation: int = 11) -> np.ndarray:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import nn
 
@@ -19,7 +18,7 @@ from mpc_lite.evaluation.degrade import Cell, Steps, degrade, get_grid
 from mpc_lite.evaluation.evaluate import aligned, evaluate, number, score_with_interval
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.files import write_atomic
-from mpc_lite.inference.localizer import Localizer, stretch_map
+from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import identity
 from mpc_lite.inference.score_map import ScoreMap
 
@@ -32,16 +31,7 @@ def degraded_map(model: nn.Module | ScoreMap, image: np.ndarray, steps: Steps, s
     Where the network is fed by stretching, its map goes straight to H×W (MPC, released code, stage-2 test, on degraded
     files beside the masks as they were); any other map has the degraded photo's size and is resized bilinearly.
     """
-    shape, photo = image.shape[:2], degrade(image, steps, seed)
-    if isinstance(model, nn.Module):
-        return stretch_map(model, photo, shape=shape)
-    if isinstance(model, Localizer) and model.mode == "stretch":
-        return stretch_map(model.model, photo, model.size, shape)
-    made = model(photo)
-    score_map = np.asarray(getattr(made, "score_map", made), np.float32)
-    if score_map.shape != photo.shape[:2]:
-        raise InputError(f"score map {score_map.shape}, image {photo.shape[:2]}; give maps of the image's size")
-    return score_map if score_map.shape == shape else cv2.resize(score_map, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return map_of(model, degrade(image, steps, seed), image.shape[:2])
 
 
 def robustness(

@@ -6,11 +6,10 @@ import json
 import time
 from pathlib import Path
 
-import torch
 from rich import box
 from rich.table import Table
 
-from mpc_lite.devices import choose_accelerator
+from mpc_lite.devices import choose_device, device_name
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.files import without_paths, write_atomic
 from mpc_lite.inference.localizer import Localizer
@@ -18,9 +17,6 @@ from mpc_lite.network.weights import pretrained_names
 from mpc_lite.provenance import commit, versions
 from mpc_lite.reproduce.run import Run
 from mpc_lite.reproduce.tables import cells, columns, comparison, image_level_line, protocol_line, set_rows, wide
-
-# --------------------------------------------------------------------------------------------- results of the book
-
 
 # ---------------------------------------------------------------------------------------------------- results.json
 
@@ -49,7 +45,7 @@ def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) ->
         "seed": run.recipe.seed,
         "parameters": without_paths(run.parameters),
         "protocol": table["protocol"],
-        "device": device_name(run),
+        "device": device_name(choose_device(run.torch_device)),
         "versions": versions(),
         "commit": commit(),
         "seconds": round(run.earlier + time.monotonic() - run.started, 1),
@@ -65,12 +61,6 @@ def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) ->
         results["robustness"] = {grid: scored["cells"] for grid, scored in grids.items()}
     write_atomic(run.out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     return results
-
-
-def device_name(run: Run) -> str:
-    """The device that trains and scores: `cpu`, `mps`, or `cuda (NVIDIA …)`."""
-    device = choose_accelerator(run.torch_device, "fp32").device
-    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 def score_shipped(run: Run, manifest: str | Path, name: str = "lite") -> dict | None:

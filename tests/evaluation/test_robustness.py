@@ -18,7 +18,8 @@ from mpc_lite.evaluation.robustness import degraded_map, format_robustness, robu
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.forgeries.synth import write_set
 from mpc_lite.images import read_image
-from mpc_lite.inference.localizer import Localizer, stretch_map
+from mpc_lite.inference.forward import stretch_map
+from mpc_lite.inference.localizer import Localizer
 
 FEW = ("jpeg_quality", 60), ("noise_variance_unit", 0.01), ("resize_ratio", 0.6)
 

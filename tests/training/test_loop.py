@@ -20,7 +20,7 @@ from sklearn.metrics import f1_score
 from mpc_lite.contrast.loss import mpc_loss_per_image
 from mpc_lite.contrast.views import resize_mask
 from mpc_lite.data.augment.on_device import dihedral, jpeg
-from mpc_lite.devices import choose_accelerator
+from mpc_lite.devices import choose_accelerator, choose_device
 from mpc_lite.errors import InputError
 from mpc_lite.network.hrformer import HRFormer
 from mpc_lite.network.model import MPC
@@ -383,12 +383,18 @@ def test_schedules():
     assert rates("pretrain", plan, [0.5] * 7)[4:] == [1.0, 0.5, 0.5]
 
 
-def test_devices_are_checked():
+@pytest.mark.parametrize("choose", [choose_device, lambda device: choose_accelerator(device, "fp32")])
+def test_devices_are_checked(choose):
     with pytest.raises(InputError, match="unknown"):
-        choose_accelerator("tpu", "fp32")
+        choose("tpu")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA"):
-            choose_accelerator("cuda", "fp32")
+            choose("cuda")
+
+
+@pytest.mark.parametrize("device", [None, "auto", "cpu"])
+def test_scoring_and_training_take_the_same_device(device):
+    assert choose_device(device).type == choose_accelerator(device, "fp32").device.type
 
 
 def test_tensorboard_is_written_when_the_recipe_asks(tmp_path):
