@@ -11,6 +11,7 @@ from torch import nn
 from mpc_lite.cli import main
 from mpc_lite.data.manifest import read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError
+from mpc_lite.evaluation.baselines import BASELINES, ela
 from mpc_lite.evaluation.degrade import GRIDS, Cell, degrade
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.evaluation.metrics import count, f1
@@ -120,6 +121,17 @@ def test_cells_against_scores_by_hand(forgeries, few):
     }
     assert result["manifest"] == plain["manifest"] and result["errors"] == []
     json.dumps(result, allow_nan=False)
+
+
+def test_baselines_see_each_untouched_image_once(forgeries, few, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setitem(BASELINES, "ela", lambda image: seen.append(image.shape) or ela(image))
+    result = robustness(Contrast(), forgeries, grid=few, json_file=tmp_path / "cells.json")
+    assert len(result["cells"]) == 4 and len(seen) == 4  # four tampered images
+    (tmp_path / "cells.json").write_text(json.dumps({**result, "cells": result["cells"][:2]}))  # interrupted there
+    resumed = robustness(Contrast(), forgeries, grid=few, json_file=tmp_path / "cells.json")
+    assert json.dumps(resumed) == json.dumps(result)
+    assert len(seen) == 4
 
 
 def test_figures_depend_on_the_seed_and_not_on_the_order_of_the_rows(forgeries, few):
