@@ -14,7 +14,7 @@ from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.files import without_paths, write_atomic
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.weights import pretrained_names
-from mpc_lite.provenance import commit, versions
+from mpc_lite.provenance import record
 from mpc_lite.reproduce.run import Run
 from mpc_lite.reproduce.tables import cells, columns, comparison, image_level_line, protocol_line, set_rows, wide
 
@@ -45,9 +45,7 @@ def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) ->
         "seed": run.recipe.seed,
         "parameters": without_paths(run.parameters),
         "protocol": table["protocol"],
-        "device": device_name(choose_device(run.torch_device)),
-        "versions": versions(),
-        "commit": commit(),
+        **record(device=device_name(choose_device(run.torch_device))),
         "seconds": round(run.earlier + time.monotonic() - run.started, 1),
         "manifest": table["manifest"],
         "sets": sets,
