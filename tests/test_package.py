@@ -125,6 +125,56 @@ def test_no_cycle_inside_a_room():
     assert not edges, f"these import one another in a circle: {edges}"
 
 
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names_used_elsewhere(source: str) -> list[str]:
+    """Names with an underscore that a file takes from another module of ours: imported, as an attribute, patched."""
+    tree = ast.parse(source)
+    ours, used = set(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
+            ours |= {a.asname or a.name for a in node.names if a.name == a.name.lower()}
+            used += [f"{node.module}.{a.name}" for a in node.names if private(a.name)]
+        elif isinstance(node, ast.Import):
+            ours |= {a.asname or a.name for a in node.names if a.name.split(".")[0] in OURS}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr) and ast.unparse(node.value) in ours:
+            used.append(ast.unparse(node))
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setattr" and node.args:
+            target, *name = (a.value if isinstance(a, ast.Constant) else a for a in node.args[:2])
+            if isinstance(target, str) and target.split(".")[0] in OURS and private(target.rpartition(".")[2]):
+                used.append(target)
+            elif isinstance(target, ast.AST) and ast.unparse(target) in ours and private(str(name[0])):
+                used.append(f"{ast.unparse(target)}.{name[0]}")
+    return used
+
+
+OURS = ("mpc_lite", "tests", "data_scripts", "book")
+
+
+def test_no_module_uses_a_private_name_of_another():
+    files = [path for folder in OURS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)]
+    used = {str(path.relative_to(ROOT)): private_names_used_elsewhere(path.read_text()) for path in files}
+    assert not {path: names for path, names in used.items() if names}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mpc_lite.images import _BAND",
+        "from mpc_lite import images as pictures\npictures._BAND",
+        "import mpc_lite.images\nmpc_lite.images._BAND",
+        "patch.setattr('mpc_lite.images._BAND', 1)",
+        "from mpc_lite import images\npatch.setattr(images, '_BAND', 1)",
+    ],
+)
+def test_private_names_are_noticed(source):
+    assert len(private_names_used_elsewhere(source)) == 1
+    assert not private_names_used_elsewhere(source.replace("_BAND", "BAND"))
+
+
 def test_neighbours_are_used_from_below_only():
     """figures, reproduce and cli may know the neighbours; nobody else does."""
     users = {name for name, used in imports().items() if any(room(o) == "neighbours" for o in used)}

@@ -14,7 +14,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.inference.score_map import TOP, level_of, quantise
 
 IGNORE = 255
-_PART = 1 << 22  # pixels counted at a time: bincount wants 8 bytes for each
+PART = 1 << 22  # pixels counted at a time: bincount wants 8 bytes for each
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ def histogram(score_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if np.shape(score_map) != mask.shape:
         raise InputError(f"score map {np.shape(score_map)}, mask {mask.shape}; resize the score map to the mask's size")
     truth, counts = mask.ravel(), np.zeros(3 * (TOP + 1), np.int64)
-    for start in range(0, truth.size, _PART):
-        part = truth[start : start + _PART]
+    for start in range(0, truth.size, PART):
+        part = truth[start : start + PART]
         wrong = (part > 1) & (part != IGNORE)
         if wrong.any():
             raise InputError(f"mask value {part[wrong][0]}; expected 0 authentic, 1 tampered, 255 ignore")
         rows = np.minimum(part.astype(np.intp), 2)
-        counts += np.bincount(rows * (TOP + 1) + levels[start : start + _PART], minlength=counts.size)
+        counts += np.bincount(rows * (TOP + 1) + levels[start : start + PART], minlength=counts.size)
     return counts.reshape(3, TOP + 1)[:2]
 
 

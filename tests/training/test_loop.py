@@ -29,7 +29,7 @@ from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training import pretrain as module
 from mpc_lite.training.checkpoint import identity
 from mpc_lite.training.finetune import Finetuning, adapt, finetune, focal_loss
-from mpc_lite.training.loop import Interrupted, Stage, _seed, make_scheduler, starting_model
+from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model
 from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
 
 QUICK = {"data.validation_images": "4", "data.scenes": "[dead_leaves]", "data.authentic_share": "0"}
@@ -182,7 +182,7 @@ def test_another_number_of_processes_cannot_resume(tmp_path):
 
 def test_random_numbers_of_a_micro_batch_hang_on_seed_stage_and_its_number_alone():
     def drawn(*key):
-        _seed(*key)
+        seed_micro_batch(*key)
         return torch.rand(4).tolist()
 
     first = drawn(0, "pretrain", 5)
