@@ -1,13 +1,16 @@
 """The package as a whole: public names, metadata that agree with one another, a file that a stranger can install."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import mpc_lite
 
@@ -17,6 +20,7 @@ else:
     import tomli as tomllib  # pytest brings it there
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}  # for processes that start elsewhere
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -33,6 +37,18 @@ def test_public_names_are_what_they_say():
 def test_help_does_not_wait_for_torch():
     code = "import sys, mpc_lite, mpc_lite.cli; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_predict_imports_only_what_it_needs(tmp_path):
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "photo.png")
+    heavy = ["accelerate", "matplotlib", "mpc_lite.recipes.keys", "scipy", "skimage", "sklearn", "torchvision"]
+    code = f"""
+import sys
+from mpc_lite.cli import main
+assert main(["predict", "photo.png", "--out", "out", "--device", "cpu"]) == 0
+print([name for name in {heavy} if name in sys.modules])"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
 
 
 def bare(requirement: str) -> str:

@@ -20,7 +20,6 @@ from mpc_lite.cli.options import (
     examples,
 )
 from mpc_lite.errors import InputError
-from mpc_lite.recipes.load import load_recipe
 
 commands = typer.Typer()
 
@@ -111,7 +110,7 @@ def info(
     """Show a recipe with its profile and parameters applied, and how large its network is."""
     import yaml
 
-    from mpc_lite.recipes.load import assignments
+    from mpc_lite.recipes.load import assignments, load_recipe
 
     checked = load_recipe(recipe, profile, assignments(parameters or []))
     if costs:

@@ -392,6 +392,12 @@ def test_devices_are_checked(choose):
             choose("cuda")
 
 
+def test_the_accelerator_that_torch_sees_is_taken_unless_the_cpu_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    assert [choose_device(device).type for device in (None, "auto", "cpu")] == ["meta", "meta", "cpu"]
+
+
 @pytest.mark.parametrize("device", [None, "auto", "cpu"])
 def test_scoring_and_training_take_the_same_device(device):
     assert choose_device(device).type == choose_accelerator(device, "fp32").device.type
