@@ -1,22 +1,47 @@
-"""Which device trains and scores."""
+"""Which device trains and scores. Scoring must not wait for accelerate, so only training imports it."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from mpc_lite.errors import InputError
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
-def choose_accelerator(device: str | None, precision: str, **more) -> Accelerator:
-    """device: None takes the best there is; ``cpu`` or ``cuda`` insist. InputError when there is no such device."""
+
+def choose_device(device: str | None) -> torch.device:
+    """The device that scores, which is the one on which a single process trains.
+
+    None or ``auto`` takes the accelerator that torch sees, else the CPU; ``cpu`` or ``cuda`` insist. InputError when
+    there is no such device.
+    """
     if device not in (None, "auto", "cpu", "cuda"):
         raise InputError(f"device '{device}' is unknown; choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda': this torch sees no CUDA device; choose 'cpu' or leave the device out")
+    if device == "cpu" or not torch.accelerator.is_available():
+        return torch.device("cpu")
+    chosen = torch.device(torch.accelerator.current_accelerator().type)
+    if chosen.type == "mps":
+        os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] = "1"  # as accelerate does: the CPU has the kernels that MPS lacks
+    return chosen
+
+
+def device_name(device: torch.device) -> str:
+    """A device as records name it: `cpu`, `mps`, or `cuda (NVIDIA …)`."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def choose_accelerator(device: str | None, precision: str, **more) -> Accelerator:
+    """The device for training, in as many processes as were started together; `device` as for `choose_device`."""
+    choose_device(device)  # InputError before anything else
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
     # Processes started together without GPUs would otherwise not find each other, and each train by itself.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     mixed = "bf16" if precision == "bf16" else "no"

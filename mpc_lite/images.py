@@ -18,7 +18,7 @@ IGNORE = 255  # in a mask: neither tampered (1) nor authentic (0)
 TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tampered pixels under one cell of a map
 
 _ORIENTATION = 0x0112  # EXIF tag
-_BAND = 512  # rows converted at a time, so that no second full-size copy of the photo is needed
+BAND = 512  # rows converted at a time, so that no second full-size copy of the photo is needed
 _DEEP = ("I", "F")  # prefixes of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
 
 
@@ -104,13 +104,13 @@ def _pixels_of(image: Image.Image, background: int) -> np.ndarray:
     dtype = np.float32 if image.mode == "F" else np.uint16
     shape = (image.height, image.width)
     pixels = np.empty(shape, dtype) if deep else np.empty((*shape, 3), np.uint8)
-    for top in range(0, image.height, _BAND):
-        band = image.crop((0, top, image.width, min(top + _BAND, image.height)))
+    for top in range(0, image.height, BAND):
+        band = image.crop((0, top, image.width, min(top + BAND, image.height)))
         if band.has_transparency_data:
             band = band.convert("RGBA")
             below = Image.new("RGBA", band.size, (background, background, background, 255))
             band = Image.alpha_composite(below, band)
-        pixels[top : top + _BAND] = np.asarray(band if deep else band.convert("RGB"))
+        pixels[top : top + BAND] = np.asarray(band if deep else band.convert("RGB"))
     return pixels
 
 

@@ -13,7 +13,7 @@ import torch
 
 from mpc_lite.errors import InputError, nearest
 from mpc_lite.files import write_atomic
-from mpc_lite.provenance import commit, versions
+from mpc_lite.provenance import record
 
 PROFILES = ("smoke", "lite", "paper")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -47,10 +47,11 @@ class Chapter:
         self.told[name] = value
         _record(name, value)
         if self.out is not None:
-            facts = {"profile": self.profile, "seed": self.seed, "device": str(self.device)}
-            record = {**facts, "versions": versions(), "commit": commit(), "numbers": self.told}
+            facts = record(profile=self.profile, seed=self.seed, device=str(self.device))
             self.out.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.out / "numbers.json", (json.dumps(record, indent=1) + "\n").encode())
+            write_atomic(
+                self.out / "numbers.json", (json.dumps({**facts, "numbers": self.told}, indent=1) + "\n").encode()
+            )
 
 
 def _record(name: str, value: Any) -> None:

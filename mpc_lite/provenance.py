@@ -49,6 +49,14 @@ def book_result(name: str) -> dict[str, Any]:
         raise InputError(f"{url}: {error}; {hint}") from error
 
 
+def record(**facts: Any) -> dict[str, Any]:
+    """How a result came about, for the file that holds it: the facts given, then `versions` and `commit`.
+
+    facts: what only the caller knows, in the order in which they shall stand: command, profile, seed, device, ….
+    """
+    return {**facts, "versions": versions(), "commit": commit()}
+
+
 def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
 

@@ -88,7 +88,7 @@ def test_cmyk_jpeg(tmp_path):
 
 
 def test_large_images_are_converted_band_by_band_without_a_seam(tmp_path):
-    image = pixels(2 * images._BAND + 3, 5)
+    image = pixels(2 * images.BAND + 3, 5)
     Image.fromarray(image).save(tmp_path / "long.png")
     np.testing.assert_array_equal(read_image(tmp_path / "long.png"), image)
 

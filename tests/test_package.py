@@ -1,13 +1,16 @@
 """The package as a whole: public names, metadata that agree with one another, a file that a stranger can install."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import mpc_lite
 
@@ -17,6 +20,7 @@ else:
     import tomli as tomllib  # pytest brings it there
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}  # for processes that start elsewhere
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -33,6 +37,18 @@ def test_public_names_are_what_they_say():
 def test_help_does_not_wait_for_torch():
     code = "import sys, mpc_lite, mpc_lite.cli; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_predict_imports_only_what_it_needs(tmp_path):
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "photo.png")
+    heavy = ["accelerate", "matplotlib", "mpc_lite.recipes.keys", "scipy", "skimage", "sklearn", "torchvision"]
+    code = f"""
+import sys
+from mpc_lite.cli import main
+assert main(["predict", "photo.png", "--out", "out", "--device", "cpu"]) == 0
+print([name for name in {heavy} if name in sys.modules])"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
 
 
 def bare(requirement: str) -> str:
@@ -123,6 +139,56 @@ def test_no_cycle_inside_a_room():
         for name in free:
             del edges[name]
     assert not edges, f"these import one another in a circle: {edges}"
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names_used_elsewhere(source: str) -> list[str]:
+    """Names with an underscore that a file takes from another module of ours: imported, as an attribute, patched."""
+    tree = ast.parse(source)
+    ours, used = set(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
+            ours |= {a.asname or a.name for a in node.names if a.name == a.name.lower()}
+            used += [f"{node.module}.{a.name}" for a in node.names if private(a.name)]
+        elif isinstance(node, ast.Import):
+            ours |= {a.asname or a.name for a in node.names if a.name.split(".")[0] in OURS}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr) and ast.unparse(node.value) in ours:
+            used.append(ast.unparse(node))
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setattr" and node.args:
+            target, *name = (a.value if isinstance(a, ast.Constant) else a for a in node.args[:2])
+            if isinstance(target, str) and target.split(".")[0] in OURS and private(target.rpartition(".")[2]):
+                used.append(target)
+            elif isinstance(target, ast.AST) and ast.unparse(target) in ours and private(str(name[0])):
+                used.append(f"{ast.unparse(target)}.{name[0]}")
+    return used
+
+
+OURS = ("mpc_lite", "tests", "data_scripts", "book")
+
+
+def test_no_module_uses_a_private_name_of_another():
+    files = [path for folder in OURS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)]
+    used = {str(path.relative_to(ROOT)): private_names_used_elsewhere(path.read_text()) for path in files}
+    assert not {path: names for path, names in used.items() if names}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mpc_lite.images import _BAND",
+        "from mpc_lite import images as pictures\npictures._BAND",
+        "import mpc_lite.images\nmpc_lite.images._BAND",
+        "patch.setattr('mpc_lite.images._BAND', 1)",
+        "from mpc_lite import images\npatch.setattr(images, '_BAND', 1)",
+    ],
+)
+def test_private_names_are_noticed(source):
+    assert len(private_names_used_elsewhere(source)) == 1
+    assert not private_names_used_elsewhere(source.replace("_BAND", "BAND"))
 
 
 def test_neighbours_are_used_from_below_only():

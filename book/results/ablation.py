@@ -26,7 +26,7 @@ from mpc_lite.files import write_atomic
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.forgeries.synth import forge, write_set
 from mpc_lite.inference.localizer import Localizer
-from mpc_lite.provenance import commit, versions
+from mpc_lite.provenance import record
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.finetune import finetune
 from mpc_lite.training.pretrain import pretrain
@@ -99,16 +99,16 @@ def main(folder: Path) -> None:
             row = {"run": name, "seed": seed, "terms": terms_of(stage1), **score(weights, manifest)}
             print(json.dumps(row), f"{time.monotonic() - started:.0f} s", flush=True)
             runs.append(row)
-    facts = {
-        "command": "python book/results/ablation.py",
-        "recipe": "table8",
-        "profile": "lite",
-        "overrides": SHORT,
-        "parameters": RUNS,
-    }
-    facts |= {"test": {"forgeries": TEST, "size": 128, "seed": 0, "protocol": "mpc"}, "device": "cpu"}
-    result = {**facts, "versions": versions(), "commit": commit(), "runs": runs}
-    write_atomic(RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    facts = record(
+        command="python book/results/ablation.py",
+        recipe="table8",
+        profile="lite",
+        overrides=SHORT,
+        parameters=RUNS,
+        test={"forgeries": TEST, "size": 128, "seed": 0, "protocol": "mpc"},
+        device="cpu",
+    )
+    write_atomic(RESULT, (json.dumps({**facts, "runs": runs}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mpc_lite.cost.recipe_cost import cost
 from mpc_lite.files import FOLDERS, write_atomic
-from mpc_lite.provenance import commit, versions
+from mpc_lite.provenance import record
 from mpc_lite.recipes.load import load_recipe
 
 CHECKPOINTED = {"pretrain.checkpoint_activations": True, "finetune.checkpoint_activations": True}
@@ -37,10 +37,9 @@ def main(target: Path) -> None:
         print(name, flush=True)
     result = {
         "schema": 1,
-        "command": f"python book/results/cost.py {target.as_posix()}",
-        "device": "none: counted on tensors without values",
-        "versions": versions(),
-        "commit": commit(),
+        **record(
+            command=f"python book/results/cost.py {target.as_posix()}", device="none: counted on tensors without values"
+        ),
         "cases": found,
     }
     write_atomic(target, (json.dumps(result, indent=1) + "\n").encode())

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from mpc_lite.evaluation.baselines import LABELS
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.forgeries.synth import forge, write_set
@@ -29,14 +30,13 @@ from mpc_lite.images import decode, encode_jpeg
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import pretrained_file, read_facts, save_weights
-from mpc_lite.provenance import commit, versions
+from mpc_lite.provenance import record
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.progress import read_log
 
 ROOT = Path(__file__).parents[2]
 CARD, RESULTS = ROOT / "mpc_lite/pretrained/lite.md", ROOT / "book/results/lite.json"
 README, MARKS = ROOT / "README.md", ("<!-- lite: written by book/results/lite.py -->", "<!-- /lite -->")
-BASELINES = {"all_tampered": "all tampered", "ela": "error level", "noise_residual": "noise residual"}
 
 
 def ship(run: Path) -> dict:
@@ -109,7 +109,7 @@ def rows(sets: dict) -> list[str]:
     """The card's table; per source, and for generated sets the mean over their images."""
     lines = [
         "| test images | n | F1 | 95 % interval | IoU | pixel AUC | "
-        + " | ".join(f"F1 {b}" for b in BASELINES.values())
+        + " | ".join(f"F1 {b}" for b in LABELS.values())
         + " |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -127,7 +127,7 @@ def rows(sets: dict) -> list[str]:
 
 def row(label: str, s: dict) -> str:
     low, high = s["f1_ci95"]
-    base = [f"{s['baselines'][b]['f1']:.3f}" for b in BASELINES]
+    base = [f"{s['baselines'][b]['f1']:.3f}" for b in LABELS]
     scores = [f"{s['f1']:.3f}", f"{low:.3f}–{high:.3f}", f"{s['iou']:.3f}", f"{s['auc']:.3f}"]
     return f"| {' | '.join([label, str(s['n']), *scores, *base])} |"
 
@@ -222,7 +222,7 @@ def summary(sets: dict) -> str:
         for label, s in whole.items():
             low, high = s["f1_ci95"]
             best = max(s["baselines"], key=lambda b: s["baselines"][b]["f1"])
-            beside = f"{s['baselines'][best]['f1']:.2f} ({BASELINES[best]})"
+            beside = f"{s['baselines'][best]['f1']:.2f} ({LABELS[best]})"
             lines.append(f"| {label} | {s['n']} | {s['f1']:.2f} | {low:.2f}–{high:.2f} | {beside} |")
     return "\n".join(lines)
 
@@ -234,7 +234,7 @@ def main() -> None:
         results["sets"] = measure(Path(folder))
     names = ("lite", "lite-stage1", "lite-initial")
     results["sha256"] = {n: hashlib.sha256(pretrained_file(n).read_bytes()).hexdigest() for n in names}
-    results |= {"versions": versions(), "commit": commit(), "device": "cpu"}
+    results |= record(device="cpu")
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     CARD.write_text(card(results))
     before, start, rest = README.read_text().partition(MARKS[0])

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mpc_lite.data.manifest import read_manifest, write_manifest
 from mpc_lite.files import expand, write_atomic
-from mpc_lite.provenance import commit, versions
+from mpc_lite.provenance import record
 from mpc_lite.reproduce.run import prepare
 from mpc_lite.training.progress import read_log
 
@@ -81,9 +81,7 @@ def main(target: Path) -> None:
         "size": run.recipe.data.size,
         "micro_batch": run.recipe.pretrain.batch,
         "accumulate": run.recipe.pretrain.accumulate,
-        "device": f"cpu, {os.cpu_count()} cores",
-        "versions": versions(),
-        "commit": commit(),
+        **record(device=f"cpu, {os.cpu_count()} cores"),
         "parts": parts,
         "log": [entry for entry in read_log(run.out / "log.jsonl")],
         "images": {source: scores["n"] for source, scores in scored["sets"].items()},

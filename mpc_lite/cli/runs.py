@@ -20,7 +20,6 @@ from mpc_lite.cli.options import (
     examples,
 )
 from mpc_lite.errors import InputError
-from mpc_lite.recipes.load import load_recipe
 
 commands = typer.Typer()
 
@@ -65,28 +64,27 @@ def reproduce(
     from rich.console import Console
 
     from mpc_lite.recipes.load import assignments
+    from mpc_lite.reproduce.run import Request
     from mpc_lite.reproduce.sweep_runs import exit_code, sweep_table, sweep_values
 
-    given, values = assignments(parameters or []), sweep_values(over or [])
+    request = Request(name, profile, assignments(parameters or []), sweep_values(over or []), book)
     if collect:
         if scheduler or force or resume:
             raise InputError("--collect runs nothing; leave out --scheduler, --force and --resume")
         from mpc_lite.reproduce.collect import collect as gather
 
-        path, compared, code = gather(name, profile, given, values, book)
+        path, compared, code = gather(request)
         print(*filter(None, [compared, f"collected in {path}"]), sep="\n\n")
         raise typer.Exit(code)
-    if values or scheduler:
+    if request.over or scheduler:
         from mpc_lite.reproduce.sweep import sweep
 
-        cells = sweep(
-            name, profile, given, values, scheduler, force, book, say=lambda line: print(line, file=sys.stderr)
-        )
+        cells = sweep(request, scheduler, force, say=lambda line: print(line, file=sys.stderr))
         Console().print(sweep_table(cells))
         raise typer.Exit(exit_code(cells))
     from mpc_lite.reproduce.runner import reproduce as run
 
-    out = run(name, profile, given, resume, force, book)
+    out = run(request, resume, force)
 
     from mpc_lite.reproduce.results import terminal_table
 
@@ -112,7 +110,7 @@ def info(
     """Show a recipe with its profile and parameters applied, and how large its network is."""
     import yaml
 
-    from mpc_lite.recipes.load import assignments
+    from mpc_lite.recipes.load import assignments, load_recipe
 
     checked = load_recipe(recipe, profile, assignments(parameters or []))
     if costs:

@@ -131,7 +131,7 @@ def predict(
 
 
 def _localizer(weights: str, device: str, backend: str = "torch"):
-    from mpc_lite.devices import choose_accelerator
+    from mpc_lite.devices import choose_device
     from mpc_lite.inference.localizer import Localizer
     from mpc_lite.network.weights import ENCODER_ONLY, read_facts
 
@@ -140,5 +140,5 @@ def _localizer(weights: str, device: str, backend: str = "torch"):
     if read_facts(weights).get("stage") in ENCODER_ONLY:
         print(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", file=sys.stderr)
     if backend != "onnx":
-        device = str(choose_accelerator(device, "fp32").device)
+        device = str(choose_device(device))
     return Localizer.from_pretrained(weights, device=device, backend=backend)

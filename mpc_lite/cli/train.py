@@ -19,13 +19,12 @@ from mpc_lite.cli.options import (
     examples,
     speaks,
 )
-from mpc_lite.recipes.load import load_recipe
 
 commands = typer.Typer()
 
 
 def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool, parameters, profile, device) -> None:
-    from mpc_lite.recipes.load import assignments
+    from mpc_lite.recipes.load import assignments, load_recipe
     from mpc_lite.training.progress import following
 
     checked = load_recipe(recipe, profile, assignments(parameters or []))

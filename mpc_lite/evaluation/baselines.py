@@ -61,6 +61,7 @@ def noise_residual(image: np.ndarray) -> np.ndarray:
 
 
 BASELINES: dict[str, ScoreMap] = {"all_tampered": all_tampered, "ela": ela, "noise_residual": noise_residual}
+LABELS = {"all_tampered": "all tampered", "ela": "error levels", "noise_residual": "noise residual"}  # in every table
 
 
 def choose_thresholds(manifest: str | Path | Sequence[Sample], split: str | None = None) -> dict:

@@ -9,31 +9,25 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
 from mpc_lite.errors import InputError
-from mpc_lite.evaluation.baselines import BASELINES, shipped_thresholds
+from mpc_lite.evaluation.baselines import BASELINES, LABELS, shipped_thresholds
+from mpc_lite.evaluation.metrics import roc_auc
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.images import read_image
-from mpc_lite.inference.localizer import stretch_map
+from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import SavedMaps
 from mpc_lite.inference.score_map import ScoreMap, image_score, quantise
 
 ALARM = 0.5  # an authentic image whose image score is above this is a false alarm
 
 Manifest = str | Path | Sequence[Sample]
-
-
-# --------------------------------------------------------------------------------------------------------- score maps
-
-
-# --------------------------------------------------------------------------------------------------------- evaluation
 
 
 def evaluate(
@@ -43,13 +37,15 @@ def evaluate(
     split: str | None = None,
     maps_dir: str | Path | None = None,
     thresholds: Mapping[str, float] | None = None,
+    baselines: Mapping[str, ScoreMap] = BASELINES,
 ) -> dict:
     """Score a network on a manifest under a protocol of `PROTOCOLS`; values in 0–1, None where a figure is undefined.
 
     model: a network (scored by `stretch_map` at 512) or a callable, (H,W,3) uint8 RGB -> (H,W) map in [0,1] or an
     object with such a `score_map` (a Localizer). manifest: path of a CSV or list of samples. maps_dir: folder where the
     maps are written; maps found there that this network made for this manifest are not made again. thresholds:
-    {baseline: threshold}, by default those shipped for the protocol.
+    {baseline: threshold}, by default those shipped for the protocol. baselines: those to score beside the network;
+    without any the other figures are the same.
 
     Returns {protocol, manifest: {name, sha256}, split,
     sets: {SOURCE: {n, f1, iou, auc, f1_ci95, baselines: {NAME: {f1, iou, threshold, lead_ci95}}}} of the tampered
@@ -61,7 +57,7 @@ def evaluate(
     A row that cannot be read is left out and listed in `errors`: a caller that must not miss rows looks there. Raises
     InputError when no row is left, for an unknown protocol or split, and for a map of another size or outside [0,1].
     """
-    return _evaluate(model, manifest, protocol, split, maps_dir, thresholds)
+    return _evaluate(model, manifest, protocol, split, maps_dir, thresholds, baselines)
 
 
 def rescore(
@@ -75,14 +71,14 @@ def rescore(
 
     Raises InputError when the maps belong to another manifest; an image without a map counts as a row with an error.
     """
-    return _evaluate(None, manifest, protocol, split, maps_dir, thresholds)
+    return _evaluate(None, manifest, protocol, split, maps_dir, thresholds, BASELINES)
 
 
-def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> dict:
+def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, baselines) -> dict:
     protocol, facts = get_protocol(protocol_name), _facts(manifest)
     fixed = protocol.threshold is not None
     thresholds = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
-    marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in BASELINES}
+    marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in baselines}
     rows, saved = _samples(manifest, split), None
     if model is None:
         saved = SavedMaps.open(maps_dir, facts)
@@ -112,7 +108,7 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
         seen.append((sample.label, image_score(levels)))
         if sample.label == 1:
             pixels[sample.source].append(protocol.score_image(levels, mask))
-            for name, score_map in BASELINES.items():
+            for name, score_map in baselines.items():
                 beside[sample.source, name].append(marked[name].score_image(score_map(image), mask))
     if not seen:
         found = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
@@ -122,13 +118,13 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds) -> di
 
     sets = {}
     for source, scores in sorted(pixels.items()):
-        baselines = {}
-        for name in BASELINES:
+        compared = {}
+        for name in baselines:
             summary = protocol.summarise(beside[source, name])
-            baselines[name] = {key: summary[key] for key in ("f1", "iou")} | {"threshold": marked[name].threshold}
-            baselines[name]["lead_ci95"] = protocol.interval([scores], [beside[source, name]])
-        sets[source] = {**protocol.summarise(scores), "baselines": baselines}
-    average = _average(sets)
+            compared[name] = {key: summary[key] for key in ("f1", "iou")} | {"threshold": marked[name].threshold}
+            compared[name]["lead_ci95"] = protocol.interval([scores], [beside[source, name]])
+        sets[source] = {**protocol.summarise(scores), "baselines": compared}
+    average = _average(sets, baselines)
     if sets:
         average["f1_ci95"] = protocol.interval(list(pixels.values()))
         for name, baseline in average["baselines"].items():
@@ -175,11 +171,7 @@ def _message(sample: Sample | None, error: InputError, manifest: Manifest) -> st
 
 def _levels(model: nn.Module | ScoreMap, image: np.ndarray, sample: Sample) -> np.ndarray:
     try:
-        made = stretch_map(model, image) if isinstance(model, nn.Module) else model(image)
-        score_map = np.asarray(getattr(made, "score_map", made))
-        if score_map.shape != image.shape[:2]:
-            raise InputError(f"score map {score_map.shape}, image {image.shape[:2]}; give maps of the image's size")
-        return quantise(score_map)
+        return quantise(map_of(model, image))
     except InputError as error:
         raise InputError(f"{sample.where}: {error}") from None
 
@@ -195,7 +187,7 @@ def _facts(manifest: Manifest) -> dict:
     return {"name": None, "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 
 
-def _average(sets: dict) -> dict:
+def _average(sets: dict, names: Iterable[str]) -> dict:
     """MPC Eq. 6: mean over the sets, weighted by their numbers of images."""
 
     def mean(values: list[tuple[int, float | None]]) -> float | None:
@@ -205,7 +197,7 @@ def _average(sets: dict) -> dict:
     figures = {key: mean([(s["n"], s[key]) for s in sets.values()]) for key in ("f1", "iou", "auc")}
     baselines = {
         name: {key: mean([(s["n"], s["baselines"][name][key]) for s in sets.values()]) for key in ("f1", "iou")}
-        for name in BASELINES
+        for name in names
     }
     return {"n": sum(s["n"] for s in sets.values()), **figures, "baselines": baselines, "weighting": "images"}
 
@@ -214,7 +206,7 @@ def _image_level(seen: list[tuple[int, float]]) -> dict:
     labels, scores = (np.array(column) for column in zip(*seen, strict=True))
     alarms = scores[labels == 0] > ALARM
     return {
-        "auc": float(roc_auc_score(labels, scores)) if len(set(labels)) == 2 else None,
+        "auc": roc_auc(labels, scores) if len(set(labels)) == 2 else None,
         "false_alarm_rate": float(alarms.mean()) if alarms.size else None,
         "threshold": ALARM,
         "n_authentic": int((labels == 0).sum()),
@@ -247,7 +239,7 @@ def score_with_interval(scores: dict) -> str:
 def table_rows(result: dict) -> list[list[str]]:
     """A result of `evaluate` as rows of text, header first: one row per set, then the average, baselines in each."""
     rows = [["set", "protocol", "images", "F1 [95 %]", "IoU", "pixel AUC"]]
-    rows[0] += [f"{name.replace('_', ' ')} F1 / IoU" for name in BASELINES]
+    rows[0] += [f"{LABELS.get(name, name)} F1 / IoU" for name in result["average"]["baselines"]]
     for name, s in [*result["sets"].items(), ("average (by images)", result["average"])]:
         row = [name, result["protocol"], str(s["n"]), score_with_interval(s), number(s["iou"]), number(s["auc"])]
         row += [f"{number(b['f1'])} / {number(b['iou'])}" for b in s["baselines"].values()]

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from mpc_lite.errors import InputError
 from mpc_lite.images import IGNORE
 from mpc_lite.inference.score_map import TOP, level_of, quantise
 
-_PART = 1 << 22  # pixels counted at a time: bincount wants 8 bytes for each
+PART = 1 << 22  # pixels counted at a time: bincount wants 8 bytes for each
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,13 @@ def histogram(score_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if np.shape(score_map) != mask.shape:
         raise InputError(f"score map {np.shape(score_map)}, mask {mask.shape}; resize the score map to the mask's size")
     truth, counts = mask.ravel(), np.zeros(3 * (TOP + 1), np.int64)
-    for start in range(0, truth.size, _PART):
-        part = truth[start : start + _PART]
+    for start in range(0, truth.size, PART):
+        part = truth[start : start + PART]
         wrong = (part > 1) & (part != IGNORE)
         if wrong.any():
             raise InputError(f"mask value {part[wrong][0]}; expected 0 authentic, 1 tampered, 255 ignore")
         rows = np.minimum(part.astype(np.intp), 2)
-        counts += np.bincount(rows * (TOP + 1) + levels[start : start + _PART], minlength=counts.size)
+        counts += np.bincount(rows * (TOP + 1) + levels[start : start + PART], minlength=counts.size)
     return counts.reshape(3, TOP + 1)[:2]
 
 
@@ -99,7 +98,14 @@ def pixel_auc(pixels: np.ndarray) -> float | None:
     if not pixels.any(axis=1).all():
         return None
     truth, levels = np.nonzero(pixels)
-    return float(roc_auc_score(truth, levels, sample_weight=pixels[truth, levels]))
+    return roc_auc(truth, levels, pixels[truth, levels])
+
+
+def roc_auc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Area under the ROC curve of scores (N,) of both classes, truth (N,) 0/1, ties counted half."""
+    from sklearn.metrics import roc_auc_score  # takes as long to import as a photo takes to score
+
+    return float(roc_auc_score(truth, scores, sample_weight=weights))
 
 
 def ignore_border(mask: np.ndarray, erosion: int = 15, dilation: int = 11) -> np.ndarray:

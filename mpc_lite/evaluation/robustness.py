@@ -9,17 +9,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import nn
 
 from mpc_lite.data.manifest import check_split, manifest_rows
 from mpc_lite.errors import InputError
+from mpc_lite.evaluation.baselines import BASELINES, LABELS
 from mpc_lite.evaluation.degrade import Cell, Steps, degrade, get_grid
 from mpc_lite.evaluation.evaluate import aligned, evaluate, number, score_with_interval
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.files import write_atomic
-from mpc_lite.inference.localizer import Localizer, stretch_map
+from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import identity
 from mpc_lite.inference.score_map import ScoreMap
 
@@ -32,16 +32,7 @@ def degraded_map(model: nn.Module | ScoreMap, image: np.ndarray, steps: Steps, s
     Where the network is fed by stretching, its map goes straight to H×W (MPC, released code, stage-2 test, on degraded
     files beside the masks as they were); any other map has the degraded photo's size and is resized bilinearly.
     """
-    shape, photo = image.shape[:2], degrade(image, steps, seed)
-    if isinstance(model, nn.Module):
-        return stretch_map(model, photo, shape=shape)
-    if isinstance(model, Localizer) and model.mode == "stretch":
-        return stretch_map(model.model, photo, model.size, shape)
-    made = model(photo)
-    score_map = np.asarray(getattr(made, "score_map", made), np.float32)
-    if score_map.shape != photo.shape[:2]:
-        raise InputError(f"score map {score_map.shape}, image {photo.shape[:2]}; give maps of the image's size")
-    return score_map if score_map.shape == shape else cv2.resize(score_map, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return map_of(model, degrade(image, steps, seed), image.shape[:2])
 
 
 def robustness(
@@ -86,7 +77,8 @@ def robustness(
     for count, cell in enumerate(cells, start=1):
         if count > len(result["cells"]):
             score = partial(degraded_map, model, steps=cell.steps, seed=seed)
-            result = _with_cell(result, cell, evaluate(score, manifest, protocol, split))
+            beside = {} if result["baselines"] else BASELINES  # they see untouched images: once is enough
+            result = _with_cell(result, cell, evaluate(score, manifest, protocol, split, baselines=beside))
             if json_file is not None:
                 _write(json_file, result)
             done = result["cells"][-1]
@@ -179,7 +171,7 @@ def robustness_rows(result: dict) -> list[list[str]]:
 
 def format_robustness(result: dict) -> str:
     """A result of `robustness` as plain text: table, baselines of the untouched images, protocol, rows left out."""
-    beside = (f"{name.replace('_', ' ')} {number(b['f1'])}" for name, b in result["baselines"].items())
+    beside = (f"{LABELS[name]} {number(b['f1'])}" for name, b in result["baselines"].items())
     lines = [
         *aligned(robustness_rows(result)),
         f"F1 of the baselines on the untouched images: {', '.join(beside)}",

@@ -66,7 +66,7 @@ class Scenes:
         self.origin = "training" if split == "train" else "generated"
         self.items: list[Path | int] = []
         if "packaged" in sources:
-            self.items += [_packaged(name) for name in PACKAGED[split]]
+            self.items += [packaged_file(name) for name in PACKAGED[split]]
         if "photos" in sources:
             files = photo_files(photos)
             # A prefix of its own: pictures made from somebody's folder never pass for pictures from free photographs.
@@ -120,7 +120,8 @@ def _unit(name: str) -> float:
     return zlib.crc32(name.encode()) / 2**32
 
 
-def _packaged(name: str) -> Path:
+def packaged_file(name: str) -> Path:
+    """A photograph of `PACKAGED` in scikit-image or scikit-learn. InputError when neither has it."""
     import skimage
     import sklearn.datasets
 

@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpc_lite.devices import choose_device
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.images import read_image
-from mpc_lite.inference.folding import folded
-from mpc_lite.inference.score_map import image_score, quantise
+from mpc_lite.inference.forward import device_of, network_scores, stretch_map
+from mpc_lite.inference.score_map import ScoreMap, image_score, quantise
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import fingerprint
 
@@ -108,10 +109,7 @@ class Localizer:
             from mpc_lite.inference.onnx_backend import OnnxNetwork  # an optional extra
 
             return cls(OnnxNetwork.from_pretrained(name_or_file), mode)
-        if device in (None, "auto"):
-            from mpc_lite.devices import choose_accelerator  # here, because accelerate takes long to import
-
-            device = choose_accelerator(None, "fp32").device
+        device = choose_device(None) if device in (None, "auto") else device
         return cls(MPC.from_pretrained(name_or_file).to(device), mode)
 
     @property
@@ -121,24 +119,20 @@ class Localizer:
         facts = f"{fingerprint(self.model)} {self.mode} {self.size} {self.overlap}"
         return hashlib.sha256(facts.encode()).hexdigest()
 
-    def __call__(self, photo: str | Path | np.ndarray) -> Hit:
+    def __call__(self, photo: str | Path | np.ndarray, shape: tuple[int, int] | None = None) -> Hit:
         """Score a photo: a path (read by `read_image`, upright) or (H,W,3) uint8 RGB.
 
+        shape: (H,W) of the map where the photo itself was resized, by default the photo's: where the network is fed by
+        stretching its map goes straight there, any other is resized bilinearly from the photo's size.
         Raises InputError for a file that cannot be read, an array of another kind, and a network that answers NaN.
         """
         image = photo if isinstance(photo, np.ndarray) else read_image(photo)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"image of shape {image.shape} and type {image.dtype}; expected (H, W, 3) uint8 RGB")
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                if self.mode == "stretch":
-                    score_map = stretch_map(self.model, image, self.size)
-                else:
-                    score_map = self._padded(image) if self.mode == "pad" else self._tiled(image)
-        finally:
-            self.model.train(was_training)
+        if self.mode == "stretch":
+            score_map = stretch_map(self.model, image, self.size, shape)
+        else:
+            score_map = _resized(self._padded(image) if self.mode == "pad" else self._tiled(image), shape)
         hit = Hit(score_map)
         if not math.isfinite(hit.score):
             raise InputError("the network's answer is not a number; the checkpoint is damaged or training diverged")
@@ -177,9 +171,8 @@ class Localizer:
 
     def _scores(self, images: np.ndarray) -> Tensor:
         """images (B,h,w,3) uint8 -> scores (B,h,w) float32: sigmoid first, then bilinear to the images' size."""
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        batch = torch.tensor(images, device=device).permute(0, 3, 1, 2).float().div_(255)  # channels_last already
-        scores = torch.sigmoid(folded(self.model)(batch).float())
+        batch = torch.tensor(images, device=device_of(self.model))
+        scores = network_scores(self.model, batch.permute(0, 3, 1, 2).float().div_(255))  # channels_last already
         return F.interpolate(scores, size=images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -209,6 +202,30 @@ def _mirror(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if (h, w) == (height, width):
         return image
     return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="reflect")
+
+
+def map_of(model: nn.Module | ScoreMap, photo: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Score map of a photo, (H,W,3) uint8 RGB -> (H,W) float in [0,1], from whatever finds forgeries.
+
+    model: a network (fed by `stretch_map` at 512), a Localizer, or a callable whose answer is a map of the photo's size
+    or an object with such a `score_map`. shape: (H,W) of the map where the photo itself was resized, as for a
+    Localizer. Raises InputError for a callable's map of another size than the photo, and as the Localizer does.
+    """
+    if isinstance(model, nn.Module):
+        return stretch_map(model, photo, shape=shape)
+    if isinstance(model, Localizer):
+        return model(photo, shape).score_map
+    answer = model(photo)
+    score_map = np.asarray(getattr(answer, "score_map", answer))
+    if score_map.shape != photo.shape[:2]:
+        raise InputError(f"score map {score_map.shape}, image {photo.shape[:2]}; give maps of the image's size")
+    return _resized(score_map, shape)
+
+
+def _resized(score_map: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
+    if shape in (None, score_map.shape):
+        return score_map
+    return cv2.resize(np.asarray(score_map, np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 # ------------------------------------------------------------------------------------------------- files for predict
@@ -281,28 +298,3 @@ def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
             return candidate
         count += 1
         candidate = f"{stem}-{count}"
-
-
-def stretch_map(
-    model: nn.Module, image: np.ndarray, size: int = 512, shape: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Score map of one photo, the paper's way: image (H,W,3) uint8 RGB -> (H,W) float32 in [0,1], 1 = tampered.
-
-    Divide by 255, squash to size×size (bilinear, the aspect is lost), network, sigmoid, back to H×W (bilinear), or to
-    `shape` = (H,W) of the mask where the photo itself was resized.
-    Source: MPC, released code, stage-2 test. The network runs in eval mode and is left in the mode it had.
-    """
-    # Channel by channel, so that a 24-megapixel photo does not become 288 MB of floats.
-    planes = [np.float32(image[..., c]) / np.float32(255) for c in range(3)]
-    planes = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR) for plane in planes]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            logits = folded(model)(torch.from_numpy(np.stack(planes))[None].to(device))
-            scores = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
-    finally:
-        model.train(was_training)
-    height, width = shape or image.shape[:2]
-    return np.clip(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)

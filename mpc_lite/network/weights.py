@@ -8,7 +8,8 @@ not fit named.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
+_ADVICE = "train or download it anew"
 ENCODER_ONLY = ("initial", "pretrain")  # stages whose weights have a head that has learnt nothing
 
 
@@ -60,8 +62,12 @@ def save_weights(path: str | Path, model: nn.Module, recipe: dict[str, Any], **f
 
 
 def read_facts(name_or_file: str | Path) -> dict[str, Any]:
-    """What a checkpoint says about itself: `version, size, head, recipe` and the facts given to `save_weights`."""
-    return read_weights(name_or_file)[0]
+    """What a checkpoint says about itself: `version, size, head, recipe` and the facts given to `save_weights`.
+
+    Only the file's header is read. InputError as for `load_weights`.
+    """
+    with _opened(name_or_file) as (path, file):
+        return _facts(path, file)
 
 
 def weights_sha256(name_or_file: str | Path) -> str:
@@ -108,8 +114,13 @@ def _locate(name_or_file: str | Path) -> Path:
 
 def read_weights(name_or_file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a checkpoint says about itself, and its tensors by name, on the CPU. InputError as for `load_weights`."""
+    with _opened(name_or_file) as (path, file):
+        return _facts(path, file), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
+@contextmanager
+def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
     path = _locate(name_or_file)
-    advice = "train or download it anew"
     try:
         with open(path, "rb") as file:
             start = file.read(4)
@@ -119,22 +130,25 @@ def read_weights(name_or_file: str | Path) -> tuple[dict[str, Any], dict[str, Te
                 f"If it is a checkpoint of the released code: mpc-lite convert {path} --out FILE"
             )
         with safe_open(path, framework="pt") as file:
-            notes = (file.metadata() or {}).get("mpc_lite", "null")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            yield path, file
     except SafetensorError as error:
-        raise InputError(f"{path} is damaged or not a safetensors file ({error}); {advice}") from error
+        raise InputError(f"{path} is damaged or not a safetensors file ({error}); {_ADVICE}") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _facts(path: Path, file: safe_open) -> dict[str, Any]:
+    """What stands in the header, checked; no tensor is read."""
     try:
-        about = json.loads(notes)
+        about = json.loads((file.metadata() or {}).get("mpc_lite", "null"))
     except ValueError:
         about = None
     if not isinstance(about, dict) or not {"size", "head", "recipe"} <= about.keys():
-        raise InputError(f"{path} is a safetensors file, but does not say that mpc_lite wrote it; {advice}")
+        raise InputError(f"{path} is a safetensors file, but does not say that mpc_lite wrote it; {_ADVICE}")
     for key, known in (("size", SIZES), ("head", HEADS)):
         if about[key] not in list(known):  # of any JSON type
             raise InputError(f"{path} holds a network of {key} {about[key]!r}; this version knows {', '.join(known)}")
-    return about, tensors
+    return about
 
 
 def fingerprint(model: nn.Module) -> str:

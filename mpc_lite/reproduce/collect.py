@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
@@ -13,19 +14,13 @@ from mpc_lite.evaluation.evaluate import aligned
 from mpc_lite.files import without_paths, write_atomic
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.reproduce.paper import Compared, compare
+from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import find_notebook
 from mpc_lite.reproduce.sweep_runs import plan_cells
 from mpc_lite.reproduce.tables import ABLATIONS, READ_AS, READINGS, as_cases
 
 
-def collect(
-    name: str,
-    profile: str | None = None,
-    given: dict[str, str] | None = None,
-    over: dict[str, list[str]] | None = None,
-    book: str | Path | None = None,
-    root: str | Path = "runs",
-) -> tuple[Path, str, int]:
+def collect(request: Request) -> tuple[Path, str, int]:
     """Write book/results/NAME-PROFILE.json; returns its path, the comparison with the paper, and an exit code.
 
     The file holds {schema: 1, name, profile, runs, groups, unfinished}: `runs` what each results.json holds, ordered by
@@ -34,22 +29,22 @@ def collect(
     it, {folder, seed, parameters, reason}. Equal runs give equal bytes, and no path of a machine is in them.
 
     Args:
-        given, over: as for `sweep`, to collect these runs only; by default all of `root`/NAME/PROFILE.
+        request: with `given` or `over` of these runs only, else of all in `root`/NAME/PROFILE.
     Returns:
         The exit code is 1 when a score lies outside its band (`paper.compare`; in every reading, where the paper's
         noise has two), else 0, also where nothing ran at full scale.
     Raises:
         InputError: no finished run; runs of one group that differ in their recipes, or two of one seed.
     """
-    notebook, name = find_notebook(name, book), recipe_name(name)
-    profile = load_recipe(name, profile).profile
-    if given or over:
+    notebook, name = find_notebook(request.name, request.book), recipe_name(request.name)
+    profile = load_recipe(name, request.profile).profile
+    folder = Path(request.root) / name / profile
+    if request.given or request.over:
         planned = {
             cell.run.out: (cell.run.recipe.seed, cell.run.parameters)
-            for cell in plan_cells(name, profile, given, over, notebook.parents[1], root)
+            for cell in plan_cells(replace(request, name=name, profile=profile, book=notebook.parents[1]))
         }
     else:
-        folder = Path(root) / name / profile
         planned = {out: _told(out) for out in sorted(folder.glob("*")) if out.is_dir()}
     runs, unfinished = {}, []
     for out, (seed, parameters) in planned.items():
@@ -60,7 +55,7 @@ def collect(
             unfinished.append({"folder": out.name, "seed": seed, "parameters": parameters, "reason": reason})
     if not runs:
         listed = "".join(f"; {run['folder']}: {run['reason']}" for run in unfinished)
-        raise InputError(f"nothing to collect: {Path(root) / name / profile} holds no finished run of these{listed}")
+        raise InputError(f"nothing to collect: {folder} holds no finished run of these{listed}")
     groups = _grouped(runs)
     document = {
         "schema": 1,

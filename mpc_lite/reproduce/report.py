@@ -11,6 +11,7 @@ import yaml
 
 from mpc_lite.data.manifest import manifest_rows, read_manifest, read_mask
 from mpc_lite.errors import InputError
+from mpc_lite.evaluation.baselines import LABELS
 from mpc_lite.figures.pictures import gallery, training_curves
 from mpc_lite.figures.robustness import NAMES, robustness_curves
 from mpc_lite.figures.show import Shown, check_licence, show
@@ -20,7 +21,6 @@ from mpc_lite.inference.localizer import Localizer
 from mpc_lite.reproduce.run import Run
 from mpc_lite.reproduce.scored_sets import is_generated
 from mpc_lite.reproduce.tables import (
-    BASELINE_NAMES,
     beside_paper,
     cells,
     columns,
@@ -142,7 +142,7 @@ def write_report(run: Run, results: dict, shipped: dict | None = None, figures: 
     run's, the figures, and how the run was made."""
     ours, average = results["average"], comparison(results, shipped)
     recipe = yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True)
-    best = max((row for row in average if row["method"] in BASELINE_NAMES.values()), key=lambda row: row["f1"])
+    best = max((row for row in average if row["method"] in LABELS.values()), key=lambda row: row["f1"])
     title = f"{run.name}, profile {run.recipe.profile}, seed {run.recipe.seed}"
     lead = (
         f"Foreground F1 {number(ours['f1'])} on {results['image_level']['n_tampered']} tampered test images; "

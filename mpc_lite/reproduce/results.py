@@ -6,21 +6,17 @@ import json
 import time
 from pathlib import Path
 
-import torch
 from rich import box
 from rich.table import Table
 
-from mpc_lite.devices import choose_accelerator
+from mpc_lite.devices import choose_device, device_name
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.files import without_paths, write_atomic
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.weights import pretrained_names
-from mpc_lite.provenance import commit, versions
+from mpc_lite.provenance import record
 from mpc_lite.reproduce.run import Run
 from mpc_lite.reproduce.tables import cells, columns, comparison, image_level_line, protocol_line, set_rows, wide
-
-# --------------------------------------------------------------------------------------------- results of the book
-
 
 # ---------------------------------------------------------------------------------------------------- results.json
 
@@ -49,9 +45,7 @@ def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) ->
         "seed": run.recipe.seed,
         "parameters": without_paths(run.parameters),
         "protocol": table["protocol"],
-        "device": device_name(run),
-        "versions": versions(),
-        "commit": commit(),
+        **record(device=device_name(choose_device(run.torch_device))),
         "seconds": round(run.earlier + time.monotonic() - run.started, 1),
         "manifest": table["manifest"],
         "sets": sets,
@@ -65,12 +59,6 @@ def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) ->
         results["robustness"] = {grid: scored["cells"] for grid, scored in grids.items()}
     write_atomic(run.out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     return results
-
-
-def device_name(run: Run) -> str:
-    """The device that trains and scores: `cpu`, `mps`, or `cuda (NVIDIA …)`."""
-    device = choose_accelerator(run.torch_device, "fp32").device
-    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 def score_shipped(run: Run, manifest: str | Path, name: str = "lite") -> dict | None:

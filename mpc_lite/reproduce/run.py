@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,18 @@ _NOT_PARAMETERS = {
     "choice": "the choices' own names, as in -p variant=corrected",
     "profile": "--profile",
 }
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks for: a recipe's runs as a command line names them, not checked yet."""
+
+    name: str  # a recipe's, or of a table or figure that it reproduces
+    profile: str | None = None  # None: the recipe's own
+    given: Mapping[str, str] = field(default_factory=dict)  # texts by recipe key, choice or notebook parameter
+    over: Mapping[str, Sequence[str]] = field(default_factory=dict)  # texts of those that differ from run to run
+    book: str | Path | None = None  # the book's folder; None: that of the clone
+    root: str | Path = "runs"  # the run folders' common folder
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mpc_lite.files import expand_all
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
-from mpc_lite.reproduce.run import Run, prepare
+from mpc_lite.reproduce.run import Request, Run, prepare
 from mpc_lite.training.progress import following
 
 _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
@@ -88,20 +88,18 @@ def _typed(key: str, text: str, kind: str) -> Any:
     return value
 
 
-def plan(
-    name: str, notebook: Path, profile: str | None, given: dict[str, str], root: str | Path = "runs"
-) -> tuple[Run, dict[str, Any]]:
+def plan(request: Request, notebook: Path) -> tuple[Run, dict[str, Any]]:
     """The checked run and the values for the notebook's parameters cell; nothing is written.
 
-    Args: as for `reproduce`; `notebook` is what `find_notebook` found. Raises InputError as `prepare` does, and for
-    parameters that the notebook does not have or that are of another type there.
+    `notebook` is what `find_notebook` found. Raises InputError as `prepare` does, and for parameters that the notebook
+    does not have or that are of another type there.
     """
     types = notebook_parameters(notebook)
     missing = [key for key in ("PROFILE", "SEED", "DEVICE", "OUT", "RESUME", "PARAMETERS") if key not in types]
     if missing:
         raise InputError(f"{notebook.name}: its cell with the tag 'parameters' lacks {', '.join(missing)}")
     own, recipe_keys = {}, {}
-    for key, text in given.items():
+    for key, text in request.given.items():
         if key in _SET_BY_RUNNER:
             raise InputError(f"-p {key}={text}: {key} is set by {_SET_BY_RUNNER[key]}")
         if key in types:
@@ -112,12 +110,12 @@ def plan(
             raise InputError(f"-p {key}={text}: {notebook.name} has no parameter '{key}'{nearest(key, list(types))}")
         else:
             recipe_keys[key] = text
-    if "SEED" in given and "seed" in given:
+    if "SEED" in request.given and "seed" in request.given:
         raise InputError("-p SEED and seed are the same; keep one")
     seed = own.pop("SEED", None)
-    seed = load_recipe(name, profile).seed if seed is None else seed
+    seed = load_recipe(request.name, request.profile).seed if seed is None else seed
     device = own.pop("DEVICE", "auto")
-    run = prepare(name, profile or "lite", seed, device, None, recipe_keys, root=root, **own)
+    run = prepare(request.name, request.profile or "lite", seed, device, None, recipe_keys, root=request.root, **own)
     values = {"PROFILE": run.recipe.profile, "SEED": seed, "DEVICE": device, "OUT": run.out.as_posix(), **own}
     values["PARAMETERS"] = {key: value for key, value in run.parameters.items() if key not in own}
     return run, values
@@ -138,28 +136,24 @@ def _files_at_hand(recipe: Recipe) -> None:
 
 
 def reproduce(
-    name: str,
-    profile: str | None = None,
-    given: dict[str, str] | None = None,
+    request: Request,
     resume: bool = False,
     force: bool = False,
-    book: str | Path | None = None,
-    root: str | Path = "runs",
     quiet: bool = False,
     cwd: str | Path | None = None,
 ) -> Path:
     """Execute the notebook of a recipe and return the run folder, with results.json, report.html and notebook.ipynb.
 
     Args:
-        given: texts by dotted recipe key or notebook parameter, as `-p KEY=VALUE` gives them.
+        request: of one run, `over` is left aside.
         resume: go on from the checkpoint of an interrupted run. force: delete an earlier run and start anew.
         quiet: show no progress. cwd: the working folder of the notebook, by default that of this process.
     Raises:
         InputError: anything wrong with the names, values or folders, before a kernel starts or from inside it.
         KernelStopped: stopped by SIGINT, SIGTERM or the file `stop` in the run folder; no kernel is left.
     """
-    notebook = find_notebook(name, book)
-    run, values = plan(name, notebook, profile, given or {}, root)
+    notebook = find_notebook(request.name, request.book)
+    run, values = plan(request, notebook)
     there = run.out.is_dir() and any(run.out.iterdir())
     if resume and force:
         raise InputError("--resume and --force exclude each other: go on with the old run, or delete it")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.data.manifest import COLUMNS, Sample, check_split, manifest_rows, read_manifest, read_mask, write_manifest
-from mpc_lite.devices import choose_accelerator
+from mpc_lite.devices import choose_device
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.degrade import degrade
 from mpc_lite.files import expand, expand_all, relative, write_atomic
@@ -105,7 +105,7 @@ def scored_network(run: Run, weights: str | Path | None) -> Localizer:
             f"{run.name} trains nothing and evaluate.weights is empty; name what to score, for example "
             "-p evaluate.weights=lite, or a file by 'mpc-lite convert' or of a finished run"
         )
-    network = MPC.from_pretrained(str(expand(weights))).to(choose_accelerator(run.torch_device, "fp32").device)
+    network = MPC.from_pretrained(str(expand(weights))).to(choose_device(run.torch_device))
     way = run.recipe.evaluate
     return Localizer(network, way.mode, way.size, way.overlap)
 

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import FOLDERS
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped, answering
+from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import find_notebook, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder
@@ -32,14 +34,9 @@ _WITHOUT_ANSWER = 20.0  # seconds in which a worker should have killed its kerne
 
 
 def sweep(
-    name: str,
-    profile: str | None = None,
-    given: dict[str, str] | None = None,
-    over: dict[str, list[str]] | None = None,
+    request: Request,
     scheduler: str | None = None,
     force: bool = False,
-    book: str | Path | None = None,
-    root: str | Path = "runs",
     say: Callable[[str], None] = print,
 ) -> list[Cell]:
     """Do the runs of all cells that are not finished, and return all cells with their status.
@@ -52,24 +49,24 @@ def sweep(
     Args:
         scheduler: address of a running Dask scheduler, such as tcp://host:8786. A worker gets one cell at a time. Its
             machine needs this package, and the working folder, `root` and the book under the same paths.
-        force: delete earlier runs of the cells. say: shows a line. Others: as for `plan_cells`.
+        force: delete earlier runs of the cells. say: shows a line.
     Raises:
         InputError: as `plan_cells`; or the scheduler does not answer, or its workers cannot do the work.
     """
-    book = find_notebook(name, book).parents[1]
-    cells = plan_cells(name, profile, given, over, book, Path(root).absolute())
+    # Workers have other working folders: what they are given does not depend on it.
+    book = find_notebook(request.name, request.book).parents[1]
+    request = replace(request, book=str(book), root=str(Path(request.root).absolute()))
+    cells = plan_cells(request)
     for cell in cells:
         if force:
             shutil.rmtree(cell.run.out, ignore_errors=True)
         cell.status = "finished" if cell.finished else "waiting"
     todo = [cell for cell in cells if cell.status == "waiting"]
-    say(f"{recipe_name(name)}: {len(cells)} cells, {len(cells) - len(todo)} finished before, {len(todo)} to run")
+    say(
+        f"{recipe_name(request.name)}: {len(cells)} cells, {len(cells) - len(todo)} finished before, {len(todo)} to run"
+    )
     if todo:
         fixed = {
-            "name": name,
-            "profile": profile,
-            "book": str(book),
-            "root": str(Path(root).absolute()),
             "cwd": str(Path.cwd()),
             "environment": {key: os.environ[key] for key in FOLDERS if key in os.environ},
         }
@@ -124,7 +121,7 @@ class _Sweep:
             cell = self.waiting.popleft()
             cell.tries += 1
             key = f"{self.topic}: {cell.label}, {cell.tries}"
-            order = {**self.fixed, "given": cell.given, "out": str(cell.run.out), "key": key, "topic": self.topic}
+            order = {**self.fixed, "request": cell.request, "out": str(cell.run.out), "key": key, "topic": self.topic}
             self.running[self.client.submit(run_cell, order, key=key, pure=False)] = cell
 
     def start(self, key: str) -> None:
@@ -233,7 +230,6 @@ def _run_cell(order: dict[str, Any], out: Path) -> None:
     resume = out.is_dir() and any(out.iterdir())
     if resume:
         time.sleep(_KERNEL_ENDS)
-    keys = ("name", "profile", "given", "book", "root", "cwd")
-    reproduce(**{key: order[key] for key in keys}, resume=resume, quiet=True)
+    reproduce(order["request"], resume, quiet=True, cwd=order["cwd"])
     if not (out / "results.json").is_file():
         raise InputError(f"the notebook ended without {short(out / 'results.json')}; is this worker's package another?")

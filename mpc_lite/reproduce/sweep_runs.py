@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich import box
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import recipe_name
-from mpc_lite.reproduce.run import Run
+from mpc_lite.reproduce.run import Request, Run
 from mpc_lite.reproduce.runner import find_notebook, plan
 
 
@@ -21,7 +21,7 @@ class Cell:
     """One run of a sweep: `status` is waiting, finished (before this sweep), done, failed or stopped."""
 
     label: str  # seed=0 ablation=small
-    given: dict[str, str]
+    request: Request  # of this one run
     run: Run
     status: str = "waiting"
     reason: str = ""
@@ -71,35 +71,26 @@ def _split(text: str) -> list[str]:
     return [value.strip() for value in values]
 
 
-def plan_cells(
-    name: str,
-    profile: str | None = None,
-    given: dict[str, str] | None = None,
-    over: dict[str, list[str]] | None = None,
-    book: str | Path | None = None,
-    root: str | Path = "runs",
-) -> list[Cell]:
+def plan_cells(request: Request) -> list[Cell]:
     """The cells of a sweep, checked and in order, the last key's values changing fastest; nothing is written.
 
-    Args:
-        given: texts by recipe key, choice or notebook parameter, the same for all cells. over: those that differ.
-        book, root: as for `reproduce`.
     Raises:
         InputError: any cell is wrong, a key is given both ways, or two cells are the same run.
     """
-    given, over = given or {}, over or {}
+    given, over = request.given, request.over
     both = [key for key in over if key in given]
     if both:
         raise InputError(f"{both[0]} is given by -p and by --sweep; keep one")
-    notebook = find_notebook(name, book)
+    notebook = find_notebook(request.name, request.book)
     cells: dict[Path, Cell] = {}
     for values in itertools.product(*over.values()):
         own = dict(zip(over, values, strict=True))
-        label = " ".join(f"{key}={value}" for key, value in own.items()) or recipe_name(name)
-        run, _ = plan(name, notebook, profile, {**given, **own}, root)
+        label = " ".join(f"{key}={value}" for key, value in own.items()) or recipe_name(request.name)
+        single = replace(request, given={**given, **own}, over={})
+        run, _ = plan(single, notebook)
         if run.out in cells:
             raise InputError(f"--sweep: '{cells[run.out].label}' and '{label}' are the same run; leave one out")
-        cells[run.out] = Cell(label, {**given, **own}, run)
+        cells[run.out] = Cell(label, single, run)
     return list(cells.values())
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mpc_lite.errors import InputError
+from mpc_lite.evaluation.baselines import LABELS
 from mpc_lite.evaluation.degrade import READINGS
 from mpc_lite.evaluation.evaluate import aligned
 from mpc_lite.evaluation.protocols import get_protocol
 from mpc_lite.evaluation.robustness import robustness_rows
 from mpc_lite.reproduce.paper import Compared, compare
 
-BASELINE_NAMES = {"all_tampered": "all tampered", "ela": "error levels", "noise_residual": "noise residual"}
 GENERATED = ("generated-", "photos-")  # sources of forgeries made here; what stands behind is their kind
 
 # ------------------------------------------------------------------------------------------- methods beside one another
@@ -49,7 +49,7 @@ def comparison(results: dict, shipped: dict | None) -> list[dict]:
     elif shipped:
         rows.append({"method": f"shipped '{shipped['weights']}'", "note": "not shipped in this version"})
     names = list(next(iter(sets.values()))["baselines"]) if sets else []
-    return rows + [row(BASELINE_NAMES.get(name, name), {s: sets[s]["baselines"][name] for s in sets}) for name in names]
+    return rows + [row(LABELS.get(name, name), {s: sets[s]["baselines"][name] for s in sets}) for name in names]
 
 
 def columns(results: dict) -> list[str]:

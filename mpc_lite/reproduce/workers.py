@@ -16,7 +16,7 @@ from typing import Any
 
 from mpc_lite.errors import InputError
 
-_CONNECT = 15  # seconds in which a scheduler should answer
+CONNECT = 15  # seconds in which a scheduler should answer
 
 # Dask's settings for the memory allocator would pass on to the kernels and cost them time.
 _SETTINGS = {
@@ -46,7 +46,7 @@ def connected(count: int, cpu: bool, scheduler: str | None, say: Callable[[str],
             yield client
         return
     try:
-        client = Client(scheduler, timeout=_CONNECT, set_as_default=False)
+        client = Client(scheduler, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(
             f"--scheduler {scheduler}: {error}; expected the address of a running scheduler, such as "

@@ -173,7 +173,7 @@ def train(
             # DDP takes the mean of the processes' gradients, and we want their sum.
             share = processes.number / max(1.0, counted)
             for k, batch in enumerate(batches):
-                _seed(recipe.seed, stage.name, (step * per_step + k) * processes.number + processes.index)
+                seed_micro_batch(recipe.seed, stage.name, (step * per_step + k) * processes.number + processes.index)
                 with nullcontext() if k == per_step - 1 else accelerator.no_sync(network):
                     sums = network(_to(batch, accelerator.device))
                     (sums["total"] * share).backward()
@@ -227,9 +227,9 @@ def _read(recipe: Recipe, stage: Stage, processes: Processes, device: str) -> tu
     return train_set, validation
 
 
-def _seed(seed: int, stage: str, micro_batch: int) -> None:
-    digest = hashlib.sha256(f"{seed} {stage} {micro_batch}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "big"))
+def seed_micro_batch(seed: int, stage: str, micro_batch: int) -> None:
+    """Seed torch for one micro-batch, numbered over all steps and processes: a resumed run draws what it would have."""
+    torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {stage} {micro_batch}".encode()).digest()[:8], "big"))
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, stage: Stage):

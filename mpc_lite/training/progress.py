@@ -91,7 +91,7 @@ class _Tail:
         yield from filter(None, map(_parse, text.splitlines()))
 
 
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
     """65 → "1:05"; unknown → "–:––"."""
     if seconds is None:
         return "–:––"
@@ -143,7 +143,7 @@ class _Bars:
             self.tasks[stage] = self.progress.add_task(stage, total=entry["steps"], loss="", left="")
         loss = f"{entry['loss']:.4f}" if isinstance(entry.get("loss"), (int, float)) else ""
         self.progress.update(
-            self.tasks[stage], completed=entry["step"], loss=loss, left=_clock(entry.get("seconds_left"))
+            self.tasks[stage], completed=entry["step"], loss=loss, left=clock(entry.get("seconds_left"))
         )
 
 
@@ -171,4 +171,4 @@ class _Lines:
             return
         self.shown[stage] = now
         loss = f"  loss {entry['loss']:.4f}" if isinstance(entry.get("loss"), (int, float)) else ""
-        self.say(f"{stage} {entry['step']}/{entry['steps']}{loss}  {_clock(entry.get('seconds_left'))} left")
+        self.say(f"{stage} {entry['step']}/{entry['steps']}{loss}  {clock(entry.get('seconds_left'))} left")

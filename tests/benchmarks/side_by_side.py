@@ -24,7 +24,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mpc_lite.files import write_atomic
-from mpc_lite.provenance import commit, versions
+from mpc_lite.provenance import record
 
 Run = Callable[[], Any]
 
@@ -119,15 +119,13 @@ def report(lines: list[str], results: dict[str, Any]) -> None:
 def write(target: Path, results: dict[str, Any]) -> None:
     """Results, and before them what they were made with."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    about = {
-        "schema": 1,
-        "command": " ".join(["python", *(os.path.relpath(x) if os.path.exists(x) else x for x in sys.argv)]),
-        "device": cuda or "cpu",
-        "cuda": "measured" if cuda else "not measured",
-        "machine": platform.machine(),
-        "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "commit": commit(),
-    }
+    about = record(
+        schema=1,
+        command=" ".join(["python", *(os.path.relpath(x) if os.path.exists(x) else x for x in sys.argv)]),
+        device=cuda or "cpu",
+        cuda="measured" if cuda else "not measured",
+        machine=platform.machine(),
+        processors=os.cpu_count(),
+        threads=torch.get_num_threads(),
+    )
     write_atomic(target, (json.dumps({**about, **results}, indent=1) + "\n").encode())

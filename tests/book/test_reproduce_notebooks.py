@@ -18,7 +18,7 @@ from mpc_lite.images import read_image
 from mpc_lite.network.weights import read_facts
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_names
 from mpc_lite.reproduce.paper import paper_numbers
-from mpc_lite.reproduce.run import prepare
+from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import reproduce
 
 ROOT = Path(mpc_lite.__file__).parents[1]
@@ -105,10 +105,10 @@ def runs(tmp_path_factory):
                     command = ["pretrain", "--recipe", name, "--profile", "smoke", "--out", str(out), "--device", "cpu"]
                     assert main(command) == 0
                     self.stage1 = (out / "stage1.safetensors").read_bytes()
-                    self[name] = folder / reproduce(name, "smoke", resume=True)
+                    self[name] = folder / reproduce(Request(name, "smoke"), resume=True)
                 else:
                     given = {"DEVICE": "cpu"} | ({"ablation": "without_cross_scale"} if name == "table8" else {})
-                    self[name] = folder / reproduce(name, "smoke", given)
+                    self[name] = folder / reproduce(Request(name, "smoke", given))
             return self[name]
 
     return Runs()
@@ -200,7 +200,9 @@ def test_research_sets_give_numbers_and_curves_but_no_pictures(runs, tmp_path, m
     (tmp_path / "sets.csv").write_text("\n".join([*lines, "gone.png,,0,Columbia"]) + "\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPC_LITE_SETS", str(tmp_path))
-    out = reproduce("robustness", "smoke", {"DEVICE": "cpu", "evaluate.manifests": "[$MPC_LITE_SETS/sets.csv]"})
+    out = reproduce(
+        Request("robustness", "smoke", {"DEVICE": "cpu", "evaluate.manifests": "[$MPC_LITE_SETS/sets.csv]"})
+    )
     results, report = results_of(out), (out / "report.html").read_text(encoding="utf-8")
     assert results["errors"] == 1 and "1 rows could not be read" in report
     assert set(results["sets"]) == {"Columbia", "Columbia, Facebook"}

@@ -96,7 +96,7 @@ def test_a_bug_keeps_its_traceback_and_has_its_own_code(monkeypatch, capsys):
     def broken(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("mpc_lite.cli.runs.load_recipe", broken)
+    monkeypatch.setattr("mpc_lite.recipes.load.load_recipe", broken)
     assert main(["info", "quickstart"]) == 70
     shown = capsys.readouterr().err
     assert "Traceback" in shown and "ZeroDivisionError: a bug" in shown
@@ -104,7 +104,7 @@ def test_a_bug_keeps_its_traceback_and_has_its_own_code(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpc_lite.cli.runs.load_recipe", interrupted)
+    monkeypatch.setattr("mpc_lite.recipes.load.load_recipe", interrupted)
     assert main(["info", "quickstart"]) == 130
 
 

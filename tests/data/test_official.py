@@ -208,7 +208,7 @@ def test_mask_stays_on_its_mark(name):
     for seed in range(4):
         rng = np.random.default_rng(seed)
         if name == "turn":
-            found, found_mask = augment_official._turn(image, mask, rng)
+            found, found_mask = augment_official.random_turn(image, mask, rng)
         elif name in ("scale", "pad"):
             found, found_mask = getattr(augment_warps, name)(image, mask, {"scale": 0.63, "pad": 500}[name])
         else:
@@ -378,7 +378,7 @@ def test_turns_qualities_and_scales(monkeypatch):
     image, mask = marked(8, 8)
     rng = np.random.default_rng(0)
     for _ in range(3000):
-        augment_official._turn(image, mask, rng)
+        augment_official.random_turn(image, mask, rng)
         official_augment(image, mask, rng, size=8)
     total = sum(found.values())
     chances = dict.fromkeys([(kind, 1) for kind in ("mirror", "flip", "transpose")], 1 / 4)

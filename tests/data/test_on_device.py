@@ -13,7 +13,7 @@ from torchvision import io
 
 from mpc_lite.data.augment import pixels as augment_pixels
 from mpc_lite.data.augment.on_device import augment, dihedral, jpeg, turned_mask
-from mpc_lite.forgeries.scenes import _packaged
+from mpc_lite.forgeries.scenes import packaged_file
 from mpc_lite.images import read_image
 
 PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "china.jpg", "flower.jpg")
@@ -44,7 +44,7 @@ def middle(image, size):
 @lru_cache
 def packaged(size):
     """(N,S,S,3) uint8: the middles of packaged photographs that are large enough."""
-    found = [middle(read_image(_packaged(name)), size) for name in PHOTOGRAPHS]
+    found = [middle(read_image(packaged_file(name)), size) for name in PHOTOGRAPHS]
     return np.stack([image for image in found if image is not None])
 
 
@@ -120,7 +120,7 @@ def test_what_overshoots_is_cut_off_before_colours_are_mixed():
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 30), (33, 47), (16, 17)])
 def test_any_size_comes_back_in_its_size(shape):
-    image = middle(read_image(_packaged("coffee.png")), 64)[None, : shape[0], : shape[1]]
+    image = middle(read_image(packaged_file("coffee.png")), 64)[None, : shape[0], : shape[1]]
     assert apart(on_device(image, 80), by_pillow(image, 80))[0] < 0.7
 
 

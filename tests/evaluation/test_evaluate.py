@@ -25,7 +25,7 @@ from mpc_lite.evaluation.evaluate import evaluate, format_table, rescore, table_
 from mpc_lite.evaluation.metrics import count, f1, ignore_border
 from mpc_lite.evaluation.protocols import PROTOCOLS
 from mpc_lite.images import read_image
-from mpc_lite.inference.localizer import stretch_map
+from mpc_lite.inference.forward import stretch_map
 
 
 class Brightness(nn.Module):

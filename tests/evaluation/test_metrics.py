@@ -123,7 +123,7 @@ def test_counts_by_level_has_every_threshold():
 def test_counting_in_parts_changes_nothing(monkeypatch):
     score_map, mask = random_case(2)
     whole = histogram(score_map, mask)
-    monkeypatch.setattr("mpc_lite.evaluation.metrics._PART", 100)
+    monkeypatch.setattr("mpc_lite.evaluation.metrics.PART", 100)
     assert np.array_equal(histogram(score_map, mask), whole)
 
 

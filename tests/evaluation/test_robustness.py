@@ -11,6 +11,7 @@ from torch import nn
 from mpc_lite.cli import main
 from mpc_lite.data.manifest import read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError
+from mpc_lite.evaluation.baselines import BASELINES, ela
 from mpc_lite.evaluation.degrade import GRIDS, Cell, degrade
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.evaluation.metrics import count, f1
@@ -18,7 +19,8 @@ from mpc_lite.evaluation.robustness import degraded_map, format_robustness, robu
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.forgeries.synth import write_set
 from mpc_lite.images import read_image
-from mpc_lite.inference.localizer import Localizer, stretch_map
+from mpc_lite.inference.forward import stretch_map
+from mpc_lite.inference.localizer import Localizer
 
 FEW = ("jpeg_quality", 60), ("noise_variance_unit", 0.01), ("resize_ratio", 0.6)
 
@@ -119,6 +121,17 @@ def test_cells_against_scores_by_hand(forgeries, few):
     }
     assert result["manifest"] == plain["manifest"] and result["errors"] == []
     json.dumps(result, allow_nan=False)
+
+
+def test_baselines_see_each_untouched_image_once(forgeries, few, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setitem(BASELINES, "ela", lambda image: seen.append(image.shape) or ela(image))
+    result = robustness(Contrast(), forgeries, grid=few, json_file=tmp_path / "cells.json")
+    assert len(result["cells"]) == 4 and len(seen) == 4  # four tampered images
+    (tmp_path / "cells.json").write_text(json.dumps({**result, "cells": result["cells"][:2]}))  # interrupted there
+    resumed = robustness(Contrast(), forgeries, grid=few, json_file=tmp_path / "cells.json")
+    assert json.dumps(resumed) == json.dumps(result)
+    assert len(seen) == 4
 
 
 def test_figures_depend_on_the_seed_and_not_on_the_order_of_the_rows(forgeries, few):

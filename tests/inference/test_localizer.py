@@ -17,7 +17,8 @@ from torch import nn
 from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import evaluate
-from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, predict, stretch_map, tile_starts
+from mpc_lite.inference.forward import stretch_map
+from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, predict, tile_starts
 from mpc_lite.network.model import MPC
 
 

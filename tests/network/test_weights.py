@@ -4,10 +4,13 @@ import errno
 import hashlib
 import json
 import os
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
 import torch
+from safetensors import safe_open
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
@@ -46,6 +49,21 @@ def test_round_trip_is_exact_and_the_recipe_travels_along(model, saved):
     images = torch.rand(1, 3, 50, 40)
     with torch.no_grad():
         torch.testing.assert_close(MPC.from_pretrained(str(saved))(images), model.eval()(images))
+
+
+def test_facts_are_read_without_a_tensor(saved, monkeypatch):
+    asked = []
+
+    @contextmanager
+    def watched(path, framework):
+        with safe_open(path, framework) as file:
+            read = lambda name: asked.append(name) or file.get_tensor(name)  # noqa: E731
+            yield SimpleNamespace(metadata=file.metadata, keys=file.keys, get_tensor=read)
+
+    monkeypatch.setattr(weights, "safe_open", watched)
+    assert read_facts(saved)["step"] == 7 and not asked
+    tensors = weights.read_weights(saved)[1]
+    assert asked == list(tensors) and asked
 
 
 def test_equal_content_gives_equal_bytes_whatever_the_memory_format(model, saved, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
 from mpc_lite.reproduce.collect import collect
-from mpc_lite.reproduce.run import prepare
+from mpc_lite.reproduce.run import Request, prepare
 from tests.fake_clone import write_notebook
 
 
@@ -54,7 +54,7 @@ def test_runs_are_grouped_by_what_they_have_in_common_but_the_seed(clone):
     for seed, f1 in ((1, 0.4), (0, 0.2), (2, 0.6)):
         finish("table8", "smoke", seed, f1)
     finish("table8", "smoke", 0, 0.3, ablation="small")
-    path, _, code = collect("table8", "smoke")
+    path, _, code = collect(Request("table8", "smoke"))
     found = collected(clone, "table8-smoke")
     assert path == clone / "book" / "results" / "table8-smoke.json" and code == 0
     assert (found["schema"], found["name"], found["profile"], found["unfinished"]) == (1, "table8", "smoke", [])
@@ -71,7 +71,7 @@ def test_runs_are_grouped_by_what_they_have_in_common_but_the_seed(clone):
     ]
     assert found["runs"][0] == json.loads((clone / "runs/table8/smoke/0/results.json").read_text())
     before = path.read_bytes()
-    collect("table8", "smoke")
+    collect(Request("table8", "smoke"))
     assert path.read_bytes() == before
 
 
@@ -96,7 +96,7 @@ def test_runs_that_did_not_finish_are_listed_with_the_reason(clone):
     (root / "5").mkdir()
     (root / "6").mkdir()
     (root / "6" / "results.json").write_text("{")
-    _, text, code = collect("quickstart", "smoke")
+    _, text, code = collect(Request("quickstart", "smoke"))
     listed = {run["folder"]: run for run in collected(clone, "quickstart-smoke")["unfinished"]}
     assert {folder: run["reason"] for folder, run in listed.items() if folder != "6"} == {
         "4-aa": "failed: FileNotFoundError: [Errno 2] No such file: 'x.png'",
@@ -114,11 +114,11 @@ def test_runs_that_did_not_finish_are_listed_with_the_reason(clone):
 def test_a_sweep_collects_its_own_cells_alone(clone):
     for seed in (0, 1):
         finish("quickstart", "smoke", seed, 0.5)
-    collect("quickstart", "smoke", over={"seed": ["1", "2"]})
+    collect(Request("quickstart", "smoke", over={"seed": ["1", "2"]}))
     found = collected(clone, "quickstart-smoke")
     assert [run["seed"] for run in found["runs"]] == [1]
     assert found["unfinished"] == [{"folder": "2", "seed": 2, "parameters": {}, "reason": "not run"}]
-    collect("quickstart", "smoke", {"seed": "0"})
+    collect(Request("quickstart", "smoke", {"seed": "0"}))
     assert [run["seed"] for run in collected(clone, "quickstart-smoke")["runs"]] == [0]
 
 
@@ -126,21 +126,21 @@ def test_runs_that_are_no_group_are_refused(clone):
     finish("quickstart", "smoke", 0, 0.5)
     second = finish("quickstart", "smoke", 0, 0.5, device="cpu")
     with pytest.raises(InputError, match=f"0 and {second.name} are both of seed 0 .* on auto and cpu; say which"):
-        collect("quickstart", "smoke")
-    collect("quickstart", "smoke", {"DEVICE": "cpu"})
+        collect(Request("quickstart", "smoke"))
+    collect(Request("quickstart", "smoke", {"DEVICE": "cpu"}))
     finish("quickstart", "smoke", 1, 0.5, device="cpu", change={"finetune": {}})
     with pytest.raises(InputError, match=r"different versions of the recipe, unlike in finetune; .*--force"):
-        collect("quickstart", "smoke", {"DEVICE": "cpu"}, {"seed": ["0", "1"]})
+        collect(Request("quickstart", "smoke", {"DEVICE": "cpu"}, {"seed": ["0", "1"]}))
 
 
 def test_without_a_finished_run_an_earlier_collection_stays(clone):
     out = finish("quickstart", "smoke", 0, 0.5)
-    path, _, _ = collect("quickstart", "smoke")
+    path, _, _ = collect(Request("quickstart", "smoke"))
     before = path.read_bytes()
     (out / "results.json").unlink()
     (out / "notebook.ipynb").write_text(failed_notebook("ValueError", "a bug"))
     with pytest.raises(InputError, match="holds no finished run of these; 0: failed: ValueError: a bug"):
-        collect("quickstart", "smoke")
+        collect(Request("quickstart", "smoke"))
     assert path.read_bytes() == before
 
 
@@ -168,12 +168,12 @@ def test_what_is_another_experiment_did_not_run(clone):
     for seed in range(3):
         finish("table8", "smoke", seed, 0.1)
         finish("table8", "paper", seed, 0.1, **{"pretrain.steps": 7})
-    _, text, code = collect("table8", "smoke")
+    _, text, code = collect(Request("table8", "smoke"))
     assert "not run at full scale: these are runs of profile smoke" in text and code == 0
-    _, text, code = collect("table8", "paper")
+    _, text, code = collect(Request("table8", "paper"))
     assert "not run as the paper did: pretrain.steps changed" in text and code == 0
     finish("table8", "paper", 0, 0.1)
-    _, text, code = collect("table8", "paper")
+    _, text, code = collect(Request("table8", "paper"))
     assert "fewer than three seeds" in text and code == 0
 
 
@@ -195,6 +195,6 @@ def test_noise_counts_as_outside_only_where_both_readings_are(clone):
                 finish("robustness", "paper", seed, 0.9)
             results = json.loads((out / "results.json").read_text())
             (out / "results.json").write_text(json.dumps({**results, "robustness": {"paper": both}}))
-        _, text, found = collect("robustness", "paper")
+        _, text, found = collect(Request("robustness", "paper"))
         assert found == code, text
     assert "Figure 2, MPC, noise read as σ, seeds 0, 1, 2" in text and "noise read as variance" in text

@@ -14,6 +14,7 @@ from papermill import PapermillExecutionError
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped
+from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import reproduce
 from tests.fake_clone import write_notebook
 
@@ -101,7 +102,7 @@ def test_the_kernel_is_this_python_whatever_kernelspec_is_installed(clone, monke
         json.dumps({"argv": ["/bin/false", "{connection_file}"], "display_name": "broken", "language": "python"})
     )
     monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
-    out = reproduce("quickstart", "smoke", {"SEED": "2", "pretrain.steps": "3", "ROWS": "9"}, root="runs/{x}")
+    out = reproduce(Request("quickstart", "smoke", {"SEED": "2", "pretrain.steps": "3", "ROWS": "9"}, root="runs/{x}"))
     python, pid, *values = json.loads((out / "facts").read_text())
     assert python == sys.executable
     assert values == ["smoke", 2, False, {"pretrain.steps": 3}, 9]
@@ -114,9 +115,9 @@ def test_the_kernel_is_this_python_whatever_kernelspec_is_installed(clone, monke
 def test_a_users_mistake_in_the_notebook_is_told_without_traceback_and_a_bug_with_it(clone):
     clone("from mpc_lite.errors import InputError\nraise InputError('row 3: no mask') if SEED else ValueError('a bug')")
     with pytest.raises(InputError, match=r"^row 3: no mask$"):
-        reproduce("quickstart", "smoke", {"SEED": "1"})
+        reproduce(Request("quickstart", "smoke", {"SEED": "1"}))
     with pytest.raises(PapermillExecutionError, match="a bug"):
-        reproduce("quickstart", "smoke", {"SEED": "0"})
+        reproduce(Request("quickstart", "smoke", {"SEED": "0"}))
 
 
 def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
@@ -138,14 +139,14 @@ def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
 def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
     clone("import os\nos._exit(9)")
     with pytest.raises(KernelDied, match=r"kernel died.* --profile smoke --resume"):
-        reproduce("quickstart", "smoke")
+        reproduce(Request("quickstart", "smoke"))
 
 
 def test_a_stop_file_from_elsewhere_stops_the_run(clone):
     ask = "(__import__('pathlib').Path(OUT) / 'stop').touch()\n"
     folder = clone("STUCK = False", ask + TRAINING)
     with pytest.raises(KernelStopped, match=r"checkpoint is written; go on with: .* --resume"):
-        reproduce("quickstart", "smoke")
+        reproduce(Request("quickstart", "smoke"))
     assert not (folder / "runs/quickstart/smoke/0/stop").exists()
 
 
@@ -154,7 +155,7 @@ def test_a_stop_file_from_elsewhere_stops_between_cells_or_at_once(clone):
     folder = clone(f"{ask}import time\ntime.sleep(600 * SEED)", "(Path(OUT) / 'second').touch()")
     for seed, how in enumerate(("between two cells", "at once")):
         with pytest.raises(KernelStopped, match=f"stopped {how}.*; go on with: .* --resume"):
-            reproduce("quickstart", "smoke", {"SEED": str(seed)})
+            reproduce(Request("quickstart", "smoke", {"SEED": str(seed)}))
         assert not list((folder / f"runs/quickstart/smoke/{seed}").glob("s*"))
 
 
@@ -170,7 +171,7 @@ def test_ctrl_c_stops_after_the_step_and_resume_goes_on(clone):
     assert gone(pids)
     assert not (out / "stop").exists() and int((out / "checkpoint").read_text()) >= 1
 
-    assert reproduce("quickstart", "smoke", resume=True).resolve() == out
+    assert reproduce(Request("quickstart", "smoke"), resume=True).resolve() == out
     assert json.loads((out / "facts.json").read_text())["values"][2] is True
 
 
@@ -189,7 +190,7 @@ def test_ctrl_c_outside_training_stops_after_the_cell_and_resume_goes_on(clone):
     assert "stopped between two cells" in shown and "--resume" in shown and "Traceback" not in shown
     assert (out / "first").exists() and not (out / "second").exists() and not (out / "stop").exists()
     assert gone(pids)
-    assert reproduce("quickstart", "smoke", resume=True).resolve() == out and (out / "second").exists()
+    assert reproduce(Request("quickstart", "smoke"), resume=True).resolve() == out and (out / "second").exists()
 
 
 @pytest.mark.parametrize("how", ["second Ctrl-C", "kill -9", "SIGTERM"])

@@ -3,7 +3,6 @@
 import copy
 import io
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights
 from mpc_lite.reproduce.report import free_gallery, robustness_figure, training_figure, write_report
-from mpc_lite.reproduce.results import device_name, save_results, save_shipped, score_shipped, terminal_table
+from mpc_lite.reproduce.results import save_results, save_shipped, score_shipped, terminal_table
 from mpc_lite.reproduce.run import prepare
 from mpc_lite.reproduce.tables import cells, comparison
 
@@ -203,16 +202,14 @@ def test_report_escapes_what_it_is_given(run):
 
 
 def test_results_name_the_device_that_trains_and_scores(tmp_path, monkeypatch):
-    """Where accelerate takes another device than CUDA or the CPU, as on Apple's; `meta` stands for it here."""
+    """Where it is another one than CUDA or the CPU, as on Apple's; `meta` stands for it here."""
     save_weights(tmp_path / "model.safetensors", MPC.build("nano"), {})
-    chosen = SimpleNamespace(device=torch.device("meta"))
-    monkeypatch.setattr(
-        "mpc_lite.devices.Accelerator", lambda cpu, **_: SimpleNamespace(device="cpu") if cpu else chosen
-    )
+    for user in ("inference.localizer", "reproduce.results"):
+        monkeypatch.setattr(f"mpc_lite.{user}.choose_device", lambda device: torch.device(device or "meta"))
     localizer = Localizer.from_pretrained(str(tmp_path / "model.safetensors"))
     assert {p.device.type for p in localizer.model.parameters()} == {"meta"}
     run = prepare("quickstart", "smoke", 0, "auto", tmp_path)
-    assert device_name(run) == save_results(run, figures(0.5, 0.1, 0.2))["device"] == "meta"
+    assert save_results(run, figures(0.5, 0.1, 0.2))["device"] == "meta"
 
 
 def test_the_training_figure_says_what_each_validation_measures(run):

@@ -8,7 +8,7 @@ import pytest
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import assignments
 from mpc_lite.reproduce import runner as module
-from mpc_lite.reproduce.run import prepare
+from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import find_notebook, notebook_parameters, reproduce
 from tests.fake_clone import write_notebook
 
@@ -62,7 +62,7 @@ def test_the_command_repeats_the_run(recorded):
         "pretrain.learning_rate": "3e-4",
         "ROWS": "5",
     }
-    out = reproduce("quickstart", "smoke", given)
+    out = reproduce(Request("quickstart", "smoke", given))
     run = prepare(
         "quickstart",
         "smoke",
@@ -74,12 +74,14 @@ def test_the_command_repeats_the_run(recorded):
     assert run.out == out
     words = shlex.split(run.command)
     assert words[:5] == ["mpc-lite", "reproduce", "quickstart", "--profile", "smoke"]
-    again = reproduce("quickstart", "smoke", assignments(words[6::2]), root="again")
+    again = reproduce(Request("quickstart", "smoke", assignments(words[6::2]), root="again"))
     assert again.relative_to("again") == out.relative_to("runs")
 
 
 def test_values_reach_the_notebook_checked_and_typed(recorded):
-    reproduce("quickstart", "smoke", {"seed": "4", "pretrain.learning_rate": "3e-4", "ROWS": "7", "SHARE": "1"})
+    reproduce(
+        Request("quickstart", "smoke", {"seed": "4", "pretrain.learning_rate": "3e-4", "ROWS": "7", "SHARE": "1"})
+    )
     (values,) = recorded
     assert values["PARAMETERS"] == {"pretrain.learning_rate": 3e-4}
     assert (values["PROFILE"], values["SEED"], values["ROWS"], values["SHARE"]) == ("smoke", 4, 7, 1)
@@ -94,7 +96,7 @@ def test_a_notebooks_float_is_read_like_a_recipes(recorded):
 def test_a_table_of_the_paper_is_the_recipe_that_gives_its_numbers(recorded, clone):
     write_notebook(clone / "book" / "reproduce" / "protocol1.ipynb")
     assert find_notebook("table2") == find_notebook("protocol1") == clone / "book" / "reproduce" / "protocol1.ipynb"
-    out = reproduce("table2", "smoke", {"SEED": "1"})
+    out = reproduce(Request("table2", "smoke", {"SEED": "1"}))
     assert out.as_posix() == "runs/protocol1/smoke/1"
     run = prepare("table3", "smoke", 1)
     assert (run.name, run.out, run.command) == ("protocol1", out, prepare("protocol1", "smoke", 1).command)
@@ -114,7 +116,7 @@ def test_a_choice_stands_for_all_that_it_sets(recorded, clone):
     back = prepare("table8", "smoke", parameters={"ablation": "small", "model.size": "nano"})
     assert back.parameters == {"ablation": "small", "model.size": "nano"} and back.out != small.out
 
-    out = reproduce("table8", "smoke", {"ablation": "small", "pretrain.steps": "9"})
+    out = reproduce(Request("table8", "smoke", {"ablation": "small", "pretrain.steps": "9"}))
     (values,) = recorded
     assert values["PARAMETERS"] == {"ablation": "small", "pretrain.steps": 9}
     again = prepare("table8", "smoke", 0, "auto", None, values["PARAMETERS"])  # as the notebook does
@@ -157,7 +159,7 @@ def test_assignments():
 )
 def test_wrong_parameters_are_refused_before_the_kernel(clone, given, said):
     with pytest.raises(InputError) as error:
-        reproduce("quickstart", "smoke", given)
+        reproduce(Request("quickstart", "smoke", given))
     assert said in str(error.value)
     assert not (clone / "runs").exists()
 
@@ -170,42 +172,42 @@ def test_files_of_a_recipe_are_looked_for_before_there_is_a_run_folder(recorded,
     given = {key: f"[{wanted}]" if key.endswith("manifests") else wanted}
     monkeypatch.delenv("MPC_LITE_SETS", raising=False)
     with pytest.raises(InputError, match=r"variable MPC_LITE_SETS .* is not set"):
-        reproduce("quickstart", "smoke", given)
+        reproduce(Request("quickstart", "smoke", given))
     monkeypatch.setenv("MPC_LITE_SETS", str(clone))
     if not key.endswith("weights"):  # a name such as `lite` is no file
         with pytest.raises(InputError, match=r"casia2.csv: no such manifest; the scripts of data_scripts/"):
-            reproduce("quickstart", "smoke", given)
+            reproduce(Request("quickstart", "smoke", given))
         assert not (clone / "runs").exists() and not recorded
     (clone / "casia2.csv").touch()
-    reproduce("quickstart", "smoke", given)
+    reproduce(Request("quickstart", "smoke", given))
     assert len(recorded) == 1
 
 
 def test_a_notebook_without_the_common_parameters_is_refused(clone):
     path = write_notebook(clone / "book" / "reproduce" / "quickstart.ipynb", parameters="SEED: int = 0")
     with pytest.raises(InputError, match="lacks PROFILE, DEVICE, OUT, RESUME, PARAMETERS"):
-        reproduce("quickstart")
+        reproduce(Request("quickstart"))
     assert notebook_parameters(path) == {"SEED": "int"}
 
 
 def test_an_earlier_run_is_kept_unless_told(recorded, clone):
-    out = reproduce("quickstart", "smoke")
+    out = reproduce(Request("quickstart", "smoke"))
     (out / "model.safetensors").write_text("precious")
     with pytest.raises(InputError, match=r"holds a run already; go on with --resume, or .* --force"):
-        reproduce("quickstart", "smoke")
+        reproduce(Request("quickstart", "smoke"))
     with pytest.raises(InputError, match="exclude each other"):
-        reproduce("quickstart", "smoke", resume=True, force=True)
+        reproduce(Request("quickstart", "smoke"), resume=True, force=True)
     assert (out / "model.safetensors").read_text() == "precious"
     (out / "stop").touch()  # left by a process that was killed
-    reproduce("quickstart", "smoke", resume=True)
+    reproduce(Request("quickstart", "smoke"), resume=True)
     assert recorded[-1]["RESUME"] is True and (out / "model.safetensors").exists() and not (out / "stop").exists()
-    reproduce("quickstart", "smoke", force=True)
+    reproduce(Request("quickstart", "smoke"), force=True)
     assert recorded[-1]["RESUME"] is False and not (out / "model.safetensors").exists()
 
 
 def test_nothing_to_resume_is_said(clone):
     with pytest.raises(InputError, match="nothing to resume"):
-        reproduce("quickstart", "smoke", {"SEED": "7"}, resume=True)
+        reproduce(Request("quickstart", "smoke", {"SEED": "7"}), resume=True)
 
 
 # --- where the notebook is ------------------------------------------------------------------------------------------
@@ -234,10 +236,10 @@ def test_outside_a_clone_the_message_says_what_to_do(monkeypatch, tmp_path):
 
 def test_recipe_and_notebook_must_both_be_there(clone):
     with pytest.raises(InputError, match=r"no recipe 'quikstart' .did you mean 'quickstart'"):
-        reproduce("quikstart")
+        reproduce(Request("quikstart"))
     write_notebook(clone / "book" / "reproduce" / "orphan.ipynb")
     with pytest.raises(InputError, match="the notebook is there, but the package has no recipe 'orphan'"):
-        reproduce("orphan")
+        reproduce(Request("orphan"))
     (clone / "book" / "reproduce" / "quickstart.ipynb").unlink()
     with pytest.raises(InputError, match=r"quickstart\.ipynb is not; notebooks here are orphan"):
         find_notebook("quickstart", clone)

@@ -55,9 +55,9 @@ def all_grey(image):
 
 def test_without_manifests_forgeries_are_made_twice_alike(run):
     assert is_generated(run)
-    first = testsets.test_manifest(run)
+    first = testsets.scored_manifest(run)
     content = {p: p.read_bytes() for p in first.parent.rglob("*") if p.is_file()}
-    assert testsets.test_manifest(run) == first == run.out / "test" / "manifest.csv"
+    assert testsets.scored_manifest(run) == first == run.out / "test" / "manifest.csv"
     assert content == {p: p.read_bytes() for p in first.parent.rglob("*") if p.is_file()}
     assert len(read_manifest(first)) == run.recipe.data.test_images
 
@@ -67,7 +67,7 @@ def test_manifests_are_merged_with_their_columns(run, tmp_path):
     header = "image,mask,label,source,split,camera"
     two = write_set(tmp_path / "b", "two.csv", ["files/1.png,files/1m.png,1,DSO,test,Canon"], header)
     run = with_manifests(run, [one, two])
-    merged = testsets.test_manifest(run)
+    merged = testsets.scored_manifest(run)
     assert merged == run.out / "test.csv" and check(merged) == [] and not is_generated(run)
     samples = read_manifest(merged)
     assert [s.image.resolve() for s in samples] == [
@@ -81,7 +81,7 @@ def test_manifests_are_merged_with_their_columns(run, tmp_path):
     assert samples[2].extra["listed"] == "row 2 of two.csv"
     assert str(tmp_path) not in merged.read_text()
     before = merged.read_bytes()
-    assert testsets.test_manifest(run).read_bytes() == before
+    assert testsets.scored_manifest(run).read_bytes() == before
 
 
 def test_rows_with_mistakes_stay_in_and_are_counted(run, tmp_path):
@@ -89,7 +89,7 @@ def test_rows_with_mistakes_stay_in_and_are_counted(run, tmp_path):
     rows += [",,0,NIST", "files/3.png,,1,NIST", "files/bad.png,files/bad_m.png,1,NIST"]
     one = write_set(tmp_path / "a", "one.csv", rows)
     (tmp_path / "a" / "files" / "bad.png").write_bytes(b"no picture")
-    merged = testsets.test_manifest(with_manifests(run, [one]))
+    merged = testsets.scored_manifest(with_manifests(run, [one]))
     table = evaluate(all_grey, merged)
     assert table["sets"]["NIST"]["n"] == 1 and len(table["errors"]) == 6
     assert len(list(manifest_rows(merged))) == 7
@@ -105,23 +105,23 @@ def test_a_split_picks_rows_where_a_manifest_names_any(run, tmp_path):
     rows = ["files/1.png,files/1m.png,1,NIST,train", "files/2.png,files/2m.png,1,NIST,test", "files/3.png,,0,NIST,"]
     split = write_set(tmp_path / "a", "split.csv", rows, header)
     whole = write_set(tmp_path / "b", "whole.csv", ["files/1.png,files/1m.png,1,CASIAv1"])
-    samples = read_manifest(testsets.test_manifest(with_manifests(run, [split, whole], split="test")))
+    samples = read_manifest(testsets.scored_manifest(with_manifests(run, [split, whole], split="test")))
     assert [(s.source, s.image.name) for s in samples] == [("NIST", "2.png"), ("CASIAv1", "1.png")]
     with pytest.raises(InputError, match="no row has the split 'tset'; splits found: test, train"):
-        testsets.test_manifest(with_manifests(run, [split, whole], split="tset"))
+        testsets.scored_manifest(with_manifests(run, [split, whole], split="tset"))
 
 
 def test_missing_manifests_and_variables_are_mistakes_of_the_call(run, tmp_path, monkeypatch):
     one = write_set(tmp_path / "a", "one.csv", ["files/1.png,,0,NIST"])
     with pytest.raises(InputError, match="names a file twice"):
-        testsets.test_manifest(with_manifests(run, [one, one.parent / ".." / "a" / "one.csv"]))
+        testsets.scored_manifest(with_manifests(run, [one, one.parent / ".." / "a" / "one.csv"]))
     with pytest.raises(InputError, match="no such file"):
-        testsets.test_manifest(with_manifests(run, [tmp_path / "none.csv"]))
+        testsets.scored_manifest(with_manifests(run, [tmp_path / "none.csv"]))
     monkeypatch.delenv("MPC_LITE_SETS", raising=False)
     with pytest.raises(InputError, match=r"MPC_LITE_SETS \(the folder of manifests"):
-        testsets.test_manifest(with_manifests(run, ["$MPC_LITE_SETS/one.csv"]))
+        testsets.scored_manifest(with_manifests(run, ["$MPC_LITE_SETS/one.csv"]))
     monkeypatch.setenv("MPC_LITE_SETS", str(one.parent))
-    assert len(read_manifest(testsets.test_manifest(with_manifests(run, ["$MPC_LITE_SETS/one.csv"])))) == 1
+    assert len(read_manifest(testsets.scored_manifest(with_manifests(run, ["$MPC_LITE_SETS/one.csv"])))) == 1
 
 
 # ------------------------------------------------------------------------------------------------------ the network
@@ -148,7 +148,7 @@ def test_a_recipe_that_trains_nothing_needs_weights(run, monkeypatch):
 
 
 def test_a_stand_in_shows_each_photograph_untouched_and_recompressed(run):
-    manifest = testsets.test_manifest(run)
+    manifest = testsets.scored_manifest(run)
     before, both = read_manifest(manifest), stand_in(run, manifest)
     assert check(both) == []
     samples = read_manifest(both)
@@ -168,7 +168,7 @@ def test_chains_follow_a_network_and_single_steps_the_untouched_set(run, tmp_pat
     rows = ['files/1.png,,0,"Columbia, Facebook"', "files/2.png,,0,Columbia", 'files/3.png,,0,"DSO, Whatsapp"']
     both = write_set(tmp_path / "a", "both.csv", rows)
     run.out.mkdir()
-    merged = testsets.test_manifest(with_manifests(run, [both]))
+    merged = testsets.scored_manifest(with_manifests(run, [both]))
     chains, paper = (read_manifest(grid_manifest(run, merged, grid)) for grid in ("chains", "paper"))
     assert [s.source for s in chains] == ["Columbia, Facebook", "DSO, Whatsapp"]
     assert [s.source for s in paper] == ["Columbia"] and paper[0].image.is_file()

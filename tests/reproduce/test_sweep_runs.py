@@ -3,7 +3,7 @@
 import pytest
 
 from mpc_lite.errors import InputError
-from mpc_lite.reproduce.run import prepare
+from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.sweep_runs import Cell, exit_code, plan_cells, sweep_values
 from tests.fake_clone import write_notebook
 
@@ -47,14 +47,14 @@ def test_a_list_of_values_that_is_none_says_so(pairs, said):
 
 def test_cells_are_the_product_and_each_is_the_run_that_its_values_name(clone):
     given = {"pretrain.batch": "2"}
-    cells = plan_cells("table8", "smoke", given, {"ablation": ["full", "small"], "seed": ["0", "1"]})
+    cells = plan_cells(Request("table8", "smoke", given, {"ablation": ["full", "small"], "seed": ["0", "1"]}))
     assert [cell.label for cell in cells] == [f"ablation={a} seed={s}" for a in ("full", "small") for s in (0, 1)]
     for cell in cells:
-        alone = {key: value for key, value in cell.given.items() if key != "seed"}
-        assert cell.run.out == prepare("table8", "smoke", int(cell.given["seed"]), parameters=alone).out
+        alone = {key: value for key, value in cell.request.given.items() if key != "seed"}
+        assert cell.run.out == prepare("table8", "smoke", int(cell.request.given["seed"]), parameters=alone).out
     assert len({cell.run.out for cell in cells}) == 4
     assert cells[3].run.parameters == {"ablation": "small", "pretrain.batch": 2}
-    assert [cell.label for cell in plan_cells("table8", "smoke")] == ["table8"]
+    assert [cell.label for cell in plan_cells(Request("table8", "smoke"))] == ["table8"]
     assert not (clone / "runs").exists()
 
 
@@ -74,7 +74,7 @@ def test_cells_are_the_product_and_each_is_the_run_that_its_values_name(clone):
 )
 def test_one_wrong_cell_refuses_the_sweep(clone, given, over, said):
     with pytest.raises(InputError) as error:
-        plan_cells("table8", "smoke", given, over)
+        plan_cells(Request("table8", "smoke", given, over))
     assert said in str(error.value)
     assert not (clone / "runs").exists()
 

@@ -60,7 +60,7 @@ def test_a_worker_that_cannot_do_the_work_is_named():
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "node1"])
 def test_a_scheduler_that_does_not_answer_is_a_mistake_of_the_call(address, monkeypatch):
-    monkeypatch.setattr(workers, "_CONNECT", 1)
+    monkeypatch.setattr(workers, "CONNECT", 1)
     with (
         pytest.raises(InputError, match=r"--scheduler .*expected the address of a running scheduler"),
         connected(1, True, address, print),

@@ -20,7 +20,7 @@ from sklearn.metrics import f1_score
 from mpc_lite.contrast.loss import mpc_loss_per_image
 from mpc_lite.contrast.views import resize_mask
 from mpc_lite.data.augment.on_device import dihedral, jpeg
-from mpc_lite.devices import choose_accelerator
+from mpc_lite.devices import choose_accelerator, choose_device
 from mpc_lite.errors import InputError
 from mpc_lite.network.hrformer import HRFormer
 from mpc_lite.network.model import MPC
@@ -29,7 +29,7 @@ from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training import pretrain as module
 from mpc_lite.training.checkpoint import identity
 from mpc_lite.training.finetune import Finetuning, adapt, finetune, focal_loss
-from mpc_lite.training.loop import Interrupted, Stage, _seed, make_scheduler, starting_model
+from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model
 from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
 
 QUICK = {"data.validation_images": "4", "data.scenes": "[dead_leaves]", "data.authentic_share": "0"}
@@ -200,7 +200,7 @@ def test_another_number_of_processes_cannot_resume(tmp_path):
 
 def test_random_numbers_of_a_micro_batch_hang_on_seed_stage_and_its_number_alone():
     def drawn(*key):
-        _seed(*key)
+        seed_micro_batch(*key)
         return torch.rand(4).tolist()
 
     first = drawn(0, "pretrain", 5)
@@ -401,12 +401,24 @@ def test_schedules():
     assert rates("pretrain", plan, [0.5] * 7)[4:] == [1.0, 0.5, 0.5]
 
 
-def test_devices_are_checked():
+@pytest.mark.parametrize("choose", [choose_device, lambda device: choose_accelerator(device, "fp32")])
+def test_devices_are_checked(choose):
     with pytest.raises(InputError, match="unknown"):
-        choose_accelerator("tpu", "fp32")
+        choose("tpu")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA"):
-            choose_accelerator("cuda", "fp32")
+            choose("cuda")
+
+
+def test_the_accelerator_that_torch_sees_is_taken_unless_the_cpu_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    assert [choose_device(device).type for device in (None, "auto", "cpu")] == ["meta", "meta", "cpu"]
+
+
+@pytest.mark.parametrize("device", [None, "auto", "cpu"])
+def test_scoring_and_training_take_the_same_device(device):
+    assert choose_device(device).type == choose_accelerator(device, "fp32").device.type
 
 
 def test_tensorboard_is_written_when_the_recipe_asks(tmp_path):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mpc_lite.data.stream import Forgeries, datasets, loader
 from mpc_lite.network.model import load_weights
 from mpc_lite.training.finetune import Finetuning, finetune
-from mpc_lite.training.loop import _seed, starting_model
+from mpc_lite.training.loop import seed_micro_batch, starting_model
 from mpc_lite.training.pretrain import Pretraining, pretrain
 from tests.training import many_processes
 from tests.training.many_processes import STEPS, STILL, note_gradients, recipe, statistics, uneven
@@ -105,7 +105,7 @@ def test_batch_norm_sees_a_micro_batch_and_its_statistics_are_averaged(two, one_
         stage = Pretraining(starting_model(STILL, None), STILL)
         stage.prepare_epoch()
         for micro_batch in (rank, 2 + rank):
-            _seed(STILL.seed, "pretrain", micro_batch)
+            seed_micro_batch(STILL.seed, "pretrain", micro_batch)
             positions = [2 * micro_batch, 2 * micro_batch + 1]
             stage.network(next(iter(loader(datasets(STILL)[0], [positions], 0))))
         alone = statistics(stage.model)

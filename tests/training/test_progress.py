@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from mpc_lite.training.progress import _clock, following, read_log
+from mpc_lite.training.progress import clock, following, read_log
 
 
 def line(step, **more):
@@ -83,4 +83,4 @@ def test_a_terminal_gets_a_bar(tmp_path):
     "seconds, text", [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01"), (None, "–:––")]
 )
 def test_clock(seconds, text):
-    assert _clock(seconds) == text
+    assert clock(seconds) == text

@@ -43,7 +43,7 @@ def official_augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generat
         image, mask = warps.scale(image, mask, rng.uniform(0.5, 1))
     image, mask = warps.pad(image, mask, size)
     if rng.random() < 0.75:
-        image, mask = _turn(image, mask, rng)
+        image, mask = random_turn(image, mask, rng)
     if rng.random() < 0.75:
         image = pixels.jpeg(image, int(rng.integers(50, 96)))
     if rng.random() < 0.25:
@@ -62,7 +62,7 @@ def _check(image: np.ndarray, mask: np.ndarray) -> None:
         raise InputError(f"image {width}×{height}; augmentation takes sides of 1 to {LONGEST} pixels: make it smaller")
 
 
-def _turn(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pair:
+def random_turn(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pair:
     """One of four with equal chances; a rotation by 0 quarters is one of the rotations."""
     kind = ("mirror", "flip", "rotate", "transpose")[rng.integers(4)]
     return warps.turn(image, mask, kind, int(rng.integers(4)) if kind == "rotate" else 1)

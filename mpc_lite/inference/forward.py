@@ -1,0 +1,44 @@
+"""The forward pass of a network that localizes: pixels in [0,1] to scores in [0,1], in evaluation mode."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpc_lite.inference.folding import folded
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the network's weights lie; the CPU for one without weights."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def network_scores(model: nn.Module, images: Tensor) -> Tensor:
+    """images (B,3,h,w) float32 in [0,1] -> scores (B,1,·,·) float32 in [0,1] at the network's stride: its sigmoid.
+
+    The network runs in eval mode, folded, on its own device, and is left in the mode it had.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return torch.sigmoid(folded(model)(images.to(device_of(model))).float())
+    finally:
+        model.train(was_training)
+
+
+def stretch_map(
+    model: nn.Module, image: np.ndarray, size: int = 512, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Score map of one photo, the paper's way: image (H,W,3) uint8 RGB -> (H,W) float32 in [0,1], 1 = tampered.
+
+    Divide by 255, squash to size×size (bilinear, the aspect is lost), network, sigmoid, back to H×W (bilinear), or to
+    `shape` = (H,W) of the mask where the photo itself was resized.
+    Source: MPC, released code, stage-2 test. The network runs in eval mode and is left in the mode it had.
+    """
+    # Channel by channel, so that a 24-megapixel photo does not become 288 MB of floats.
+    planes = [np.float32(image[..., c]) / np.float32(255) for c in range(3)]
+    planes = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR) for plane in planes]
+    scores = network_scores(model, torch.from_numpy(np.stack(planes))[None])[0, 0].cpu().numpy()
+    height, width = shape or image.shape[:2]
+    return np.clip(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
