@@ -20,7 +20,7 @@ from PIL import Image
 from mpc_lite.errors import InputError, nearest
 from mpc_lite.files import expand
 from mpc_lite.forgeries.lives import Tables
-from mpc_lite.forgeries.scenes import SHARES, _unit
+from mpc_lite.forgeries.scenes import SHARES, hash_share
 from mpc_lite.images import read_image
 
 CACHE_BYTES = 512 * 2**20
@@ -83,7 +83,9 @@ class Photographs:
             cameras[row["source"]].add(row.get("camera") or "")
         one_scene = {s for s, c in cameras.items() if len(c) == 1 and c != {""}}
         low, high = SHARES[split]
-        chosen = [r for r in rows if low <= _unit(r["source"] if r["source"] in one_scene else r["path"].name) < high]
+        chosen = [
+            r for r in rows if low <= hash_share(r["source"] if r["source"] in one_scene else r["path"].name) < high
+        ]
         items = [_photograph(row) for row in chosen]
         self.items = [item for item in items if min(item.width, item.height) >= smallest]
         if small := len(items) - len(self.items):
@@ -194,29 +196,29 @@ def _photograph(row: dict) -> Photograph:
     return Photograph(path, row["source"], group, width, height, usable)
 
 
-_cache: OrderedDict[tuple[Path, int, int], np.ndarray] = OrderedDict()
-_held = 0
+windows: OrderedDict[tuple[Path, int, int], np.ndarray] = OrderedDict()
+held_bytes = 0
 
 
 def _window(path: Path, turn: int, side: int) -> np.ndarray:
     """Of one process, all splits together: the windows used last, `CACHE_BYTES` of them."""
-    global _held
+    global held_bytes
     key = (path, turn, side)
-    if key in _cache:
-        _cache.move_to_end(key)
-        return _cache[key]
+    if key in windows:
+        windows.move_to_end(key)
+        return windows[key]
     whole = read_image(path, orient=False)  # turned, a photograph would lose its grid
     rng = np.random.default_rng([zlib.crc32(path.name.encode()), turn])
     top, left = (8 * int(rng.integers(max(0, extent - side) // 8 + 1)) for extent in whole.shape[:2])
     window = np.ascontiguousarray(whole[top : top + side, left : left + side])
     window.setflags(write=False)
-    _cache[key] = window
-    _held += window.nbytes
-    while _held > CACHE_BYTES and len(_cache) > 1:
-        _held -= _cache.popitem(last=False)[1].nbytes
+    windows[key] = window
+    held_bytes += window.nbytes
+    while held_bytes > CACHE_BYTES and len(windows) > 1:
+        held_bytes -= windows.popitem(last=False)[1].nbytes
     return window
 
 
 def cached_bytes() -> int:
     """Bytes of pixels that this process holds."""
-    return _held
+    return held_bytes

@@ -72,7 +72,7 @@ class Scenes:
             # A prefix of its own: pictures made from somebody's folder never pass for pictures from free photographs.
             self.origin = f"photos-{Path(os.path.expandvars(photos)).resolve().name}"
             low, high = SHARES[split]
-            self.items += [f for f in files if low <= _unit(f.name) < high]
+            self.items += [f for f in files if low <= hash_share(f.name) < high]
         if "dead_leaves" in sources:
             first = zlib.crc32(split.encode())
             self.items += [first + number for number in range(LEAVES[split])]
@@ -116,7 +116,7 @@ def photo_files(folder: str) -> list[Path]:
     return files
 
 
-def _unit(name: str) -> float:
+def hash_share(name: str) -> float:
     return zlib.crc32(name.encode()) / 2**32
 
 

@@ -23,7 +23,7 @@ from mpc_lite.forgeries.mixed import Stream
 from mpc_lite.forgeries.photographs import Photographs
 from mpc_lite.forgeries.real import GRID, forge_real, real_ranges
 from mpc_lite.forgeries.regions import moved, object_region, paste, plain_region, removed
-from mpc_lite.forgeries.scenes import SHARES, _unit, dead_leaves
+from mpc_lite.forgeries.scenes import SHARES, dead_leaves, hash_share
 from mpc_lite.forgeries.synth import forge
 from mpc_lite.recipes.load import load_recipe
 
@@ -42,7 +42,7 @@ def names_of(pattern: str, counts: tuple[int, int, int]) -> list[str]:
     left, names = dict(zip(SPLITS, counts, strict=True)), []
     for number in range(1000):
         name = pattern.format(number)
-        split = next(s for s in SPLITS if SHARES[s][0] <= _unit(name) < SHARES[s][1])
+        split = next(s for s in SPLITS if SHARES[s][0] <= hash_share(name) < SHARES[s][1])
         if left[split]:
             left[split] -= 1
             names.append(name)
@@ -80,7 +80,7 @@ def digest(*made) -> str:
 def test_pure_function_of_seed_and_index(photographs, listed):
     indices = (0, 3, 7, 11)
     ours = [forge_real("train", 5, i, photographs, 64) for i in indices]
-    module._cache.clear()
+    module.windows.clear()
     again = Photographs("train", [listed])
     back = [forge_real("train", 5, i, again, 64) for i in reversed(indices)][::-1]
     assert digest(*ours) == digest(*back)
@@ -224,15 +224,15 @@ def test_saves_use_their_tables_and_screenshots_none():
 
 
 def test_cache_is_bounded(photographs, monkeypatch):
-    module._cache.clear()
-    monkeypatch.setattr(module, "_held", 0)
+    module.windows.clear()
+    monkeypatch.setattr(module, "held_bytes", 0)
     monkeypatch.setattr(module, "CACHE_BYTES", 2_000_000)
     for k in range(len(photographs)):
         photographs.window(k, 0, 72)
-        assert module.cached_bytes() == sum(w.nbytes for w in module._cache.values()) <= 2_000_000
-    assert 1 < len(module._cache) < len(photographs)
-    module._cache.clear()
-    monkeypatch.setattr(module, "_held", 0)
+        assert module.cached_bytes() == sum(w.nbytes for w in module.windows.values()) <= 2_000_000
+    assert 1 < len(module.windows) < len(photographs)
+    module.windows.clear()
+    monkeypatch.setattr(module, "held_bytes", 0)
 
 
 # --- the training stream ----------------------------------------------------------------------------------------------
