@@ -20,14 +20,14 @@ def installed(colab, wheel):
     """run(*words): `mpc-lite WORDS` of the wheel that stands alone in the environment `colab`, in an empty folder."""
     words = [colab.python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
     clean = {"PATH": "/usr/bin:/bin", "HOME": str(colab.folder), "OMP_NUM_THREADS": "1"}
-    subprocess.run(words, check=True, timeout=300, env=clean)
+    subprocess.run(words, check=True, timeout=900, env=clean)
     assert colab.installed() == {"mpc_lite"}
     (colab.folder / "work").mkdir()
 
     def run(*words):
         command = [colab.python.with_name("mpc-lite"), *words]
         places = {"capture_output": True, "text": True, "cwd": colab.folder / "work", "env": clean}
-        return subprocess.run(command, timeout=600, **places)
+        return subprocess.run(command, timeout=900, **places)
 
     return run
 

@@ -112,13 +112,13 @@ def start_process(out):
     )
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=env)
-    for _ in range(1200):
+    for _ in range(6000):
         if (out / "log.jsonl").exists() and any(x["step"] >= 2 for x in lines(out)):
             return process
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     process.kill()
-    pytest.fail("step 2 was not reached within two minutes")
+    pytest.fail("step 2 was not reached within ten minutes")
 
 
 LONG = {**QUICK, "pretrain.steps": "200", "pretrain.checkpoint_every": "1", "pretrain.validate_every": "200"}
@@ -127,7 +127,7 @@ LONG = {**QUICK, "pretrain.steps": "200", "pretrain.checkpoint_every": "1", "pre
 def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path):
     process = start_process(tmp_path)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert "Interrupted: pretrain stopped after step" in errors
     assert (tmp_path / "pretrain.state").exists()
 
