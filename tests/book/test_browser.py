@@ -10,6 +10,7 @@ import pytest
 from tests.book.site_under_test import HTML, NO_BROWSER, NOT_BUILT, SHOTS, browser, chapters, harmless, pages
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not (HTML / "index.html").is_file(), reason=NOT_BUILT),
     pytest.mark.skipif(browser() is None, reason=NO_BROWSER),
 ]

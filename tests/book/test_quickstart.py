@@ -78,6 +78,7 @@ def run(tmp_path_factory):
     return out, printed.getvalue()
 
 
+@pytest.mark.slow
 def test_the_run_folder_is_complete(run):
     out, _ = run
     names = {p.name for p in out.iterdir()}
@@ -89,6 +90,7 @@ def test_the_run_folder_is_complete(run):
     assert read_facts(out / "model.safetensors")["recipe"]["profile"] == "smoke"
 
 
+@pytest.mark.slow
 def test_results_follow_the_schema(run):
     out, _ = run
     text = (out / "results.json").read_text()
@@ -117,6 +119,7 @@ def test_results_follow_the_schema(run):
     assert names_in(text) == []
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_the_table(run):
     out, printed = run
     results = json.loads((out / "results.json").read_text())
@@ -139,6 +142,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 def test_the_report_stands_alone_and_tells_everything(run):
     out, _ = run
     text = (out / "report.html").read_text()
@@ -156,6 +160,7 @@ def test_the_report_stands_alone_and_tells_everything(run):
     assert len(text) < 3_000_000 and names_in(text) == []
 
 
+@pytest.mark.slow
 def test_the_executed_notebook_has_no_noise(run):
     notebook = nbformat.read(run[0] / "notebook.ipynb", as_version=4)
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]

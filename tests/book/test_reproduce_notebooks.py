@@ -125,6 +125,7 @@ def printed(out):
     return "".join(o.text for o in outputs if o.output_type == "stream")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_smoke_run_is_complete_and_says_not_run(name, runs):
     out, recipe = runs[name], load_recipe(name, "smoke")
@@ -153,6 +154,7 @@ def test_a_smoke_run_is_complete_and_says_not_run(name, runs):
     assert [names_in(text) for text in (json.dumps(results), report, said)] == [[], [], []]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_stage_of_a_training_recipe_ran(name, runs):
     out = runs[name]
@@ -165,6 +167,7 @@ def test_every_stage_of_a_training_recipe_ran(name, runs):
     assert ("cross_scale" in trained) == (name != "table8")
 
 
+@pytest.mark.slow
 def test_a_stage_trained_elsewhere_is_not_trained_again(runs):
     out = runs["protocol1"]
     assert out.name == "0" and (out / "stage1.safetensors").read_bytes() == runs.stage1
@@ -172,6 +175,7 @@ def test_a_stage_trained_elsewhere_is_not_trained_again(runs):
     assert [e["step"] for e in steps if "loss" in e] == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_stand_in_is_called_so_and_no_network_is_named(runs):
     out = runs["osn"]
     sources = set(results_of(out)["sets"])
@@ -188,6 +192,7 @@ def test_the_stand_in_is_called_so_and_no_network_is_named(runs):
 # --- research sets, as at full scale ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_research_sets_give_numbers_and_curves_but_no_pictures(runs, tmp_path, monkeypatch):
     """Robustness of sets called like the paper's, one row of them broken: counted, compared by name, not shown."""
     samples = read_manifest(runs["robustness"] / "test" / "manifest.csv")

@@ -95,6 +95,7 @@ def facts_of(out, process):
     return json.loads((out / "facts.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_kernel_is_this_python_whatever_kernelspec_is_installed(clone, monkeypatch, capsys):
     folder = clone(
         "import json, sys, os\nprint('hello')\n"
@@ -124,6 +125,7 @@ def test_a_users_mistake_in_the_notebook_is_told_without_traceback_and_a_bug_wit
         reproduce("quickstart", "smoke", {"SEED": "0"})
 
 
+@pytest.mark.slow
 def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
     clone(
         "import errno, os\nnumber = [errno.ENOSPC, errno.EACCES, errno.ENOTDIR, errno.ENOENT][SEED]\n"
@@ -146,6 +148,7 @@ def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
         reproduce("quickstart", "smoke")
 
 
+@pytest.mark.slow
 def test_a_stop_file_from_elsewhere_stops_the_run(clone):
     ask = "(__import__('pathlib').Path(OUT) / 'stop').touch()\n"
     folder = clone("STUCK = False", ask + TRAINING)
@@ -154,6 +157,7 @@ def test_a_stop_file_from_elsewhere_stops_the_run(clone):
     assert not (folder / "runs/quickstart/smoke/0/stop").exists()
 
 
+@pytest.mark.slow
 def test_a_stop_file_from_elsewhere_stops_between_cells_or_at_once(clone):
     ask = "from pathlib import Path\n(Path(OUT) / 'stop').write_text('at once' if SEED else '')\n"
     folder = clone(f"{ask}import time\ntime.sleep(600 * SEED)", "(Path(OUT) / 'second').touch()")
@@ -163,6 +167,7 @@ def test_a_stop_file_from_elsewhere_stops_between_cells_or_at_once(clone):
         assert not list((folder / f"runs/quickstart/smoke/{seed}").glob("s*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_step_and_resume_goes_on(clone):
     folder = clone("STUCK = False", TRAINING)
     out = folder / "runs" / "quickstart" / "smoke" / "0"
@@ -179,6 +184,7 @@ def test_ctrl_c_stops_after_the_step_and_resume_goes_on(clone):
     assert json.loads((out / "facts.json").read_text())["values"][2] is True
 
 
+@pytest.mark.slow
 def test_ctrl_c_outside_training_stops_after_the_cell_and_resume_goes_on(clone):
     """Nothing in these cells looks at OUT/stop, as while forgeries are made or a network is measured."""
     first = "from pathlib import Path\nimport json, os, time\nout = Path(OUT)\n"
@@ -199,6 +205,7 @@ def test_ctrl_c_outside_training_stops_after_the_cell_and_resume_goes_on(clone):
     assert reproduce("quickstart", "smoke", resume=True).resolve() == out and (out / "second").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["second Ctrl-C", "kill -9", "SIGTERM"])
 def test_no_kernel_is_left_behind(clone, how):
     """STUCK: the training does not come to look at OUT/stop."""

@@ -14,6 +14,8 @@ from mpc_lite.cli import main
 from tests.fake_clone import write_notebook
 from tests.reproduce.test_kernel import TRAINING, alive, gone, hear
 
+pytestmark = pytest.mark.slow
+
 # A training that may go wrong by its seed: 1 has a bug, 2 loses its worker once after a checkpoint, 3 always.
 CELL = """
 import json, os, signal, time

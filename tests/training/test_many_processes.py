@@ -19,6 +19,8 @@ from mpc_lite.training.pretrain import Pretraining, pretrain
 from tests.training import many_processes
 from tests.training.many_processes import STEPS, STILL, note_gradients, recipe, statistics, uneven
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(many_processes.__file__)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
