@@ -124,6 +124,7 @@ def start_process(out):
 LONG = {**QUICK, "pretrain.steps": "200", "pretrain.checkpoint_every": "1", "pretrain.validate_every": "200"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path):
     process = start_process(tmp_path)
     process.send_signal(signal.SIGINT)
@@ -145,6 +146,7 @@ def stop_after(monkeypatch, out, steps):
     monkeypatch.setattr(ContrastiveStep, "forward", counting)
 
 
+@pytest.mark.slow
 def test_kill_nine_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, monkeypatch):
     """The killed run goes on for three steps; a run that never broke has the same state at that step."""
     broken, whole = tmp_path / "broken", tmp_path / "whole"
