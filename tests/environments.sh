@@ -19,7 +19,7 @@ mkdir "$clone" "$work/home" "$work/tmp"
 git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - | tar -xf - -C "$clone"
 chmod -R a+rX "$work" && chown nobody "$work/home" "$work/tmp"
 cd "$clone"
-export PYTHONPATH=$clone PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH=$clone${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
 test=("$python" -m pytest -p no:cacheprovider "$@")
 
 failed=()
