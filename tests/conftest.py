@@ -1,9 +1,47 @@
-"""Fixtures that several test files share."""
+"""What several test files share, and what keeps a test's outcome from hanging on the shell, the order or chance."""
 
 import os
+import random
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# What a shell may have set and no test may notice: folders of a user, colours and width of a terminal, ranks of a
+# launcher. MPC_LITE_DATA and MPC_LITE_BROWSER stay: they say what can be tested here.
+for name in (
+    *("MPC_LITE_SETS", "MPC_LITE_WEIGHTS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES"),
+):
+    os.environ.pop(name, None)
+
+if workers := int(
+    os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)
+):  # they share the cores, and a thread that waits sleeps
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# The same examples in every run; `pytest --hypothesis-profile search` looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: no process then begins a long file when the others have nothing left to do."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Each test draws the same random numbers, and so do the fixtures made for it, in whatever order tests run."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -210,6 +210,23 @@ def test_the_house_stays_small():
     assert set(long) <= {"hrformer.py"}, long
 
 
+def quick_tests(folder: str) -> list[str]:
+    """Names of the tests of a folder that are not marked slow, one by one or with their file."""
+    names = []
+    for path in (ROOT / "tests" / folder).rglob("test_*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        whole = [n.value for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "pytestmark"]
+        if not any("mark.slow" in ast.unparse(value) for value in whole):
+            tests = [n for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+            names += [n.name for n in tests if "mark.slow" not in " ".join(map(ast.unparse, n.decorator_list))]
+    return names
+
+
+@pytest.mark.parametrize("folder", [*ROOMS, "book", "data_scripts"])
+def test_the_fast_tier_touches_every_room(folder):
+    assert len(quick_tests(folder)) >= 3
+
+
 def test_recipes_know_every_protocol():
     from mpc_lite.evaluation.protocols import PROTOCOLS
     from mpc_lite.recipes.keys import PROTOCOL_NAMES

@@ -38,7 +38,7 @@ def following(log: Path, console: Console | None = None) -> Iterator[Callable[[s
     done = threading.Event()
 
     def follow() -> None:
-        tail = _Tail(log, start)
+        tail = Tail(log, start)
         while True:
             last = done.is_set()
             for entry in tail.new():
@@ -72,7 +72,7 @@ def _parse(line: str | bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and {"stage", "step", "steps"} <= entry.keys() else None
 
 
-class _Tail:
+class Tail:
     """The complete lines that a file gained since the last look."""
 
     def __init__(self, path: Path, offset: int):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 QUICK = {
     "loss": (["--quick"], {"one_term", "whole_loss", "growth"}),

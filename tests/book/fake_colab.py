@@ -47,7 +47,7 @@ class Colab:
         environment |= {"PYTHONPATH": str(self.folder / "stub")} if stub else {}
         command = [self.python, "-c", code]
         return subprocess.run(
-            command, capture_output=True, text=True, cwd=self.folder, env={**environment, **variables}, timeout=300
+            command, capture_output=True, text=True, cwd=self.folder, env={**environment, **variables}, timeout=900
         )
 
     def forget(self, name: str) -> None:
@@ -62,7 +62,7 @@ class Colab:
 @pytest.fixture
 def colab(tmp_path):
     folder = tmp_path / "colab"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=900)
     made = Colab(folder)
     made.seen.mkdir()
     # Links instead of the folder itself: its .pth files, and pip's record of our package, must not be seen.
@@ -91,7 +91,7 @@ def wheel(tmp_path_factory):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*command, "-w", work, copy], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, "-w", work, copy], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"needs setuptools and wheel in this Python: {done.stderr}"
     (built,) = work.glob("mpc_lite-*.whl")
     return built

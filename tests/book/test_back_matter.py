@@ -76,19 +76,20 @@ def templates(code: str) -> list[tuple[str, str]]:
 
 
 @cache
-def spoken() -> list[tuple[str, str]]:
+def spoken() -> list[tuple[re.Pattern[str], str]]:
     codes = [path.read_text(encoding="utf-8") for path in SPEAKERS]
     codes += [
         re.sub("@[A-Z]+@", "0", cell) for code in codes for cell in re.findall(r'CELL = r"""(.*?)"""', code, re.S)
     ]
-    return [template for code in codes for template in templates(code) if len(template[1]) >= LEAST]
+    found = {template for code in codes for template in templates(code) if len(template[1]) >= LEAST}
+    return [(re.compile(pattern), literal) for pattern, literal in found]
 
 
 def is_said(message: str) -> bool:
     """Whether a string of the sources gives the message; `mpc-lite check` leaves out the advice after a semicolon."""
     message = message.removeprefix("error: ")
     patterns = [pattern for pattern, literal in spoken() if len(literal) >= len(message) / 6]
-    return any(re.fullmatch(pattern, message + advice) for pattern in patterns for advice in ("", "; fix"))
+    return any(pattern.fullmatch(message + advice) for pattern in patterns for advice in ("", "; fix"))
 
 
 @pytest.mark.parametrize("message", lines(TROUBLE, "text"), ids=lambda message: "")

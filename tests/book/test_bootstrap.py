@@ -23,6 +23,7 @@ sys.modules["torch"].cuda = types.SimpleNamespace(is_available=lambda: False)
 # --- it works -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_in_colab_the_package_comes_and_torch_and_numpy_stay(colab, wheel):
     cell = bootstrap_source(PROJECT, str(wheel))
     own = "import mpc_lite; print('FACT', mpc_lite.__file__)"
@@ -43,17 +44,20 @@ def test_in_colab_the_package_comes_and_torch_and_numpy_stay(colab, wheel):
     assert len(said(again)) == 3 and len(set(said(again))) == 1, "once installed, no address is needed"
 
 
+@pytest.mark.slow
 def test_anywhere_else_it_does_nothing(colab):
     done = colab.run(bootstrap_source(PROJECT, "nowhere.whl"), stub=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert colab.installed() == set()
 
 
+@pytest.mark.slow
 def test_colab_is_found_when_it_is_only_loaded(colab):
     loaded = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
     assert "does not know where" in refused(colab.run(FAST + loaded + bootstrap_source(PROJECT, ""), stub=False))
 
 
+@pytest.mark.slow
 def test_a_small_package_that_is_missing_comes_too(colab, wheel, tmp_path):
     colab.forget("safetensors")
     small_wheel(tmp_path / "links", "safetensors", "0.9.9")
@@ -65,16 +69,19 @@ def test_a_small_package_that_is_missing_comes_too(colab, wheel, tmp_path):
 # --- it stops, and says why -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_an_address_it_says_so(colab):
     sentence = refused(colab.run(FAST + bootstrap_source(PROJECT, "")))
     assert "does not know where the package mpc_lite lives" in sentence and "from a wheel or a clone" in sentence
 
 
+@pytest.mark.slow
 def test_an_install_that_fails_is_one_sentence(colab):
     sentence = refused(colab.run(FAST + bootstrap_source(PROJECT, "/nowhere/mpc_lite-0.1.0-py3-none-any.whl")))
     assert "pip could not install" in sentence and "ERROR" in sentence and "run this cell again" in sentence
 
 
+@pytest.mark.slow
 def test_a_package_that_wants_another_numpy_is_refused(colab, wheel, tmp_path):
     """No small package may bring another numpy with it."""
     colab.forget("safetensors")
@@ -89,6 +96,7 @@ def test_a_package_that_wants_another_numpy_is_refused(colab, wheel, tmp_path):
     assert "numpy" in colab.installed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, old", [("torch", "1.13.1+cu116"), ("torchvision", "0.14.1"), ("numpy", "1.9.0")])
 def test_an_old_torch_is_named(colab, name, old):
     stub = f"sys.modules['{name}'].__version__ = '{old}'\n"
@@ -97,6 +105,7 @@ def test_an_old_torch_is_named(colab, name, old):
     assert colab.installed() == set()
 
 
+@pytest.mark.slow
 def test_an_old_package_is_named(colab, wheel):
     cell = FAST + bootstrap_source({**PROJECT, "version": "99.1.0"}, str(wheel))
     assert f"needs mpc_lite 99.1.0 or newer, found {PROJECT['version']}" in refused(colab.run(cell))

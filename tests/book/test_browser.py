@@ -4,12 +4,14 @@ Screenshots (light, dark, 360 pixels wide) go to _build/screenshots, to be looke
 """
 
 import json
+import time
 
 import pytest
 
 from tests.book.site_under_test import HTML, NO_BROWSER, NOT_BUILT, SHOTS, browser, chapters, harmless, pages
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not (HTML / "index.html").is_file(), reason=NOT_BUILT),
     pytest.mark.skipif(browser() is None, reason=NO_BROWSER),
 ]
@@ -41,7 +43,7 @@ def open_page(chromium, page, width, height, theme):
     tab.goto((HTML / f"{page}.html").as_uri(), wait_until="load")
     tab.evaluate("() => window.MathJax && MathJax.startup ? MathJax.startup.promise : null")
     if tab.evaluate("document.querySelectorAll('script[type=\"application/vnd.jupyter.widget-view+json\"]').length"):
-        tab.wait_for_selector(".widget-slider", timeout=20_000)
+        tab.wait_for_selector(".widget-slider", timeout=120_000)
     return context, tab, wrong
 
 
@@ -67,6 +69,16 @@ def test_page_in_a_browser(chromium, page):
         context.close()
 
 
+def changes(tab, look, before, seconds=30):
+    """Whether what `look` shows becomes another than before within so many seconds."""
+    end = time.monotonic() + seconds
+    while look() == before:
+        if time.monotonic() > end:
+            return False
+        tab.wait_for_timeout(50)
+    return True
+
+
 PICTURE = """(at) => JSON.stringify([
   at.data.map(t => t.visible), (at.layout.images || []).map(i => i.source.slice(-80)),
   (at.layout.annotations || []).map(a => a.text), at.layout.title && at.layout.title.text])"""
@@ -84,28 +96,24 @@ def test_moving_a_handle_changes_the_picture(chromium, page):
         if rail:
             box = rail.bounding_box()
             tab.mouse.click(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
-            tab.wait_for_timeout(300)
-            if plot.evaluate(PICTURE) == before:  # it began at its end
+            if not changes(tab, lambda plot=plot: plot.evaluate(PICTURE), before, 3):  # it began at its end
                 tab.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
         elif menu:
             menu.click()
-            tab.wait_for_timeout(300)
+            plot.wait_for_selector(".updatemenu-dropdown-button")
             plot.query_selector_all(".updatemenu-dropdown-button")[-1].click()
         else:
             raise AssertionError(f"{name} has nothing to move: a still picture would do")
-        tab.wait_for_timeout(300)
-        assert plot.evaluate(PICTURE) != before, name
+        assert changes(tab, lambda plot=plot: plot.evaluate(PICTURE), before), name
         moved += 1
     for handle in tab.query_selector_all("article .widget-slider .noUi-handle"):
         shown = "() => [...document.querySelectorAll('.jupyter-widgets img')].map(i => i.offsetParent && i.alt)"
         before = tab.evaluate(shown)
         handle.focus()
         tab.keyboard.press("ArrowRight")
-        tab.wait_for_timeout(300)
-        if tab.evaluate(shown) == before:
+        if not changes(tab, lambda shown=shown: tab.evaluate(shown), before, 3):  # it began at its end
             tab.keyboard.press("ArrowLeft")
-            tab.wait_for_timeout(300)
-        assert tab.evaluate(shown) != before
+            assert changes(tab, lambda shown=shown: tab.evaluate(shown), before)
         moved += 1
     DRAWN[page] = moved
     assert wrong == []

@@ -21,6 +21,7 @@ def run(chapter, out, **values):
     return papermill.execute_notebook(str(source), str(out), values, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chapter", chapters())
 def test_chapter_in_smoke(chapter, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -31,6 +32,7 @@ def test_chapter_in_smoke(chapter, tmp_path, monkeypatch):
     assert (told["profile"], told["seed"], told["device"]) == ("smoke", 1, "cpu") and told["numbers"]
 
 
+@pytest.mark.slow
 def test_the_embedding_maps_coordinates_can_be_made_again(tmp_path, monkeypatch):
     """In smoke: fewer pixels and images than the committed result, of the same form."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -52,6 +54,7 @@ def test_parameters_are_the_four_typed_ones(chapter):
     assert sum("parameters" in c.metadata.get("tags", []) for c in cells) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("values", "says"), [({"PROFILE": "smok"}, "smoke"), ({"SEED": "abc"}, "expected int")])
 def test_wrong_parameters_end_a_chapter_at_its_beginning(values, says, tmp_path):
     with pytest.raises(PapermillExecutionError, match=says):

@@ -188,6 +188,7 @@ def tiny(tmp_path):
     return source, lambda: read_book(root=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_chapter_from_source_to_twin(tiny):
     source, read = tiny
     assert len(make_twins.make(source, read())) == 1, "only: too few checked cells"
@@ -229,6 +230,7 @@ def test_a_reference_that_leads_nowhere_stops_the_work_before_anything_runs(tiny
     assert not source.with_suffix(".ipynb").exists()
 
 
+@pytest.mark.slow
 def test_a_number_that_no_cell_tells_is_an_error(tiny):
     source, read = tiny
     make_twins.make(source, read())

@@ -229,6 +229,7 @@ def test_on_a_gpu_nothing_comes_back_to_the_host(formulation, max_pixels):
         assert focal_loss(logits, torch.zeros(2, 1, 16, 16, device="cuda")).device.type == "cuda"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formulation", ["official", "paper"])
 def test_mpc_loss_compiles_into_one_graph(formulation):
     mask = torch.stack([MASKS["block"], MASKS["no_tampered"]])

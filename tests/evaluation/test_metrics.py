@@ -219,6 +219,7 @@ def test_empty_truth():
         assert nothing.iou == (1 if name == "mpc_legacy" else 0) and alarm.iou == 0
 
 
+@pytest.mark.slow
 def test_how_far_the_protocols_disagree():
     """The table of the book: the same eight outputs under every protocol, closed forms where there are any."""
     masks, good, mediocre = synthetic_set()

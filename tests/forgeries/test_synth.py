@@ -129,14 +129,14 @@ def test_a_folder_of_photographs_is_shared_out_by_name(tmp_path):
 def test_cost_in_jpeg_round_trips(scenes, record_property):
     """The cost of a forgery is stated as a ratio to one Pillow JPEG round trip of the same image."""
     made = [forge("train", 0, i, scenes["train"], 256) for i in range(8)]
-    start = time.perf_counter()
-    for i in range(8):
+    ours = theirs = 0.0
+    for i, f in enumerate(made):  # in turns, in seconds of this process: what else the machine does is not counted
+        start = time.process_time()
         forge("train", 0, i, scenes["train"], 256)
-    ours = time.perf_counter() - start
-    start = time.perf_counter()
-    for f in made:
+        ours, start = ours + time.process_time() - start, time.process_time()
         decode(encode_jpeg(f.image, 90, 2))
-    ratio = ours / (time.perf_counter() - start)
+        theirs += time.process_time() - start
+    ratio = ours / theirs
     record_property("jpeg_round_trips_per_forgery", round(ratio, 1))
     print(f"one 256² forgery costs {ratio:.1f} JPEG round trips")
     assert ratio < 60

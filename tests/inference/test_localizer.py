@@ -189,6 +189,7 @@ for side in (1500, 3000):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory is read the way Linux offers")
 def test_memory_beyond_the_map_does_not_grow_with_the_photo():
     """3 and 12 megapixels: a second map would cost 27 MB more, the band grows by 256 rows × 2000 × 8 bytes = 4 MB."""

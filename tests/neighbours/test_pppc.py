@@ -469,6 +469,7 @@ def test_on_a_gpu_nothing_comes_back_to_the_host():
                 assert value.device.type == "cuda" and value.dtype == torch.float32 and value.requires_grad
 
 
+@pytest.mark.slow
 def test_loss_compiles_into_one_graph():
     pixels, prototypes, labels = gaussians(1, 4, 3, 3), gaussians(2, 4, seed=1), random_labels(1, 3, 3)
     compiled = torch.compile(pppc_loss, fullgraph=True, backend="aot_eager")

@@ -207,6 +207,7 @@ def test_on_a_gpu_nothing_comes_back_to_the_host():
         assert all(v.device.type == "cuda" and v.shape == () for v in network(batch).values())
 
 
+@pytest.mark.slow
 def test_two_processes_gather_the_prototypes_of_all_their_pixels(tmp_path):
     pixels, labels = (torch.randn(2, 3, 4, 4), torch.rand(2, 3, 4, 4)), torch.randint(0, 2, (2, 4, 4))
     torch.save([(tuple(x[i : i + 1] for x in pixels), labels[i : i + 1]) for i in (0, 1)], tmp_path / "batches.pt")

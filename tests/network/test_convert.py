@@ -22,7 +22,7 @@ from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import read_facts
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.loop import starting_model
-from tests.network.test_hrformer import GOLDEN, fill
+from tests.network.test_hrformer import GOLDEN
 
 # Names and shapes of the released code's own stage-2 network, not of ours.
 OFFICIAL = {k: tuple(v) for k, v in json.loads((GOLDEN / "hrformer_base_state_dict.json").read_text()).items()}
@@ -38,14 +38,6 @@ HEADS = {  # a few names of each unused part of HRFormer's classification networ
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def base() -> MPC:
-    """The released network with the weights under which the golden numbers were computed."""
-    model = MPC.build("base").eval()
-    fill(model)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +95,7 @@ def save(path: Path, state, **options) -> Path:
 # --- the layouts ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_stage_2_file_computes_what_the_released_network_computes(base, stage2, tmp_path):
     out = tmp_path / "official.safetensors"
     facts = convert(stage2, out)
@@ -124,6 +117,7 @@ def test_a_stage_2_file_computes_what_the_released_network_computes(base, stage2
     assert (localizer.mode, localizer.size) == ("stretch", 512)  # the paper's way
 
 
+@pytest.mark.slow
 def test_the_two_heads_are_told_apart_by_one_shape(constants, tmp_path):
     with torch.device("meta"):
         head = {f"decoder.{n}": t for n, t in MPC.build("base", "5conv").decoder.state_dict().items()}

@@ -47,13 +47,6 @@ def fill(model: torch.nn.Module) -> None:
 
 
 @pytest.fixture(scope="module")
-def base() -> MPC:
-    model = MPC.build("base").eval()
-    fill(model)
-    return model
-
-
-@pytest.fixture(scope="module")
 def nano() -> HRFormer:
     torch.manual_seed(0)
     return HRFormer(SIZES["nano"]).eval()

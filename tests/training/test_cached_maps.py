@@ -172,6 +172,7 @@ def test_a_stop_while_filling_keeps_what_is_there(manifest, tmp_path, monkeypatc
     assert calls == [1, 1] and set(seen) == {written}
 
 
+@pytest.mark.slow
 def test_kill_nine_while_filling_leaves_whole_files_that_are_not_encoded_again(manifest, tmp_path, monkeypatch):
     code = (
         "import os, signal; from pathlib import Path; import tests.training.test_cached_maps as t\n"
@@ -185,7 +186,7 @@ def test_kill_nine_while_filling_leaves_whole_files_that_are_not_encoded_again(m
         f"t.run(t.plan({str(manifest)!r}), Path({str(tmp_path)!r}))"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    assert subprocess.run([sys.executable, "-c", code], env=env, timeout=240).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code], env=env, timeout=900).returncode == -signal.SIGKILL
     assert len(kept(tmp_path)) == 2 and all(set(load_file(file)) == {*MAPS, "mask"} for file in kept(tmp_path))
     assert len(list((tmp_path / "finetune.features").rglob("*"))) == 4  # their folder, and what the third left behind
     calls = count_encodings(monkeypatch)
@@ -344,6 +345,7 @@ def one_thread():
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_filling_and_train_as_one_that_accumulates(manifest, tmp_path, one_thread):
     script = tmp_path / "two.py"
     script.write_text(
@@ -357,7 +359,7 @@ def test_two_processes_share_the_filling_and_train_as_one_that_accumulates(manif
         "(folder / os.environ['RANK']).write_text(json.dumps(calls))\n"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([*TWO, str(script)], env=env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*TWO, str(script)], env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert [json.loads((tmp_path / rank).read_text()) for rank in "01"] == [[2], [2]]
     one = plan(manifest, finetune__steps=3, finetune__validate_every=3, finetune__accumulate=2)

@@ -19,6 +19,8 @@ from mpc_lite.training.pretrain import Pretraining, pretrain
 from tests.training import many_processes
 from tests.training.many_processes import STEPS, STILL, note_gradients, recipe, statistics, uneven
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(many_processes.__file__)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -26,7 +28,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def torchrun(*arguments) -> subprocess.CompletedProcess:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1])])}
     command = [*TORCHRUN, *map(str, arguments)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
 
 
 def lines(out: Path) -> list[dict]:

@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from mpc_lite.training.progress import clock, following, read_log
+from mpc_lite.training.progress import Tail, clock, following, read_log
 
 
 def line(step, **more):
@@ -15,11 +15,14 @@ def line(step, **more):
 
 
 def watch(log, write, terminal=False):
-    text = io.StringIO()
+    text, end = io.StringIO(), time.monotonic() + 60
     with following(log, Console(file=text, force_terminal=terminal, width=100)) as say:
         say("begin")
+        shown = len(text.getvalue())
         write()
-        time.sleep(0.5)
+        while len(text.getvalue()) == shown and time.monotonic() < end:  # shown while the block runs, not at its end
+            time.sleep(0.05)
+        assert len(text.getvalue()) > shown
     return text.getvalue()
 
 
@@ -53,13 +56,24 @@ def test_lines_of_before_are_not_shown_again(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_text(line(1, loss=1.0) + line(2, loss=2.0) + line(3, loss=3.0))
 
-    def resumed():  # the training loop drops the steps that it will do again, then goes on
-        log.write_text(line(1, loss=1.0))
-        time.sleep(0.6)
+    def goes_on():
         with open(log, "a") as file:
-            file.write(line(2, loss=7.0))
+            file.write(line(4, loss=7.0))
 
-    assert watch(log, resumed).splitlines() == ["begin", "pretrain 2/4  loss 7.0000  –:–– left"]
+    assert watch(log, goes_on).splitlines() == ["begin", "pretrain 4/4  loss 7.0000  –:–– left"]
+
+
+def test_steps_that_are_done_again_are_shown_again_and_none_before_them(tmp_path):
+    """The training loop drops from the log the steps that it will do again, then goes on."""
+    log = tmp_path / "log.jsonl"
+    log.write_text(line(1, loss=1.0) + line(2, loss=2.0) + line(3, loss=3.0))
+    tail = Tail(log, log.stat().st_size)
+    assert list(tail.new()) == []
+    log.write_text(line(1, loss=1.0))
+    assert list(tail.new()) == []
+    with open(log, "a") as file:
+        file.write(line(2, loss=7.0))
+    assert [(entry["step"], entry["loss"]) for entry in tail.new()] == [(2, 7.0)]
 
 
 def test_half_written_and_foreign_lines_do_no_harm(tmp_path):
