@@ -14,7 +14,7 @@ import numpy as np
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import relative
-from mpc_lite.images import read_image, read_mask_file
+from mpc_lite.images import lies_on_its_side, read_image, read_mask_file
 
 REQUIRED = ("image", "mask", "label", "source")
 COLUMNS = (*REQUIRED, "split")
@@ -199,9 +199,17 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
     mask = read_mask_file(path)
     if size is not None and mask.shape != tuple(size):
         (h, w), (height, width) = mask.shape, size
-        turned = " (the image's EXIF tag turns it; save both upright)" if (w, h) == (height, width) else ""
+        turned = _why_turned(sample, path) if (w, h) == (height, width) else ""
         raise InputError(f"{where}: mask {w}×{h}, image {width}×{height}{turned}; {mend}")
     if isinstance(sample, Sample) and bool(mask.any()) != bool(sample.label):
         found = "no tampered pixel" if sample.label else f"{int(mask.sum())} tampered pixels"
         raise InputError(f"{where}: label {sample.label}, but the mask {path.name} has {found}; {mend}")
     return mask
+
+
+def _why_turned(sample: Sample | str | Path, mask: Path) -> str:
+    """The cause of a mask turned against its image, where a tag of either says so."""
+    for name, file in (("image", getattr(sample, "image", None)), ("mask", mask)):
+        if file is not None and lies_on_its_side(file):
+            return f" (the {name}'s EXIF tag turns it; save both upright)"
+    return " (turned)"
