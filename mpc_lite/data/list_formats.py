@@ -5,6 +5,7 @@ import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,7 +79,7 @@ def _guess(data: bytes, path: Path) -> str:
     if b"\0" in data:
         raise InputError(f"{path.name}: neither text nor an array; expected {_EXPECTED}")
     lines = [text for text in data.decode("utf-8-sig", "replace").splitlines() if text.strip()]
-    space, comma = sum(map(_fits_space, lines)), sum("," in line or ";" in line for line in lines)
+    space, comma = sum(map(_fits_space, lines)), sum(map(_fits_comma, lines))
     if space == comma > 0:
         raise InputError(
             f"{path.name}: its lines (the first: {lines[0][:100]!r}) can be read as 'space' (image mask label) and as "
@@ -88,18 +89,31 @@ def _guess(data: bytes, path: Path) -> str:
 
 
 def _fits_space(line: str) -> bool:
-    fields = _fields(line, None)
+    try:
+        fields = _fields(line, None)
+    except csv.Error:
+        return False
     if any(field.endswith(",") for field in fields):
         return False
     with_label = len(fields) == 3 and fields[2] in ("0", "1")
     return with_label or (len(fields) == 2 and "." in fields[0] and ("." in fields[1] or fields[1] == "None"))
 
 
+def _fits_comma(line: str) -> bool:
+    for delimiter in ",;":
+        with suppress(csv.Error):
+            if delimiter in line and ('"' not in line or len(_fields(line, delimiter)) > 1):
+                return True
+    return False
+
+
 def _fields(line: str, delimiter: str | None) -> list[str]:
     """A line's fields, quoted ones as CSV has them; delimiter None: any number of blanks. csv.Error for open quotes."""
     if delimiter is None and '"' not in line:
         return line.split()
-    row = next(csv.reader([line], delimiter=delimiter or " ", skipinitialspace=True, strict=True), [])
+    row = next(
+        csv.reader([line.replace("\t", " ")], delimiter=delimiter or " ", skipinitialspace=True, strict=True), []
+    )
     return row if delimiter else [field for field in row if field]
 
 

@@ -163,7 +163,7 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise InputError(
-            f"{path.name}: column {', '.join(missing)} is missing; found {some(header) or 'an empty file'}; "
+            f"{path.name}: column {', '.join(missing)} is missing; found {some(header).replace(", ", ",") or 'an empty file'}; "
             f"expected {','.join(REQUIRED)}[,split], separated by commas"
         )
     if len(set(header)) != len(header):
@@ -211,8 +211,8 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
     """A mask as (H,W) uint8, 1 tampered, 0 authentic: of two values or colours the one on black, else those above 127.
 
     `images.read_mask_file` has the whole rule, and says which masks are refused. A sample without a mask gives zeros of
-    `size` = (H,W), by default its image's size. Raises InputError for an unreadable file, a mask that is not plain or of
-    another size than `size`, and for a sample whose mask contradicts its label.
+    `size` = (H,W), by default its image's size. Raises InputError for an unreadable file, for a mask that is not plain
+    or of another size than `size`, and for a sample whose mask contradicts its label.
     """
     path = sample.mask if isinstance(sample, Sample) else Path(sample)
     if path is None:

@@ -67,7 +67,7 @@ def read_facts(name_or_file: str | Path) -> dict[str, Any]:
 def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy tensors into the model if, and only if, names and shapes agree without exception.
 
-    InputError otherwise, naming missing, unexpected and mis-shaped tensors, ten of each; the model is then left untouched.
+    InputError otherwise, naming missing, unexpected and mis-shaped tensors, ten of each; the model is then untouched.
     `source` is what the message calls the tensors' origin.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
