@@ -14,7 +14,7 @@ from PIL import Image
 from common import MaskRule, Pair, Tree
 from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
-from mpc_lite.images import read_image, read_mask_file
+from mpc_lite.images import TAMPERED_ABOVE, read_image, read_mask_file, read_mask_values
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Checked:
             if pair.read:
                 mask, note = pair.read(pixels, rule)
             else:
-                mask = rule(read_values(pair.mask))
+                mask = read_tampered(pair.mask, rule)
         except InputError as error:
             raise InputError(f"mask: {error}") from None
         (height, width), (h, w) = pixels.shape[:2], mask.shape
@@ -106,7 +106,7 @@ class Checked:
         if not mask.any():
             raise InputError("empty mask: no tampered pixel by the set's rule")
         self.shares.append(float(mask.mean()))
-        if not pair.read and np.array_equal(mask, read_mask_file(pair.mask)):
+        if not pair.read and _reads_as(mask, pair.mask):
             self.as_given += 1
             return pair.mask, note
         self.converted += 1
@@ -147,17 +147,24 @@ class Checked:
         return text
 
 
-def read_values(path: Path) -> np.ndarray:
-    """The values of a mask file as (H,W,3) uint8; transparency is dropped, as the field's loaders do.
+def read_tampered(path: Path, rule: MaskRule) -> np.ndarray:
+    """A mask file by its set's rule, (H,W) uint8, 1 tampered.
 
-    Raises InputError for a file that is not a complete image.
+    Where the rule says no more than "above 127" (or the others), the package's own reading holds, which refuses masks
+    whose meaning is not plain. Raises InputError for those, and for a file that is not a complete image.
     """
-    values = read_image(path)
+    if rule.channel == "luma" and rule.threshold == TAMPERED_ABOVE:
+        mask = read_mask_file(path)
+        return 1 - mask if rule.inverted else mask
+    values = read_mask_values(path)
+    if values.dtype == np.uint16:
+        values = (values >> 8).astype(np.uint8)
+    return rule(np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else values)
+
+
+def _reads_as(mask: np.ndarray, file: Path) -> bool:
+    """Does the package, which knows no rule of the set, read the file as this mask?"""
     try:
-        with Image.open(path) as image:
-            # A viewer would lay transparent pixels over white, which would make them tampered.
-            return np.asarray(image.convert("RGB")) if image.mode in ("RGBA", "LA", "PA") else values
-    except OSError as error:  # formats that only OpenCV reads have been read above
-        if isinstance(error, FileNotFoundError):
-            raise InputError(f"{path}: no such file") from None
-        return values
+        return np.array_equal(mask, read_mask_file(file))
+    except InputError:
+        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -162,8 +163,8 @@ def _ends(parts: tuple[str, ...], wanted: list[str]) -> bool:
 
 
 def stem(path: Path) -> str:
-    """The key that most sets pair by: the file's name without its suffix, upper and lower case being the same."""
-    return path.stem.casefold()
+    """The key that most sets pair by: the file's name without its suffix, whatever the case and the form of accents."""
+    return unicodedata.normalize("NFC", path.stem).casefold()
 
 
 def without_end(*ends: str) -> Callable[[Path], str]:

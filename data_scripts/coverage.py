@@ -15,11 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from checked import read_values
+from checked import read_tampered
 from common import SEEN, DataSet, MaskRule, Pair, Reader, Tree, authentic, match, stem
 from make import main
 from mpc_lite.errors import InputError
-from mpc_lite.images import read_image
+from mpc_lite.images import read_image, read_mask_values
 
 RESIZED = ("55", "56", "95")
 CROPPED = ("41", "48", "57", "58", "59", "61")
@@ -59,7 +59,7 @@ def resized(mask_file: Path) -> Reader:
     """Reads a mask of another size by nearest resize."""
 
     def read(pixels, rule):
-        mask, size = rule(read_values(mask_file)), pixels.shape[1::-1]
+        mask, size = read_tampered(mask_file, rule), pixels.shape[1::-1]
         note = f"mask {mask.shape[1]}×{mask.shape[0]} resized to {size[0]}×{size[1]}, nearest"
         return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), note
 
@@ -70,7 +70,7 @@ def placed(mask_file: Path, original: Path | None) -> Reader:
     """Reads a mask that is a crop and puts it where the tampered image differs from its original."""
 
     def read(pixels, rule):
-        mask = rule(read_values(mask_file))
+        mask = read_tampered(mask_file, rule)
         (h, w), (height, width) = mask.shape, pixels.shape[:2]
         if original is None:
             raise InputError(f"{w}×{h}, image {width}×{height}: a crop that could not be located (no original)")
@@ -112,7 +112,7 @@ def _mended(pair: Pair, originals: dict[str, Path]) -> Pair:
 
 def _fits(pair: Pair) -> bool:
     try:
-        return read_image(pair.image).shape == read_values(pair.mask).shape
+        return read_image(pair.image).shape[:2] == read_mask_values(pair.mask).shape[:2]
     except InputError:
         return True  # the check of the pair says why it cannot be read
 

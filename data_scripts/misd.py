@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from checked import read_values
+from checked import read_tampered
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, authentic, match, stem
 from make import main
 from mpc_lite.errors import InputError
@@ -23,7 +23,7 @@ def united(masks: list[Path]):
     """Reads several mask files as one: tampered where any of them says so."""
 
     def read(_, rule: MaskRule) -> tuple[np.ndarray, str]:
-        parts = [rule(read_values(mask)) for mask in masks]
+        parts = [read_tampered(mask, rule) for mask in masks]
         if len({part.shape for part in parts}) > 1:
             sizes = ", ".join(f"{part.shape[1]}×{part.shape[0]}" for part in parts)
             raise InputError(f"its {len(parts)} masks have different sizes: {sizes}")

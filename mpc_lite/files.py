@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import uuid
 from pathlib import Path
 from typing import Any
 
 from mpc_lite.errors import InputError
 
+PICTURES = (
+    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".gif", ".avif", ".heic", ".heif", ".mpo",
+)  # fmt: skip
 FOLDERS = {
     "MPC_LITE_SETS": "the folder of manifests that the scripts of data_scripts/ wrote",
     "MPC_LITE_WEIGHTS": "the folder of weights that 'mpc-lite convert' wrote, such as imagenet.safetensors",
@@ -29,7 +33,42 @@ def expand(path: str | Path) -> Path:
         name = missing.group(1)
         purpose = f" ({FOLDERS[name]})" if name in FOLDERS else ""
         raise InputError(f"{path}: the environment variable {name}{purpose} is not set; set it, or give another path")
-    return Path(text).expanduser()
+    return place(text)
+
+
+def place(path: str | Path, folder: str | Path = ".") -> Path:
+    """Where a path of a manifest, a list or an option lies, whichever system wrote it.
+
+    Relative paths start at `folder`, `~` is the home folder. The first of these that exists: the path as written, with
+    backslashes as slashes, each with composed and with decomposed accents (Unicode NFC, NFD); else as written.
+    """
+    text = str(path)
+    plain = Path(folder, os.path.expanduser(text))
+    spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
+    for spelling in spellings:
+        forms = (spelling, unicodedata.normalize("NFC", spelling), unicodedata.normalize("NFD", spelling))
+        for form in dict.fromkeys(forms):
+            if form and os.path.lexists(where := Path(folder, os.path.expanduser(form))):
+                return where
+    return plain
+
+
+def pictures_in(folder: str | Path, without: str | Path | None = None) -> list[Path]:
+    """The picture files below a folder, by the ends of their names, in the order of their paths.
+
+    Left out: hidden files and folders, what systems put beside files by themselves, and the folder `without`.
+    """
+    pictures = []
+    for here, below, files in os.walk(folder):
+        below[:] = [
+            n for n in below if not _hidden(n) and Path(here, n).resolve() != (without and Path(without).resolve())
+        ]
+        pictures += [Path(here, n) for n in files if not _hidden(n) and Path(n).suffix.lower() in PICTURES]
+    return sorted(pictures)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def expand_all(paths: str | list[str] | None) -> list[Path]:

@@ -1,137 +1,204 @@
-"""Images: photos and masks of any file format as arrays."""
+"""Images: what the values of a photograph and of a mask mean, whatever file they come in."""
+
+from __future__ import annotations
 
 import io
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from mpc_lite.decoders import decode_file, open_image, orientation, unreadable
 from mpc_lite.errors import InputError
-
-# Pillow warns from 89 megapixels and refuses from 179: phones take 200. 2**28 is 16384×16384; a file that claims more
-# is refused before its pixels are decoded, so a small hostile file cannot fill the memory.
-MAX_PIXELS = 2**28
-Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)
 
 IGNORE = 255  # in a mask: neither tampered (1) nor authentic (0)
 TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tampered pixels under one cell of a map
 
-_ORIENTATION = 0x0112  # EXIF tag
-BAND = 512  # rows converted at a time, so that no second full-size copy of the photo is needed
-_DEEP = ("I", "F")  # prefixes of Pillow's modes of more than 8 bits: I;16, I;16B, I, F
+_LEAST_HIGH = 0x4000  # the maximum of a 16-bit photograph that is no file of 14 bits or fewer in a 16-bit container
+_OVERSHOOT = 1.05  # filters leave floats a little beyond their range
+_NEAR = 32  # a mask's level counts as black or white up to this distance of 255, and a colour as grey
+_FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
+_BAND = 512  # rows worked on at a time
 
 
 def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
-    """A photo as (H,W,3) uint8 RGB, turned the way its EXIF tag says when `orient` (TIFF files always are).
+    """A photo as (H,W,3) uint8 RGB, turned the way its EXIF tag says when `orient` (8-bit TIFFs always are).
 
-    Grey, 1-bit, palette, CMYK, 16-bit and float files are converted: of 16 bits the high byte stays; floats up to 1 are
-    scaled by 255, larger ones must be 0–255. Transparent pixels are laid over white, as a viewer shows them. Of several
-    frames the first counts; colour profiles are ignored. Up to 2**28 pixels (200-megapixel photos pass).
-    Raises InputError, with the path and the reason, for anything that is not a complete image.
+    Grey, 1-bit, palette, CMYK, 16-bit and float files are converted: 16-bit files whose values are all within 0–255 are
+    taken as they are, of others the high byte stays; floats up to 1 are scaled by 255, larger ones must be 0–255
+    (5 % beyond is cut off). Transparent pixels are laid over white, as a viewer shows them, unless nothing is visible.
+    Of several frames the first full one counts; colour profiles are ignored. Up to `decoders.MAX_PIXELS` pixels.
+    Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
+    files, and for 16-bit files that use less than a quarter of their range.
     """
-    pixels = _read_pixels(Path(path), orient)
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    else:
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 255):  # also false for NaN
-            raise _unreadable(path, f"its values run from {low:g} to {high:g}, expected 0–1 or 0–255")
-        pixels = np.round(pixels * (255 if high <= 1 else 1)).astype(np.uint8)
-    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    values, alpha = _upright(path, orient)
+    if values.dtype == np.uint16:
+        low, high = int(values.min()), int(values.max())
+        if 255 < high < _LEAST_HIGH:
+            raise unreadable(path, f"its 16-bit values use {low}–{high} of 0–65535: stretch them, or save 8 bits")
+        values = (values if high <= 255 else values >> 8).astype(np.uint8)
+    elif values.dtype == np.float32:
+        values = _bytes(values, path)
+    if values.ndim == 2:
+        values = np.repeat(values[..., None], 3, axis=2)
+    return values if alpha is None or not alpha.any() else _laid_over(values, alpha, 255)
 
 
 def read_mask_file(path: str | Path) -> np.ndarray:
-    """A mask file as (H,W) uint8, 1 tampered, 0 authentic; which values are tampered is told at `manifest.read_mask`.
+    """A mask file as (H,W) uint8, 1 tampered, 0 authentic.
 
-    Raises InputError as `read_image` does.
+    Of one value on 0, whichever it is, or one colour on black, that value is tampered; of other grey values those above
+    half of the range (127; 32767 of 16-bit masks with values above 255), which takes soft edges and JPEG noise as they
+    are meant. Transparency counts as `read_mask_values` says. Raises InputError as `read_image` does, and for masks
+    whose meaning is not plain: several colours, several grey levels, nothing below or above half.
     """
-    values = _read_pixels(Path(path), orient=True, background=0)
+    values = read_mask_values(path)
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]
     if values.ndim == 3:
-        deep = values.dtype != np.uint8
-        values = values @ np.float32([0.299, 0.587, 0.114]) if deep else cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)
-    highest = values.max()
-    threshold = 0.5 if highest <= 1 else TAMPERED_ABOVE if highest <= 255 else 0x7FFF
-    return (values > threshold).astype(np.uint8)
+        if int((values.max(axis=2).astype(np.int32) - values.min(axis=2)).max()) > _NEAR:
+            return _one_colour(values, path)
+        luma = values @ np.float32([0.299, 0.587, 0.114])
+        values = np.round(luma).astype(values.dtype)
+    half, top = (TAMPERED_ABOVE, 255) if values.dtype == np.uint8 else (0x7FFF, 0xFFFF)
+    levels = np.flatnonzero(np.bincount(values.ravel()))
+    low, high = int(levels[0]), int(levels[-1])
+    near = _NEAR * (top // 255)
+    if low == high:
+        if near < low <= half:
+            raise _unclear(path, f"all its pixels are {low}")
+        return np.full(values.shape, low > half or low == 1, np.uint8)
+    if len(levels) == 2 and low == 0:
+        return (values > 0).astype(np.uint8)
+    if high <= half or half < low < top - near:
+        raise _unclear(path, f"its grey values are {_listed(levels)}")
+    if len(levels) > 2:
+        between = (values > near) & (values < top - near)
+        square = np.ones((3, 3), np.uint8)
+        flat = between & (cv2.dilate(values, square) - cv2.erode(values, square) <= _FLAT * (top // 255))
+        if flat.sum() > 4 + flat.size // 5000:
+            raise _unclear(path, f"its grey values are {_listed(_peaks(values))}")
+    return (values > half).astype(np.uint8)
 
 
-def _unreadable(path: str | Path, reason: object) -> InputError:
-    return InputError(f"{path}: cannot be read as an image ({reason}); replace the file or leave it out")
+def read_mask_values(path: str | Path) -> np.ndarray:
+    """The values of a mask file, (H,W) or (H,W,3), uint8 or, with values above 255, uint16; floats up to 1 times 255.
+
+    Transparency that hides everything, or only what is black, is ignored. Where all pixels have one colour, opaque ones
+    are tampered: white paint on nothing. InputError where transparent pixels have another colour than black, or the
+    paint is black: leaving transparency out and respecting it would give different masks.
+    """
+    values, alpha = _upright(path)
+    if values.dtype == np.float32:
+        values = _bytes(values, path)
+    elif values.dtype == np.uint16 and values.max() <= 255:
+        values = values.astype(np.uint8)
+    if alpha is None or not alpha.any() or alpha.min() == 255:
+        return values
+    return _without_transparency(values, alpha, path)
 
 
-def _read_pixels(path: Path, orient: bool, background: int = 255) -> np.ndarray:
-    """(H,W,3) uint8 for files of up to 8 bits; for deeper ones their own values, (H,W) or (H,W,3) uint16 or float32."""
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}×{image.height} pixels, at most {MAX_PIXELS} are read")
-            image.load()
-            pixels = _pixels_of(image, background)
-            turn = _orientation(image) if orient else 1
-    except UnidentifiedImageError:
-        return _read_with_opencv(path, background)
-    except OSError as error:
-        raise _unreadable(path, error.strerror or error) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders meet broken files with many kinds of errors (struct, zlib, SyntaxError, …)
-        raise _unreadable(path, error) from None
-    if turn in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    # After the transposition, 3, 4, 6 … are flips of the rows, of the columns, or of both.
-    pixels = pixels[::-1] if turn in (3, 4, 7, 8) else pixels
-    pixels = pixels[:, ::-1] if turn in (2, 3, 6, 7) else pixels
-    return np.ascontiguousarray(pixels)
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1–8. A damaged EXIF block counts as none: the pixels are good, and viewers show them so."""
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except Exception:
-        return 1
-
-
-def _pixels_of(image: Image.Image, background: int) -> np.ndarray:
-    """Convert a loaded Pillow image band by band."""
-    deep = image.mode.startswith(_DEEP)
-    if image.mode == "I":  # 32-bit integers, or 16-bit ones in older versions of Pillow
-        low, high = image.getextrema()
+def _upright(path: str | Path, orient: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
+    """A file's values as uint8, uint16 or float32, and its opacity, turned as its tag says."""
+    values, alpha, turn = decode_file(path)
+    if values.dtype.kind == "f":
+        values = np.asarray(values, np.float32)
+    elif values.dtype not in (np.uint8, np.uint16):
+        low, high = int(values.min()), int(values.max())
         if low < 0 or high > 0xFFFF:
-            raise ValueError(f"integers from {low} to {high}, expected 0–65535")
-    dtype = np.float32 if image.mode == "F" else np.uint16
-    shape = (image.height, image.width)
-    pixels = np.empty(shape, dtype) if deep else np.empty((*shape, 3), np.uint8)
-    for top in range(0, image.height, BAND):
-        band = image.crop((0, top, image.width, min(top + BAND, image.height)))
-        if band.has_transparency_data:
-            band = band.convert("RGBA")
-            below = Image.new("RGBA", band.size, (background, background, background, 255))
-            band = Image.alpha_composite(below, band)
-        pixels[top : top + BAND] = np.asarray(band if deep else band.convert("RGB"))
-    return pixels
+            raise unreadable(path, f"integers from {low} to {high}, expected 0–65535")
+        values = values.astype(np.uint16)
+    turn = turn if orient else 1
+
+    def turned(pixels: np.ndarray) -> np.ndarray:
+        if turn in (5, 6, 7, 8):
+            pixels = pixels.swapaxes(0, 1)
+        # After the transposition, 3, 4, 6 … are flips of the rows, of the columns, or of both.
+        pixels = pixels[::-1] if turn in (3, 4, 7, 8) else pixels
+        pixels = pixels[:, ::-1] if turn in (2, 3, 6, 7) else pixels
+        return np.ascontiguousarray(pixels)
+
+    return turned(values), None if alpha is None else turned(alpha)
 
 
-def _read_with_opencv(path: Path, background: int) -> np.ndarray:
-    """The formats Pillow does not know: colour TIFF of 16 bits or floats, EXR, HDR."""
+def _without_transparency(values: np.ndarray, alpha: np.ndarray, path: str | Path) -> np.ndarray:
+    colour = values[0, 0]
+    if (values == colour).all():
+        if not np.any(colour) and alpha.min() < alpha.max():
+            raise _unclear(path, "it is black everywhere, and only its transparency has a shape")
+        return _laid_over(values, alpha, 0) if alpha.min() < alpha.max() else values
+    if values[alpha < 128].any():
+        raise _unclear(path, "transparency hides pixels that are not black")
+    return values
+
+
+def _one_colour(values: np.ndarray, path: str | Path) -> np.ndarray:
+    """(H,W,3) of black and one colour -> (H,W), 1 where the colour is."""
+    bits = 8 * values.dtype.itemsize
+    code = np.zeros(values.shape[:2], np.uint64)
+    for c in range(3):
+        code = code << np.uint64(bits) | values[..., c]
+    colours, counts = np.unique(code, return_counts=True)
+    if len(colours) != 2 or colours[0] != 0:
+        often = colours[np.argsort(-counts, kind="stable")[:5]]
+        names = ", ".join(f"#{int(colour):0{3 * bits // 4}x}" for colour in often)
+        raise _unclear(path, f"its colours are {names}" + (f" and {len(colours) - 5} more" if len(colours) > 5 else ""))
+    return (code > 0).astype(np.uint8)
+
+
+def _listed(levels: np.ndarray) -> str:
+    return ", ".join(map(str, levels)) if len(levels) <= 8 else f"{levels[0]} to {levels[-1]}, {len(levels)} of them"
+
+
+def _peaks(values: np.ndarray) -> np.ndarray:
+    """The levels that hold at least a hundredth of the pixels, or all where they are few."""
+    counts = np.bincount(values.ravel())
+    levels = np.flatnonzero(counts)
+    return levels if len(levels) <= 8 else np.flatnonzero(counts * 100 >= counts.sum())
+
+
+def _unclear(path: str | Path, found: str) -> InputError:
+    return InputError(
+        f"{path}: its meaning as a mask is not plain ({found}); expected 0 and 255, 0 and 1, or one colour on black. "
+        "Save it with white for tampered and black for authentic"
+    )
+
+
+def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
+    """Floats of 0–1 or 0–255 as uint8."""
+    low, high = float(values.min()), float(values.max())
+    top = 1 if high <= _OVERSHOOT else 255
+    least = 1 - _OVERSHOOT
+    # Between 1.05 and 16 nobody can tell a dark photograph of 0–255 from a bright one of another range. NaN fails, too.
+    if not (low >= least * top and high <= _OVERSHOOT * top and (top == 1 or high >= 16)):
+        raise unreadable(path, f"its values run from {low:g} to {high:g}, expected 0–1 or 0–255")
+    result = np.empty(values.shape, np.uint8)
+    for top_row in range(0, len(values), _BAND):
+        rows = slice(top_row, top_row + _BAND)
+        result[rows] = np.clip(np.round(values[rows] * (255 // top)), 0, 255)
+    return result
+
+
+def _laid_over(values: np.ndarray, alpha: np.ndarray, background: int) -> np.ndarray:
+    """Pixels over a grey background, in proportion to their opacity, band by band."""
+    result = np.empty_like(values)
+    scale = background * (257 if values.dtype == np.uint16 else 1)
+    for top in range(0, len(values), _BAND):
+        rows = slice(top, top + _BAND)
+        opacity = np.float32(alpha[rows]) / 255
+        opacity = opacity[..., None] if values.ndim == 3 else opacity
+        result[rows] = np.round(values[rows] * opacity + scale * (1 - opacity))
+    return result
+
+
+def lies_on_its_side(path: str | Path) -> bool:
+    """Does an EXIF or TIFF tag turn this picture by a quarter? False for files that cannot be read."""
     try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # says little but where in OpenCV it arose
-        image = None
-    if image is None:
-        raise _unreadable(path, "no format that Pillow or OpenCV knows" if path.stat().st_size else "the file is empty")
-    if image.dtype not in (np.uint8, np.uint16, np.float32):
-        raise _unreadable(path, f"values of type {image.dtype}, expected 8 or 16 bits or 32-bit floats")
-    if image.ndim == 2:
-        return image if image.dtype != np.uint8 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    if image.shape[2] == 4:
-        top = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(image.dtype, 1.0)
-        alpha = image[..., 3:].astype(np.float32) / top
-        blend = image[..., :3] * alpha + background / 255 * top * (1 - alpha)
-        image = (blend if image.dtype == np.float32 else np.round(blend)).astype(image.dtype)
-    return np.ascontiguousarray(image[..., 2::-1])
+        with open_image(path) as image:
+            return orientation(image) in (5, 6, 7, 8)
+    except InputError:
+        return False
 
 
 def encode_jpeg(image: np.ndarray, quality: int, subsampling: int) -> bytes:
@@ -141,4 +208,4 @@ def encode_jpeg(image: np.ndarray, quality: int, subsampling: int) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB"))

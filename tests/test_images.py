@@ -1,15 +1,17 @@
 """Reading photos: every kind of file, every kind of damage."""
 
 import csv
+import zlib
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from mpc_lite import images
+from mpc_lite import decoders
 from mpc_lite.errors import InputError
 from mpc_lite.images import read_image
 
@@ -88,7 +90,7 @@ def test_cmyk_jpeg(tmp_path):
 
 
 def test_large_images_are_converted_band_by_band_without_a_seam(tmp_path):
-    image = pixels(2 * images.BAND + 3, 5)
+    image = pixels(2 * decoders.TILE + 3, 5)
     Image.fromarray(image).save(tmp_path / "long.png")
     np.testing.assert_array_equal(read_image(tmp_path / "long.png"), image)
 
@@ -113,9 +115,9 @@ def test_a_damaged_exif_block_does_not_cost_the_photo(tmp_path):
 
 
 def test_200_megapixels_are_allowed_and_larger_claims_refused(tmp_path, monkeypatch):
-    assert images.MAX_PIXELS >= 200_000_000 and Image.MAX_IMAGE_PIXELS >= 200_000_000
+    assert decoders.MAX_PIXELS >= 200_000_000 and Image.MAX_IMAGE_PIXELS >= 200_000_000
     Image.fromarray(RGB).save(tmp_path / "photo.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 53)
+    monkeypatch.setattr(decoders, "MAX_PIXELS", 53)
     with pytest.raises(InputError, match=r"photo.png: cannot be read as an image \(9×6 pixels, at most 53"):
         read_image(tmp_path / "photo.png")
 
@@ -183,3 +185,81 @@ def test_real_photos_have_the_listed_size(data_dir):
         rows = list(csv.DictReader(file))
     for row in rows[::7]:
         assert read_image(data_dir / row["image"]).shape == (int(row["height"]), int(row["width"]), 3)
+
+
+# --------------------------------------------------------------------------- files that use a part of their range
+
+RAMP = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("kind", ["u2", "i2", "i4", "u4", "u8", "f4", "f8", "colour u2", "colour u4", "colour f4"])
+def test_deep_files_whose_values_are_bytes_are_taken_as_they_are(tmp_path, kind):
+    values = RAMP.astype(kind.split()[-1])
+    values = np.dstack([values, values, values]) if "colour" in kind else values
+    tifffile.imwrite(tmp_path / "photo.tif", values, photometric="rgb" if "colour" in kind else "minisblack")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.tif"), np.dstack([RAMP] * 3))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("channels", [0, 3, 4])
+def test_a_16_bit_png_of_bytes_is_no_black_page(tmp_path, channels):
+    values = RAMP.astype(np.uint16) if channels == 0 else np.dstack([RAMP.astype(np.uint16)] * 3)
+    values = np.dstack([values, np.full_like(RAMP, 0, np.uint16) + 65535]) if channels == 4 else values
+    assert cv2.imwrite(str(tmp_path / "photo.png"), values)
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), np.dstack([RAMP] * 3))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_a_16_bit_png_is_turned_once(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    data = cv2.imencode(".png", DEEP[..., ::-1])[1].tobytes()
+    chunk = len(chunk[4:]).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "photo.png").write_bytes(data[:33] + chunk + data[33:])  # behind IHDR
+    expected = np.rot90(DEEP >> 8, {1: 0, 6: -1, 8: 1}[orientation])
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), expected)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("colour", [False, True])
+def test_12_bits_in_a_16_bit_file_are_refused_and_the_range_named(tmp_path, bits, colour):
+    values = RAMP.astype(np.uint16) << (bits - 8)
+    values = np.dstack([values] * 3) if colour else values
+    tifffile.imwrite(tmp_path / "photo.tif", values, photometric="rgb" if colour else "minisblack")
+    with pytest.raises(InputError, match=f"use 0–{255 << (bits - 8)} of 0–65535: stretch them, or save 8 bits"):
+        read_image(tmp_path / "photo.tif")
+
+
+@pytest.mark.trust
+def test_a_16_bit_file_whose_white_is_zero_is_no_negative(tmp_path):
+    values = np.uint16(65535) - RAMP.astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "photo.tif", values, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.tif"), np.dstack([RAMP] * 3))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_overshoot_of_floats_does_not_turn_a_photo_black(tmp_path, channels):
+    values = RAMP / np.float32(255) * 1.04 - 0.02  # from -0.02 to 1.02
+    expected = np.clip(np.round(values * 255), 0, 255)
+    values = np.dstack([values] * 3) if channels == 3 else values
+    tifffile.imwrite(tmp_path / "photo.tif", values, photometric="rgb" if channels == 3 else "minisblack")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.tif"), np.dstack([expected] * 3))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("low, high", [(-1, 1), (0, 3.5), (0, 65535), (-20, 200)])
+def test_floats_of_an_unknown_range_are_refused(tmp_path, low, high):
+    tifffile.imwrite(tmp_path / "photo.tif", np.linspace(low, high, 54, dtype=np.float32).reshape(6, 9))
+    with pytest.raises(InputError, match=f"run from {low:g} to {high:g}, expected 0–1 or 0–255"):
+        read_image(tmp_path / "photo.tif")
+
+
+@pytest.mark.trust
+def test_transparency_that_hides_everything_is_ignored(tmp_path):
+    Image.fromarray(np.dstack([RGB, np.zeros_like(GREY)])).save(tmp_path / "photo.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), RGB)

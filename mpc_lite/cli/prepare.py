@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -39,8 +41,12 @@ def synth(
     ] = False,
 ) -> None:
     """Make forgeries whose truth is known: splices, copy-moves, removals, and authentic photographs beside them."""
+    from mpc_lite.files import place
+
+    out = place(out)
     found = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    if found:
+    # What a killed run left is no set of anybody's; it is written anew.
+    if set(found) - ({".unfinished", "images", "masks", "manifest.csv"} if ".unfinished" in found else set()):
         some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
         raise InputError(
             f"--out {out} is not empty (found {some}); choose another folder: a set starts in an empty one"
@@ -50,16 +56,26 @@ def synth(
     from mpc_lite.forgeries.synth import write_set
 
     scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
-    print(write_set(out, split, n, seed, size, scenes, null=null))
+    if photos:
+        print(f"note: {scenes.shared_out}", file=sys.stderr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what could not be read is listed below
+        print(write_set(out, split, n, seed, size, scenes, null=null))
+    for problem in scenes.unreadable.values():
+        print(problem, file=sys.stderr)
+    if scenes.unreadable:
+        raise typer.Exit(SOME_FAILED)
 
 
 @commands.command(epilog=examples("mpc-lite check casia.csv"))
 def check(manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest to look through.")]) -> None:
     """Open every image and mask of a manifest and list the bad rows. Exit code 1 when there are any."""
-    from mpc_lite.data.manifest import check as look
+    from mpc_lite.data.manifest import look_through
 
-    problems = look(manifest)
+    problems, notes = look_through(manifest)
     print("\n".join(problems) if problems else f"{manifest}: all rows are good")
+    for note in notes:
+        print(f"note: {note}")
     if problems:
         raise typer.Exit(SOME_FAILED)
 

@@ -107,7 +107,9 @@ def robustness(
     )
 )
 def predict(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photographs of any size.")],
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO…|FOLDER", help="Photographs of any size, or folders of them.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and predictions.jsonl.")],
     weights: WeightsOption = "lite",
     device: DeviceOption = "auto",

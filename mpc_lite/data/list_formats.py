@@ -1,17 +1,23 @@
 """The formats of foreign lists, from bytes or folders to entries; `lists` makes samples of them."""
 
+import csv
 import json
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, some
+from mpc_lite.files import place
 
 FORMATS = ("json", "folders", "npy", "space", "comma", "names")
 _FOLDERS = (("tp", "gt"), ("tamper", "gt"))  # of tampered images and of their masks, in any case of letters
+# What a mask's name may have more than its image's; letters of either case.
+ENDINGS = ("_gt", "-gt", "_mask", "-mask", "_edgemask", "_groundtruth")
 _EXPECTED = (
     'a JSON list of pairs, a folder with Tp/ and Gt/, an .npy file of shape (N,2), or lines "image mask label" or '
     '"image,mask"'
@@ -27,6 +33,7 @@ class Entry(NamedTuple):
     mask: str | None
     label: int
     problem: str | None = None
+    note: str = ""  # of a pair whose names differ
 
 
 def entries(path: str | Path, format: str | None = None, masks: bool = True) -> Iterator[Entry]:
@@ -34,7 +41,7 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
 
     With `masks=False` entries without a mask are fine: lists of names. InputError for what is no list, and no entries.
     """
-    path = Path(path)
+    path = place(path)
     if format is not None and format not in FORMATS:
         raise InputError(f"list format '{format}' is not known; expected one of: {', '.join(FORMATS)}")
     if not path.exists():
@@ -72,21 +79,42 @@ def _guess(data: bytes, path: Path) -> str:
     if b"\0" in data:
         raise InputError(f"{path.name}: neither text nor an array; expected {_EXPECTED}")
     lines = [text for text in data.decode("utf-8-sig", "replace").splitlines() if text.strip()]
-    space, comma = sum(map(_fits_space, lines)), sum("," in line for line in lines)
+    space, comma = sum(map(_fits_space, lines)), sum(map(_fits_comma, lines))
     if space == comma > 0:
         raise InputError(
-            f"{path.name}: its lines (the first: {lines[0]!r}) can be read as 'space' (image mask label) and as "
+            f"{path.name}: its lines (the first: {lines[0][:100]!r}) can be read as 'space' (image mask label) and as "
             "'comma' (image,mask); say which by format"
         )
     return "names" if space == comma else "space" if space > comma else "comma"
 
 
 def _fits_space(line: str) -> bool:
-    fields = line.split()
+    try:
+        fields = _fields(line, None)
+    except csv.Error:
+        return False
     if any(field.endswith(",") for field in fields):
         return False
     with_label = len(fields) == 3 and fields[2] in ("0", "1")
     return with_label or (len(fields) == 2 and "." in fields[0] and ("." in fields[1] or fields[1] == "None"))
+
+
+def _fits_comma(line: str) -> bool:
+    for delimiter in ",;":
+        with suppress(csv.Error):
+            if delimiter in line and ('"' not in line or len(_fields(line, delimiter)) > 1):
+                return True
+    return False
+
+
+def _fields(line: str, delimiter: str | None) -> list[str]:
+    """A line's fields, quoted ones as CSV has them; delimiter None: any number of blanks. csv.Error for open quotes."""
+    if delimiter is None and '"' not in line:
+        return line.split()
+    row = next(
+        csv.reader([line.replace("\t", " ")], delimiter=delimiter or " ", skipinitialspace=True, strict=True), []
+    )
+    return row if delimiter else [field for field in row if field]
 
 
 def _pair(number: int, where: str, image: object, mask: object, authentic: tuple[str, ...]) -> Entry:
@@ -104,7 +132,9 @@ def _pair(number: int, where: str, image: object, mask: object, authentic: tuple
 
 
 def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
-    found = []
+    found, delimiter = [], None
+    if format == "comma":
+        delimiter = ";" if data.count(b";") > data.count(b",") else ","
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         where = f"line {number} of {path.name}"
         try:
@@ -112,14 +142,21 @@ def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
         except UnicodeDecodeError:
             found.append(Entry(number, where, "", None, 0, "not text in UTF-8; save the list in this encoding"))
             continue
-        fields = [line] if format == "names" else line.split("," if format == "comma" else None)
         if not line:
             continue
+        try:
+            fields = [line] if format == "names" else _fields(line, delimiter)
+        except csv.Error as error:
+            problem = f"{line[:100]!r} is not quoted as a CSV file is ({error}); expected image,mask"
+            found.append(Entry(number, where, "", None, 0, problem))
+            continue
+        if not found and format == "comma" and [field.strip().lower() for field in fields[:2]] == ["image", "mask"]:
+            raise InputError(f"{path.name} begins with the header of a manifest; give it where a manifest is expected")
         if format == "names":
             entry = Entry(number, where, line, None, 0)
         elif len(fields) < 2 or (format == "space" and len(fields) > 3):
             form = "image,mask" if format == "comma" else "image mask label, with no space inside a path"
-            entry = Entry(number, where, "", None, 0, f"{line!r} has {len(fields)} fields, expected {form}")
+            entry = Entry(number, where, "", None, 0, f"{line[:100]!r} has {len(fields)} fields, expected {form}")
         else:
             entry = _pair(number, where, fields[0], fields[1], ("None",))
             if not entry.problem and format == "space" and len(fields) == 3:
@@ -182,29 +219,36 @@ def _folders(path: Path) -> list[Entry]:
     inside = {entry.name.lower(): entry.name for entry in sorted(path.iterdir()) if entry.is_dir()}
     names = next(((inside[a], inside[b]) for a, b in _FOLDERS if a in inside and b in inside), None)
     if names is None:
-        raise InputError(f"{path}: found the folders {', '.join(inside.values()) or '(none)'}, expected Tp and Gt")
+        raise InputError(f"{path}: found the folders {some(inside.values()) or '(none)'}, expected Tp and Gt")
     images, masks = (_stems(path / name) for name in names)
+    ending = {}  # stem of a mask -> stem of the image that it is called after, several such masks are a problem below
+    for stem in images.keys() - masks.keys():
+        ending |= {stem + end: stem for end in ENDINGS if stem + end in masks and stem + end not in images}
+    for mask, stem in ending.items():
+        masks[stem] = masks.get(stem, []) + masks.pop(mask)
     found = []
     for stem in sorted({*images, *masks}):
         of_image, of_mask = images.get(stem, []), masks.get(stem, [])
         for file in of_image or of_mask:
             folder = names[0] if of_image else names[1]
-            problem = None
+            problem, note = None, ""
             if not of_image:
                 problem = f"a mask without an image in {names[0]}"
             elif not of_mask:
                 problem = f"no mask of this name in {names[1]}"
             elif len(of_image) > 1 or len(of_mask) > 1:
-                problem = f"{', '.join(of_image)} and {', '.join(of_mask)} have one name, expected one of each"
+                problem = f"{some(of_image)} and {some(of_mask)} have one name, expected one of each"
+            elif Path(of_mask[0]).stem != Path(file).stem:
+                note = f"{file} with {of_mask[0]}"
             mask = f"{names[1]}/{of_mask[0]}" if of_mask else None
-            found.append(Entry(len(found) + 1, f"{folder}/{file}", f"{folder}/{file}", mask, 1, problem))
+            found.append(Entry(len(found) + 1, f"{folder}/{file}", f"{folder}/{file}", mask, 1, problem, note))
     return found
 
 
 def _stems(folder: Path) -> dict[str, list[str]]:
-    """File names by stem; files that systems put there by themselves do not count."""
+    """File names by stem, letters of either case and accents however written; what systems put there does not count."""
     stems = defaultdict(list)
     for file in sorted(folder.iterdir()):
         if file.is_file() and not file.name.startswith(".") and file.name not in ("Thumbs.db", "desktop.ini"):
-            stems[file.stem].append(file.name)
+            stems[unicodedata.normalize("NFC", file.stem).casefold()].append(file.name)
     return stems

@@ -7,16 +7,19 @@ The formats, who writes them, an entry, and what marks an authentic image::
                                                   (or tamper/ and gt/)
     npy      MPC, FOCAL, ForMa, LoMa              a row of an (N,2) array of texts      an empty mask
     space    MVSS-Net; PSCC-Net, without label    image mask label                      mask None, label 0
-    comma    CAT-Net, TruFor, SAFIRE              image,mask[,...]                      mask None
+    comma    CAT-Net, TruFor, SAFIRE              image,mask[,...], or semicolons       mask None
     names    PSCC-Net                             image (a manifest tells the mask)     -
 
-Images and masks are always paired by the list or by name, never by the order of a folder. A list cannot say how its
-masks are to be read: a manifest's rule holds (`manifest.read_mask`: above 127 is tampered). Masks that need another
+Fields may be quoted as in CSV. Images and masks are always paired by the list or by name, never by the order of a
+folder; a mask's name may have one of the endings `list_formats.ENDINGS` more than its image's. A list cannot say how
+its masks are to be read: a manifest's rule holds (`manifest.read_mask`: above 127 is tampered). Masks that need another
 one (DSO-1 and NIST16 are inverted) are prepared by the set's script in `data_scripts/`; then `pick` splits its
 manifest. TruFor's list of the VIPP forgeries writes `None` also where a mask is missing: compare the numbers of labels.
 """
 
 import os
+import unicodedata
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import groupby
@@ -24,7 +27,8 @@ from pathlib import Path
 
 from mpc_lite.data.list_formats import entries
 from mpc_lite.data.manifest import Sample
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, some
+from mpc_lite.files import place
 
 _SHOWN = 10  # problems that an error tells in full; of the others it gives the numbers
 
@@ -55,18 +59,19 @@ def sort_entries(
     path: str | Path, root: str | Path | None = None, source: str | None = None, format: str | None = None
 ) -> tuple[list[Sample], list[tuple[int, str]]]:
     """The list's samples, and (number, message) of every entry that cannot be used. Arguments as for `read_list`."""
-    path = Path(path)
+    path = place(path)
     source = source or path.resolve().stem
-    root = Path(root) if root is not None else path if path.is_dir() else path.parent
+    root = place(root) if root is not None else path if path.is_dir() else path.parent
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; expected the one from which the paths of {path.name} start")
-    good, bad, seen = [], [], {}
+    good, bad, seen, notes = [], [], {}, []
     for entry in entries(path, format):
-        image, mask, problem = _place(root, entry.image), None, entry.problem
+        image, mask, problem = place(entry.image, root), None, entry.problem
+        notes += [entry.note] if entry.note else []
         if not problem and not os.path.isfile(image):
             problem = f"image {entry.image} does not exist in {root}"
         if not problem and entry.mask is not None:
-            mask = _place(root, entry.mask)
+            mask = place(entry.mask, root)
             if not os.path.isfile(mask):
                 problem = f"mask {entry.mask} does not exist in {root}"
             elif os.path.normpath(mask) == os.path.normpath(image):
@@ -80,6 +85,10 @@ def sort_entries(
             bad.append((entry.number, f"{entry.where}: {problem}"))
         else:
             good.append(Sample(image, mask, entry.label, source, row=entry.number))
+    if notes:
+        warnings.warn(
+            f"{path}: {len(notes)} masks are called otherwise than their images: {some(notes, 3)}", stacklevel=2
+        )
     return good, bad
 
 
@@ -93,14 +102,14 @@ def pick(
     """
     named = defaultdict(list)
     for sample in samples:
-        named[sample.image.name].append(sample)
+        named[_composed(sample.image.name)].append(sample)
     chosen, bad, seen = [], [], {}
     for entry in entries(path, format, masks=False):
         problem = entry.problem
         if not problem:
-            parts = Path(entry.image.replace("\\", "/")).parts
+            parts = Path(_composed(entry.image.replace("\\", "/"))).parts
             candidates = named.get(parts[-1] if parts else "", [])
-            common = [_common_tail(sample.image.parts, parts) for sample in candidates]
+            common = [_common_tail(tuple(map(_composed, sample.image.parts)), parts) for sample in candidates]
             found = [sample for sample, n in zip(candidates, common, strict=True) if n == max(common)]
             if len(found) != 1:
                 problem = f"{entry.image}: {len(found) or 'no'} images of the manifest have this name, expected one"
@@ -119,13 +128,12 @@ def _common_tail(a: tuple[str, ...], b: tuple[str, ...]) -> int:
     )
 
 
-def _place(root: Path, text: str) -> Path:
-    """Where a path of the list lies; lists written on Windows have backslashes."""
-    plain = root / text
-    return root / text.replace("\\", "/") if "\\" in text and not os.path.isfile(plain) else plain
+def _composed(name: str) -> str:
+    """A name whose accents are written in one way, whichever way the disk or the list has them."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _spans(numbers: Iterable[int]) -> str:
     """Numbers as people write them: 3, 5–9."""
     runs = [list(run) for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0])]
-    return ", ".join(f"{run[0][1]}" if len(run) == 1 else f"{run[0][1]}–{run[-1][1]}" for run in runs)
+    return some(f"{run[0][1]}" if len(run) == 1 else f"{run[0][1]}–{run[-1][1]}" for run in runs)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mpc_lite.errors import InputError
-from mpc_lite.files import relative
-from mpc_lite.images import read_image, read_mask_file
+from mpc_lite.errors import InputError, some
+from mpc_lite.files import place, relative
+from mpc_lite.images import lies_on_its_side, read_image, read_mask_file
 
 REQUIRED = ("image", "mask", "label", "source")
 COLUMNS = (*REQUIRED, "split")
@@ -48,7 +48,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Sample]:
     Every row is looked at and every file must exist, but no image is opened (`check` does that). Raises InputError for
     a file that is not a manifest, for the first bad row (with the number of others), and for a split without rows.
     """
-    path = Path(path)
+    path = place(path)
     samples, problems = [], []
     for sample, problem in manifest_rows(path):
         if problem:
@@ -68,7 +68,7 @@ def check_split(split: str, found: Iterable[str | None], where: str) -> None:
     """Raise InputError, naming the splits that there are, unless `split` is one of the rows' splits `found`."""
     splits = sorted({name for name in found if name is not None})
     if split not in splits:
-        names = ", ".join(splits) if splits else "none (no column 'split', or it is empty)"
+        names = some(splits) if splits else "none (no column 'split', or it is empty)"
         raise InputError(f"{where}: no row has the split '{split}'; splits found: {names}")
 
 
@@ -104,8 +104,16 @@ def check(path: str | Path) -> list[str]:
     Bad is: a missing, truncated or non-image file; a mask of another size than its image; label 1 without a tampered
     pixel; label 0 with one; the same image twice. Raises InputError only for a file that is not a manifest at all.
     """
-    path = Path(path)
-    problems, first_row = [], {}
+    return look_through(path)[0]
+
+
+def look_through(path: str | Path) -> tuple[list[str], list[str]]:
+    """What `check` returns, and notes: what may be meant so, and often is a mistake.
+
+    Noted are masks that mark more than half of their image, and masks that several images share.
+    """
+    path = place(path)
+    problems, first_row, most, of_mask = [], {}, [], {}
     for sample, problem in manifest_rows(path):
         if sample is not None:
             key = sample.image.resolve()
@@ -114,14 +122,27 @@ def check(path: str | Path) -> list[str]:
             first_row.setdefault(key, sample.row)
         if not problem:
             try:
-                read_mask(sample, size=read_image(sample.image).shape[:2])
+                mask = read_mask(sample, size=read_image(sample.image).shape[:2])
+                if (share := float(mask.mean())) > 0.5:
+                    most.append(f"row {sample.row} ({share:.0%})")
+                if sample.mask is not None:
+                    of_mask.setdefault(sample.mask.resolve(), []).append(sample.row)
             except InputError as error:
                 problem = str(error).removesuffix("; " + _mend(path))
                 if not problem.startswith(sample.where):
                     problem = f"{sample.where}: {problem}"
         if problem:
             problems.append(problem)
-    return problems
+    shared = [f"{mask.name} (rows {some(rows)})" for mask, rows in of_mask.items() if len(rows) > 1]
+    notes = []
+    if most:
+        notes.append(
+            f"{len(most)} masks mark more than half of their image as tampered; are they the other way round? "
+            f"{some(most)}"
+        )
+    if shared:
+        notes.append(f"{len(shared)} masks belong to several images, which is right for copies only: {some(shared)}")
+    return problems, notes
 
 
 def _mend(path: Path) -> str:
@@ -130,6 +151,7 @@ def _mend(path: Path) -> str:
 
 def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     """(sample, None) for a good row, (sample or None, problem) for a bad one; files are only looked up, not opened."""
+    path = place(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             table = list(csv.reader(file))
@@ -141,11 +163,11 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise InputError(
-            f"{path.name}: column {', '.join(missing)} is missing; found {','.join(header) or 'an empty file'}; "
+            f"{path.name}: column {', '.join(missing)} is missing; found {some(header).replace(', ', ',') or 'an empty file'}; "
             f"expected {','.join(REQUIRED)}[,split], separated by commas"
         )
     if len(set(header)) != len(header):
-        raise InputError(f"{path.name}: a column name occurs twice in {','.join(header)}; rename or drop one")
+        raise InputError(f"{path.name}: a column name occurs twice in {some(header)}; rename or drop one")
     rows = [(number, cells) for number, cells in enumerate(table[1:], start=2) if any(cells)]
     if not rows:
         raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
@@ -153,15 +175,15 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     for number, cells in rows:
         where = f"row {number} of {path.name}"
         if len(cells) != len(header):
-            yield None, f"{where}: {len(cells)} fields, expected {len(header)} ({','.join(header)})"
+            yield None, f"{where}: {len(cells)} fields, expected {len(header)} ({some(header)})"
             continue
         cell = dict(zip(header, (text.strip() for text in cells), strict=True))
         if cell["label"] not in ("0", "1"):
             yield None, f"{where}: label '{cell['label']}', expected 1 (tampered) or 0 (authentic)"
             continue
         sample = Sample(
-            image=path.parent / cell["image"],
-            mask=path.parent / cell["mask"] if cell["mask"] else None,
+            image=place(cell["image"], path.parent),
+            mask=place(cell["mask"], path.parent) if cell["mask"] else None,
             label=int(cell["label"]),
             source=cell["source"],
             split=cell.get("split") or None,
@@ -179,16 +201,18 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield sample, f"{where}: label 1 (tampered) without a mask; only authentic images (label 0) go without"
         elif sample.mask is not None and not sample.mask.is_file():
             yield sample, f"{where}: mask {cell['mask']} does not exist in {path.parent}"
+        elif sample.mask is not None and sample.mask.resolve() == sample.image.resolve():
+            yield sample, f"{where}: image {cell['image']} is its own mask"
         else:
             yield sample, None
 
 
 def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A mask as (H,W) uint8, 1 tampered, 0 authentic: file values > 127 are tampered, or 1 if the file's maximum is 1.
+    """A mask as (H,W) uint8, 1 tampered, 0 authentic: of two values or colours the one on black, else those above 127.
 
-    Colour masks count by their luma, 16-bit masks with values above 255 by their high byte, transparent pixels as
-    authentic. A sample without a mask gives zeros of `size` = (H,W), by default its image's size. Raises InputError for
-    an unreadable file, for a mask of another size than `size`, and for a sample whose mask contradicts its label.
+    `images.read_mask_file` has the whole rule, and says which masks are refused. A sample without a mask gives zeros of
+    `size` = (H,W), by default its image's size. Raises InputError for an unreadable file, for a mask that is not plain
+    or of another size than `size`, and for a sample whose mask contradicts its label.
     """
     path = sample.mask if isinstance(sample, Sample) else Path(sample)
     if path is None:
@@ -199,9 +223,17 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
     mask = read_mask_file(path)
     if size is not None and mask.shape != tuple(size):
         (h, w), (height, width) = mask.shape, size
-        turned = " (the image's EXIF tag turns it; save both upright)" if (w, h) == (height, width) else ""
+        turned = _why_turned(sample, path) if (w, h) == (height, width) else ""
         raise InputError(f"{where}: mask {w}×{h}, image {width}×{height}{turned}; {mend}")
     if isinstance(sample, Sample) and bool(mask.any()) != bool(sample.label):
         found = "no tampered pixel" if sample.label else f"{int(mask.sum())} tampered pixels"
         raise InputError(f"{where}: label {sample.label}, but the mask {path.name} has {found}; {mend}")
     return mask
+
+
+def _why_turned(sample: Sample | str | Path, mask: Path) -> str:
+    """The cause of a mask turned against its image, where a tag of either says so."""
+    for name, file in (("image", getattr(sample, "image", None)), ("mask", mask)):
+        if file is not None and lies_on_its_side(file):
+            return f" (the {name}'s EXIF tag turns it; save both upright)"
+    return " (turned)"

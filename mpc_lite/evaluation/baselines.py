@@ -38,7 +38,7 @@ def ela(image: np.ndarray) -> np.ndarray:
     """
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=90)
-    difference = cv2.absdiff(image, np.asarray(Image.open(file))).mean(axis=2, dtype=np.float32)
+    difference = cv2.absdiff(image, np.asarray(Image.open(file, formats=["JPEG"]))).mean(axis=2, dtype=np.float32)
     level = cv2.blur(difference, (17, 17), borderType=cv2.BORDER_REPLICATE) + np.float32(0.1)
     octaves = np.abs(np.log2(level / np.median(level)))
     return octaves / (octaves + 1)

@@ -149,7 +149,7 @@ def jpeg(image: np.ndarray, save: Save) -> tuple[np.ndarray, bytes]:
         how = {"quality": save.quality} if save.tables is None else {"qtables": [list(t) for t in save.tables]}
         Image.fromarray(image).save(buffer, "JPEG", subsampling=save.subsampling, **how)
         data = buffer.getvalue()
-    return np.asarray(Image.open(io.BytesIO(data))), data
+    return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"])), data
 
 
 def live(piece: np.ndarray, life: Life, side: int, rng: np.random.Generator) -> np.ndarray:

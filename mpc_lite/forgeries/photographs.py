@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError, nearest
 from mpc_lite.files import expand
 from mpc_lite.forgeries.lives import Tables
@@ -180,15 +180,10 @@ def _check_files(rows: list[dict]) -> None:
 def _photograph(row: dict) -> Photograph:
     """From the file's header alone; its pixels are decoded when they are first drawn."""
     path = row["path"]
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            tables = tuple(tuple(t) for t in getattr(image, "quantization", {}).values()) or None
-            layers = tuple(x[1:3] for x in getattr(image, "layer", []))  # sampling factors of the colour planes
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read as an image ({error}); replace the file or take its row out"
-        ) from None
+    with open_image(path) as image:
+        width, height = image.size
+        tables = tuple(tuple(t) for t in getattr(image, "quantization", {}).values()) or None
+        layers = tuple(x[1:3] for x in getattr(image, "layer", []))  # sampling factors of the colour planes
     camera = row.get("camera")
     # Grey files have one table; a save of colour takes up to four, Pillow sends the second to both colour planes.
     usable = tables if tables and len(tables) == 2 else None

@@ -7,9 +7,10 @@ opaque discs with the statistics of natural scenes: edges at every scale, flat a
 
 from __future__ import annotations
 
-import os
+import warnings
 import zlib
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.errors import InputError
+from mpc_lite.files import PICTURES, expand, pictures_in
 from mpc_lite.images import read_image
 
 # Photographs inside scikit-image and scikit-learn, with the split each belongs to (licences: NOTICE).
@@ -40,7 +42,6 @@ SHARES = {
     "validation": (0.8, 0.9),
     "test": (0.9, 1.0),
 }  # of a folder, by a hash of the file's name
-SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 
 
 class Scenes:
@@ -65,28 +66,35 @@ class Scenes:
         # Pictures of the training scenes stay unpublished: one of them carries no clear licence (NOTICE).
         self.origin = "training" if split == "train" else "generated"
         self.items: list[Path | int] = []
+        self.unreadable: dict[Path, str] = {}  # photographs that could not be read so far, and why
         if "packaged" in sources:
             self.items += [packaged_file(name) for name in PACKAGED[split]]
         if "photos" in sources:
             files = photo_files(photos)
             # A prefix of its own: pictures made from somebody's folder never pass for pictures from free photographs.
-            self.origin = f"photos-{Path(os.path.expandvars(photos)).resolve().name}"
+            self.origin = f"photos-{expand(photos).resolve().name}"
             low, high = SHARES[split]
-            self.items += [f for f in files if low <= hash_share(f.name) < high]
+            mine = [f for f in files if low <= hash_share(f.name) < high]
+            self.shared_out = f"{len(mine)} of {len(files)} photographs in {photos} belong to the split '{split}'"
+            if len(mine) < 2 and sources == ["photos"]:
+                raise InputError(
+                    f"{self.shared_out} ({high - low:.0%} of them, by a hash of the file's name), and a splice needs "
+                    f"two; about {ceil(2 / (high - low))} photographs give two; add some, or take the split 'train'"
+                )
+            self.items += mine
         if "dead_leaves" in sources:
             first = zlib.crc32(split.encode())
             self.items += [first + number for number in range(LEAVES[split])]
-        if not self.items:
-            raise InputError(
-                f"no scene of the split '{split}' in {photos}: found {len(files)} photographs, too few to share out"
-            )
 
     def __len__(self) -> int:
         return len(self.items)
 
     def view(self, k: int, side: int, rng: np.random.Generator) -> np.ndarray:
-        """A random square of scene `k`: made smaller by a random factor, mirrored at random, its exposure varied."""
-        image = _load(self.items[k])
+        """A random square of scene `k`: made smaller by a random factor, mirrored at random, its exposure varied.
+
+        In place of a photograph that cannot be read stands the next one that can, with a warning.
+        """
+        image = self._image(k)
         short = min(image.shape[:2])
         least = side / short
         scale = rng.uniform(least, 0.7) if least < 0.7 else least
@@ -99,20 +107,33 @@ class Scenes:
             piece = piece[:, ::-1]
         return np.minimum(_TO_LINEAR[piece] * np.float32(rng.uniform(0.6, 1.2)), 1)
 
+    def _image(self, k: int) -> np.ndarray:
+        for step in range(len(self.items)):
+            item = self.items[(k + step) % len(self.items)]
+            if item in self.unreadable:
+                continue
+            try:
+                return _load(item)
+            except InputError as error:
+                self.unreadable[item] = str(error)
+                warnings.warn(f"{error}; the next photograph stands in for it", stacklevel=3)
+        raise InputError(
+            f"none of {len(self.items)} photographs can be read; the first: {self.unreadable[self.items[0]]}"
+        )
+
 
 # A fixed curve takes display values back to light; dither is not needed: the sensor's noise comes on top.
 _TO_LINEAR = ((np.arange(256, dtype=np.float32) / 255) ** np.float32(2.2)).astype(np.float32)
 
 
 def photo_files(folder: str) -> list[Path]:
-    path = Path(os.path.expandvars(folder)).expanduser()
-    if "$" in str(path):
-        raise InputError(f"photos: {folder} needs an environment variable that is not set")
+    """The photographs of a folder and those below it; hidden ones are left out."""
+    path = expand(folder)
     if not path.is_dir():
         raise InputError(f"photos: {path} is not a folder")
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
+    files = pictures_in(path)
     if not files:
-        raise InputError(f"photos: {path} holds no photograph ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"photos: {path} holds no photograph ({', '.join(PICTURES)})")
     return files
 
 

@@ -12,6 +12,7 @@ and JPEG grids. Nothing but the content differs, so a model that marks it has le
 from __future__ import annotations
 
 import csv
+import shutil
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from mpc_lite.images import decode, encode_jpeg
 
 KINDS = ("splice", "copy_move", "removal", "authentic")
 SHARES = {"splice": 0.6, "copy_move": 0.2, "removal": 0.2}  # among tampered images: a splice is the paper's main case
+UNFINISHED = ".unfinished"  # a file in the folder of a set that is being written
 MARGIN = 16  # pixels shot beyond the picture, so that borders of filters never show and the JPEG grid can be shifted
 
 
@@ -151,9 +153,16 @@ def write_set(
 
 
 def write_forgeries(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool = False) -> Path:
-    """`write_set` of forgeries that are made elsewhere, each with its ORIGIN."""
+    """`write_set` of forgeries that are made elsewhere, each with its ORIGIN.
+
+    A set that is not finished carries the file `UNFINISHED`; the next set in its folder takes its place.
+    """
     out = Path(out)
+    if (out / UNFINISHED).exists():
+        for name in ("images", "masks"):
+            shutil.rmtree(out / name, ignore_errors=True)
     (out / "images").mkdir(parents=True, exist_ok=True)
+    (out / UNFINISHED).touch()
     (out / "masks").mkdir(exist_ok=True)
     with open(out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -171,4 +180,5 @@ def write_forgeries(out: Path, split: str, forgeries: Iterable[tuple[Forgery, st
             mask = f"masks/{index:06d}.png" if tampered else ""
             row = [f"images/{name}", mask, int(tampered), f"{origin}-{label}", split, " ".join(made.cameras)]
             table.writerow(row)
+    (out / UNFINISHED).unlink()
     return out / "manifest.csv"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mpc_lite.devices import choose_device
 from mpc_lite.errors import InputError
-from mpc_lite.files import write_atomic
+from mpc_lite.files import pictures_in, place, write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.forward import device_of, network_scores, stretch_map
 from mpc_lite.inference.score_map import ScoreMap, image_score, quantise
@@ -234,11 +234,13 @@ def _resized(score_map: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray
 def predict(photos: Iterable[str | Path], out: str | Path, localizer: Localizer) -> Iterator[dict]:
     """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
 
+    A folder stands for the photographs in it and below, without hidden ones and without `out`.
     A line is {image, width, height, score, tampered_fraction, files, error}. A photo that cannot be scored gives a
     line with `error` and the others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is
     ever overwritten; an earlier `predictions.jsonl` is replaced. Raises InputError when the folder cannot be written.
     """
-    photos, out = [Path(photo) for photo in photos], Path(out)
+    out = Path(out)
+    photos = [file for photo in map(place, photos) for file in _files(photo, out)]
     taken = {str(photo.resolve()).lower() for photo in photos}  # .lower(): A.png and a.png are one file on many disks
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -263,6 +265,11 @@ def predict(photos: Iterable[str | Path], out: str | Path, localizer: Localizer)
         raise InputError(
             f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"
         ) from None
+
+
+def _files(photo: Path, out: Path) -> list[Path]:
+    """A photograph, or those of a folder; a folder without any stays, to be listed as what cannot be read."""
+    return (pictures_in(photo, without=out) or [photo]) if photo.is_dir() else [photo]
 
 
 def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[str, str]:

@@ -76,7 +76,7 @@ class SavedMaps:
     def read(self, sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
         """Levels (H,W) uint16 of a sample, or None when there is no whole map of this run and image."""
         try:
-            with Image.open(self._file(sample)) as picture:
+            with Image.open(self._file(sample), formats=["PNG"]) as picture:
                 if picture.size != size[::-1]:
                     return None
                 return np.asarray(picture).astype(np.uint16)

@@ -5,6 +5,9 @@ Three layouts exist, all of HRFormer-B. Stage 1 of the released code holds the e
 `decoder.classifier.11.weight` tells which. HRFormer's ImageNet file holds the classification network under `model`:
 its heads are not used, and the four projections `convs.*` (24 tensors) are not in it.
 
+Files that others saved anew are unwrapped first: the weights under `state_dict` or `model`, names behind `module.`
+(of DataParallel) or `_orig_mod.` (of torch.compile).
+
 What a file lacks is initialised with seed 0 and listed, in the facts of the converted file too. A head that is listed
 there has learnt nothing: such a file is a start for training, like `lite-stage1`.
 """
@@ -18,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, some
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import load_strict, save_weights
 
@@ -66,7 +69,7 @@ def read_official(file: str | Path) -> tuple[MPC, dict[str, Any]]:
     `unused` (names in the file that MPC has no place for), `initialised` (names of tensors that the file lacks).
 
     InputError: not a file of torch.save, or damaged; a pickle that asks for more than plain data; another layout;
-    a missing, foreign or mis-shaped tensor, each of them named; tensors of another type, with NaN, or with other
+    missing, foreign or mis-shaped tensors, ten of each named; tensors of another type, with NaN, or with other
     window positions.
     """
     path = Path(file)
@@ -74,7 +77,7 @@ def read_official(file: str | Path) -> tuple[MPC, dict[str, Any]]:
     layout, tensors, unused = _sort(path, state)
     odd = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if odd:
-        raise InputError(f"{path} holds entries that are no tensors: {', '.join(map(str, odd))}\n  {ADVICE}")
+        raise InputError(f"{path} holds entries that are no tensors: {some(odd)}\n  {ADVICE}")
     head = _head(path, tensors) if layout == "stage2" else "4conv"
     with torch.random.fork_rng(devices=[]):  # a seeded program must not notice that something was converted
         torch.manual_seed(SEED)
@@ -84,7 +87,7 @@ def read_official(file: str | Path) -> tuple[MPC, dict[str, Any]]:
     lacking = {n: t for n, t in own.items() if n.startswith("convs.")} if layout == "imagenet" else {}
     if doubled := lacking.keys() & tensors.keys():
         raise InputError(
-            f"{path} has an ImageNet file's layout, but also {', '.join(sorted(doubled))}: such files have no "
+            f"{path} has an ImageNet file's layout, but also {some(sorted(doubled))}: such files have no "
             f"projections\n  {ADVICE}"
         )
     _check_values(path, own, tensors)
@@ -172,19 +175,37 @@ def _sort(path: Path, state: Any) -> tuple[str, dict[str, Any], list[str]]:
     def any_name(names: Any, prefix: str) -> bool:
         return isinstance(names, dict) and any(isinstance(n, str) and n.startswith(prefix) for n in names)
 
-    if any_name(state, "encoder."):
-        return "stage2", dict(state), []
-    if any_name(state, "transition1."):  # a name of the HRFormer itself, so there is no prefix
-        return "stage1", dict(state), []
-    network = state.get("model") if isinstance(state, dict) else None
-    if any_name(network, "transition1."):
+    network, beside = _unwrapped(state)
+    if any_name(network, "encoder."):
+        return "stage2", dict(network), beside
+    if any_name(network, "transition1."):  # a name of the HRFormer itself, so there is no prefix
         unused = [n for n in network if str(n).startswith(UNUSED_HEADS)]
+        if not unused and (network is state or any_name(network, "convs.")):
+            return "stage1", dict(network), beside
         tensors = {n: value for n, value in network.items() if n not in unused}
-        return "imagenet", tensors, unused + [str(n) for n in state if n != "model"]
+        return "imagenet", tensors, unused + beside
     found = f"a {type(state).__name__}"
     if isinstance(state, dict):
-        found = f"{len(state)} entries: {', '.join(map(str, list(state)[:5]))}, …"
+        found = f"{len(state)} entries: {some(state, 5)}"
     raise InputError(f"{path} has none of the known layouts (found {found})\n  {ADVICE}")
+
+
+def _unwrapped(state: Any) -> tuple[Any, list[str]]:
+    """The names and values inside what `torch.save` callers put around them, and the names of what lay beside."""
+    beside: list[str] = []
+    for _ in range(8):  # deeper than anybody wraps
+        if not isinstance(state, dict):
+            break
+        inner = next((k for k in ("state_dict", "model_state_dict", "model") if isinstance(state.get(k), dict)), None)
+        prefix = next((p for p in ("module.", "_orig_mod.") if all(str(n).startswith(p) for n in state)), None)
+        if inner:
+            beside += [str(name) for name in state if name != inner]
+            state = state[inner]
+        elif prefix:
+            state = {str(name).removeprefix(prefix): value for name, value in state.items()}
+        else:
+            break
+    return state, beside
 
 
 def _head(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -210,4 +231,4 @@ def _check_values(path: Path, own: dict[str, Tensor], tensors: dict[str, Tensor]
         elif name.endswith("relative_position_index") and not torch.equal(value, like):
             wrong.append(f"{name} (found other positions than those of a 7×7 window)")
     if wrong:
-        raise InputError(f"{path}: {len(wrong)} tensors cannot be used: {', '.join(wrong)}\n  {ADVICE}")
+        raise InputError(f"{path}: {len(wrong)} tensors cannot be used: {some(wrong)}\n  {ADVICE}")

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, some
 from mpc_lite.files import write_atomic
 from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
@@ -78,7 +78,7 @@ def weights_sha256(name_or_file: str | Path) -> str:
 def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy tensors into the model if, and only if, names and shapes agree without exception.
 
-    InputError otherwise, naming every missing, unexpected and mis-shaped tensor; the model is then left untouched.
+    InputError otherwise, naming missing, unexpected and mis-shaped tensors, ten of each; the model is then untouched.
     `source` is what the message calls the tensors' origin.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -96,7 +96,7 @@ def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
     if any(groups.values()):
         sized = hasattr(model, "size") and hasattr(model, "head")  # an MPC
         what = f"MPC '{model.size}' with head '{model.head}'" if sized else type(model).__name__
-        lines = [f"{len(names)} {kind}: {', '.join(names)}" for kind, names in groups.items() if names]
+        lines = [f"{len(names)} {kind}: {some(names)}" for kind, names in groups.items() if names]
         raise InputError(f"{source} does not fit {what}, nothing was loaded\n  " + "\n  ".join(lines))
     model.load_state_dict(tensors)
 

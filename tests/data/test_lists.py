@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,94 @@ def test_pick_names_what_it_cannot_find(root):
         (3, "line 3 of m.txt: 4.jpg: no images of the manifest have this name, expected one"),
         (5, "line 5 of m.txt: probe/1.jpg is in line 1 of m.txt already"),
     ]
+
+
+# ------------------------------------------------------------------------------------------------ as people have them
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("ending", ["_gt", "-gt", "_GT", "_mask", "-mask", "_edgemask", "_groundtruth"])
+def test_a_common_ending_of_masks_is_accepted_and_noted(root, ending):
+    for name in "ab":
+        (root / "Gt" / f"{name}.png").rename(root / "Gt" / f"{name}{ending}.png")
+    with pytest.warns(
+        UserWarning, match=rf"2 masks are called otherwise than their images: a.jpg with a{ending}.png, b"
+    ):
+        samples = read_list(root)
+    assert [(s.image.name, s.mask.name) for s in samples] == [
+        ("a.jpg", f"a{ending}.png"),
+        ("b.tif", f"b{ending}.png"),
+    ]
+
+
+@pytest.mark.trust
+def test_case_and_accents_of_names_do_not_part_image_and_mask(root):
+    (root / "Gt" / "a.png").rename(root / "Gt" / "A.PNG")
+    (root / "Tp" / "b.tif").rename(root / "Tp" / unicodedata.normalize("NFC", "café.tif"))
+    (root / "Gt" / "b.png").rename(root / "Gt" / unicodedata.normalize("NFD", "café.png"))
+    with pytest.warns(UserWarning, match="2 masks are called otherwise"):
+        assert [s.image.suffix for s in read_list(root)] == [".jpg", ".tif"]
+
+
+@pytest.mark.trust
+def test_endings_that_leave_a_choice_are_named(root):
+    (root / "Gt" / "a.png").rename(root / "Gt" / "a_mask.png")
+    (root / "Gt" / "a_edgemask.png").touch()
+    (root / "Gt" / "b_gt.png").touch()  # beside b.png, which is b's
+    good, bad = sort_entries(root)
+    assert [s.mask.name for s in good] == ["b.png"]
+    assert [message for _, message in bad] == [
+        "Tp/a.jpg: a.jpg and a_mask.png, a_edgemask.png have one name, expected one of each",
+        "Gt/b_gt.png: a mask without an image in Tp",
+    ]
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"Tp/a.jpg","Gt/a.png"\n"Tp/b.tif","Gt/b.png"\n',
+        "Tp/a.jpg;Gt/a.png\nTp/b.tif;Gt/b.png\n",
+        '"Tp/a.jpg"; "Gt/a.png"\n"Tp/b.tif"; "Gt/b.png"\n',
+        'Tp/a.jpg, "Gt/a.png"\nTp\\b.tif, Gt\\b.png\n',
+        '"Tp/a.jpg" "Gt/a.png" 1\n"Tp/b.tif"\t"Gt/b.png" 1\n',
+    ],
+)
+def test_quoted_and_semicolon_lists_are_read(root, text):
+    assert [(s.image.name, s.mask.name) for s in read_list(save(root, "m.txt", text))] == [
+        ("a.jpg", "a.png"),
+        ("b.tif", "b.png"),
+    ]
+
+
+@pytest.mark.trust
+def test_commas_and_blanks_inside_quotes_belong_to_the_name(root):
+    for new in ("a, b.jpg", 'the "a".jpg'):
+        (root / "Tp" / new).write_bytes((root / "Tp" / "a.jpg").read_bytes())
+    text = '"Tp/a, b.jpg",Gt/a.png\n"Tp/the ""a"".jpg",Gt/b.png\n'
+    assert [s.image.name for s in read_list(save(root, "m.csv", text))] == ["a, b.jpg", 'the "a".jpg']
+    assert [s.image.name for s in read_list(save(root, "m.txt", '"Tp/a, b.jpg" Gt/a.png 1\n'))] == ["a, b.jpg"]
+
+
+@pytest.mark.trust
+def test_quotes_that_do_not_close_and_manifests_are_named(root):
+    path = save(root, "m.csv", 'Tp/a.jpg,Gt/a.png\n"Tp/b.tif,Gt/b.png\n')
+    assert "line 2 of m.csv" in sort_entries(path)[1][0][1] and "not quoted" in sort_entries(path)[1][0][1]
+    with pytest.raises(InputError, match="begins with the header of a manifest"):
+        read_list(save(root, "m.csv", "image,mask,label,source\nTp/a.jpg,Gt/a.png,1,mine\n"))
+
+
+@pytest.mark.trust
+def test_no_message_grows_with_the_list(root):
+    path = save(root, "m.csv", "".join(f"Tp/{n}.jpg,{'Gt/a.png' if n % 3 else ''}\n" for n in range(30_000)))
+    with pytest.raises(InputError) as error:
+        read_list(path)
+    assert len(str(error.value)) < 4000 and "30000 of 30000 entries" in str(error.value)
+
+
+@pytest.mark.trust
+def test_accents_do_not_hide_an_image_from_a_list_of_names(root):
+    apart, composed = (unicodedata.normalize(form, "Tp/café.jpg") for form in ("NFD", "NFC"))
+    samples = [Sample(root / apart, None, 0, "x"), Sample(root / "Tp/a.jpg", None, 0, "x")]
+    chosen, bad = pick(samples, save(root, "names.txt", f"{composed}\n"))
+    assert (chosen, bad) == (samples[:1], [])

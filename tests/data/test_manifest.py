@@ -2,13 +2,14 @@
 
 import csv
 import io
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mpc_lite.data.manifest import Sample, check, read_manifest, read_mask, write_manifest
+from mpc_lite.data.manifest import Sample, check, look_through, read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError
 
 HEADER = "image,mask,label,source\n"
@@ -169,6 +170,43 @@ def test_check_refuses_what_is_no_manifest(folder):
         check(write(folder, "image,source\n"))
 
 
+@pytest.mark.trust
+def test_check_notes_what_is_often_a_mistake(folder):
+    Image.fromarray(255 - np.asarray(Image.open(folder / "a_mask.png"))).save(folder / "inverted.png")
+    for name in "cd":
+        (folder / f"{name}.png").write_bytes((folder / "a.png").read_bytes())
+    text = HEADER + "a.png,a_mask.png,1,mine\nb.png,a_mask.png,1,mine\nc.png,inverted.png,1,mine\nd.png,,0,mine\n"
+    problems, notes = look_through(write(folder, text))
+    assert problems == []
+    assert notes == [
+        "1 masks mark more than half of their image as tampered; are they the other way round? row 4 (81%)",
+        "1 masks belong to several images, which is right for copies only: a_mask.png (rows 2, 3)",
+    ]
+    assert look_through(write(folder, HEADER + "a.png,a_mask.png,1,mine\nb.png,,0,mine\n")) == ([], [])
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("name", ["a.png", "./a.png", "link.png"])
+def test_an_image_is_not_its_own_mask(folder, name):
+    (folder / "link.png").symlink_to("a.png")
+    path = write(folder, HEADER + f"a.png,{name},1,mine\n")
+    assert check(path) == ["row 2 of m.csv: image a.png is its own mask"]
+    with pytest.raises(InputError, match=r"image a\.png is its own mask; fix or drop"):
+        read_manifest(path)
+
+
+@pytest.mark.trust
+def test_paths_of_a_manifest_are_found_whichever_system_wrote_them(folder, monkeypatch):
+    (folder / "sub").mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).rename(folder / "sub" / unicodedata.normalize("NFD", f"é{name}"))
+    monkeypatch.setenv("HOME", str(folder))
+    rows = f"sub\\é{'a.png'},~/a_mask.png,1,mine\nsub/éb.png,,0,mine\n"
+    path = write(folder, HEADER + unicodedata.normalize("NFC", rows))
+    assert check(path) == []
+    assert [s.image.is_file() for s in read_manifest("~/m.csv")] == [True, True]
+
+
 # ------------------------------------------------------------------------------------------------------- mask files
 
 SHAPE = np.zeros((6, 9), bool)
@@ -219,7 +257,16 @@ def test_a_mis_sized_mask_gives_the_row_and_both_sizes(folder):
         "row 2 of casia.csv: mask 512×384, image 512×383; "
         "fix or drop the row ('mpc-lite check casia.csv' lists all such rows)"
     )
-    with pytest.raises(InputError, match=r"EXIF tag turns it"):
+    with pytest.raises(InputError, match=r"mask 512×384, image 384×512 \(turned\); fix"):
+        read_mask(sample, size=(512, 384))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (512, 384)).save(folder / "a.png", exif=exif)
+    with pytest.raises(InputError, match=r"\(the image's EXIF tag turns it; save both upright\)"):
+        read_mask(sample, size=(512, 384))
+    Image.new("RGB", (512, 384)).save(folder / "a.png")
+    Image.new("L", (384, 512), 255).save(folder / "large.png", exif=exif)
+    with pytest.raises(InputError, match=r"\(the mask's EXIF tag turns it; save both upright\)"):
         read_mask(sample, size=(512, 384))
     with pytest.raises(InputError, match=r"large.png: mask 512×384, image 1×2"):
         read_mask(folder / "large.png", size=(2, 1))

@@ -198,10 +198,12 @@ MISFITS = {
         set_item("stage2.0.branches.0.0.attn.attn.relative_position_index", torch.full((49, 49), 400)),
         r"relative_position_index \(found other positions",
     ),
-    "data parallel": (lambda s: {f"module.{n}": t for n, t in s.items()}, r"2236 entries: module.conv1.weight, "),
     "list": (lambda s: list(s.values()), "found a list"),
-    "training state": (lambda s: {"step": 3, "best": 0.5, "model": {"encoder.a": torch.zeros(1)}}, "3 entries: step"),
-    "projections": (lambda s: {"model": s}, r"also convs\.0\.bn\.bias, "),
+    "training state": (
+        lambda s: {"step": 3, "best": 0.5, "model": {"encoder.a": torch.zeros(1)}},
+        "11.weight is missing",
+    ),
+    "projections": (lambda s: {"model": s | {"classifier.bias": NAN}}, r"also convs\.0\.bn\.bias, "),
     "foreign classifier": (
         lambda s: {"model": {n: t for n, t in s.items() if not n.startswith("convs.")} | {"fc.bias": NAN}},
         "1 unexpected: fc.bias",
@@ -217,6 +219,38 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(name, constants, tmp_
     with pytest.raises(InputError, match=f"odd.pth(.|\n)*{words}(.|\n)*expected the HRFormer-B checkpoint"):
         convert(path, tmp_path / "out.safetensors")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def under(key, **beside):
+    return lambda state: {key: state, **beside}
+
+
+def prefixed(prefix):
+    return lambda state: {prefix + name: value for name, value in state.items()}
+
+
+WRAPPERS = {
+    "DataParallel": [prefixed("module.")],
+    "torch.compile": [prefixed("_orig_mod.")],
+    "both": [prefixed("_orig_mod."), prefixed("module.")],
+    "state_dict": [under("state_dict", epoch=3, optimizer={})],
+    "model": [under("model", epoch=3)],
+    "a training state of DataParallel": [prefixed("module."), under("model", epoch=3)],
+    "twice": [under("state_dict"), under("model")],
+}
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("layout", ["stage1", "stage2"])
+def test_what_others_put_around_the_weights_is_taken_off(wrapper, layout, constants):
+    state = inner = bare(constants) if layout == "stage1" else dict(constants)
+    for wrap in WRAPPERS[wrapper]:
+        state = wrap(state)
+    found, tensors, beside = module._sort(Path("x.pth"), state)
+    assert found == layout and list(tensors) == list(inner)
+    assert all(tensors[name] is inner[name] for name in inner)
+    assert beside == [name for name in ("epoch", "optimizer") if name in state]
 
 
 @pytest.mark.parametrize("head", [None, (32, 128, 1, 1)])

@@ -103,8 +103,9 @@ def test_a_misfit_names_every_tensor_and_changes_nothing(model):
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
 
 
-def test_a_checkpoint_of_another_size_names_all_its_tensors(model, tmp_path):
-    """A file that calls itself small but holds nano: not one misfit may be left out of the message."""
+@pytest.mark.trust
+def test_a_checkpoint_of_another_size_counts_its_misfits_and_names_ten_of_each_kind(model, tmp_path):
+    """A file that calls itself small but holds nano: hundreds of misfits, and a message that can be read."""
     path = tmp_path / "small.safetensors"
     about = json.dumps({"size": "small", "head": "4conv", "recipe": {}})
     safetensors.torch.save_file(dict(model.state_dict()), path, metadata={"mpc_lite": about})
@@ -112,11 +113,11 @@ def test_a_checkpoint_of_another_size_names_all_its_tensors(model, tmp_path):
         expected = MPC.build("small").state_dict()
     with pytest.raises(InputError) as error:
         load_weights(path)
-    names = {word.strip(",") for word in str(error.value).split()}
     found = model.state_dict()
-    misfits = {n for n in expected if n not in found or found[n].shape != expected[n].shape}
-    misfits |= set(found) - set(expected)
-    assert len(misfits) > 500 and misfits <= names
+    missing = [n for n in expected if n not in found]
+    text = str(error.value)
+    assert f"{len(missing)} missing: {', '.join(missing[:10])} and {len(missing) - 10} more" in text
+    assert len(missing) > 100 and f"{missing[10]}," not in text and len(text) < 4000
 
 
 @pytest.mark.parametrize("keep", [0, 5, 4000, -1])

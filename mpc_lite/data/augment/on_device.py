@@ -120,6 +120,7 @@ def _tables() -> np.ndarray:
     """Steps of luma and colour for each quality, (101,2,8,8) uint8, read from files that Pillow saved; row 0 unused."""
     tables = np.ones((101, 2, 8, 8), np.uint8)
     for quality in range(1, 101):
-        with Image.open(io.BytesIO(encode_jpeg(np.zeros((8, 8, 3), np.uint8), quality, 2))) as file:
+        saved = io.BytesIO(encode_jpeg(np.zeros((8, 8, 3), np.uint8), quality, 2))
+        with Image.open(saved, formats=["JPEG"]) as file:
             tables[quality] = [np.reshape(file.quantization[k], (8, 8)) for k in (0, 1)]
     return tables

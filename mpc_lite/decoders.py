@@ -1,0 +1,295 @@
+"""Decoders: which picture files are opened, by what, and which are refused by name before any decoder sees them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from mpc_lite.errors import InputError
+
+# Pillow warns from 89 megapixels and refuses from 179: phones take 200. 2**28 is 16384×16384; a file that claims more
+# is refused before its pixels are decoded, so a small hostile file cannot fill the memory.
+MAX_PIXELS = 2**28
+Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)
+
+# Pillow knows some forty formats more; one of them starts an interpreter (PostScript), others are no photographs.
+Image.init()
+_WANTED = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "AVIF", "PPM", "TGA", "PCX", "QOI", "HEIF")
+with suppress(ImportError):  # the extra `heic`
+    import_module("pillow_heif").register_heif_opener()
+FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+
+_RAW = "a raw or preview file; develop it to PNG or TIFF"
+_VIDEO = "a video; save the frame in question as PNG"
+_PLAIN = "save it as PNG or TIFF"
+_STARTS = {  # what a file is and what to do -> bytes at its beginning
+    "a Git LFS pointer, not the picture it stands for; fetch that with 'git lfs pull'": (b"version https://git-lfs",),
+    "PostScript, which is a program and is not run; " + _PLAIN: (b"%!", b"\xc5\xd0\xd3\xc6"),
+    "PDF, a document; save the picture in it as PNG or TIFF": (b"%PDF",),
+    "a Photoshop file with layers; export it losslessly as PNG or TIFF": (b"8BPS",),
+    "OpenEXR; " + _PLAIN + " with 8 or 16 bits": (b"v/1\x01",),
+    "AppleDouble, which macOS puts beside files it copies; use the one without '._' in its name": (b"\0\5\x16\7",),
+    "a BigTIFF with the high byte first; save it as plain TIFF": (b"MM\0+",),
+    "a ZIP archive; unpack it": (b"PK\3\4",),
+    "compressed by gzip; unpack it": (b"\x1f\x8b",),
+    "a NumPy array; " + _PLAIN: (b"\x93NUMPY",),
+    _RAW: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),
+    _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
+}
+_HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
+_TURN, TILE = 0x0112, 512  # EXIF's and TIFF's orientation; rows converted at a time, so that no second copy is needed
+_TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
+_RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
+_stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
+
+
+class Decoded(NamedTuple):
+    """values: (H,W,3) uint8 of files of up to 8 bits; of deeper ones their own, (H,W) or (H,W,3) integers or floats.
+
+    alpha: (H,W) uint8, 255 is opaque; None where nothing is transparent. turn: EXIF orientation 1–8 that both still
+    have to be turned by.
+    """
+
+    values: np.ndarray
+    alpha: np.ndarray | None
+    turn: int = 1
+
+
+def unreadable(path: str | Path, reason: object) -> InputError:
+    return InputError(f"{path}: cannot be read as an image ({reason}); replace the file or leave it out")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Pillow's libtiff writes to standard error itself, past everything that Python could catch."""
+    with _stderr, open(os.devnull, "wb") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """A file as a Pillow image whose pixels are not decoded yet: listed formats only, up to `MAX_PIXELS` pixels.
+
+    InputError, with the path and the reason, for every other file, and for whatever a decoder says while it is open.
+    """
+    path = Path(path)
+    try:
+        # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
+        with open(path, "rb") as file, _quiet():
+            _refuse(path, file)
+            with Image.open(file, formats=FORMATS) as image:
+                _check_size(image.width, image.height)
+                yield image
+    except (InputError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        reason = "no format that is read here" if path.stat().st_size else "the file is empty"
+        raise unreadable(path, reason) from None
+    except OSError as error:
+        raise unreadable(path, error.strerror or error) from None
+    except Exception as error:  # decoders meet broken files with many kinds of errors (struct, zlib, SyntaxError, …)
+        raise unreadable(path, error) from None
+
+
+def decode_file(path: str | Path) -> Decoded:
+    """The pixels of a picture file, and how to turn them; those of most TIFF files are turned already.
+
+    Of several frames the first that is not marked as a reduced version counts. InputError as for `open_image`.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file, _quiet():
+            _refuse(path, file)
+            frame, tags = _tiff_frame(file)
+            head = _head(file)
+    except OSError as error:
+        raise unreadable(path, error.strerror or error) from None
+    if tags and (frame is None or _number(tags, _COLOURS) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
+        raise unreadable(path, _RAW)
+    bits = _number(tags, _BITS, 1)
+    # What Pillow would cut to 8 bits or does not know. PNG: bit depth 16 with colours or alpha.
+    deep_tiff = tags and bits > 8 and (_number(tags, _SAMPLES, 1) > 1 or bits > 32) and _number(tags, _COLOURS) != 5
+    deep_png = head.startswith(b"\x89PNG") and head[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6")
+    if deep_tiff or head.startswith((b"#?RADIANCE", b"#?RGBE", b"PF")):
+        if frame:
+            raise unreadable(path, _RAW)
+        if _number(tags, _COLOURS, 2) > 2:
+            raise unreadable(path, f"{bits} bits in a colour space other than RGB; convert it to RGB")
+        if _number(tags, _PLANES, 1) == 2:
+            raise unreadable(path, f"{bits} bits with each colour in a plane of its own; save it interleaved")
+        return _with_opencv(path, tags)._replace(turn=_number(tags, _TURN, 1))
+    with open_image(path) as image:
+        image.seek(frame or 0)
+        _check_size(image.width, image.height)
+        if deep_png:
+            return _with_opencv(path, {})._replace(turn=orientation(image))
+        with _silent() if tags else nullcontext():
+            image.load()
+        decoded = _of_pillow(image)._replace(turn=orientation(image))
+        if decoded.values.dtype == np.uint16 and bits == 16 and _number(tags, _COLOURS, 1) == 0:  # white is zero
+            return decoded._replace(values=np.uint16(65535) - decoded.values)
+        return decoded
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}×{height} pixels, at most {MAX_PIXELS} are read")
+
+
+def _head(file: BinaryIO) -> bytes:
+    file.seek(0)
+    head = file.read(512)
+    file.seek(0)
+    return head
+
+
+def _refuse(path: Path, file: BinaryIO) -> None:
+    """InputError for the kinds of files that people take for pictures, each with its own sentence."""
+    head = _head(file)
+    if what := next((what for what, starts in _STARTS.items() if head.startswith(starts)), None):
+        raise unreadable(path, what)
+    brand = head[8:12].decode("latin-1")
+    if head[4:8] == b"ftyp":
+        if brand in _HEIC and "HEIF" not in FORMATS:
+            raise unreadable(path, "HEIC; install the extra (pip install 'mpc-lite[heic]') or export it losslessly")
+        if brand in ("avif", "avis") and "AVIF" not in FORMATS:
+            raise unreadable(path, "AVIF; install Pillow 11.3 or later, or export it losslessly")
+        if brand not in (*_HEIC, "avif", "avis"):
+            raise unreadable(path, _RAW if brand == "crx " else _VIDEO)
+    if head[4:8] in (b"moov", b"mdat", b"wide") or (head.startswith(b"RIFF") and brand == "AVI "):
+        raise unreadable(path, _VIDEO)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        raise unreadable(path, "a web page, perhaps an error message of a download; fetch the picture itself")
+    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in text):
+        raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
+
+
+# ------------------------------------------------------------------------------------------------------------- TIFF
+
+
+def _tiff_frame(file: BinaryIO) -> tuple[int | None, dict]:
+    """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are."""
+    header = _head(file)[:16]
+    if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
+        return 0, {}
+    first, position, passed = {}, None, set()
+    try:
+        for number in range(64):
+            directory = ImageFileDirectory_v2(header if header[2:3] == b"+" else header[:8])
+            position = directory.next if position is None else position
+            if not position or position in passed:
+                return (None if first else 0), first
+            passed.add(position)
+            file.seek(position)
+            directory.load(file)
+            tags = {tag: directory[tag] for tag in (*_TAGS, _TURN) if tag in directory}
+            tags["position"] = position
+            if not _number(tags, _SUBFILE, 0) & 5:
+                return number, tags
+            first, position = first or tags, directory.next
+    except Exception:  # a damaged directory: the decoder says what is wrong with the file
+        pass
+    return (None if first else 0), first
+
+
+def _number(tags: dict, tag: int, default: int = 0) -> int:
+    value = tags.get(tag, default)
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else default
+
+
+def _untouched(data: bytearray, position: int) -> bytearray:
+    """A TIFF whose orientation tag says 'as stored': versions of OpenCV differ in which files they turn themselves."""
+    order, big = "<" if data[:1] == b"I" else ">", 43 in data[2:4]
+    count, size, start, value = ("Q", 20, 8, 12) if big else ("H", 12, 2, 8)
+    (entries,) = struct.unpack_from(order + count, data, position)
+    for entry in range(position + start, min(position + start + entries * size, len(data) - size), size):
+        if struct.unpack_from(order + "H", data, entry)[0] == _TURN:
+            struct.pack_into(order + "H", data, entry + value, 1)
+    return data
+
+
+# --------------------------------------------------------------------------------------------------------- decoders
+
+
+def _of_pillow(image: Image.Image) -> Decoded:
+    """A loaded Pillow image, converted band by band."""
+    deep = image.mode.startswith(("I", "F"))  # I;16, I;16B, I, F: more than 8 bits
+    shape = (image.height, image.width) if deep else (image.height, image.width, 3)
+    values = np.empty(shape, {"I": np.int32, "F": np.float32}.get(image.mode, np.uint16) if deep else np.uint8)
+    alpha = np.empty(shape[:2], np.uint8) if image.has_transparency_data and not deep else None
+    for top in range(0, image.height, TILE):
+        band, rows = image.crop((0, top, image.width, min(top + TILE, image.height))), slice(top, top + TILE)
+        if deep:
+            values[rows] = np.asarray(band)
+        elif alpha is None:
+            values[rows] = np.asarray(band.convert("RGB"))
+        else:
+            pixels = np.asarray(band.convert("RGBA"))
+            values[rows], alpha[rows] = pixels[..., :3], pixels[..., 3]
+    return Decoded(values, alpha)
+
+
+def _with_opencv(path: Path, tags: dict) -> Decoded:
+    """What Pillow does not read in full depth: colours of 16 bits, floats in colour or of 64 bits, Radiance."""
+    try:
+        _check_size(_number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0))
+        data = bytearray(path.read_bytes())
+        if "position" in tags:
+            data = _untouched(data, tags["position"])
+        with _quiet():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, struct.error):  # the former says little but where in OpenCV it arose
+        image = None
+    except (ValueError, OSError) as error:
+        raise unreadable(path, error) from None
+    if image is None:
+        raise unreadable(path, "damaged, or of a kind that neither Pillow nor OpenCV reads")
+    alpha = None
+    if image.ndim == 3 and image.shape[2] == 4:
+        top = 1.0 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
+        alpha = np.round(np.clip(image[..., 3] / top, 0, 1) * 255).astype(np.uint8)
+    image = image if image.ndim == 2 else np.ascontiguousarray(image[..., 2::-1])
+    if image.dtype == np.uint8 and image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    return Decoded(image, alpha)
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation 1–8. A damaged EXIF block counts as none: the pixels are good, and viewers show them so."""
+    try:
+        return image.getexif().get(_TURN, 1)
+    except Exception:
+        return 1

@@ -1,0 +1,246 @@
+"""Which files are opened, by what; which are refused by name; which page of a TIFF counts, and which way is up."""
+
+import ast
+import contextlib
+import io
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from mpc_lite import decoders
+from mpc_lite.decoders import open_image
+from mpc_lite.errors import InputError
+from mpc_lite.images import read_image, read_mask_file
+
+pytestmark = pytest.mark.trust
+ROOT = Path(__file__).parents[1]
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+SMALL = RGB[::3, ::3]
+
+
+def ftyp(brand):
+    return struct.pack(">I", 24) + b"ftyp" + brand + bytes(600)
+
+
+NAMED = {  # what people take for pictures: (bytes, what the message says)
+    "eps.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 6\nshowpage\n", "PostScript"),
+    "eps with a preview.jpg": (b"\xc5\xd0\xd3\xc6" + bytes(60), "PostScript"),
+    "page.pdf": (b"%PDF-1.7\n", "PDF"),
+    "photo.heic": (ftyp(b"heic"), r"HEIC; install the extra .*or export it losslessly"),
+    "photo.heif": (ftyp(b"mif1"), "HEIC"),
+    "photo.cr3": (ftyp(b"crx "), "raw or preview file; develop it to PNG or TIFF"),
+    "photo.raf": (b"FUJIFILMCCD-RAW 0201", "raw or preview file"),
+    "clip.mp4": (ftyp(b"isom"), "a video"),
+    "clip.mov": (ftyp(b"qt  "), "a video"),
+    "clip.avi": (b"RIFF\0\1\0\0AVI LIST", "a video"),
+    "clip.mkv": (b"\x1aE\xdf\xa3" + bytes(40), "a video"),
+    "drawing.svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+    "download.jpg": (b"\n<!DOCTYPE html><html><body>403 Forbidden</body></html>", "a web page"),
+    "pointer.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", "Git LFS pointer"),
+    "._photo.jpg": (b"\0\5\x16\7" + bytes(100), "AppleDouble"),
+    "layers.psd": (b"8BPS\0\1" + bytes(40), "Photoshop"),
+    "pictures.jpg": (b"PK\3\4" + bytes(40), "ZIP archive"),
+    "big.tif": (b"MM\0+\0\x08\0\0", "BigTIFF with the high byte first"),
+    "array.png": (b"\x93NUMPY\1\0v\0", "NumPy array"),
+    "light.exr": (b"v/1\1\2\0\0\0", "OpenEXR"),
+    "noise.jpg": (bytes(range(1, 200)), "no format that is read here"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_is_no_picture_is_refused_in_its_own_words(tmp_path, name, monkeypatch):
+    data, words = NAMED[name]
+    if "HEIC" in words:
+        monkeypatch.setattr(decoders, "FORMATS", tuple(f for f in decoders.FORMATS if f != "HEIF"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a program was started"))
+    (tmp_path / name).write_bytes(data)
+    for read in (read_image, read_mask_file):
+        with pytest.raises(InputError, match=rf"cannot be read as an image \(.*{words}"):
+            read(tmp_path / name)
+
+
+def test_only_listed_formats_are_opened(tmp_path, monkeypatch):
+    assert not {"EPS", "PDF", "WMF", "FITS", "HDF5", "MPEG", "SPIDER"} & set(decoders.FORMATS)
+    assert {"JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000"} <= set(decoders.FORMATS)
+    Image.fromarray(RGB).save(tmp_path / "photo.sgi")  # a good file that Pillow reads
+    with pytest.raises(InputError, match="no format that is read here"):
+        read_image(tmp_path / "photo.sgi")
+
+
+def test_the_first_picture_of_several_in_a_jpeg_counts(tmp_path):
+    first, second = (Image.fromarray(np.full((16, 16, 3), level, np.uint8)) for level in (200, 20))
+    first.save(tmp_path / "several.mpo", save_all=True, append_images=[second])
+    assert np.abs(read_image(tmp_path / "several.mpo").astype(int) - 200).max() <= 2
+
+
+def test_every_call_of_pillows_open_names_its_formats():
+    calls = []
+    for path in [*(ROOT / "mpc_lite").rglob("*.py"), *(ROOT / "data_scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open"):
+                calls.append((path.name, node.lineno, any(k.arg == "formats" for k in node.keywords)))
+    assert len(calls) >= 5 and all(named for *_, named in calls), calls
+
+
+@pytest.mark.skipif("HEIF" not in decoders.FORMATS, reason="needs the extra: pip install 'mpc-lite[heic]'")
+def test_heic_is_read_with_the_extra(tmp_path):
+    smooth = np.full((64, 96, 3), (200, 90, 30), np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "photo.heic", quality=95)
+    assert np.abs(read_image(tmp_path / "photo.heic").astype(int) - smooth).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["bits", "lzw", "colour floats", "png", "jpeg", "exif"])
+def test_decoders_print_nothing_between_our_lines(tmp_path, capfd, recwarn, kind):
+    """Files cut and flipped in several places: whatever comes of it, standard error stays empty."""
+    buffer = io.BytesIO()
+    if kind in ("png", "jpeg"):
+        Image.fromarray(RGB.repeat(8, 0)).save(buffer, kind)
+    elif kind == "exif":
+        Image.fromarray(RGB).save(buffer, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09")
+    else:
+        array = {"bits": RGB.astype(np.uint16) * 257, "lzw": RGB}.get(kind, RGB / np.float32(255))
+        tifffile.imwrite(buffer, array, photometric="rgb", compression="zlib" if kind == "lzw" else None)
+    data = buffer.getvalue()
+    rng = np.random.default_rng(1)
+    for length in range(0, len(data), max(1, len(data) // 40)):
+        flipped = bytearray(data)
+        flipped[int(rng.integers(8, len(data)))] ^= 0x55
+        for content in (data[:length], bytes(flipped)):
+            (tmp_path / "damaged").write_bytes(content)
+            with contextlib.suppress(InputError):
+                read_image(tmp_path / "damaged")
+    assert capfd.readouterr() == ("", "") and not recwarn.list
+
+
+# --------------------------------------------------------------------------------------------------- which way is up
+
+UPRIGHT = {  # TIFF and EXIF orientation -> the stored array turned upright
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+GREY = Image.fromarray(RGB[..., 0])
+MODES = {
+    "L": GREY,
+    "P": GREY.convert("P"),
+    "1": GREY.point(lambda v: 255 * (v > 99)).convert("1"),
+    "LA": GREY.convert("LA"),
+    "I;16": Image.fromarray(RGB[..., 1].astype(np.uint16) * 257),
+    "I": Image.fromarray(RGB[..., 1].astype(np.int32)),
+    "F": Image.fromarray(RGB[..., 1].astype(np.float32)),
+    "RGB": Image.fromarray(RGB),
+    "RGBA": Image.fromarray(np.dstack([RGB, np.full_like(RGB[..., 0], 255)])),
+    "CMYK": Image.fromarray(RGB).convert("CMYK"),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("mode", MODES)
+def test_tiffs_read_from_their_path_as_from_their_bytes(tmp_path, mode, orientation):
+    image = MODES[mode]
+    assert image.mode == mode
+    image.save(tmp_path / "stored.tif")
+    image.save(tmp_path / "turned.tif", tiffinfo={0x0112: orientation})
+    expected = UPRIGHT[orientation](read_image(tmp_path / "stored.tif"))
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.tif"), expected)
+    with Image.open(io.BytesIO((tmp_path / "turned.tif").read_bytes())) as opened:
+        assert opened.mode == mode
+        opened.load()
+        if mode in ("L", "P", "1", "RGB", "CMYK"):
+            np.testing.assert_array_equal(opened.convert("RGB"), expected)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("big, order", [(False, "<"), (False, ">"), (True, "<")])
+def test_deep_colour_tiffs_are_turned_once_and_in_one_way(tmp_path, orientation, big, order):
+    deep = RGB.astype(np.uint16) * 257
+    turn = [(0x0112, "H", 1, orientation, True)]
+    for name, array in (("short", deep), ("float", RGB / np.float32(255))):
+        file = tmp_path / f"{name}.tif"
+        tifffile.imwrite(file, array, photometric="rgb", bigtiff=big, byteorder=order, extratags=turn)
+        np.testing.assert_array_equal(read_image(file), UPRIGHT[orientation](RGB))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_turned_masks_follow_the_tag(tmp_path, orientation):
+    shape = np.zeros((6, 9), np.uint8)
+    shape[1:3, 4:8] = 255
+    Image.fromarray(shape).save(tmp_path / "mask.tif", tiffinfo={0x0112: orientation})
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.tif"), UPRIGHT[orientation](shape > 0))
+
+
+# ---------------------------------------------------------------------------------------------- which page is meant
+
+
+def pages(file, *arrays, **first):
+    """A TIFF of RGB pages; a page is (array, NewSubfileType)."""
+    with tifffile.TiffWriter(file) as tiff:
+        for array, subfile in arrays:
+            tiff.write(array, photometric="rgb", subfiletype=subfile, **first)
+            first = {}
+    return file
+
+
+def test_a_preview_in_front_is_not_taken_for_the_picture(tmp_path):
+    file = pages(tmp_path / "front.tif", (SMALL, 1), (RGB, 0), (SMALL, 1))
+    np.testing.assert_array_equal(read_image(file), RGB)
+    np.testing.assert_array_equal(read_image(pages(tmp_path / "two.tif", (RGB, 0), (RGB[::-1], 0))), RGB)
+    np.testing.assert_array_equal(read_image(pages(tmp_path / "back.tif", (RGB, 0), (SMALL, 1))), RGB)
+
+
+DNG = [(50706, "B", 4, b"\1\4\0\0", True)]
+
+
+@pytest.mark.parametrize("name", ["raw.dng", "raw.nef", "raw.tif", "sensor.dng"])
+def test_raw_files_and_lone_previews_are_refused(tmp_path, name):
+    file = tmp_path / name
+    if name == "raw.dng":  # the preview in the main chain, the picture below it
+        pages(file, (SMALL, 1), (RGB, 0), subifds=1, extratags=DNG)
+    elif name == "raw.nef":
+        pages(file, (SMALL, 1), (RGB, 0), subifds=1)
+    elif name == "raw.tif":
+        pages(file, (SMALL, 1))
+    else:
+        tifffile.imwrite(file, np.full((6, 9), 500, np.uint16), photometric=32803)  # one colour a pixel
+    with pytest.raises(InputError, match=r"\(a raw or preview file; develop it to PNG or TIFF\)"):
+        read_image(file)
+
+
+def test_a_chain_of_pages_that_bites_its_tail_ends(tmp_path):
+    data = bytearray(pages(tmp_path / "ring.tif", (SMALL, 1)).read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, first)  # the next page is this page
+    (tmp_path / "ring.tif").write_bytes(data)
+    with pytest.raises(InputError, match="raw or preview file"):
+        read_image(tmp_path / "ring.tif")
+
+
+def test_deep_planes_apart_are_refused_where_decoders_mix_them_up(tmp_path):
+    planes = np.moveaxis(RGB, 2, 0)
+    tifffile.imwrite(tmp_path / "8.tif", planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(tmp_path / "8.tif"), RGB)
+    tifffile.imwrite(tmp_path / "16.tif", planes * np.uint16(257), photometric="rgb", planarconfig="separate")
+    with pytest.raises(InputError, match="16 bits with each colour in a plane of its own; save it interleaved"):
+        read_image(tmp_path / "16.tif")
+
+
+def test_a_header_can_be_looked_at_without_decoding(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "photo.jpg")
+    with open_image(tmp_path / "photo.jpg") as image:
+        assert image.size == (9, 6) and len(image.quantization) == 2
+    with (
+        pytest.raises(InputError, match=r"gone.jpg: cannot be read as an image \(No such file"),
+        open_image("gone.jpg"),
+    ):
+        pass

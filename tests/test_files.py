@@ -1,0 +1,64 @@
+"""One rule for paths, one for folders of pictures, one for names in messages."""
+
+import unicodedata
+
+import pytest
+
+from mpc_lite.errors import some
+from mpc_lite.files import expand, pictures_in, place
+
+pytestmark = pytest.mark.trust
+COMPOSED = unicodedata.normalize("NFC", "café")
+APART = unicodedata.normalize("NFD", "café")
+
+
+def test_a_path_is_found_whichever_system_wrote_it(tmp_path, monkeypatch):
+    (tmp_path / "Tp").mkdir()
+    (tmp_path / "Tp" / "a.jpg").touch()
+    assert place("Tp/a.jpg", tmp_path) == place("Tp\\a.jpg", tmp_path) == tmp_path / "Tp" / "a.jpg"
+    assert COMPOSED != APART
+    for on_disk, written in ((COMPOSED, APART), (APART, COMPOSED)):
+        folder = tmp_path / str(len(on_disk))
+        folder.mkdir()
+        (folder / f"{on_disk}.png").touch()
+        assert place(f"{written}.png", folder).is_file()
+        assert place(f"..\\{len(on_disk)}\\{written}.png", folder).is_file()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert place("~/Tp/a.jpg", "/elsewhere") == tmp_path / "Tp" / "a.jpg"
+    assert expand("~/Tp\\a.jpg") == tmp_path / "Tp" / "a.jpg"
+    assert place(tmp_path / "Tp") == tmp_path / "Tp"
+    assert place("gone\\b.jpg", tmp_path) == tmp_path / "gone\\b.jpg"  # named as it was written
+
+
+def test_a_name_with_a_backslash_or_a_tilde_is_a_name_where_it_exists(tmp_path):
+    (tmp_path / "a\\b.jpg").touch()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.jpg").touch()
+    assert place("a\\b.jpg", tmp_path).name == "a\\b.jpg"
+    assert place("~nobody-of-this-name/x", tmp_path) == tmp_path / "~nobody-of-this-name/x"
+
+
+def test_pictures_of_a_folder(tmp_path):
+    for name in (
+        "b.JPG",
+        "a.png",
+        "deep/c.tif",
+        ".hidden.png",
+        "._b.JPG",
+        ".cache/d.png",
+        "__MACOSX/e.png",
+        "notes.txt",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.overlay.png").touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in pictures_in(tmp_path, without=tmp_path / "out")]
+    assert names == ["a.png", "b.JPG", "deep/c.tif"]
+    assert len(pictures_in(tmp_path)) == 4
+
+
+def test_messages_name_ten_at_most():
+    assert some(range(3)) == "0, 1, 2" and some([]) == ""
+    assert some(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+    assert len(some("x" * 256_000 for _ in range(10_000))) < 1100

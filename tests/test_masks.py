@@ -1,0 +1,185 @@
+"""What mask files mean: one region saved in the ways that people save masks, read alike or refused in plain words."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from mpc_lite.errors import InputError
+from mpc_lite.images import read_mask_file
+
+pytestmark = pytest.mark.trust
+SCRIPTS = str(Path(__file__).parents[1] / "data_scripts")
+H, W = 48, 64
+REGION = np.zeros((H, W), np.uint8)
+REGION[12:30, 20:50] = 1
+NOTHING = np.zeros_like(REGION)
+WHITE = np.full_like(REGION, 255)
+
+
+def palette(*colours, index=REGION, transparent=None):
+    image = Image.frombytes("P", (W, H), index.tobytes())
+    image.putpalette(bytes(value for colour in colours for value in colour))
+    if transparent is not None:
+        image.info["transparency"] = transparent
+    return image
+
+
+def colours(tampered, authentic=(0, 0, 0)):
+    return Image.fromarray(np.where(REGION[..., None], np.uint8(tampered), np.uint8(authentic)))
+
+
+def alpha(grey, opacity):
+    return Image.fromarray(np.dstack([grey, grey, grey, opacity]))
+
+
+READ = {
+    **{f"0 and {v}": Image.fromarray(REGION * np.uint8(v)) for v in (1, 2, 85, 127, 128, 255)},
+    **{f"16 bits, 0 and {v}": Image.fromarray(REGION * np.uint16(v)) for v in (1, 255, 256, 1000, 65535)},
+    "red": colours((255, 0, 0)),
+    "dark red": colours((128, 0, 0)),
+    "blue": colours((0, 0, 255)),
+    "green": colours((0, 255, 0)),
+    "palette, dark red": palette((0, 0, 0), (128, 0, 0)),
+    "palette, blue": palette((0, 0, 0), (0, 0, 255)),
+    "palette, black is transparent": palette((0, 0, 0), (255, 255, 255), transparent=0),
+    "white paint on nothing": alpha(WHITE, REGION * np.uint8(255)),
+    "black is transparent": alpha(REGION * np.uint8(255), REGION * np.uint8(255)),
+    "all is transparent": alpha(REGION * np.uint8(255), NOTHING),
+    "one bit": Image.fromarray(REGION > 0),
+    "two greys": Image.fromarray(np.where(REGION, 140, 90).astype(np.uint8)),
+}
+REFUSED = {
+    "labels 0, 1, 2": (Image.fromarray(REGION + 2 * REGION[::-1]), "its grey values are 0, 1, 2"),
+    "labels 1 and 2": (Image.fromarray(REGION + np.uint8(1)), "its grey values are 1, 2"),
+    "three levels": (
+        Image.fromarray(np.maximum(REGION * np.uint8(255), REGION[::-1] * np.uint8(128))),
+        "its grey values are 0, 128, 255",
+    ),
+    "four levels": (
+        Image.fromarray(np.arange(H, dtype=np.uint8)[:, None] // 12 * np.uint8(85) + NOTHING),
+        "its grey values are 0, 85, 170, 255",
+    ),
+    "all above half": (Image.fromarray(REGION * np.uint8(50) + np.uint8(150)), "its grey values are 150, 200"),
+    "one grey": (Image.fromarray(NOTHING + np.uint8(85)), "all its pixels are 85"),
+    "two colours": (colours((255, 0, 0), (0, 0, 255)), "its colours are #0000ff, #ff0000"),
+    "red on white": (colours((255, 0, 0), (255, 255, 255)), "its colours are #ffffff, #ff0000"),
+    "palette of three": (
+        palette((0, 0, 0), (128, 0, 0), (0, 128, 0), index=REGION + REGION[::-1]),
+        "its colours are #000000, #008000, #800000",
+    ),
+    "black paint on nothing": (alpha(NOTHING, REGION * np.uint8(255)), "only its transparency has a shape"),
+    "a hole in black": (alpha(NOTHING, 255 - REGION * np.uint8(255)), "only its transparency has a shape"),
+    "white hidden": (alpha(REGION * np.uint8(255), 255 - REGION * np.uint8(255)), "hides pixels that are not black"),
+    "palette, white is transparent": (
+        palette((0, 0, 0), (255, 255, 255), transparent=1),
+        "hides pixels that are not black",
+    ),
+    "a photograph": (
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)),
+        "its colours are #",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_binary_masks_are_read_whatever_their_values_and_colour(tmp_path, kind):
+    READ[kind].save(tmp_path / "mask.png")
+    mask = read_mask_file(tmp_path / "mask.png")
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, REGION)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_masks_whose_meaning_is_not_plain_are_refused_with_the_values_found(tmp_path, kind):
+    image, found = REFUSED[kind]
+    image.save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=rf"mask.png: its meaning as a mask is not plain \(.*{found}") as error:
+        read_mask_file(tmp_path / "mask.png")
+    assert "expected 0 and 255, 0 and 1, or one colour on black" in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "i4", "u4", "u2"])
+def test_deep_tiff_masks(tmp_path, kind):
+    for top in (1, 255):
+        tifffile.imwrite(tmp_path / "mask.tif", REGION.astype(kind) * np.dtype(kind).type(top))
+        np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.tif"), REGION)
+
+
+@pytest.mark.parametrize("quality", [60, 75, 95])
+def test_jpeg_noise_and_soft_edges_are_no_levels(tmp_path, quality):
+    whole = cv2.resize(REGION * np.uint8(255), (8 * W, 8 * H), interpolation=cv2.INTER_NEAREST)
+    for name, values in {
+        "sharp": whole,
+        "smooth": cv2.resize(REGION * np.uint8(255), (8 * W, 8 * H), interpolation=cv2.INTER_CUBIC),
+        "soft": cv2.GaussianBlur(whole, (0, 0), 6),
+    }.items():
+        Image.fromarray(values).save(tmp_path / f"{name}.jpg", quality=quality)
+        error = np.mean(read_mask_file(tmp_path / f"{name}.jpg") != (whole > 0))
+        assert error < 0.004, name
+
+
+def test_levels_under_jpeg_noise_are_still_levels(tmp_path):
+    levels = np.maximum(REGION * np.uint8(255), REGION[::-1] * np.uint8(110))
+    Image.fromarray(cv2.resize(levels, (4 * W, 4 * H))).save(tmp_path / "mask.jpg", quality=90)
+    with pytest.raises(InputError, match="its grey values are"):
+        read_mask_file(tmp_path / "mask.jpg")
+
+
+def test_a_faint_mask_is_not_an_empty_one(tmp_path):
+    faint = cv2.GaussianBlur(REGION * np.uint8(110), (0, 0), 3)
+    Image.fromarray(faint).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"its grey values are 0 to \d+, \d+ of them"):
+        read_mask_file(tmp_path / "mask.png")
+
+
+def test_all_black_and_all_white_masks_are_what_they_look_like(tmp_path):
+    for level, expected in ((0, 0), (1, 1), (255, 1)):
+        for save in ("mask.png", "mask.jpg") if level != 1 else ("mask.png",):
+            Image.fromarray(NOTHING + np.uint8(level)).save(tmp_path / save)
+            assert (read_mask_file(tmp_path / save) == expected).all()
+
+
+@pytest.mark.parametrize("kind", [*READ, *REFUSED])
+def test_the_data_sets_scripts_read_a_mask_as_the_package_does(tmp_path, monkeypatch, kind):
+    """With the rule 'above 127' there is one reading; both refuse the same files, with the same words."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from checked import read_tampered
+    from common import MaskRule
+
+    (READ.get(kind) or REFUSED[kind][0]).save(tmp_path / "mask.png")
+    answers = []
+    for read in (read_mask_file, lambda path: read_tampered(path, MaskRule())):
+        try:
+            answers.append(read(tmp_path / "mask.png").tolist())
+        except InputError as error:
+            answers.append(str(error))
+    assert answers[0] == answers[1]
+    if kind in READ:
+        inverted = read_tampered(tmp_path / "mask.png", MaskRule(inverted=True))
+        np.testing.assert_array_equal(inverted, 1 - REGION)
+
+
+def test_a_sets_own_rule_reads_levels_but_not_hidden_pixels(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from checked import read_tampered
+    from common import MaskRule
+
+    REFUSED["three levels"][0].save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(
+        read_tampered(tmp_path / "mask.png", MaskRule(threshold=10)), np.maximum(REGION, REGION[::-1])
+    )
+    REFUSED["white hidden"][0].save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match="hides pixels that are not black"):
+        read_tampered(tmp_path / "mask.png", MaskRule(threshold=10))
+
+
+def test_mask_bytes_do_not_decide_by_their_name(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(REGION * np.uint8(255)).save(buffer, "PNG")
+    (tmp_path / "mask.jpg").write_bytes(buffer.getvalue())
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.jpg"), REGION)
