@@ -74,7 +74,7 @@ def read_official(file: str | Path) -> tuple[MPC, dict[str, Any]]:
     """
     path = Path(file)
     state, source = _read(path)
-    layout, tensors, unused = _sort(path, state)
+    layout, tensors, unused = sort_tensors(path, state)
     odd = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if odd:
         raise InputError(f"{path} holds entries that are no tensors: {some(odd)}\n  {ADVICE}")
@@ -169,7 +169,7 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
             ) from error
 
 
-def _sort(path: Path, state: Any) -> tuple[str, dict[str, Any], list[str]]:
+def sort_tensors(path: Path, state: Any) -> tuple[str, dict[str, Any], list[str]]:
     """(layout, what should be loaded, names of what is not used)."""
 
     def any_name(names: Any, prefix: str) -> bool:

@@ -247,7 +247,7 @@ def test_what_others_put_around_the_weights_is_taken_off(wrapper, layout, consta
     state = inner = bare(constants) if layout == "stage1" else dict(constants)
     for wrap in WRAPPERS[wrapper]:
         state = wrap(state)
-    found, tensors, beside = module._sort(Path("x.pth"), state)
+    found, tensors, beside = module.sort_tensors(Path("x.pth"), state)
     assert found == layout and list(tensors) == list(inner)
     assert all(tensors[name] is inner[name] for name in inner)
     assert beside == [name for name in ("epoch", "optimizer") if name in state]
