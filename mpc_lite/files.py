@@ -10,6 +10,9 @@ from typing import Any
 
 from mpc_lite.errors import InputError
 
+PICTURES = (
+    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".gif", ".avif", ".heic", ".heif", ".mpo",
+)  # fmt: skip
 FOLDERS = {
     "MPC_LITE_SETS": "the folder of manifests that the scripts of data_scripts/ wrote",
     "MPC_LITE_WEIGHTS": "the folder of weights that 'mpc-lite convert' wrote, such as imagenet.safetensors",
@@ -30,6 +33,24 @@ def expand(path: str | Path) -> Path:
         purpose = f" ({FOLDERS[name]})" if name in FOLDERS else ""
         raise InputError(f"{path}: the environment variable {name}{purpose} is not set; set it, or give another path")
     return Path(text).expanduser()
+
+
+def pictures_in(folder: str | Path, without: str | Path | None = None) -> list[Path]:
+    """The picture files below a folder, by the ends of their names, in the order of their paths.
+
+    Left out: hidden files and folders, what systems put beside files by themselves, and the folder `without`.
+    """
+    pictures = []
+    for here, below, files in os.walk(folder):
+        below[:] = [
+            n for n in below if not _hidden(n) and Path(here, n).resolve() != (without and Path(without).resolve())
+        ]
+        pictures += [Path(here, n) for n in files if not _hidden(n) and Path(n).suffix.lower() in PICTURES]
+    return sorted(pictures)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def expand_all(paths: str | list[str] | None) -> list[Path]:

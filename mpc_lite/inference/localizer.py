@@ -1,12 +1,10 @@
 """Where has this photograph been changed? A trained network applied to photographs of any size.
 
-`Localizer` turns one photograph into a score map of its own size; `predict` does so for many and writes the results.
+`Localizer` turns one photograph into a score map of its own size; `predict.predict` does so for many and writes files.
 """
 
 import hashlib
-import json
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,17 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpc_lite.errors import InputError
-from mpc_lite.files import write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.folding import folded
-from mpc_lite.inference.score_map import image_score, quantise
+from mpc_lite.inference.score_map import image_score
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import fingerprint
 
 MODES = ("stretch", "pad", "tiles")
 BACKENDS = ("torch", "onnx")
-FILES = ("score", "mask", "overlay")  # predict writes STEM.score.png and so on
-TINT = np.float32([255, 0, 96])  # the overlay's colour for tampered pixels
 _BAND = 128  # rows worked on at a time where whole photos would need large copies; a multiple of 8
 _BLOCK = 1024  # and columns, where a band of a wide photo would still be large; a multiple of 8
 
@@ -209,78 +204,6 @@ def _mirror(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if (h, w) == (height, width):
         return image
     return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="reflect")
-
-
-# ------------------------------------------------------------------------------------------------- files for predict
-
-
-def predict(photos: Iterable[str | Path], out: str | Path, localizer: Localizer) -> Iterator[dict]:
-    """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
-
-    A line is {image, width, height, score, tampered_fraction, files, error}. A photo that cannot be scored gives a
-    line with `error` and the others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is
-    ever overwritten; an earlier `predictions.jsonl` is replaced. Raises InputError when the folder cannot be written.
-    """
-    photos, out = [Path(photo) for photo in photos], Path(out)
-    taken = {str(photo.resolve()).lower() for photo in photos}  # .lower(): A.png and a.png are one file on many disks
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with open(out / "predictions.jsonl", "w", encoding="utf-8") as lines:
-            for photo in photos:
-                line = dict.fromkeys(("image", "width", "height", "score", "tampered_fraction", "files", "error"))
-                line.update(image=photo.as_posix(), files={})
-                try:
-                    image = read_image(photo)
-                    hit = localizer(image)
-                except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
-                    line["error"] = str(error) or type(error).__name__
-                else:
-                    line["height"], line["width"] = hit.score_map.shape
-                    line["score"] = round(hit.score, 6)
-                    line["tampered_fraction"] = round(float(hit.mask.mean()), 6)
-                    line["files"] = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out)
-                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-                lines.flush()
-                yield line
-    except OSError as error:
-        raise InputError(
-            f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"
-        ) from None
-
-
-def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[str, str]:
-    """Write STEM.score.png (16-bit grey), STEM.mask.png (0 or 255), STEM.overlay.png; returns {kind: file name}.
-
-    The overlay is the photo, tinted in proportion to the score. Raises OSError when a file cannot be written.
-    """
-    files = {kind: f"{stem}.{kind}.png" for kind in FILES}
-    score = np.empty(hit.score_map.shape, np.uint16)
-    overlay = np.empty_like(image)
-    for top in range(0, len(image), _BAND):
-        rows = slice(top, top + _BAND)
-        score[rows] = quantise(hit.score_map[rows])  # rounds as the metrics do: above 0.5 stays above 0.5
-        strength = 0.6 * hit.score_map[rows, :, None]
-        overlay[rows] = np.round(image[rows] * (1 - strength) + TINT * strength)
-    _write_png(out / files["score"], score)
-    _write_png(out / files["mask"], hit.mask.astype(np.uint8) * 255)
-    _write_png(out / files["overlay"], cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
-    return files
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    write_atomic(path, cv2.imencode(".png", pixels)[1].tobytes())
-
-
-def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
-    """`stem`, or `stem-2`, … such that no file written for it is one of `taken`; the new files are added to it."""
-    candidate, count = stem, 1
-    while True:
-        files = {str((out / f"{candidate}.{kind}.png").resolve()).lower() for kind in FILES}
-        if not files & taken:
-            taken |= files
-            return candidate
-        count += 1
-        candidate = f"{stem}-{count}"
 
 
 def stretch_map(
