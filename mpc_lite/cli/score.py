@@ -32,7 +32,7 @@ def evaluate(
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights", metavar="NAME|FILE", help="'lite', or a file; without it saved --maps are scored anew."
+            "--weights", metavar="NAME|FILE|hf://…", help="As for predict; without it saved --maps are scored anew."
         ),
     ] = None,
     protocol: Annotated[

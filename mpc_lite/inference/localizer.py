@@ -19,6 +19,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.images import read_image
 from mpc_lite.inference.folding import folded
 from mpc_lite.inference.score_map import image_score
+from mpc_lite.network.hub import at_revision
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import fingerprint
 
@@ -88,15 +89,22 @@ class Localizer:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_file: str = "lite", mode: str | None = None, device: str | None = None, backend: str = "torch"
+        cls,
+        name_or_file: str = "lite",
+        mode: str | None = None,
+        device: str | None = None,
+        backend: str = "torch",
+        revision: str | None = None,
     ):
-        """A localizer from shipped weights (`lite`) or a checkpoint file; by default on the device that trains.
+        """A localizer from shipped weights (`lite`), a checkpoint file, or `hf://OWNER/NAME`, there of a revision.
 
+        By default it is on the device that trains; `mpc_lite.network.hub` says what a name on a hub may ask for.
         backend `onnx`: onnxruntime computes the same maps on the CPU, several times as fast; it also takes a file by
         `mpc-lite export`. InputError for another backend, for `onnx` on another device or without its packages.
         """
         if backend not in BACKENDS:
             raise InputError(f"backend '{backend}' is unknown; choose one of {', '.join(BACKENDS)}")
+        name_or_file = at_revision(name_or_file, revision)
         if backend == "onnx":
             if device not in (None, "auto", "cpu"):
                 raise InputError(f"device '{device}'; backend 'onnx' computes on the CPU alone: leave the device out")
