@@ -26,7 +26,9 @@ RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for weights, checkpoints and log.jsonl.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-WeightsOption = Annotated[str, typer.Option("--weights", metavar="NAME|FILE", help="'lite', or a .safetensors file.")]
+WeightsOption = Annotated[
+    str, typer.Option("--weights", metavar="NAME|FILE|hf://…", help="'lite', a .safetensors file, or hf://OWNER/NAME.")
+]
 
 # ----------------------------------------------------------------------------------------------------- of `reproduce`
 

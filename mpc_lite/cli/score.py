@@ -32,7 +32,7 @@ def evaluate(
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights", metavar="NAME|FILE", help="'lite', or a file; without it saved --maps are scored anew."
+            "--weights", metavar="NAME|FILE|hf://…", help="As for predict; without it saved --maps are scored anew."
         ),
     ] = None,
     protocol: Annotated[
@@ -104,6 +104,7 @@ def robustness(
         "mpc-lite predict photo.jpg --out found",
         "mpc-lite predict *.jpg --out found --weights my-run/model.safetensors",
         "mpc-lite predict *.jpg --out found --backend onnx",
+        "mpc-lite predict holiday/ --out found --report",
     )
 )
 def predict(
@@ -116,18 +117,24 @@ def predict(
     backend: Annotated[
         str, typer.Option("--backend", help="torch, or onnx: on a CPU several times as fast; takes .onnx files too.")
     ] = "torch",
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write report.html: all photographs, the highest score first.")
+    ] = False,
 ) -> None:
     """Show where photographs were changed: score map, mask and overlay of each. Exit code 1 when a photo failed."""
-    from mpc_lite.inference.localizer import predict as run
+    from mpc_lite.inference.predict import REPORT
+    from mpc_lite.inference.predict import predict as run
 
     failed = 0
-    for line in run(photos, out, _localizer(weights, device, backend)):
+    for line in run(photos, out, _localizer(weights, device, backend), report):
         if line["error"]:
             failed += 1
             where = "" if line["error"].startswith(line["image"]) else f"{line['image']}: "
             print(where + line["error"], file=sys.stderr)
         else:
             print(f"{line['image']}: score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked")
+    if report:
+        print(f"report: {out / REPORT}")
     if failed:
         raise typer.Exit(SOME_FAILED)
 

@@ -1,12 +1,10 @@
 """Where has this photograph been changed? A trained network applied to photographs of any size.
 
-`Localizer` turns one photograph into a score map of its own size; `predict` does so for many and writes the results.
+`Localizer` turns one photograph into a score map of its own size; `predict.predict` does so for many and writes files.
 """
 
 import hashlib
-import json
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +17,15 @@ from torch import Tensor, nn
 
 from mpc_lite.devices import choose_device
 from mpc_lite.errors import InputError
-from mpc_lite.files import pictures_in, place, write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.forward import device_of, network_scores, stretch_map
-from mpc_lite.inference.score_map import ScoreMap, image_score, quantise
+from mpc_lite.inference.score_map import ScoreMap, image_score
+from mpc_lite.network.hub import at_revision
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import fingerprint
 
 MODES = ("stretch", "pad", "tiles")
 BACKENDS = ("torch", "onnx")
-FILES = ("score", "mask", "overlay")  # predict writes STEM.score.png and so on
-TINT = np.float32([255, 0, 96])  # the overlay's colour for tampered pixels
 _BAND = 128  # rows worked on at a time where whole photos would need large copies; a multiple of 8
 _BLOCK = 1024  # and columns, where a band of a wide photo would still be large; a multiple of 8
 
@@ -94,15 +90,22 @@ class Localizer:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_file: str = "lite", mode: str | None = None, device: str | None = None, backend: str = "torch"
+        cls,
+        name_or_file: str = "lite",
+        mode: str | None = None,
+        device: str | None = None,
+        backend: str = "torch",
+        revision: str | None = None,
     ):
-        """A localizer from shipped weights (`lite`) or a checkpoint file; by default on the device that trains.
+        """A localizer from shipped weights (`lite`), a checkpoint file, or `hf://OWNER/NAME`, there of a revision.
 
+        By default it is on the device that trains; `mpc_lite.network.hub` says what a name on a hub may ask for.
         backend `onnx`: onnxruntime computes the same maps on the CPU, several times as fast; it also takes a file by
         `mpc-lite export`. InputError for another backend, for `onnx` on another device or without its packages.
         """
         if backend not in BACKENDS:
             raise InputError(f"backend '{backend}' is unknown; choose one of {', '.join(BACKENDS)}")
+        name_or_file = at_revision(name_or_file, revision)
         if backend == "onnx":
             if device not in (None, "auto", "cpu"):
                 raise InputError(f"device '{device}'; backend 'onnx' computes on the CPU alone: leave the device out")
@@ -226,82 +229,3 @@ def _resized(score_map: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray
     if shape in (None, score_map.shape):
         return score_map
     return cv2.resize(np.asarray(score_map, np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
-
-
-# ------------------------------------------------------------------------------------------------- files for predict
-
-
-def predict(photos: Iterable[str | Path], out: str | Path, localizer: Localizer) -> Iterator[dict]:
-    """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
-
-    A folder stands for the photographs in it and below, without hidden ones and without `out`.
-    A line is {image, width, height, score, tampered_fraction, files, error}. A photo that cannot be scored gives a
-    line with `error` and the others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is
-    ever overwritten; an earlier `predictions.jsonl` is replaced. Raises InputError when the folder cannot be written.
-    """
-    out = Path(out)
-    photos = [file for photo in map(place, photos) for file in _files(photo, out)]
-    taken = {str(photo.resolve()).lower() for photo in photos}  # .lower(): A.png and a.png are one file on many disks
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with open(out / "predictions.jsonl", "w", encoding="utf-8") as lines:
-            for photo in photos:
-                line = dict.fromkeys(("image", "width", "height", "score", "tampered_fraction", "files", "error"))
-                line.update(image=photo.as_posix(), files={})
-                try:
-                    image = read_image(photo)
-                    hit = localizer(image)
-                except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
-                    line["error"] = str(error) or type(error).__name__
-                else:
-                    line["height"], line["width"] = hit.score_map.shape
-                    line["score"] = round(hit.score, 6)
-                    line["tampered_fraction"] = round(float(hit.mask.mean()), 6)
-                    line["files"] = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out)
-                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-                lines.flush()
-                yield line
-    except OSError as error:
-        raise InputError(
-            f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"
-        ) from None
-
-
-def _files(photo: Path, out: Path) -> list[Path]:
-    """A photograph, or those of a folder; a folder without any stays, to be listed as what cannot be read."""
-    return (pictures_in(photo, without=out) or [photo]) if photo.is_dir() else [photo]
-
-
-def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[str, str]:
-    """Write STEM.score.png (16-bit grey), STEM.mask.png (0 or 255), STEM.overlay.png; returns {kind: file name}.
-
-    The overlay is the photo, tinted in proportion to the score. Raises OSError when a file cannot be written.
-    """
-    files = {kind: f"{stem}.{kind}.png" for kind in FILES}
-    score = np.empty(hit.score_map.shape, np.uint16)
-    overlay = np.empty_like(image)
-    for top in range(0, len(image), _BAND):
-        rows = slice(top, top + _BAND)
-        score[rows] = quantise(hit.score_map[rows])  # rounds as the metrics do: above 0.5 stays above 0.5
-        strength = 0.6 * hit.score_map[rows, :, None]
-        overlay[rows] = np.round(image[rows] * (1 - strength) + TINT * strength)
-    _write_png(out / files["score"], score)
-    _write_png(out / files["mask"], hit.mask.astype(np.uint8) * 255)
-    _write_png(out / files["overlay"], cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
-    return files
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    write_atomic(path, cv2.imencode(".png", pixels)[1].tobytes())
-
-
-def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
-    """`stem`, or `stem-2`, … such that no file written for it is one of `taken`; the new files are added to it."""
-    candidate, count = stem, 1
-    while True:
-        files = {str((out / f"{candidate}.{kind}.png").resolve()).lower() for kind in FILES}
-        if not files & taken:
-            taken |= files
-            return candidate
-        count += 1
-        candidate = f"{stem}-{count}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mpc_lite.errors import InputError
 from mpc_lite.network.head import HEADS, LocalizationHead
 from mpc_lite.network.hrformer import SIZES, HRFormer
+from mpc_lite.network.hub import at_revision
 from mpc_lite.network.weights import load_strict, read_weights
 
 
@@ -38,9 +39,10 @@ class MPC(nn.Module):
         return cls(size, head)
 
     @classmethod
-    def from_pretrained(cls, name_or_file: str) -> "MPC":
-        """The network stored under a shipped name (`lite`, `lite-stage1`, `lite-initial`) or in a checkpoint file."""
-        return load_weights(name_or_file)
+    def from_pretrained(cls, name_or_file: str | Path, revision: str | None = None) -> "MPC":
+        """The network stored under a shipped name (`lite`, `lite-stage1`, `lite-initial`), in a checkpoint file, or on
+        a hub (`hf://OWNER/NAME`, there of a revision; `mpc_lite.network.hub`)."""
+        return load_weights(at_revision(name_or_file, revision))
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """images (B,3,H,W) in [0,1] -> four raw maps (B,D,ceil(H/4),ceil(W/4)), … ceil(/8), ceil(/16), ceil(/32).
@@ -85,7 +87,8 @@ class MPC(nn.Module):
 def load_weights(name_or_file: str | Path) -> MPC:
     """Rebuild the network that a checkpoint describes, on the CPU, in evaluation mode; `model.recipe` is its recipe.
 
-    name_or_file: shipped weights (`lite`, `lite-stage1`, `lite-initial`) or the path of a file by `save_weights`.
+    name_or_file: shipped weights (`lite`, `lite-stage1`, `lite-initial`), the path of a file by `save_weights`, or such
+    a file on a hub (`hf://OWNER/NAME`).
     InputError: unknown name; a file that is damaged or not ours; tensors that do not fit, each of them named.
     """
     about, tensors = read_weights(name_or_file)

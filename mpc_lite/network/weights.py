@@ -8,6 +8,7 @@ not fit named.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -23,6 +24,7 @@ from mpc_lite.errors import InputError, some
 from mpc_lite.files import write_atomic
 from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
+from mpc_lite.network.hub import PREFIX, hub_file
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 _ADVICE = "train or download it anew"
@@ -71,7 +73,7 @@ def read_facts(name_or_file: str | Path) -> dict[str, Any]:
 
 
 def weights_sha256(name_or_file: str | Path) -> str:
-    """sha256 (hexadecimal) of the file of shipped weights or a checkpoint. InputError as `load_weights` raises it."""
+    """sha256 (hexadecimal) of a file of weights, however it is named. InputError as `load_weights` raises it."""
     return hashlib.sha256(_locate(name_or_file).read_bytes()).hexdigest()
 
 
@@ -103,6 +105,8 @@ def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
 
 def _locate(name_or_file: str | Path) -> Path:
     path = Path(name_or_file)
+    if str(name_or_file).startswith("hf:/"):  # a Path has lost one slash
+        return hub_file(re.sub("^hf:/+", PREFIX, str(name_or_file)))
     if str(name_or_file) in pretrained_names() or not path.exists():
         if path.suffix or len(path.parts) != 1:  # spelt like a file
             raise InputError(f"weights file {path} does not exist")

@@ -18,6 +18,7 @@ from mpc_lite.figures.show import Shown, check_licence, show
 from mpc_lite.files import write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.inference.page import html_page
 from mpc_lite.reproduce.run import Run
 from mpc_lite.reproduce.scored_sets import is_generated
 from mpc_lite.reproduce.tables import (
@@ -114,28 +115,6 @@ def robustness_figure(results: dict) -> Shown:
 
 # ------------------------------------------------------------------------------------------------------ report.html
 
-_CSS = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --ground: #ffffff; --line: #c9c9c9; --soft: #595959; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e8; --ground: #16181c; --line: #44484f; --soft: #a9adb5; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; }
-main { max-width: 46rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-.soft { color: var(--soft); font-size: .9rem; }
-th, td { padding: .3rem .4rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td.note, td.words { text-align: left; }
-tr.ours { font-weight: 600; }
-figure { max-width: 36rem; } figure img { display: block; width: 100%; border-radius: 6px; }
-figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
-dt { font-weight: 600; margin-top: .5rem; } dd { margin: 0; overflow-wrap: anywhere; }
-pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); border-radius: 6px; padding: .5rem; }
-code { overflow-wrap: anywhere; }
-"""
-
 
 def write_report(run: Run, results: dict, shipped: dict | None = None, figures: Sequence[Shown] = ()) -> Path:
     """Write OUT/report.html: the table with baselines and shipped weights, robustness, the paper's numbers beside the
@@ -172,14 +151,7 @@ def write_report(run: Run, results: dict, shipped: dict | None = None, figures: 
         "<h2>How this was made</h2><dl>" + "".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in facts.items()) + "</dl>",
         f"<details><summary>The recipe, resolved</summary><pre>{html.escape(recipe)}</pre></details>",
     ]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_CSS}</style></head>\n<body><main>\n"
-        + "\n".join(body)
-        + "\n</main></body></html>\n"
-    )
-    write_atomic(run.out / "report.html", page.encode())
+    write_atomic(run.out / "report.html", html_page(title, body))
     return run.out / "report.html"
 
 

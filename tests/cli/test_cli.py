@@ -220,7 +220,9 @@ def test_predict_goes_on_after_a_bad_photo_and_exits_with_1(trained, forgeries, 
     assert "broken.jpg" in output.err and "score 0." in output.out
     lines = [json.loads(line) for line in (tmp_path / "found" / "predictions.jsonl").read_text().splitlines()]
     assert [bool(line["error"]) for line in lines] == [True, False]
-    assert main(["predict", good, *words]) == 0
+    assert main(["predict", good, *words, "--report"]) == 0
+    report = tmp_path / "found" / "report.html"
+    assert f"report: {report}" in capsys.readouterr().out and "1 photograph," in report.read_text()
 
 
 @pytest.mark.slow

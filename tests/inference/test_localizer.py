@@ -1,6 +1,5 @@
 """One photograph in, one score map out: tiles without seams, sizes of every kind, files that say what was found."""
 
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.inference.forward import stretch_map
-from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, predict, tile_starts
+from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, tile_starts
 from mpc_lite.network.model import MPC
 
 
@@ -327,101 +326,6 @@ def test_score_is_the_largest_mean_of_8x8_blocks():
     tall[124:132] = 1  # across two blocks
     assert Hit(tall).score == pytest.approx(0.5)
     assert Hit(np.float32([[0.2, 0.6, 0.4]])).score == pytest.approx(0.4)  # smaller than a block: the mean
-
-
-# ------------------------------------------------------------------------------------------------------------ predict
-
-
-def test_predict_writes_pictures_and_lines_and_survives_bad_photos(tmp_path):
-    (tmp_path / "other").mkdir()
-    image = ramp(40, 70)
-    Image.fromarray(image).save(tmp_path / "é a.png")
-    Image.fromarray(image[:30]).save(tmp_path / "other" / "É A.bmp")
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no photo")
-    photos = [tmp_path / "é a.png", tmp_path / "broken.jpg", tmp_path / "gone.png", tmp_path / "other" / "É A.bmp"]
-    localizer = Localizer(Fake(brightness, stride=1), "tiles", size=32)
-    out = tmp_path / "new" / "out"
-    lines = list(predict(photos, out, localizer))
-    assert [json.loads(line) for line in (out / "predictions.jsonl").read_text("utf-8").splitlines()] == lines
-
-    first, broken, gone, second = lines
-    assert list(first) == ["image", "width", "height", "score", "tampered_fraction", "files", "error"]
-    assert (first["width"], first["height"], first["error"]) == (70, 40, None)
-    assert first["image"] == (tmp_path / "é a.png").as_posix()
-    assert first["score"] == pytest.approx(localizer(image).score, abs=1e-6)
-    assert first["tampered_fraction"] == pytest.approx((image[..., 0] > 127.5).mean(), abs=1e-6)
-    assert first["files"] == {kind: f"é a.{kind}.png" for kind in ("score", "mask", "overlay")}
-    assert second["files"]["mask"] == "É A-2.mask.png" and second["height"] == 30  # the same name on many disks
-    assert "cannot be read as an image" in broken["error"] and "No such file" in gone["error"]
-    assert broken["score"] is None and broken["files"] == {}
-
-    score, mask, overlay = (np.asarray(Image.open(out / name)) for name in first["files"].values())
-    assert score.dtype == np.uint16 and np.abs(score / 65535 - image[..., 0] / 255).max() < 1e-5
-    np.testing.assert_array_equal(mask, np.where(image[..., 0] > 127.5, 255, 0))
-    strength = 0.6 * image[..., :1] / 255
-    np.testing.assert_allclose(overlay, image * (1 - strength) + [255, 0, 96] * strength, atol=0.51)
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["predictions.jsonl", *first["files"].values(), *second["files"].values()]
-    )
-
-
-def test_predict_never_overwrites_a_photo_of_its_list(tmp_path):
-    photos = [tmp_path / name for name in ("a.png", "A.mask.png", "a-2.png")]  # A and a are one on many disks
-    for path in photos:
-        Image.fromarray(photo(8, 8)).save(path)
-    before = [path.read_bytes() for path in photos]
-    lines = list(predict(photos, tmp_path, Localizer(Fake(brightness), "tiles", size=32)))
-    assert [line["files"]["mask"] for line in lines] == ["a-2.mask.png", "A.mask.mask.png", "a-2-2.mask.png"]
-    assert [path.read_bytes() for path in photos] == before
-
-
-def test_predict_lines_are_on_disk_as_soon_as_they_are_known(tmp_path):
-    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
-    lines = predict([tmp_path / "a.png"] * 2, tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32))
-    next(lines)
-    assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 1
-    lines.close()
-
-
-def test_predict_reports_a_photo_that_needs_too_much_memory(tmp_path):
-    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
-
-    def localizer(image):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-    assert "can't allocate memory" in next(predict([tmp_path / "a.png"], tmp_path / "out", localizer))["error"]
-
-
-def test_predict_says_when_the_folder_cannot_be_written(tmp_path):
-    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
-    localizer = Localizer(Fake(brightness), "tiles", size=32)
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file: results cannot be written"):
-        list(predict([tmp_path / "a.png"], tmp_path / "file", localizer))
-    (tmp_path / "out" / "a.score.png").mkdir(parents=True)  # a folder where a picture should go
-    with pytest.raises(InputError, match=r"a\.score\.png"):
-        list(predict([tmp_path / "a.png"], tmp_path / "out", localizer))
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is a thing of Linux")
-def test_predict_says_when_the_disk_is_full(tmp_path):
-    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "predictions.jsonl").symlink_to("/dev/full")
-    with pytest.raises(InputError, match="No space left on device"):
-        list(predict([tmp_path / "a.png"], tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32)))
-
-
-@pytest.mark.data
-def test_real_forgeries_of_every_set(data_dir, nano, tmp_path):
-    names = ["lalonde/images/image_000093.jpg"]
-    names += [
-        f"{name}/images/{sorted(os.listdir(data_dir / 'forged' / name / 'images'))[0]}" for name in ("casia2", "cvip")
-    ]
-    localizer = Localizer(nano, "tiles", size=128, overlap=32)
-    for line in predict([data_dir / "forged" / name for name in names], tmp_path, localizer):
-        assert line["error"] is None and 0 <= line["score"] <= 1
-        assert Image.open(tmp_path / line["files"]["score"]).size == (line["width"], line["height"])
 
 
 # ------------------------------------------------------------------------------------------------------- saved maps

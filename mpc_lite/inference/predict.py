@@ -1,0 +1,105 @@
+"""Many photographs in, pictures and one line each out: `mpc-lite predict`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import pictures_in, place, write_atomic
+from mpc_lite.images import read_image
+from mpc_lite.inference.localizer import Hit, Localizer
+from mpc_lite.inference.overlay import overlay
+from mpc_lite.inference.photo_report import Entry, thumbnails, write_photo_report
+from mpc_lite.inference.score_map import quantise
+
+FILES = ("score", "mask", "overlay")  # STEM.score.png and so on
+REPORT = "report.html"
+_BAND = 128  # rows worked on at a time where whole photos would need large copies
+
+
+def predict(
+    photos: Iterable[str | Path], out: str | Path, localizer: Localizer, report: bool = False
+) -> Iterator[dict]:
+    """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
+
+    A folder stands for the photographs in it and below, without hidden ones and without `out`. A line is {image, width,
+    height, score, tampered_fraction, files, error}. A photo that cannot be scored gives a line with `error` and the
+    others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is ever overwritten; an
+    earlier `predictions.jsonl` is replaced. With `report`, `report.html` shows them all when the last one is done.
+    Raises InputError when the folder cannot be written.
+    """
+    out = Path(out)
+    photos = [file for photo in map(place, photos) for file in _files(photo, out)]
+    taken = {str(photo.resolve()).lower() for photo in photos}  # .lower(): A.png and a.png are one file on many disks
+    entries: list[Entry] = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / "predictions.jsonl", "w", encoding="utf-8") as lines:
+            for photo in photos:
+                line = dict.fromkeys(("image", "width", "height", "score", "tampered_fraction", "files", "error"))
+                line.update(image=photo.as_posix(), files={})
+                small = None
+                try:
+                    image = read_image(photo)
+                    hit = localizer(image)
+                except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
+                    line["error"] = str(error) or type(error).__name__
+                else:
+                    line["height"], line["width"] = hit.score_map.shape
+                    line["score"] = round(hit.score, 6)
+                    line["tampered_fraction"] = round(float(hit.mask.mean()), 6)
+                    line["files"] = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out)
+                    small = thumbnails(image, hit.score_map) if report else None
+                entries += [(line, small)] if report else []
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                lines.flush()
+                yield line
+        if report:
+            write_photo_report(out / REPORT, entries, localizer)
+    except OSError as error:
+        raise InputError(
+            f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"
+        ) from None
+
+
+def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[str, str]:
+    """Write STEM.score.png (16-bit grey), STEM.mask.png (0 or 255), STEM.overlay.png; returns {kind: file name}.
+
+    The first two have the photo's size; the third is larger by a legend (`overlay.overlay`). Raises OSError when a file
+    cannot be written.
+    """
+    files = {kind: f"{stem}.{kind}.png" for kind in FILES}
+    score = np.empty(hit.score_map.shape, np.uint16)
+    for top in range(0, len(image), _BAND):
+        rows = slice(top, top + _BAND)
+        score[rows] = quantise(hit.score_map[rows])  # rounds as the metrics do: above 0.5 stays above 0.5
+    _write_png(out / files["score"], score)
+    _write_png(out / files["mask"], hit.mask.astype(np.uint8) * 255)
+    _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map), cv2.COLOR_RGB2BGR))
+    return files
+
+
+def _files(photo: Path, out: Path) -> list[Path]:
+    """A photograph, or those of a folder; a folder without any stays, to be listed as what cannot be read."""
+    return (pictures_in(photo, without=out) or [photo]) if photo.is_dir() else [photo]
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    write_atomic(path, cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
+    """`stem`, or `stem-2`, … such that no file written for it is one of `taken`; the new files are added to it."""
+    candidate, count = stem, 1
+    while True:
+        files = {str((out / f"{candidate}.{kind}.png").resolve()).lower() for kind in FILES}
+        if not files & taken:
+            taken |= files
+            return candidate
+        count += 1
+        candidate = f"{stem}-{count}"

@@ -1,0 +1,179 @@
+"""Many photographs in, pictures, lines and a page out: nothing lost, nothing overwritten, nothing fetched."""
+
+import json
+import os
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import pictures_in
+from mpc_lite.inference.localizer import Localizer
+from mpc_lite.inference.overlay import overlay as painted_with_legend
+from mpc_lite.inference.predict import predict
+from mpc_lite.network.model import MPC
+from tests.inference.test_localizer import Fake, brightness, photo, ramp
+
+
+def test_predict_writes_pictures_and_lines_and_survives_bad_photos(tmp_path):
+    (tmp_path / "other").mkdir()
+    image = ramp(40, 70)
+    Image.fromarray(image).save(tmp_path / "é a.png")
+    Image.fromarray(image[:30]).save(tmp_path / "other" / "É A.bmp")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no photo")
+    photos = [tmp_path / "é a.png", tmp_path / "broken.jpg", tmp_path / "gone.png", tmp_path / "other" / "É A.bmp"]
+    localizer = Localizer(Fake(brightness, stride=1), "tiles", size=32)
+    out = tmp_path / "new" / "out"
+    lines = list(predict(photos, out, localizer))
+    assert [json.loads(line) for line in (out / "predictions.jsonl").read_text("utf-8").splitlines()] == lines
+
+    first, broken, gone, second = lines
+    assert list(first) == ["image", "width", "height", "score", "tampered_fraction", "files", "error"]
+    assert (first["width"], first["height"], first["error"]) == (70, 40, None)
+    assert first["image"] == (tmp_path / "é a.png").as_posix()
+    assert first["score"] == pytest.approx(localizer(image).score, abs=1e-6)
+    assert first["tampered_fraction"] == pytest.approx((image[..., 0] > 127.5).mean(), abs=1e-6)
+    assert first["files"] == {kind: f"é a.{kind}.png" for kind in ("score", "mask", "overlay")}
+    assert second["files"]["mask"] == "É A-2.mask.png" and second["height"] == 30  # the same name on many disks
+    assert "cannot be read as an image" in broken["error"] and "No such file" in gone["error"]
+    assert broken["score"] is None and broken["files"] == {}
+
+    score, mask, overlay = (np.asarray(Image.open(out / name)) for name in first["files"].values())
+    assert score.dtype == np.uint16 and np.abs(score / 65535 - image[..., 0] / 255).max() < 1e-5
+    np.testing.assert_array_equal(mask, np.where(image[..., 0] > 127.5, 255, 0))
+    np.testing.assert_array_equal(overlay, painted_with_legend(image, localizer(image).score_map))
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["predictions.jsonl", *first["files"].values(), *second["files"].values()]
+    )
+
+
+def test_predict_never_overwrites_a_photo_of_its_list(tmp_path):
+    photos = [tmp_path / name for name in ("a.png", "A.mask.png", "a-2.png")]  # A and a are one on many disks
+    for path in photos:
+        Image.fromarray(photo(8, 8)).save(path)
+    before = [path.read_bytes() for path in photos]
+    lines = list(predict(photos, tmp_path, Localizer(Fake(brightness), "tiles", size=32)))
+    assert [line["files"]["mask"] for line in lines] == ["a-2.mask.png", "A.mask.mask.png", "a-2-2.mask.png"]
+    assert [path.read_bytes() for path in photos] == before
+
+
+def test_predict_lines_are_on_disk_as_soon_as_they_are_known(tmp_path):
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+    lines = predict([tmp_path / "a.png"] * 2, tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32))
+    next(lines)
+    assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 1
+    lines.close()
+
+
+def test_predict_reports_a_photo_that_needs_too_much_memory(tmp_path):
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+
+    def localizer(image):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    assert "can't allocate memory" in next(predict([tmp_path / "a.png"], tmp_path / "out", localizer))["error"]
+
+
+def test_predict_says_when_the_folder_cannot_be_written(tmp_path):
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+    localizer = Localizer(Fake(brightness), "tiles", size=32)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: results cannot be written"):
+        list(predict([tmp_path / "a.png"], tmp_path / "file", localizer))
+    (tmp_path / "out" / "a.score.png").mkdir(parents=True)  # a folder where a picture should go
+    with pytest.raises(InputError, match=r"a\.score\.png"):
+        list(predict([tmp_path / "a.png"], tmp_path / "out", localizer))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is a thing of Linux")
+def test_predict_says_when_the_disk_is_full(tmp_path):
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predictions.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match="No space left on device"):
+        list(predict([tmp_path / "a.png"], tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32)))
+
+
+@pytest.mark.data
+def test_real_forgeries_of_every_set(data_dir, tmp_path):
+    names = ["lalonde/images/image_000093.jpg"]
+    names += [
+        f"{name}/images/{sorted(os.listdir(data_dir / 'forged' / name / 'images'))[0]}" for name in ("casia2", "cvip")
+    ]
+    localizer = Localizer(MPC.build("nano").eval(), "tiles", size=128, overlap=32)
+    for line in predict([data_dir / "forged" / name for name in names], tmp_path, localizer):
+        assert line["error"] is None and 0 <= line["score"] <= 1
+        assert Image.open(tmp_path / line["files"]["score"]).size == (line["width"], line["height"])
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+
+
+class Links(HTMLParser):
+    """Addresses that a page names, and the alt texts of its pictures."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.addresses, self.alts, self.heads = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        self.addresses += [named[key] for key in ("src", "href") if key in named]
+        self.alts += [named.get("alt")] if tag == "img" else []
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three photographs of rising brightness, a broken one, a hidden one, and a file that is no picture."""
+    photos = tmp_path / "photos"
+    (photos / "below").mkdir(parents=True)
+    for name, grey in (("dark.png", 20), ("below/bright <b>.png", 230), ("middle.png", 120)):
+        Image.fromarray(np.full((40, 600, 3), grey, np.uint8)).save(photos / name)
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 no photo")
+    (photos / ".hidden.png").write_bytes(b"")
+    (photos / "notes.txt").write_text("no picture")
+    return photos
+
+
+def test_a_folder_stands_for_its_pictures_without_earlier_results(folder):
+    localizer, out = Localizer(Fake(brightness), "tiles", size=32), folder / "found"
+    first = [line["image"] for line in predict([folder], out, localizer)]
+    assert first == [
+        (folder / name).as_posix() for name in ("below/bright <b>.png", "broken.jpg", "dark.png", "middle.png")
+    ]
+    assert [line["image"] for line in predict([folder], out, localizer)] == first
+    assert pictures_in(folder / "below") == [folder / "below" / "bright <b>.png"]
+    (folder / "empty").mkdir()
+    (line,) = predict([folder / "empty"], out, localizer)
+    assert "empty" in line["error"]
+
+
+def test_the_report_shows_all_by_falling_score_and_fetches_nothing(folder, tmp_path):
+    out = tmp_path / "out"
+    lines = list(predict([folder], out, Localizer(Fake(brightness), "tiles", size=32), report=True))
+    page = (out / "report.html").read_text(encoding="utf-8")
+    names = re.findall(r"<li><h2>.*?([^/]+)</h2>", page)
+    assert names == ["bright &lt;b&gt;.png", "middle.png", "dark.png"]  # names are text, never markup
+    links = Links(page)
+    own = {file for line in lines for file in line["files"].values()}
+    inline = [a for a in links.addresses if a.startswith("data:image/jpeg;base64,")]
+    beside = {a.replace("%20", " ").replace("%3C", "<").replace("%3E", ">") for a in links.addresses if a not in inline}
+    assert len(inline) == 1 + 2 * 3 and beside == own
+    assert all((out / file).is_file() for file in beside)
+    assert len(links.alts) == 7 and all(len(alt) > 15 for alt in links.alts)
+    assert "Not scored: 1" in page and "broken.jpg" in page.partition("Not scored")[2]
+    assert "default-src 'none'" in page and "<script" not in page
+    assert len(page) < 200_000  # thumbnails, not photographs
+
+
+def test_no_report_unless_asked_and_none_of_a_list_that_was_not_finished(folder, tmp_path):
+    localizer = Localizer(Fake(brightness), "tiles", size=32)
+    list(predict([folder], tmp_path / "a", localizer))
+    lines = predict([folder], tmp_path / "b", localizer, report=True)
+    next(lines)
+    lines.close()
+    assert not (tmp_path / "a" / "report.html").exists() and not (tmp_path / "b" / "report.html").exists()

@@ -1,0 +1,200 @@
+"""Weights from a hub, tested against a server on this machine that speaks the hub's file endpoints; no network."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpc_lite.errors import InputError
+from mpc_lite.network.hub import at_revision
+from mpc_lite.network.weights import pretrained_file
+
+pytest.importorskip("huggingface_hub", reason="the package is not installed: pip install 'mpc-lite[hub]'")
+
+ROOT = Path(__file__).parents[2]
+COMMITS = {"main": "a" * 40, "v1": "b" * 40}
+LITE = pretrained_file("lite").read_bytes()
+SHA256 = hashlib.sha256(LITE).hexdigest()
+# (repository, file) -> revision -> content
+FILES = {
+    ("we/lite", "model.safetensors"): {"main": LITE, "v1": pretrained_file("lite-stage1").read_bytes()},
+    ("we/lite", "other/one.safetensors"): {"main": LITE},
+    ("we/pickles", "model.bin"): {"main": b"\x80\x02"},
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """GET and HEAD of /OWNER/NAME/resolve/REVISION/FILE, with the headers and error codes of the hub."""
+
+    def do_GET(self):
+        self.server.asked.append((self.command, self.path))
+        repository, _, rest = self.path.strip("/").partition("/resolve/")
+        revision, _, file = rest.partition("/")
+        revision = {commit: name for name, commit in COMMITS.items()}.get(revision, revision)
+        if repository == "we/gated":
+            return self.refuse(403, "GatedRepo")
+        if repository not in {r for r, _ in FILES}:
+            return self.refuse(401, "RepoNotFound")
+        if revision not in COMMITS:
+            return self.refuse(404, "RevisionNotFound")
+        data = FILES.get((repository, file), {}).get(revision)
+        if data is None:
+            return self.refuse(404, "EntryNotFound")
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", COMMITS[revision])
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    do_HEAD = do_GET
+
+    def refuse(self, status, code):
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Error-Message", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def environment(home, address):
+    kept = {
+        k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "HUGGING")) and "proxy" not in k.lower()
+    }
+    return {**kept, "HF_HOME": str(home), "HF_ENDPOINT": address, "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
+
+
+SCRIPT = """
+import json, sys
+from mpc_lite.errors import InputError
+from mpc_lite.network.hub import hub_file
+for reference in json.loads(sys.argv[1]):
+    try:
+        print(json.dumps(str(hub_file(reference))))
+    except InputError as error:
+        print(json.dumps("error: " + str(error)))
+"""
+
+
+def ask(home, address, *references):
+    """(answer to each reference in one fresh process, what it wrote to standard error)."""
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(references)],
+        capture_output=True,
+        text=True,
+        env=environment(home, address),
+        check=True,
+    )
+    return [json.loads(line) for line in run.stdout.splitlines()], run.stderr
+
+
+def address_of(server):
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+NOWHERE = "http://127.0.0.1:9"  # nobody listens there
+
+
+def test_a_file_is_fetched_once_and_named_by_commit_and_sha256(hub, tmp_path):
+    hub.asked.clear()
+    plain = "hf://we/lite"
+    (first, second, older, other), said = ask(
+        tmp_path, address_of(hub), plain, plain, "hf://we/lite@v1", "hf://we/lite/other/one.safetensors"
+    )
+    assert first == second and Path(first).read_bytes() == LITE == Path(other).read_bytes()
+    assert Path(older).read_bytes() == FILES["we/lite", "model.safetensors"]["v1"]
+    exact = f"hf://we/lite@{COMMITS['main']}#sha256={SHA256}"
+    assert said.count(f"weights: {exact}\n") == 1  # the second time nothing was asked or said
+    assert f"weights: hf://we/lite@{COMMITS['v1']}#sha256=" in said
+    assert f"weights: hf://we/lite/other/one.safetensors@{COMMITS['main']}#sha256={SHA256}\n" in said
+    fetched = [path for method, path in hub.asked if method == "GET" and path.endswith("/model.safetensors")]
+    assert len(fetched) == len(set(fetched)) == 2  # one a revision
+
+    # What was printed is itself a name; it and the plain name are answered from the cache when the hub is away.
+    (again, offline), _ = ask(tmp_path, NOWHERE, exact, plain)
+    assert again == offline == first
+
+
+def test_each_mistake_has_its_sentence(hub, tmp_path):
+    cases = {
+        f"hf://we/lite#sha256={'0' * 64}": f"the file's sha256 is {SHA256}; nothing was loaded",
+        "hf://we/nothing": "the hub knows no repository we/nothing",
+        "hf://we/gated": "its owner has to let you in",
+        "hf://we/lite@v2": "we/lite has no revision 'v2'",
+        "hf://we/lite/absent.safetensors": "we/lite has no file 'absent.safetensors'",
+        "hf://we/pickles": "we/pickles has no file 'model.safetensors'; name one as hf://we/pickles/FILE.safetensors",
+        "hf://we/pickles/model.bin": "'model.bin' is not fetched; only .safetensors files are",
+        "hf://we": "expected hf://OWNER/NAME",
+        "hf://we/../lite": "expected hf://OWNER/NAME",
+        "hf://we/lite#sha256=12": "expected hf://OWNER/NAME",
+    }
+    answers, _ = ask(tmp_path, address_of(hub), *cases)
+    for (reference, expected), answer in zip(cases.items(), answers, strict=True):
+        assert answer.startswith("error: ") and reference in answer and expected in answer, answer
+    assert not [path for _, path in hub.asked if path.endswith(".bin")]
+
+
+def test_offline_without_a_cache_is_one_sentence(tmp_path):
+    (answer,), _ = ask(tmp_path, NOWHERE, "hf://we/lite")
+    reason = "the hub cannot be reached, and the file is not in its cache; connect once, or give a file of your own"
+    assert answer == f"error: hf://we/lite: {reason}"
+
+
+def test_predict_takes_weights_of_a_hub(hub, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    weights = f"hf://we/lite@v1#sha256={hashlib.sha256(FILES['we/lite', 'model.safetensors']['v1']).hexdigest()}"
+    command = [sys.executable, "-m", "mpc_lite.cli", "predict", "a.png", "--out", "out", "--device", "cpu"]
+    run = subprocess.run(
+        [*command, "--weights", weights],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(tmp_path / "home", address_of(hub)),
+    )
+    assert run.returncode == 0, run.stderr
+    assert "a.png: score 0." in run.stdout and "only the encoder of hf://we/lite@v1" in run.stderr
+    assert run.stderr.count("weights: hf://") == 1
+
+
+def test_a_revision_goes_into_the_name():
+    assert at_revision("lite", None) == "lite"
+    assert at_revision("hf://we/lite", "v1") == "hf://we/lite@v1"
+    assert (
+        at_revision(f"hf://we/lite/a.safetensors#sha256={SHA256}", "v1")
+        == f"hf://we/lite/a.safetensors@v1#sha256={SHA256}"
+    )
+    for name in ("lite", "model.safetensors", "hf://we/lite@v2"):
+        with pytest.raises(InputError, match="only a name hf://OWNER/NAME takes a revision, and only one"):
+            at_revision(name, "v1")
+
+
+def test_without_the_package_the_message_says_how_to_install_it(tmp_path):
+    code = "import sys; sys.modules['huggingface_hub'] = None; " + SCRIPT
+    run = subprocess.run(
+        [sys.executable, "-c", code, '["hf://we/lite"]'],
+        capture_output=True,
+        text=True,
+        env=environment(tmp_path, NOWHERE),
+    )
+    assert "needs the package huggingface_hub; install it with: pip install 'mpc-lite[hub]'" in run.stdout, run.stderr
