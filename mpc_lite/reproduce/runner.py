@@ -156,7 +156,7 @@ def reproduce(
         quiet: show no progress. cwd: the working folder of the notebook, by default that of this process.
     Raises:
         InputError: anything wrong with the names, values or folders, before a kernel starts or from inside it.
-        KernelStopped: stopped by SIGINT, SIGTERM or the file `stop` in the run folder; no kernel is left.
+        KernelStopped: stopped by a signal or the file `stop` in the run folder; no kernel is left.
     """
     notebook = find_notebook(name, book)
     run, values = plan(name, notebook, profile, given or {}, root)
@@ -182,7 +182,7 @@ def reproduce(
         try:
             execute(notebook, run.out / "notebook.ipynb", values, run.out / "stop", show, cwd)
         except KernelStopped as stopped:
-            raise KernelStopped(f"{stopped}; go on with: {run.command} --resume") from None
+            raise KernelStopped(f"{stopped}; go on with: {run.command} --resume", stopped.number) from None
         except KernelDied as error:
             raise KernelDied(f"{error}; go on from the last checkpoint with: {run.command} --resume") from error
     return run.out

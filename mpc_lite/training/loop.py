@@ -16,8 +16,8 @@ do depend on how the micro-batches are shared out. The gradients of a stage do n
 statistics, and with it the choice of the best step, the `official` schedule of stage 1, and a stage 2 whose encoder is
 frozen.
 
-A stop is asked for with Ctrl-C or by creating the file ``stop`` in the run's folder (that works from another process).
-The step in hand is finished, a checkpoint written, and `Interrupted` raised. Every process must see the run's folder.
+A stop is asked for with Ctrl-C, SIGTERM, SIGHUP or, from another process, by creating the file ``stop`` in the run's
+folder. The step in hand is finished, a checkpoint written, and `Interrupted` raised. Every process must see the folder.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ from mpc_lite.network.weights import ENCODER_ONLY, read_facts, save_weights
 from mpc_lite.recipes.keys import Recipe, StageSection
 from mpc_lite.training.checkpoint import identity, restore, same_run, store
 from mpc_lite.training.log import Log
-from mpc_lite.training.processes import Processes, asked_to_stop
+from mpc_lite.training.processes import Processes
+from mpc_lite.training.signals import Stopped, asked_to_stop
 
 Batch = dict[str, Any]  # what `data.loader` yields
 
 
-class Interrupted(Exception):
+class Interrupted(Stopped):
     """The run was asked to stop; its checkpoint is written and `resume=True` goes on from it."""
 
 
@@ -72,7 +73,7 @@ class Stage(Protocol):
         """How many items of a batch, on the CPU, the sums are over. Depends on the masks alone."""
 
     def training_set(
-        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], bool]
+        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], int]
     ) -> Dataset:
         """What the steps read instead of the images `data`: the images themselves, or something made from them.
 
@@ -160,16 +161,15 @@ def train(
         while step < settings.steps:
             batches = [next(stream) for _ in range(per_step)]
             bad = [batch for batch in batches if isinstance(batch, str)]
-            found = [0 if bad else sum(stage.count(batch) for batch in batches), len(bad), stop()]
+            found = [0 if bad else sum(stage.count(batch) for batch in batches), len(bad), stop() > 0]
             counted, n_bad, asked = processes.sum(found).tolist()  # the one thing that all processes wait for
             if n_bad or (asked and step > first):
                 keep()
             if n_bad:
                 raise InputError(processes.gather(bad)[0])
             if asked and step > first:
-                raise Interrupted(
-                    f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
-                )
+                text = f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
+                raise Interrupted(text, stop())
             # DDP takes the mean of the processes' gradients, and we want their sum.
             share = processes.number / max(1.0, counted)
             for k, batch in enumerate(batches):
