@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 import uuid
@@ -25,10 +24,10 @@ from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
 from mpc_lite.reproduce.runner import find_notebook, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder
+from mpc_lite.training.run_folder import empty, holds_run, locked
 from mpc_lite.training.signals import answering
 
 TRIES = 3  # so often a cell may lose its worker or its kernel
-_KERNEL_ENDS = 1.5  # seconds in which the kernel of a killed worker sees that it is alone, and ends
 _WITHOUT_WORKERS = 60.0  # seconds in which one of our own workers should have come back
 _WITHOUT_ANSWER = 20.0  # seconds in which a worker should have killed its kernel
 
@@ -60,9 +59,9 @@ def sweep(
     """
     book = find_notebook(name, book).parents[1]
     cells = plan_cells(name, profile, given, over, book, Path(root).absolute())
+    if force:
+        _delete([cell.run.out for cell in cells if holds_run(cell.run.out)])
     for cell in cells:
-        if force:
-            shutil.rmtree(cell.run.out, ignore_errors=True)
         cell.status = "finished" if cell.finished else "waiting"
     todo = [cell for cell in cells if cell.status == "waiting"]
     say(f"{recipe_name(name)}: {len(cells)} cells, {len(cells) - len(todo)} finished before, {len(todo)} to run")
@@ -90,6 +89,15 @@ def sweep(
         for cell in todo:
             cell.signal = int(asked[0]) if asked else cell.signal
     return cells
+
+
+def _delete(folders: list[Path]) -> None:
+    """All of them, or none where one belongs to a run that goes on."""
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(locked(folder))
+        for folder in folders:
+            empty(folder)
 
 
 class _Sweep:
@@ -239,9 +247,7 @@ def _run_cell(order: dict[str, Any], out: Path) -> None:
     see_folder(order["cwd"])
     if (out / "results.json").is_file():
         return
-    resume = out.is_dir() and any(out.iterdir())
-    if resume:
-        time.sleep(_KERNEL_ENDS)
+    resume = holds_run(out)
     keys = ("name", "profile", "given", "book", "root", "cwd")
     reproduce(**{key: order[key] for key in keys}, resume=resume, quiet=True)
     if not (out / "results.json").is_file():

@@ -143,7 +143,7 @@ LONG = {**QUICK, "pretrain.steps": "200", "pretrain.checkpoint_every": "1", "pre
 
 
 @pytest.mark.trust
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tmp_path, number):
     process = start_process(tmp_path)
     process.send_signal(number)
