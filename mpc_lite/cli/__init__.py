@@ -1,7 +1,8 @@
 """The command line: `mpc-lite …`, a thin shell over the package.
 
 Exit codes: 0 done; 1 done, but some rows or photos failed; 2 a mistake in the call or its input, told in one message;
-70 an error in the package, with its traceback; 130 interrupted. Nothing heavy is imported before a command runs.
+70 an error in the package, with its traceback; 130 interrupted (Ctrl-C, or the file `stop`), 143 by SIGTERM, 129 by
+SIGHUP, with a checkpoint written. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ app = typer.Typer(
     help="Find where photographs were changed: train, measure and use MPC networks.\n\n"
     "Start with: mpc-lite reproduce quickstart\n\n"
     "Exit codes: 0 done, 1 some rows or photos failed and the rest was done, 2 a mistake in the call or its input, "
-    "70 an error in the package, 130 interrupted.",
+    "70 an error in the package, 130 interrupted (143 by SIGTERM, 129 by SIGHUP): "
+    "a training writes its checkpoint first.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -61,6 +63,6 @@ def _other(error: Exception) -> int:
         return MISTAKE
     if isinstance(error, KernelStopped | KernelDied):
         print(error, file=sys.stderr)
-        return INTERRUPTED if isinstance(error, KernelStopped) else BUG
+        return error.exit_code if isinstance(error, KernelStopped) else BUG
     traceback.print_exception(error)
     return BUG

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from mpc_lite.cli.options import (
-    INTERRUPTED,
     DeviceOption,
     OutOption,
     Parameters,
@@ -38,7 +37,7 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
             path = work(checked, out, resume, weights, None if device == "auto" else device)
         except Interrupted as stopped:
             say(f"{stopped}; go on with the same command and --resume")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(stopped.exit_code) from None
     if speaks():
         print(path)
 

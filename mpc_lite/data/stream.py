@@ -9,6 +9,7 @@ size at which a map is scored.
 
 from __future__ import annotations
 
+import signal
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -259,7 +260,7 @@ def loader(data: Dataset, positions: Positions | list[list[int]], workers: int) 
         batch_sampler=positions,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_begin_worker if workers else None,
         collate_fn=_collate if data.split == "train" else _collate_native,
         generator=torch.Generator(),  # its own: a resumed run must find the global random numbers untouched
     )
@@ -276,7 +277,11 @@ def _collate_native(items: list[Item | str]) -> dict[str, Tensor | list[Tensor]]
     return {**default_collate([{k: v for k, v in item.items() if k != "mask"} for item in items]), "mask": masks}
 
 
-def _one_thread(_: int) -> None:
-    """A worker that spins up threads of its own takes the cores from the training step."""
+def _begin_worker(_: int) -> None:
+    """A worker that spins up threads of its own takes the cores from the training step; one that answers a signal meant
+    for the whole run takes it the images of its last step. It ends when the run does."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

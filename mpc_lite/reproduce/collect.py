@@ -18,6 +18,7 @@ from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import find_notebook
 from mpc_lite.reproduce.sweep_runs import plan_cells
 from mpc_lite.reproduce.tables import ABLATIONS, READ_AS, READINGS, as_cases
+from mpc_lite.training.run_folder import holds_run
 
 
 def collect(request: Request) -> tuple[Path, str, int]:
@@ -94,7 +95,7 @@ def _told(out: Path) -> tuple[int | None, dict[str, Any] | None]:
 
 
 def _reason(out: Path) -> str:
-    if not out.is_dir() or not any(out.iterdir()):
+    if not holds_run(out):
         return "not run"
     outputs = [output for cell in _notebook(out)["cells"] for output in cell.get("outputs", [])]
     for error in [output for output in outputs if output["output_type"] == "error"]:

@@ -15,11 +15,12 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mpc_lite.errors import InputError
+from mpc_lite.training.signals import Stopped, answering
 
 # What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
 REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
@@ -27,7 +28,7 @@ REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, e
 AT_ONCE = "at once"  # in the file `stop`: wait for no step or cell
 
 
-class KernelStopped(Exception):
+class KernelStopped(Stopped):
     """The notebook was stopped by its user."""
 
 
@@ -45,10 +46,10 @@ def execute(
 ) -> None:
     """Execute a notebook with papermill; returns or raises only when no kernel is left.
 
-    papermill works in a thread; this thread waits and answers signals. The first Ctrl-C or SIGTERM creates the file
-    `stop`, for which the training loop looks after each step, and ends the run after the cell at hand where none
-    trains; the second kills the kernel. Whoever else creates `stop` has the first, and with the text AT_ONCE in it
-    the second.
+    papermill works in a thread; this thread waits and answers signals. The first Ctrl-C, SIGTERM or SIGHUP creates the
+    file `stop`, for which the training loop looks after each step, and ends the run after the cell at hand where none
+    trains; a Ctrl-C after that kills the kernel. Whoever else creates `stop` has the first, and with the text AT_ONCE
+    in it the second.
 
     Args:
         values: for the notebook's parameters cell. say: shows a text to the user. cwd: the notebook's working folder.
@@ -84,10 +85,11 @@ def execute(
             failure.append(error)
 
     def on_signal(number: int, frame: Any) -> None:
-        asked.append(number)
-        if len(asked) == 1:
+        if not asked:
+            asked.append(number)
             say("finishing this step or cell… (Ctrl-C again: stop at once)")
-        else:
+        elif number == signal.SIGINT:
+            asked.append(number)
             _kill(kernels)
 
     thread = threading.Thread(target=work, name="papermill")
@@ -109,17 +111,19 @@ def execute(
         return
     error = failure[0]
     kind = error.ename if isinstance(error, PapermillExecutionError) else type(error).__name__
+    number = asked[0] if asked else None
     if isinstance(error, KernelStopped):
-        raise error
-    if kind == "Interrupted" or at_once or len(asked) > 1:
-        raise KernelStopped(
-            "stopped after the step at hand, its checkpoint is written" if kind == "Interrupted" else "stopped at once"
-        )
+        raise KernelStopped(str(error), number)
+    if kind == "Interrupted":
+        raise KernelStopped("stopped after the step at hand, its checkpoint is written", number)
+    died = kind == "DeadKernelError" or str(error).startswith("Kernel died before replying")
+    if at_once or len(asked) > 1 or (asked and died):  # who asks the whole job asks the kernel too
+        raise KernelStopped("stopped at once", number)
     if kind == "InputError":
         raise InputError(error.evalue)
     if isinstance(error, PapermillExecutionError) and (refusal := _refusal(kind, error.evalue)):
         raise refusal
-    if kind == "DeadKernelError" or str(error).startswith("Kernel died before replying"):
+    if died:
         raise KernelDied(
             "the notebook's kernel died, often because memory ran out (smaller: -p pretrain.batch=…)"
         ) from error
@@ -174,17 +178,3 @@ def _kill(kernels: list[int]) -> None:
     for pid in kernels:
         with contextlib.suppress(OSError):  # nothing is left
             os.killpg(pid, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(pid, signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def answering(handler: Any) -> Iterator[None]:
-    """`handler` for Ctrl-C and SIGTERM; only the main thread can have one, in others the caller keeps its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -9,7 +9,6 @@ the training loop ends after the step at hand, with a checkpoint written.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.reproduce.run import Request, Run, prepare
 from mpc_lite.training.progress import following
+from mpc_lite.training.run_folder import empty, holds_run, locked
 
 _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
 
@@ -149,34 +149,41 @@ def reproduce(
         resume: go on from the checkpoint of an interrupted run. force: delete an earlier run and start anew.
         quiet: show no progress. cwd: the working folder of the notebook, by default that of this process.
     Raises:
-        InputError: anything wrong with the names, values or folders, before a kernel starts or from inside it.
-        KernelStopped: stopped by SIGINT, SIGTERM or the file `stop` in the run folder; no kernel is left.
+        InputError: anything wrong with the names, values or folders, before a kernel starts or from inside it; another
+            run in that folder.
+        KernelStopped: stopped by a signal or the file `stop` in the run folder; no kernel is left.
     """
     notebook = find_notebook(request.name, request.book)
     run, values = plan(request, notebook)
-    there = run.out.is_dir() and any(run.out.iterdir())
     if resume and force:
         raise InputError("--resume and --force exclude each other: go on with the old run, or delete it")
-    if there and not (resume or force):
-        raise InputError(
-            f"{run.out} holds a run already; go on with --resume, or delete it and start anew with --force"
-        )
-    if resume and not there:
+    if resume and not holds_run(run.out):
         raise InputError(
             f"nothing to resume: {run.out} holds no run; check -p and --profile, or start without --resume"
         )
-    _files_at_hand(run.recipe)
-    if there and force:
-        shutil.rmtree(run.out)
-    run.out.mkdir(parents=True, exist_ok=True)
-    (run.out / "stop").unlink(missing_ok=True)
-    values["RESUME"] = resume
+    if not holds_run(run.out):  # a mistake leaves no folder
+        _files_at_hand(run.recipe)
+    with locked(run.out):
+        if holds_run(run.out) and not (resume or force):
+            raise InputError(
+                f"{run.out} holds a run already; go on with --resume, or delete it and start anew with --force"
+            )
+        _files_at_hand(run.recipe)
+        if force:
+            empty(run.out)
+        (run.out / "stop").unlink(missing_ok=True)
+        values["RESUME"] = resume
+        _execute(notebook, run, values, quiet, cwd)
+    return run.out
+
+
+def _execute(notebook: Path, run: Run, values: dict[str, Any], quiet: bool, cwd: str | Path | None) -> None:
+    """`kernel.execute`, with progress shown, and the way on where it was stopped."""
     with contextlib.nullcontext(lambda text: None) if quiet else following(run.log) as show:
         show(f"{run.command}\nrun folder {run.out}")
         try:
             execute(notebook, run.out / "notebook.ipynb", values, run.out / "stop", show, cwd)
         except KernelStopped as stopped:
-            raise KernelStopped(f"{stopped}; go on with: {run.command} --resume") from None
+            raise KernelStopped(f"{stopped}; go on with: {run.command} --resume", stopped.number) from None
         except KernelDied as error:
             raise KernelDied(f"{error}; go on from the last checkpoint with: {run.command} --resume") from error
-    return run.out

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import signal
 import time
 import uuid
 from collections import deque
@@ -21,14 +21,15 @@ from typing import Any
 from mpc_lite.errors import InputError
 from mpc_lite.files import FOLDERS
 from mpc_lite.recipes.load import recipe_name
-from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped, answering
+from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import find_notebook, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder
+from mpc_lite.training.run_folder import empty, holds_run, locked
+from mpc_lite.training.signals import answering
 
 TRIES = 3  # so often a cell may lose its worker or its kernel
-_KERNEL_ENDS = 1.5  # seconds in which the kernel of a killed worker sees that it is alone, and ends
 _WITHOUT_WORKERS = 60.0  # seconds in which one of our own workers should have come back
 _WITHOUT_ANSWER = 20.0  # seconds in which a worker should have killed its kernel
 
@@ -43,8 +44,8 @@ def sweep(
 
     Without `scheduler` workers are started here: one per GPU, or on a CPU as many as there are cells and cores, which
     they share. A cell that loses its worker or its kernel is tried again from its checkpoint, three times in all; one
-    that fails keeps its notebook with the traceback; the others go on. The first Ctrl-C or SIGTERM lets each run end
-    after the step at hand, the second kills the kernels.
+    that fails keeps its notebook with the traceback; the others go on. The first Ctrl-C, SIGTERM or SIGHUP lets each
+    run end after the step at hand, a Ctrl-C after that kills the kernels.
 
     Args:
         scheduler: address of a running Dask scheduler, such as tcp://host:8786. A worker gets one cell at a time. Its
@@ -57,9 +58,9 @@ def sweep(
     book = find_notebook(request.name, request.book).parents[1]
     request = replace(request, book=str(book), root=str(Path(request.root).absolute()))
     cells = plan_cells(request)
+    if force:
+        _delete([cell.run.out for cell in cells if holds_run(cell.run.out)])
     for cell in cells:
-        if force:
-            shutil.rmtree(cell.run.out, ignore_errors=True)
         cell.status = "finished" if cell.finished else "waiting"
     todo = [cell for cell in cells if cell.status == "waiting"]
     say(
@@ -70,14 +71,30 @@ def sweep(
             "cwd": str(Path.cwd()),
             "environment": {key: os.environ[key] for key in FOLDERS if key in os.environ},
         }
-        asked: list[int] = []  # signals
+        asked: list[int] = []  # signals: the first one, and each Ctrl-C after it
+
+        def on_signal(number: int, frame: Any) -> None:
+            if not asked or number == signal.SIGINT:
+                asked.append(number)
+
         cpu = all(cell.run.device == "cpu" for cell in todo)
         with (
-            answering(lambda number, frame: asked.append(number)),
+            answering(on_signal),
             connected(len(todo), cpu, scheduler, say) as client,
         ):
             _Sweep(todo, fixed, client, scheduler, asked, say).work()
+        for cell in todo:
+            cell.signal = int(asked[0]) if asked else cell.signal
     return cells
+
+
+def _delete(folders: list[Path]) -> None:
+    """All of them, or none where one belongs to a run that goes on."""
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(locked(folder))
+        for folder in folders:
+            empty(folder)
 
 
 class _Sweep:
@@ -227,9 +244,7 @@ def _run_cell(order: dict[str, Any], out: Path) -> None:
     see_folder(order["cwd"])
     if (out / "results.json").is_file():
         return
-    resume = out.is_dir() and any(out.iterdir())
-    if resume:
-        time.sleep(_KERNEL_ENDS)
+    resume = holds_run(out)
     reproduce(order["request"], resume, quiet=True, cwd=order["cwd"])
     if not (out / "results.json").is_file():
         raise InputError(f"the notebook ended without {short(out / 'results.json')}; is this worker's package another?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Cell:
     reason: str = ""
     seconds: float | None = None
     tries: int = 0
+    signal: int = signal.SIGINT  # by which the sweep was asked to stop, if it was
 
     @property
     def finished(self) -> bool:
@@ -119,9 +121,9 @@ def _f1(out: Path) -> str:
 
 
 def exit_code(cells: list[Cell]) -> int:
-    """0: all are done; 1: some failed; 130: some were stopped or never started."""
-    ended = {cell.status for cell in cells}
-    return 130 if ended & {"stopped", "waiting"} else int("failed" in ended)
+    """0: all are done; 1: some failed; 130 (143 by SIGTERM, 129 by SIGHUP): some were stopped or never started."""
+    stopped = [cell for cell in cells if cell.status in ("stopped", "waiting")]
+    return 128 + stopped[0].signal if stopped else int(any(cell.status == "failed" for cell in cells))
 
 
 def short(path: Path) -> str:

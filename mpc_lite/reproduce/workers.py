@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mpc_lite.errors import InputError
+from mpc_lite.training.signals import ASKING
 
 CONNECT = 15  # seconds in which a scheduler should answer
 
@@ -126,6 +127,7 @@ def environments(count: int, devices: list[str]) -> list[dict[str, str]]:
 
 
 def dask_setup(worker: Any) -> None:
-    """Dask calls this in each worker of our own, in its main thread: Ctrl-C on a terminal reaches workers too, but only
-    the client answers it."""
-    signal.signal(signal.SIGINT, lambda *_: None)
+    """Dask calls this in each worker of our own, in its main thread: what stops all processes of a terminal or a job
+    reaches workers too, but only the client answers it."""
+    for number in ASKING:
+        signal.signal(number, lambda *_: None)

@@ -70,7 +70,7 @@ class MapCache(Dataset):
         batch: int,
         workers: int,
         processes: Processes,
-        stop: Callable[[], bool],
+        stop: Callable[[], int],
     ) -> bool:
         """Compute the maps of all rows that have none yet; each process does its share, and all return together.
 
@@ -101,7 +101,7 @@ class MapCache(Dataset):
         turns = math.ceil(len(batches) / processes.number)
         for turn, rows in enumerate(own + [[]] * (turns - len(own)), 1):
             processes.together(lambda rows=rows: work(rows) if rows else None)
-            if processes.sum([stop()]).item() and turn < turns:
+            if processes.sum([stop() > 0]).item() and turn < turns:
                 return False
         return True
 

@@ -78,7 +78,7 @@ class Finetuning:
         return int((target != IGNORE).sum())
 
     def training_set(
-        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], bool]
+        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], int]
     ) -> Dataset:
         """The images, or with `cache_features` their maps, which are computed first; see `training.Stage`."""
         if not self.settings.cache_features:
@@ -91,7 +91,8 @@ class Finetuning:
 
         # As many images together as in a step, so that the rounding is the same.
         if not cache.fill(encode, self.settings.batch, self.workers, processes, stop):
-            raise Interrupted(f"{self.name} stopped before its first step; the maps computed so far are kept")
+            text = f"{self.name} stopped before its first step; the maps computed so far are kept"
+            raise Interrupted(text, stop())
         return cache
 
     def prepare_epoch(self) -> None:

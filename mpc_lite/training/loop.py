@@ -16,8 +16,8 @@ do depend on how the micro-batches are shared out. The gradients of a stage do n
 statistics, and with it the choice of the best step, the `official` schedule of stage 1, and a stage 2 whose encoder is
 frozen.
 
-A stop is asked for with Ctrl-C or by creating the file ``stop`` in the run's folder (that works from another process).
-The step in hand is finished, a checkpoint written, and `Interrupted` raised. Every process must see the run's folder.
+A stop is asked for with Ctrl-C, SIGTERM, SIGHUP or, from another process, by creating the file ``stop`` in the run's
+folder. The step in hand is finished, a checkpoint written, and `Interrupted` raised. Every process must see the folder.
 """
 
 from __future__ import annotations
@@ -26,15 +26,13 @@ import hashlib
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import Tensor
 
 from mpc_lite.data.stream import Positions, datasets, loader
 from mpc_lite.devices import choose_accelerator
@@ -42,47 +40,17 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import ENCODER_ONLY, read_facts, save_weights
-from mpc_lite.recipes.keys import Recipe, StageSection
+from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.checkpoint import identity, restore, same_run, store
 from mpc_lite.training.log import Log
-from mpc_lite.training.processes import Processes, asked_to_stop
+from mpc_lite.training.processes import Processes
+from mpc_lite.training.run_folder import locked
+from mpc_lite.training.signals import Stopped, asked_to_stop
+from mpc_lite.training.stage import Batch, Stage
 
-Batch = dict[str, Any]  # what `data.loader` yields
 
-
-class Interrupted(Exception):
+class Interrupted(Stopped):
     """The run was asked to stop; its checkpoint is written and `resume=True` goes on from it."""
-
-
-class Stage(Protocol):
-    """What a stage adds to the loop; made from (model, recipe)."""
-
-    name: str  # the recipe's section; names the log's lines and the checkpoint
-    output: str  # the file of the best weights
-    settings: StageSection
-    network: nn.Module  # what the optimiser trains: a batch on the device -> sums over what counts, one of them "total"
-    partial: bool  # some trained parameters get no gradient, which DDP must know
-    companion: nn.Module | None  # what a checkpoint holds beside the model, such as a teacher; None: nothing
-
-    @staticmethod
-    def start(recipe: Recipe, out: Path) -> str | Path | None:
-        """The weights it starts from unless others are given; None: random numbers. InputError: they are missing."""
-
-    def count(self, batch: Batch) -> int:
-        """How many items of a batch, on the CPU, the sums are over. Depends on the masks alone."""
-
-    def training_set(
-        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], bool]
-    ) -> Dataset:
-        """What the steps read instead of the images `data`: the images themselves, or something made from them.
-
-        It may keep files in `folder`, which goes when the stage has ended. Interrupted: `stop` said so in between."""
-
-    def prepare_epoch(self) -> None:
-        """Put the network into the mode it is trained in."""
-
-    def validate(self, model: MPC, batches: Iterable[Batch], gather: Callable[[list], list] = list) -> dict[str, float]:
-        """Scores, "score" the one that decides. `gather` brings together what each process found in its batches."""
 
 
 def train(
@@ -95,17 +63,34 @@ def train(
         resume: go on from ``OUT/NAME.state`` when it is there; a finished stage is skipped.
         weights: a shipped name or a file to start from, instead of what the stage starts from by itself.
     Raises:
-        Interrupted: asked to stop. InputError: bad data, bad device, an output folder that cannot be written,
-        weights that do not fit, a checkpoint of another recipe or another number of processes, an earlier run in `out`
-        without `resume`. With several processes, what one of them is told or stumbles over is raised in all.
+        Interrupted: asked to stop. InputError: bad data, bad device, an output folder that cannot be written or is in
+        use, weights that do not fit, a checkpoint of another recipe or another number of processes, an earlier run in
+        `out` without `resume`. With several processes, what one of them is told or stumbles over is raised in all.
     """
     out, settings = Path(out), getattr(recipe, kind.name)
-    target, state_file, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
-    made = out / f"{kind.name}.features"  # what the stage made of its images
     tracker = {"log_with": "tensorboard", "project_dir": str(out)} if recipe.tracker == "tensorboard" else {}
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
     processes = Processes(accelerator)
+    with ExitStack() as stack:
+        processes.first(lambda: stack.enter_context(locked(out)))
+        return _train(kind, recipe, out, resume, weights, accelerator, processes, ddp)
+
+
+def _train(
+    kind: type[Stage],
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    weights: str | Path | None,
+    accelerator: Accelerator,
+    processes: Processes,
+    ddp: DistributedDataParallelKwargs,
+) -> Path:
+    """`train`, in a folder that is locked."""
+    settings = getattr(recipe, kind.name)
+    target, state_file, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
+    made = out / f"{kind.name}.features"  # what the stage made of its images
 
     def finished() -> bool:
         if not resume and (target.exists() or state_file.exists()):
@@ -148,7 +133,7 @@ def train(
         processes.first(lambda: store(state_file, recipe, processes.number, step, best, **learner))
 
     log = Log(out, stage.name, settings.steps, step, accelerator, processes)
-    if tracker:
+    if recipe.tracker == "tensorboard":
         accelerator.init_trackers(stage.name)
     train_set, validation = _read(recipe, stage, processes, accelerator.device.type)
     per_step = settings.accumulate
@@ -160,16 +145,15 @@ def train(
         while step < settings.steps:
             batches = [next(stream) for _ in range(per_step)]
             bad = [batch for batch in batches if isinstance(batch, str)]
-            found = [0 if bad else sum(stage.count(batch) for batch in batches), len(bad), stop()]
+            found = [0 if bad else sum(stage.count(batch) for batch in batches), len(bad), stop() > 0]
             counted, n_bad, asked = processes.sum(found).tolist()  # the one thing that all processes wait for
             if n_bad or (asked and step > first):
                 keep()
             if n_bad:
                 raise InputError(processes.gather(bad)[0])
             if asked and step > first:
-                raise Interrupted(
-                    f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
-                )
+                text = f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
+                raise Interrupted(text, stop())
             # DDP takes the mean of the processes' gradients, and we want their sum.
             share = processes.number / max(1.0, counted)
             for k, batch in enumerate(batches):

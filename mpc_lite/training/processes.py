@@ -6,11 +6,7 @@ makes a process wait for its GPU, and one process alone talks to nobody.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,23 +71,3 @@ class Processes:
         mean = self.sum(torch.cat(buffers)) / self.number
         for buffer, part in zip(buffers, mean.split([len(b) for b in buffers]), strict=True):
             buffer.copy_(part)
-
-
-@contextmanager
-def asked_to_stop(out: Path):
-    """Gives a function that tells whether somebody asked; Ctrl-C asks instead of breaking the step in hand."""
-    asked = threading.Event()
-    main = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGINT, lambda *_: asked.set()) if main else None
-
-    def stop() -> bool:
-        if (out / "stop").exists():
-            (out / "stop").unlink(missing_ok=True)
-            asked.set()
-        return asked.is_set()
-
-    try:
-        yield stop
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, previous)

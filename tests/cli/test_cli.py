@@ -53,7 +53,7 @@ def test_help_lists_every_command_and_is_fast(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f" {command} " in shown for command in COMMANDS)
-    assert "130 interrupted" in " ".join(shown.split())
+    assert "130 interrupted (143 by SIGTERM, 129 by SIGHUP)" in " ".join(shown.split())
     names = ("torch", "matplotlib", "cv2", "papermill", "dask")
     heavy = f"import sys, mpc_lite.cli; print([m for m in {names} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout == "[]\n"
@@ -226,8 +226,10 @@ def test_predict_goes_on_after_a_bad_photo_and_exits_with_1(trained, forgeries, 
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_training_writes_a_checkpoint_and_exits_with_130(tmp_path):
-    """As a terminal does it: the signal goes to the whole group, data loader workers included."""
+@pytest.mark.trust
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_asked_to_stop_writes_a_checkpoint_and_says_by_what(tmp_path, number, code):
+    """As a terminal or a job does it: the signal goes to the whole group, data loader workers included."""
     words = [
         "pretrain",
         "--recipe",
@@ -254,9 +256,9 @@ def test_ctrl_c_in_a_training_writes_a_checkpoint_and_exits_with_130(tmp_path):
     while not (log.exists() and log.read_text()):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, shown = process.communicate(timeout=300)
-    assert process.returncode == 130, shown
+    assert process.returncode == code, shown
     assert "--resume" in shown and "Traceback" not in shown
     assert (tmp_path / "run" / "pretrain.state").is_file()
 

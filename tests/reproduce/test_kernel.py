@@ -207,10 +207,11 @@ def test_ctrl_c_outside_training_stops_after_the_cell_and_resume_goes_on(clone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["second Ctrl-C", "kill -9", "SIGTERM"])
+@pytest.mark.trust
+@pytest.mark.parametrize("how", ["second Ctrl-C", "kill -9", "SIGTERM", "SIGHUP"])
 def test_no_kernel_is_left_behind(clone, how):
     """STUCK: the training does not come to look at OUT/stop."""
-    folder = clone(f"STUCK = {how != 'SIGTERM'}", TRAINING)
+    folder = clone(f"STUCK = {not how.startswith('SIG')}", TRAINING)
     process = start(folder)
     pids = facts_of(folder / "runs" / "quickstart" / "smoke" / "0", process)["pids"]
     if how == "kill -9":
@@ -219,11 +220,14 @@ def test_no_kernel_is_left_behind(clone, how):
         assert gone(pids[:1])
         os.kill(pids[1], signal.SIGKILL)  # workers of a real loader see that the kernel is gone
         return
-    process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
+    number = getattr(signal, how) if how.startswith("SIG") else signal.SIGINT
+    process.send_signal(number)
     if how == "second Ctrl-C":
         hear(process, "finishing this step or cell")
         assert process.poll() is None and alive(pids[0])  # one Ctrl-C leaves the kernel its step
         process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=300)
-    assert process.returncode == 130 and "--resume" in shown
+    assert process.returncode == 128 + number and "--resume" in shown
     assert gone(pids)
+    if number == signal.SIGTERM:
+        assert (folder / "runs" / "quickstart" / "smoke" / "0" / "checkpoint").exists()

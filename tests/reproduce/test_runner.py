@@ -1,6 +1,7 @@
 """What a run is called, where it goes, and what is refused before a kernel starts. Kernels: test_kernel.py."""
 
 import json
+import os
 import shlex
 
 import pytest
@@ -10,6 +11,8 @@ from mpc_lite.recipes.load import assignments
 from mpc_lite.reproduce import runner as module
 from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import find_notebook, notebook_parameters, reproduce
+from mpc_lite.reproduce.sweep import sweep
+from mpc_lite.training.run_folder import locked
 from tests.fake_clone import write_notebook
 
 
@@ -208,6 +211,20 @@ def test_an_earlier_run_is_kept_unless_told(recorded, clone):
 def test_nothing_to_resume_is_said(clone):
     with pytest.raises(InputError, match="nothing to resume"):
         reproduce(Request("quickstart", "smoke", {"SEED": "7"}), resume=True)
+
+
+@pytest.mark.trust
+def test_a_run_that_goes_on_is_neither_resumed_nor_deleted(clone):
+    """Held as by another process: this one is not the kernel of the run that holds it."""
+    out = prepare("quickstart", "smoke").out
+    with locked(out):
+        (out / "model.safetensors").touch()
+        for given in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(InputError, match=rf"in use by process {os.getpid()} on "):
+                reproduce("quickstart", "smoke", **given)
+        with pytest.raises(InputError, match="in use by"):
+            sweep("quickstart", "smoke", {}, {"SEED": ["0", "1"]}, force=True)
+        assert (out / "model.safetensors").exists()
 
 
 # --- where the notebook is ------------------------------------------------------------------------------------------

@@ -143,9 +143,13 @@ LONG = {**QUICK, "pretrain.steps": "200", "pretrain.checkpoint_every": "1", "pre
 
 
 @pytest.mark.slow
-def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path):
+@pytest.mark.trust
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tmp_path, number):
     process = start_process(tmp_path)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
+    if number == signal.SIGTERM:
+        process.send_signal(number)  # SLURM's, and once more from srun: the same wish
     _, errors = process.communicate(timeout=300)
     assert "Interrupted: pretrain stopped after step" in errors
     assert (tmp_path / "pretrain.state").exists()

@@ -178,7 +178,7 @@ class PCLMix:
         return len(batch["image"])
 
     def training_set(
-        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], bool]
+        self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], int]
     ) -> Dataset:
         return Scribbled(data, self.settings, self.seed)
 

@@ -1,0 +1,100 @@
+"""A run folder belongs to one run at a time, and what a killed run left in it goes before the next one begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import write_atomic
+
+LOCK, HOLDER = ".lock", ".lock.json"  # the operating system's lock is on the one, the other says who has it
+_ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder `out`, which is made, until the block or the process ends, whatever ends it.
+
+    Temporary files of processes that were killed are removed at both ends. A process that the holder started, the
+    kernel of a notebook, is let in: it works for the same run.
+
+    Raises:
+        InputError: somebody else holds the folder; the message says who. The folder cannot be written.
+    """
+    lock = FileLock(out / LOCK)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = _holder(out)
+        if (holder.get("host"), holder.get("process")) != (socket.gethostname(), os.getppid()):
+            raise InputError(_in_use(out, holder)) from None
+        yield
+        return
+    except NotImplementedError:  # some parallel file systems are mounted without locks
+        warnings.warn(f"{out}: this file system has no locks; see to it that one run at a time uses it", stacklevel=3)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}; choose another output folder") from None
+    try:
+        if (out / HOLDER).exists():  # its run was killed
+            time.sleep(_ENDS)
+        _clear_temporary(out)
+        holder = {"host": socket.gethostname(), "process": os.getpid()}
+        holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
+        write_atomic(out / HOLDER, json.dumps(holder).encode())
+        yield
+    finally:
+        with suppress(OSError):
+            _clear_temporary(out)
+            (out / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(out: Path) -> dict[str, object]:
+    try:
+        holder = json.loads((out / HOLDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _in_use(out: Path, holder: dict[str, object]) -> str:
+    process = f"process {holder.get('process', 'unknown')} on {holder.get('host', 'an unknown host')}"
+    since = f", since {holder['since']}" if "since" in holder else ""
+    return (
+        f"{out} is in use by {process}{since}; wait for its end, stop it (create {out / 'stop'}), or choose another "
+        f"folder. If no such process runs any more, delete {out / LOCK}"
+    )
+
+
+def holds_run(out: Path) -> bool:
+    """Whether there is anything in the folder but what a lock leaves."""
+    return out.is_dir() and any(file.name not in (LOCK, HOLDER) for file in out.iterdir())
+
+
+def empty(out: Path) -> None:
+    """Delete all of a folder that this process has locked, but the lock."""
+    for file in out.iterdir():
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        elif file.name not in (LOCK, HOLDER):
+            file.unlink()
+
+
+def _clear_temporary(out: Path) -> None:
+    for file in out.rglob(".*.tmp"):
+        if _TEMPORARY.fullmatch(file.name):
+            file.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""A run folder has one holder, who is named to others, and is free once he is gone, however he went."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mpc_lite.errors import InputError
+from mpc_lite.files import write_atomic
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training.pretrain import pretrain
+from mpc_lite.training.run_folder import empty, holds_run, locked
+
+pytestmark = pytest.mark.trust
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mpc_lite.training.run_folder import locked
+with locked(Path(sys.argv[1])):
+    (Path(sys.argv[1]) / "pretrain.state").write_text("all that was learnt")
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A run folder, and the process that holds it."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not (tmp_path / "pretrain.state").exists():
+        assert process.poll() is None and time.monotonic() < end, process.stderr.read()
+        time.sleep(0.05)
+    yield tmp_path, process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_run_is_told_who_holds_the_folder_and_changes_nothing(held):
+    folder, process = held
+    who = rf"in use by process {process.pid} on {socket.gethostname()}, since 20.* wait for its end, stop it \(create"
+    for resume in (False, True):
+        with pytest.raises(InputError, match=who):
+            pretrain(load_recipe("quickstart", "smoke"), folder, resume=resume, device="cpu")
+    assert sorted(file.name for file in folder.iterdir()) == [".lock", ".lock.json", "pretrain.state"]
+
+
+def test_a_killed_holder_leaves_the_folder_free_and_his_temporary_files_go(held):
+    folder, process = held
+    temporary = [f".{name}.{'0a' * 16}.tmp" for name in ("pretrain.state", "notebook.ipynb", "features/7.safetensors")]
+    temporary = [folder / os.path.dirname(name[1:]) / f".{os.path.basename(name).lstrip('.')}" for name in temporary]
+    for file in temporary:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    (folder / ".mine.tmp").write_text("no file of ours")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with locked(folder):
+        assert not any(file.exists() for file in temporary)
+        assert json.loads((folder / ".lock.json").read_text())["process"] == os.getpid()
+        temporary[0].write_bytes(b"of a failed write")
+    assert sorted(file.name for file in folder.iterdir()) == [".lock", ".mine.tmp", "features", "pretrain.state"]
+
+
+def test_a_temporary_file_of_write_atomic_is_known_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "copy").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda source, target: os.link(source, tmp_path / "copy" / source.name))
+        write_atomic(tmp_path / "pretrain.state", b"state")
+    assert len(list((tmp_path / "copy").iterdir())) == 1
+    with locked(tmp_path):
+        assert not list((tmp_path / "copy").iterdir())
+
+
+def test_the_kernel_that_the_holder_started_is_let_in_and_nobody_elses(tmp_path):
+    enter = [sys.executable, "-c", HOLD.replace("time.sleep(600)", ""), str(tmp_path)]
+    with locked(tmp_path):
+        subprocess.run(enter, check=True)
+        with pytest.raises(InputError, match=f"process {os.getpid()} "), locked(tmp_path):
+            pass
+        shell = [sys.executable, "-c", f"import subprocess; raise SystemExit(subprocess.run({enter!r}).returncode)"]
+        done = subprocess.run(shell, capture_output=True, text=True)
+        assert done.returncode == 1 and f"in use by process {os.getpid()}" in done.stderr
+
+
+@pytest.mark.parametrize("record", [None, b"", b"[1]", b"\xff\xfe"])
+def test_a_damaged_record_of_the_holder_costs_only_his_name(tmp_path, record):
+    with locked(tmp_path):
+        (tmp_path / ".lock.json").unlink()
+        if record is not None:
+            (tmp_path / ".lock.json").write_bytes(record)
+        with pytest.raises(InputError, match="process unknown on an unknown host; "), locked(tmp_path):
+            pass
+
+
+def test_a_folder_with_nothing_but_a_lock_holds_no_run(tmp_path):
+    out = tmp_path / "a" / "run"
+    assert not holds_run(out)
+    with locked(out):
+        assert not holds_run(out)
+        (out / "features").mkdir()
+        (out / "model.safetensors").touch()
+        (out / "link").symlink_to(tmp_path)
+        assert holds_run(out)
+        empty(out)
+        assert not holds_run(out) and tmp_path.exists()
+        with pytest.raises(InputError, match="in use"), locked(out):
+            pass
+
+
+def test_a_file_system_without_locks_is_said_once_and_used(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.warns(UserWarning, match="has no locks; see to it that one run at a time uses it"), locked(tmp_path):
+        (tmp_path / "x").touch()
