@@ -17,6 +17,7 @@ from mpc_lite.cli.options import (
     ResumeOption,
     examples,
     speaks,
+    tell,
 )
 
 commands = typer.Typer()
@@ -39,7 +40,7 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
             say(f"{stopped}; go on with the same command and --resume")
             raise typer.Exit(stopped.exit_code) from None
     if speaks():
-        print(path)
+        tell(path)
 
 
 @commands.command(
