@@ -16,9 +16,8 @@ for name in (
 ):
     os.environ.pop(name, None)
 
-if workers := int(
-    os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)
-):  # they share the cores, and a thread that waits sleeps
+# Several processes share the cores, and a thread that waits sleeps.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
