@@ -162,8 +162,9 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     header = [name.strip() for name in table[0]] if table else []
     missing = [name for name in REQUIRED if name not in header]
     if missing:
+        found = some(header).replace(", ", ",") or "an empty file"
         raise InputError(
-            f"{path.name}: column {', '.join(missing)} is missing; found {some(header).replace(", ", ",") or 'an empty file'}; "
+            f"{path.name}: column {', '.join(missing)} is missing; found {found}; "
             f"expected {','.join(REQUIRED)}[,split], separated by commas"
         )
     if len(set(header)) != len(header):

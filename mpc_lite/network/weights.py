@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mpc_lite.errors import InputError, some
-from mpc_lite.files import write_atomic
+from mpc_lite.files import place, write_atomic
 from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
 
@@ -91,7 +91,7 @@ def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
 
 
 def _locate(name_or_file: str | Path) -> Path:
-    path = Path(name_or_file)
+    path = place(name_or_file)
     if str(name_or_file) in pretrained_names() or not path.exists():
         if path.suffix or len(path.parts) != 1:  # spelt like a file
             raise InputError(f"weights file {path} does not exist")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -361,6 +362,25 @@ def test_predict_writes_pictures_and_lines_and_survives_bad_photos(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == sorted(
         ["predictions.jsonl", *first["files"].values(), *second["files"].values()]
     )
+
+
+@pytest.mark.trust
+def test_predict_takes_the_photographs_of_a_folder(tmp_path):
+    folder = tmp_path / "mine"
+    for name in ("b.jpg", "a.png", "deep/c.tif", ".hidden.png", ".cache/d.png", "notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".txt"):
+            (folder / name).touch()
+        else:
+            Image.fromarray(photo(8, 8)).save(folder / name)
+    (folder / "broken.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    localizer = Localizer(Fake(brightness), "tiles", size=32)
+    for _ in range(2):  # the results of the first time, in the folder itself, are no photographs of the second
+        lines = list(predict([folder, tmp_path / "empty"], folder / "results", localizer))
+        names = [Path(line["image"]).relative_to(tmp_path).as_posix() for line in lines]
+        assert names == ["mine/a.png", "mine/b.jpg", "mine/broken.png", "mine/deep/c.tif", "empty"]
+        assert [bool(line["error"]) for line in lines] == [False, False, True, False, True]
 
 
 def test_predict_never_overwrites_a_photo_of_its_list(tmp_path):
