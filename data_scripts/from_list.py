@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import warnings
 from pathlib import Path
 
 from mpc_lite.data.list_formats import FORMATS
@@ -64,7 +65,11 @@ def make(options: argparse.Namespace) -> int:
             named = {sample.image for sample in samples}
             samples = [sample for sample in rows if sample.label == 1 and sample.image not in named]
     else:
-        samples, bad = sort_entries(options.list, options.root, options.source, options.format)
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            samples, bad = sort_entries(options.list, options.root, options.source, options.format)
+        for note in notes:
+            print(f"note: {note.message}")
     problems = [problem for _, problem in bad]
     if options.rest and bad:
         problems.append("what the list names and was not found may be among the rest: correct this first")

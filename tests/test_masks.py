@@ -60,6 +60,10 @@ REFUSED = {
         Image.fromarray(np.maximum(REGION * np.uint8(255), REGION[::-1] * np.uint8(128))),
         "its grey values are 0, 128, 255",
     ),
+    "a border of its own": (
+        Image.fromarray(np.maximum(REGION * np.uint8(255), cv2.dilate(REGION, np.ones((3, 3))) * np.uint8(128))),
+        "its grey values are 0, 128, 255",
+    ),
     "four levels": (
         Image.fromarray(np.arange(H, dtype=np.uint8)[:, None] // 12 * np.uint8(85) + NOTHING),
         "its grey values are 0, 85, 170, 255",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 import zlib
 from functools import lru_cache
-from math import ceil
 from pathlib import Path
 
 import cv2
@@ -79,7 +78,7 @@ class Scenes:
             if len(mine) < 2 and sources == ["photos"]:
                 raise InputError(
                     f"{self.shared_out} ({high - low:.0%} of them, by a hash of the file's name), and a splice needs "
-                    f"two; about {ceil(2 / (high - low))} photographs give two; add some, or take the split 'train'"
+                    f"two; about {round(2 / (high - low))} photographs give two; add some, or take the split 'train'"
                 )
             self.items += mine
         if "dead_leaves" in sources:

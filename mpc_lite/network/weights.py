@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mpc_lite.errors import InputError, some
-from mpc_lite.files import write_atomic
+from mpc_lite.files import place, write_atomic
 from mpc_lite.network.checks import check_facts
 from mpc_lite.network.hub import PREFIX, hub_file
 
@@ -106,9 +106,9 @@ def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
 
 
 def _locate(name_or_file: str | Path) -> Path:
-    path = Path(name_or_file)
     if str(name_or_file).startswith("hf:/"):  # a Path has lost one slash
         return hub_file(re.sub("^hf:/+", PREFIX, str(name_or_file)))
+    path = place(name_or_file)
     if str(name_or_file) in pretrained_names() or not os.path.exists(path):  # False for impossible names as well
         if path.suffix or len(path.parts) != 1:  # spelt like a file
             raise InputError(f"weights file {path} does not exist; give a .safetensors file or a shipped name")

@@ -139,6 +139,45 @@ def test_synth_takes_photographs_of_ones_own(tmp_path):
     assert {s.source.rpartition("-")[0] for s in read_manifest(tmp_path / "out" / "manifest.csv")} == {"photos-mine"}
 
 
+@pytest.mark.trust
+def test_synth_lists_photographs_it_cannot_read_and_goes_on(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    for name in range(12):
+        Image.fromarray(rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(tmp_path / "mine" / f"{name}.png")
+    (tmp_path / "mine" / "12.jpg").write_text("<!DOCTYPE html><html>403</html>")
+    for name in range(13, 40):
+        (tmp_path / "mine" / f"{name}.jpg").write_text("not an image")
+    words = ["--n", "4", "--size", "32", "--photos", str(tmp_path / "mine"), "--split", "train"]
+    assert main(["synth", "--out", str(tmp_path / "out"), *words]) == 1
+    shown = capsys.readouterr().err
+    assert "of 40 photographs in" in shown and "belong to the split 'train'" in shown
+    assert ".jpg: cannot be read as an image (no format that is read here)" in shown and "Warning" not in shown
+    assert len(read_manifest(tmp_path / "out" / "manifest.csv")) == 4
+
+
+@pytest.mark.trust
+def test_synth_takes_the_place_of_a_set_that_was_killed(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "000009.png").touch()
+    for name in (".unfinished", "manifest.csv"):
+        (tmp_path / name).touch()
+    assert main(["synth", "--out", str(tmp_path), "--n", "2", "--size", "32"]) == 0
+    assert len(list((tmp_path / "images").iterdir())) == 2 == len(read_manifest(tmp_path / "manifest.csv"))
+    (tmp_path / ".unfinished").touch()
+    (tmp_path / "mine.txt").touch()  # whose is that?
+    assert main(["synth", "--out", str(tmp_path), "--n", "2", "--size", "32"]) == 2
+
+
+@pytest.mark.trust
+def test_check_prints_notes_and_still_exits_with_0(forgeries, tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    Image.new("L", (8, 8), 255).save(tmp_path / "m.png")
+    (tmp_path / "m.csv").write_text("image,mask,label,source\na.png,m.png,1,mine\n")
+    assert main(["check", str(tmp_path / "m.csv")]) == 0
+    assert "note: 1 masks mark more than half" in capsys.readouterr().out
+
+
 def test_check_lists_bad_rows_and_exits_with_1(forgeries, tmp_path, capsys):
     rows = forgeries.read_text().splitlines()
     bad = forgeries.with_name("bad.csv")

@@ -20,7 +20,7 @@ def casia1(tmp_path, photo, mask_file):
     for number, (folder, name) in enumerate((("Sp", SP1), ("Sp", SP2), ("CM", CM))):
         photo(images / folder / f"{name}.jpg", seed=number)
         file = mask_file(masks / folder / f"{name}_gt.png")
-        if name == SP1:  # one row of the region is grey 60: above 0, and for the package, which has no rule, not plain
+        if name == SP1:  # one row of the region is grey 60: above 0, and not plain without a rule
             values = np.array(Image.open(file))
             values[13] = values[13] // 255 * 60
             Image.fromarray(values).save(file)

@@ -11,8 +11,9 @@ from PIL import Image
 
 from mpc_lite.data.manifest import check, read_manifest
 from mpc_lite.errors import InputError
+from mpc_lite.forgeries import synth
 from mpc_lite.forgeries.camera import SPLITS, cameras_of, split_ranges
-from mpc_lite.forgeries.scenes import PACKAGED, Scenes
+from mpc_lite.forgeries.scenes import PACKAGED, Scenes, _load
 from mpc_lite.forgeries.synth import KINDS, forge, region, write_set
 from mpc_lite.images import decode, encode_jpeg
 
@@ -124,6 +125,73 @@ def test_a_folder_of_photographs_is_shared_out_by_name(tmp_path):
     assert sum(map(len, parts)) == 30 == len(set.union(*parts))
     view = Scenes("train", ["photos"], str(tmp_path)).view(0, 48, np.random.default_rng(0))
     assert view.shape == (48, 48, 3) and view.dtype == np.float32 and view.min() >= 0 and view.max() <= 1
+
+
+def photographs(folder, names, side=40):
+    folder.mkdir(exist_ok=True)
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / name)
+    return folder
+
+
+@pytest.mark.trust
+def test_hidden_photographs_are_nobodys(tmp_path):
+    names = [f"{i}.png" for i in range(30)]
+    folder = photographs(tmp_path / "mine", [*names, ".hidden.png", ".trash/a.png", "__MACOSX/b.png"])
+    (folder / "._0.png").write_bytes(b"\0\5\x16\7")
+    items = [item.name for split in SPLITS for item in Scenes(split, ["photos"], str(folder)).items]
+    assert sorted(items) == sorted(names)
+
+
+@pytest.mark.trust
+def test_too_few_photographs_for_a_split_are_counted(tmp_path):
+    folder = photographs(tmp_path / "mine", ["0.png", "1.png", "2.png", "3.png"])
+    assert Scenes("train", ["photos"], str(folder)).shared_out.startswith("4 of 4 photographs in ")
+    with pytest.raises(InputError) as error:
+        Scenes("test", ["photos"], str(folder))
+    text = str(error.value)
+    assert text.startswith("0 of 4 photographs in ") and "belong to the split 'test' (10% of them" in text
+    assert "about 20 photographs give two; add some, or take the split 'train'" in text
+
+
+@pytest.mark.trust
+def test_a_photograph_that_cannot_be_read_is_stood_in_for_by_the_next(tmp_path):
+    folder = photographs(tmp_path / "mine", [f"{i}.png" for i in range(6)])
+    scenes = Scenes("train", ["photos"], str(folder))
+    bad = scenes.items[1]
+    bad.write_bytes(bad.read_bytes()[:200])
+    expected = Scenes("train", ["photos"], str(folder)).view(2, 32, np.random.default_rng(3))
+    with pytest.warns(UserWarning, match=rf"{bad.name}: cannot be read .*the next photograph stands in"):
+        stood_in = scenes.view(1, 32, np.random.default_rng(3))
+    assert np.array_equal(stood_in, expected) and list(scenes.unreadable) == [bad]
+    for item in scenes.items:
+        item.write_text("nothing")
+    _load.cache_clear()
+    with pytest.warns(UserWarning), pytest.raises(InputError, match=f"none of {len(scenes)} photographs can be read"):
+        Scenes("train", ["photos"], str(folder)).view(0, 32, np.random.default_rng(3))
+
+
+@pytest.mark.trust
+def test_a_set_that_was_not_finished_is_begun_anew(tmp_path, scenes, monkeypatch):
+    whole = write_set(tmp_path / "whole", "test", 3, 1, 48, scenes["test"]).parent
+
+    def stops(*arguments):
+        if arguments[2] == 2:
+            raise KeyboardInterrupt
+        return forge(*arguments)
+
+    monkeypatch.setattr(synth, "forge", stops)
+    with pytest.raises(KeyboardInterrupt):
+        write_set(tmp_path / "set", "test", 5, 7, 48, scenes["test"])
+    assert (tmp_path / "set" / synth.UNFINISHED).exists() and list((tmp_path / "set" / "images").iterdir())
+    monkeypatch.undo()
+    write_set(tmp_path / "set", "test", 3, 1, 48, scenes["test"])
+    files = [sorted(p.relative_to(f) for p in f.rglob("*") if p.is_file()) for f in (whole, tmp_path / "set")]
+    assert files[0] == files[1] and all(
+        (whole / f).read_bytes() == (tmp_path / "set" / f).read_bytes() for f in files[0]
+    )
 
 
 def test_cost_in_jpeg_round_trips(scenes, record_property):
