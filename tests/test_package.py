@@ -41,7 +41,7 @@ def test_help_does_not_wait_for_torch():
 
 def test_predict_imports_only_what_it_needs(tmp_path):
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "photo.png")
-    heavy = ["accelerate", "matplotlib", "mpc_lite.recipes.keys", "scipy", "skimage", "sklearn", "torchvision"]
+    heavy = ["accelerate", "matplotlib", "scipy", "skimage", "sklearn", "torchvision"]
     code = f"""
 import sys
 from mpc_lite.cli import main

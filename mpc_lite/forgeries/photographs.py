@@ -69,7 +69,7 @@ class Photographs:
         if split not in SHARES:
             raise InputError(f"split '{split}' is unknown; splits are {', '.join(SHARES)}")
         self.split, self.lists = split, list(lists)
-        rows = [row for path in lists for row in _read_list(expand(path))]
+        rows = [row for path in lists for row in read_photograph_list(expand(path))]
         names = {row["source"] for row in rows}
         for what, given in (("sources", sources or []), ("weights", weights or {})):
             if unknown := [s for s in given if s not in names]:
@@ -143,7 +143,7 @@ class Photographs:
         return _window(self.items[k].path, turn, max(WINDOW, 2 * least))
 
 
-def _read_list(path: Path) -> list[dict]:
+def read_photograph_list(path: Path) -> list[dict]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)

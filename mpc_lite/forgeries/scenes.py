@@ -112,7 +112,7 @@ class Scenes:
             if item in self.unreadable:
                 continue
             try:
-                return _load(item)
+                return load_scene(item)
             except InputError as error:
                 self.unreadable[item] = str(error)
                 warnings.warn(f"{error}; the next photograph stands in for it", stacklevel=3)
@@ -155,7 +155,7 @@ def packaged_file(name: str) -> Path:
 
 
 @lru_cache(maxsize=1024)
-def _load(item: Path | int) -> np.ndarray:
+def load_scene(item: Path | int) -> np.ndarray:
     """uint8 RGB; at most 1024 pixels a side, so that a whole folder fits into memory."""
     if not isinstance(item, Path):
         return dead_leaves(item)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_ECHO = 1.0  # seconds in which a second SIGINT may be the first one, handed on by a launcher
+ECHO = 1.0  # seconds in which a second SIGINT may be the first one, handed on by a launcher
 
 
 class Stopped(Exception):
@@ -60,7 +60,7 @@ def asked_to_stop(out: Path) -> Iterator[Callable[[], int]]:
         if not asked:
             asked.append(number)
             since = time.monotonic()
-        elif number == signal.SIGINT and time.monotonic() - since > _ECHO:
+        elif number == signal.SIGINT and time.monotonic() - since > ECHO:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt
 

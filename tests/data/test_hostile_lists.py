@@ -10,7 +10,7 @@ from PIL import Image
 from mpc_lite.data.lists import read_list, sort_entries
 from mpc_lite.data.manifest import check, manifest_rows, read_manifest
 from mpc_lite.errors import InputError
-from mpc_lite.forgeries.photographs import _read_list
+from mpc_lite.forgeries.photographs import read_photograph_list
 
 pytestmark = pytest.mark.trust
 HEADER = "image,mask,label,source\n"
@@ -72,7 +72,7 @@ BAD_FILES = {
 def test_a_file_that_is_no_manifest_is_one_message(data, folder):
     path = folder / "m.csv"
     path.write_bytes(data)
-    for read in (read_manifest, check, _read_list):
+    for read in (read_manifest, check, read_photograph_list):
         with pytest.raises(InputError) as refusal:
             read(path)
         assert str(refusal.value).replace(str(folder), "").isprintable() and len(str(refusal.value)) < 800
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_manifest_is_one_message(data, folder):
 
 @pytest.mark.parametrize("name", ["a\0.csv", "a" * 5000, "a\udce9.csv"])
 def test_a_name_that_cannot_be_is_one_message(name, folder):
-    for read in (read_manifest, check, _read_list, read_list):
+    for read in (read_manifest, check, read_photograph_list, read_list):
         with pytest.raises(InputError) as refusal:
             read(folder / name)
         assert str(refusal.value).isprintable() and len(str(refusal.value)) < 600

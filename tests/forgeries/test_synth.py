@@ -13,7 +13,7 @@ from mpc_lite.data.manifest import check, read_manifest
 from mpc_lite.errors import InputError
 from mpc_lite.forgeries import synth
 from mpc_lite.forgeries.camera import SPLITS, cameras_of, split_ranges
-from mpc_lite.forgeries.scenes import PACKAGED, Scenes, _load
+from mpc_lite.forgeries.scenes import PACKAGED, Scenes, load_scene
 from mpc_lite.forgeries.synth import KINDS, forge, region, write_set
 from mpc_lite.images import decode, encode_jpeg
 
@@ -168,7 +168,7 @@ def test_a_photograph_that_cannot_be_read_is_stood_in_for_by_the_next(tmp_path):
     assert np.array_equal(stood_in, expected) and list(scenes.unreadable) == [bad]
     for item in scenes.items:
         item.write_text("nothing")
-    _load.cache_clear()
+    load_scene.cache_clear()
     with pytest.warns(UserWarning), pytest.raises(InputError, match=f"none of {len(scenes)} photographs can be read"):
         Scenes("train", ["photos"], str(folder)).view(0, 32, np.random.default_rng(3))
 

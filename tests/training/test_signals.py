@@ -28,7 +28,7 @@ def test_the_first_signal_asks_and_only_a_second_ctrl_c_does_not_wait(tmp_path, 
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # a launcher hands its own on, within the second
             signal.raise_signal(number)
         assert stop() == signal.SIGTERM
-        monkeypatch.setattr(signals, "_ECHO", 0.0)
+        monkeypatch.setattr(signals, "ECHO", 0.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # a third one does not wait for Python
