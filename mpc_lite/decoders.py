@@ -52,6 +52,7 @@ _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 _TURN, TILE = 0x0112, 512  # EXIF's and TIFF's orientation; rows converted at a time, so that no second copy is needed
 _TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
+_logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
 _stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
 
 
@@ -74,14 +75,14 @@ def unreadable(path: str | Path, reason: object) -> InputError:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    level = _logs.getLogLevel()
+    _logs.setLogLevel(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        _logs.setLogLevel(level)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from mpc_lite.forgeries.resample import affine, remap
+
 Pair = tuple[np.ndarray, np.ndarray]
 
 MIRRORED = cv2.BORDER_REFLECT_101
@@ -84,11 +86,8 @@ def elastic(
     field = [alpha * cv2.GaussianBlur(n, (reach, reach), sigma, borderType=cv2.BORDER_REFLECT) for n in noise]
     x, y = np.arange(width, dtype=np.float32) + field[0], np.arange(height, dtype=np.float32)[:, None] + field[1]
 
-    def warp(picture: np.ndarray, how: int) -> np.ndarray:
-        moved = cv2.warpAffine(picture, matrix, (width, height), flags=how, borderMode=MIRRORED)
-        return cv2.remap(moved, x, y, how, borderMode=MIRRORED)
-
-    return warp(image, cv2.INTER_LINEAR), warp(mask, cv2.INTER_NEAREST)
+    moved = affine(image, matrix), affine(mask, matrix, linear=False)
+    return remap(moved[0], x, y), remap(moved[1], x, y, linear=False)
 
 
 def grid_line(length: int, stretches: np.ndarray) -> np.ndarray:
@@ -114,7 +113,4 @@ def grid_distortion(image: np.ndarray, mask: np.ndarray, columns: np.ndarray, ro
     """
     height, width = mask.shape
     x, y = np.meshgrid(grid_line(width, columns), grid_line(height, rows))
-    return (
-        cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=MIRRORED),
-        cv2.remap(mask, x, y, cv2.INTER_NEAREST, borderMode=MIRRORED),
-    )
+    return remap(image, x, y), remap(mask, x, y, linear=False)
