@@ -44,7 +44,7 @@ from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.checkpoint import identity, read_done, restore, store
 from mpc_lite.training.finite import Watch
 from mpc_lite.training.log import Log
-from mpc_lite.training.processes import Processes
+from mpc_lite.training.processes import Processes, deaths_told
 from mpc_lite.training.run_folder import locked
 from mpc_lite.training.signals import Stopped, asked_to_stop
 from mpc_lite.training.stage import Batch, Stage
@@ -73,7 +73,7 @@ def train(
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
     processes = Processes(accelerator)
-    with ExitStack() as stack:
+    with ExitStack() as stack, deaths_told():
         processes.first(lambda: stack.enter_context(locked(out)))
         return _train(kind, recipe, out, resume, weights, accelerator, processes, ddp)
 

@@ -136,7 +136,7 @@ def test_numbers_of_an_earlier_log_that_are_no_json_go(tmp_path):
     file = tmp_path / "log.jsonl"
     file.write_bytes(
         LINE.replace(b"1.0", b"NaN")
-        + b'{"stage": "x", "step": 1, "steps": 2, "validation": {"f1": Infinity, "iou": 0.5}}\n'
+        + b'{"stage": "x", "step": 1, "steps": 2, "validation": {"f1": Infinity, "iou": 0.5}}'
     )
     assert "loss" not in read_log(file)[0] and read_log(file)[1]["validation"] == {"iou": 0.5}
     log(tmp_path, first=1)

@@ -21,7 +21,7 @@ from mpc_lite.contrast.loss import mpc_loss_per_image
 from mpc_lite.contrast.views import resize_mask
 from mpc_lite.data.augment.on_device import dihedral, jpeg
 from mpc_lite.data.manifest import read_manifest
-from mpc_lite.data.stream import ManifestImages
+from mpc_lite.data.stream import Forgeries, ManifestImages
 from mpc_lite.devices import choose_accelerator
 from mpc_lite.errors import InputError
 from mpc_lite.network.hrformer import HRFormer
@@ -191,6 +191,29 @@ def test_kill_nine_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, mon
     assert [k for k in theirs if not torch.equal(ours[k], theirs[k])] == []
     ours, theirs = (s["optimizer"]["state"] for s in states)
     assert all(torch.equal(ours[i][k], theirs[i][k]) for i in theirs for k in theirs[i])
+
+
+@pytest.mark.trust
+def test_a_killed_loader_worker_is_told_in_one_line_and_the_run_goes_on(tmp_path, monkeypatch):
+    read = Forgeries.__getitem__
+    plan = recipe(data__workers="1", pretrain__batch="2", pretrain__checkpoint_every="1", pretrain__steps="9")
+
+    def dying(self, position):
+        if self.split == "train" and position == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, position)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match="often because memory ran") as told,
+    ):
+        patch.setattr(Forgeries, "__getitem__", dying)
+        pretrain(plan, tmp_path, device="cpu")
+    assert "\n" not in str(told.value) and "data.workers" in str(told.value)
+    first = torch.load(tmp_path / "pretrain.state", weights_only=True)["step"]
+    assert first >= 1
+    pretrain(plan, tmp_path, resume=True, device="cpu")
+    assert [x["step"] for x in lines(tmp_path) if "loss" in x] == list(range(1, 10))
 
 
 @pytest.mark.trust
