@@ -48,6 +48,10 @@ class Forgeries(Dataset):
         self.recipe, self.split, self.size, self.device = recipe, split, size or recipe.data.size, device
         self.stream = Stream(split, recipe.seed, recipe.data, self.size)
 
+    def name(self, position: int) -> str:
+        """What the image of a position is called, for people."""
+        return f"forgery {position} of split {self.split}, seed {self.recipe.seed}"
+
     def __getitem__(self, position: int) -> Item | str:
         """The item, or what is wrong with a photograph: the loop decides what becomes of the run."""
         try:
@@ -83,6 +87,10 @@ class ManifestImages(Dataset):
         if self.split == "train":
             place = epoch_order(self.recipe.seed, epoch, self.epoch)[place]
         return int(self.entries[place])
+
+    def name(self, position: int) -> str:
+        """The file of the image of a position."""
+        return str(self.samples[self.row(position)].image)
 
     def __getitem__(self, position: int) -> Item | str:
         """The item, or what is wrong with its row: the loop decides what becomes of the run."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
+import json
 import os
 import re
 import signal
@@ -23,7 +24,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.training.signals import Stopped, answering
 
 # What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
-REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
+REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG}
 
 AT_ONCE = "at once"  # in the file `stop`: wait for no step or cell
 
@@ -123,11 +124,24 @@ def execute(
         raise InputError(error.evalue)
     if isinstance(error, PapermillExecutionError) and (refusal := _refusal(kind, error.evalue)):
         raise refusal
+    if isinstance(error, OSError) and error.errno in REFUSED and not error.filename:  # papermill's own
+        error.filename = str(output)
+    _remove_half(output)
     if died:
         raise KernelDied(
             "the notebook's kernel died, often because memory ran out (smaller: -p pretrain.batch=…)"
         ) from error
     raise error
+
+
+def _remove_half(notebook: Path) -> None:
+    """papermill does not write atomically; half a notebook alone in a folder would look like a run."""
+    try:
+        json.loads(notebook.read_text(encoding="utf-8"))
+    except ValueError:
+        notebook.unlink()
+    except OSError:  # there is none
+        pass
 
 
 def _refusal(kind: str, text: str) -> OSError | None:

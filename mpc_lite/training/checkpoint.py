@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,22 +68,68 @@ def restore(
     """Put a checkpoint back into its parts; returns (step, best score so far).
 
     Raises:
-        InputError: of another run, or of another number of processes, whose steps read another number of images.
+        InputError: damaged; of another run; of another number of processes, whose steps read another number of images.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _read(path)
     same_run(state["recipe"], recipe, path)
     if state["processes"] != processes:
         raise InputError(
             f"{path} was written by {state['processes']} processes together, now there are {processes}; a step would "
             f"read another number of images. Start {state['processes']} again, or choose another folder"
         )
-    model.load_state_dict(state["model"])
-    if companion is not None:
-        companion.load_state_dict(state["companion"])
-    optimizer.load_state_dict(state["optimizer"])
     extra = {"lr_lambdas": [None]} if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR) else {}
-    scheduler.load_state_dict({**state["scheduler"], **extra})
+    try:
+        model.load_state_dict(state["model"])
+        if companion is not None:
+            companion.load_state_dict(state["companion"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict({**state["scheduler"], **extra})
+    except Exception as error:  # torch has no one type for what does not fit
+        raise _damaged(path, error) from error
     return state["step"], state["best"]
+
+
+_KINDS = {"step": int, "best": float, "processes": int, "recipe": str}
+_KINDS |= dict.fromkeys(("model", "optimizer", "scheduler"), dict)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, checked: torch does not compare the checksums that it writes (CRC-32, as in any zip)."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if member := file.testzip():
+                raise zipfile.BadZipFile(f"checksum of {member}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(state[name], kind)]
+        if wrong:
+            raise TypeError(f"type of {wrong[0]}")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # damaged bytes bring a reader to raise anything
+        raise _damaged(path, error) from error
+    return state
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path} is damaged, or no checkpoint of a training run ({type(error).__name__}); delete it, and --resume "
+        "begins this stage anew"
+    )
+
+
+def read_done(path: Path, recipe: Recipe) -> None:
+    """InputError when the note that a stage has ended is damaged, or of another run; see `same_run`."""
+    try:
+        written = path.read_text(encoding="utf-8")
+        if not isinstance(json.loads(written), dict):
+            raise ValueError("no object")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is damaged, or no note of a finished stage; delete it, and --resume goes on with this stage"
+        ) from error
+    same_run(written, recipe, path)
 
 
 def same_run(written: str, recipe: Recipe, path: Path) -> None:

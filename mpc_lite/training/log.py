@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +18,7 @@ from torch import Tensor
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.training.processes import Processes
+from mpc_lite.training.progress import parse
 
 
 class Log:
@@ -35,26 +40,37 @@ class Log:
     def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+            content = self.path.read_bytes() if self.path.exists() else b""
         except OSError as error:
             folder = self.path.parent
             raise InputError(f"{folder} cannot be written: {error.strerror}; choose another output folder") from None
-        lines = [_current(x) for x in lines if _keep(x, self.stage, self.first)]
-        write_atomic(self.path, "".join(f"{x}\n" for x in lines).encode())
+        lines = content[: content.rfind(b"\n") + 1].splitlines()  # without one that was cut off by a kill
+        entries = [parse(line) for line in lines]
+        if None in entries:
+            raise InputError(
+                f"{self.path}: line {entries.index(None) + 1} is damaged, or this is no log of a training run; delete "
+                "the file, and --resume goes on; only its curves are lost"
+            )
+        # Steps that will be done again go, so that curves show every step once.
+        entries = [_current(x) for x in entries if x["stage"] != self.stage or x["step"] <= self.first]
+        write_atomic(self.path, "".join(f"{json.dumps(x)}\n" for x in entries).encode())
 
     def add(self, sums: dict[str, Tensor]) -> None:
         """Take down the sums of one micro-batch of this process, as they are, on the device."""
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
 
+    def due(self, step: int) -> bool:
+        return step % self.every == 0 or step in (1, self.steps)
+
     def step(self, step: int, counted: float, rate: float) -> None:
         """A step is done, with `counted` items in all processes; a line is written when one is due.
 
         Raises:
-            InputError: the loss has become infinite or NaN.
+            InputError: the file cannot be written.
         """
         self.counted += counted
-        if step % self.every and step not in (1, self.steps):
+        if not self.due(step):
             return
         sums = self.processes.sum(torch.stack(list(self.sums.values())))
         means = dict(zip(self.sums, (sums / max(1.0, self.counted)).tolist(), strict=True))
@@ -64,10 +80,6 @@ class Log:
         values = {("loss" if name == "total" else name): round(mean, 6) for name, mean in means.items()}
         times = {"seconds": round(seconds, 1), "seconds_left": round(left, 1)}
         self._write(step, {**values, "learning_rate": rate, **times})
-        if not math.isfinite(values["loss"]):
-            raise InputError(
-                f"{self.stage}: the loss is {values['loss']} at step {step}; lower the learning rate or clip"
-            )
 
     def validation(self, step: int, scores: dict[str, float]) -> None:
         self._write(step, {"validation": {k: round(float(v), 6) for k, v in scores.items()}})
@@ -75,23 +87,35 @@ class Log:
     def _write(self, step: int, content: dict) -> None:
         flat = {k: v for k, v in content.get("validation", content).items() if isinstance(v, float)}
         self.accelerator.log({f"{self.stage}/{k}": v for k, v in flat.items()}, step=step)
-        if self.processes.index == 0:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"stage": self.stage, "step": step, "steps": self.steps, **content}) + "\n")
+        line = json.dumps(_finite({"stage": self.stage, "step": step, "steps": self.steps, **content}), allow_nan=False)
+        self.processes.first(lambda: _append(self.path, f"{line}\n".encode()))
 
 
-def _keep(line: str, stage: str, first: int) -> bool:
-    """Lines of steps that will be done again go, so that curves show every step once; so does one cut off by a kill."""
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: null stands for them."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a line as a whole or not at all. InputError: no space is left, or the file cannot be written."""
     try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return entry["stage"] != stage or entry["step"] <= first
+        with open(path, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(end)
+                raise
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; the lines before are unchanged. Free some space, and resume"
+        ) from error
 
 
-def _current(line: str) -> str:
-    """A line of a run begun when the learning rate was logged as "lr", with the name that the others of its log get."""
-    entry = json.loads(line)
-    if "lr" not in entry:
-        return line
-    return json.dumps({"learning_rate" if name == "lr" else name: value for name, value in entry.items()})
+def _current(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of a run begun when the learning rate was logged as "lr", with the name that others of its log get."""
+    return {"learning_rate" if name == "lr" else name: value for name, value in entry.items()}

@@ -41,9 +41,10 @@ from mpc_lite.files import write_atomic
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import ENCODER_ONLY, read_facts, save_weights
 from mpc_lite.recipes.keys import Recipe
-from mpc_lite.training.checkpoint import identity, restore, same_run, store
+from mpc_lite.training.checkpoint import identity, read_done, restore, store
+from mpc_lite.training.finite import Watch
 from mpc_lite.training.log import Log
-from mpc_lite.training.processes import Processes
+from mpc_lite.training.processes import Processes, deaths_told
 from mpc_lite.training.run_folder import locked
 from mpc_lite.training.signals import Stopped, asked_to_stop
 from mpc_lite.training.stage import Batch, Stage
@@ -72,7 +73,7 @@ def train(
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
     processes = Processes(accelerator)
-    with ExitStack() as stack:
+    with ExitStack() as stack, deaths_told():
         processes.first(lambda: stack.enter_context(locked(out)))
         return _train(kind, recipe, out, resume, weights, accelerator, processes, ddp)
 
@@ -96,7 +97,9 @@ def _train(
         if not resume and (target.exists() or state_file.exists()):
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
         if done.exists():
-            same_run(done.read_text(encoding="utf-8"), recipe, done)
+            read_done(done, recipe)
+            if not target.is_file():
+                raise InputError(f"{done} says that this stage has ended, but {target} is missing; delete {done.name}")
             clear()
         return done.exists()
 
@@ -129,6 +132,7 @@ def _train(
     first = step
 
     def keep() -> None:
+        watch.look(step)
         processes.average_statistics(model)
         processes.first(lambda: store(state_file, recipe, processes.number, step, best, **learner))
 
@@ -137,6 +141,9 @@ def _train(
         accelerator.init_trackers(stage.name)
     train_set, validation = _read(recipe, stage, processes, accelerator.device.type)
     per_step = settings.accumulate
+    watch = Watch(
+        out / f"{stage.name}.not-finite.json", stage.name, train_set, settings.batch, per_step, processes, learner
+    )
     positions = Positions(step * per_step, settings.steps * per_step, settings.batch, processes.index, processes.number)
     with asked_to_stop(out) as stop:
         train_set = stage.training_set(train_set, made, accelerator, processes, stop)
@@ -162,6 +169,7 @@ def _train(
                     sums = network(_to(batch, accelerator.device))
                     (sums["total"] * share).backward()
                 log.add(sums)
+                watch.add(sums["total"])
             if settings.clip:
                 accelerator.clip_grad_norm_(trained, settings.clip)
             optimizer.step()
@@ -169,8 +177,11 @@ def _train(
             step += 1
             if settings.schedule.name == "cosine":
                 scheduler.step()
+            if log.due(step):
+                watch.look_at_losses(step)
             log.step(step, counted, optimizer.param_groups[0]["lr"])
             if step % settings.validate_every == 0 or step == settings.steps:
+                watch.look(step)
                 processes.average_statistics(model)
                 scores = stage.validate(model, (_to(b, accelerator.device) for b in validation), processes.gather)
                 stage.prepare_epoch()

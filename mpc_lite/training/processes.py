@@ -6,7 +6,8 @@ makes a process wait for its GPU, and one process alone talks to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +16,22 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mpc_lite.errors import InputError
+
+
+@contextmanager
+def deaths_told() -> Iterator[None]:
+    """A loader's worker that dies becomes an InputError: torch tells it from wherever the step is at that moment."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        shared = "bus error" in f"{error} {error.__cause__}".lower()
+        cause = "shared memory (/dev/shm; a container's --shm-size)" if shared else "memory"
+        raise InputError(
+            f"a process that reads images was killed, most often because {cause} ran out; go on with --resume from the "
+            "last checkpoint, with a smaller data.workers (0 reads in the process that trains) or with more memory"
+        ) from error
 
 
 class Processes:

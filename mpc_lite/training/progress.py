@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,17 +60,29 @@ def following(log: Path, console: Console | None = None) -> Iterator[Callable[[s
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a training log in their order; an empty list where there is none."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
-    return [entry for line in lines if (entry := _parse(line))]
+    lines = Path(path).read_bytes().splitlines() if Path(path).is_file() else []
+    return [entry for line in lines if (entry := parse(line))]
 
 
-def _parse(line: str | bytes) -> dict[str, Any] | None:
-    """None for what is no entry: the half line of a process that was killed while it wrote."""
+def parse(line: bytes) -> dict[str, Any] | None:
+    """An entry of a log, without the numbers that were not finite; None for what is no entry, such as the half line of
+    a process that was killed while it wrote."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and {"stage", "step", "steps"} <= entry.keys() else None
+    kinds = {"stage": str, "step": int, "steps": int}
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), kind) for name, kind in kinds.items()):
+        return None
+    entry = {k: _numbers(v) if k == "validation" and isinstance(v, dict) else v for k, v in entry.items()}
+    entry = {k: v for k, v in entry.items() if v is not None and not (isinstance(v, float) and not math.isfinite(v))}
+    numbers = {k: v for k, v in entry.items() if k not in kinds and not (k == "validation" and isinstance(v, dict))}
+    return entry if _numbers(numbers) == numbers else None
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    """Those that are numbers, and finite."""
+    return {k: v for k, v in values.items() if isinstance(v, (int, float)) and math.isfinite(v)}
 
 
 class Tail:
@@ -88,7 +101,7 @@ class Tail:
             text = file.read()
         text = text[: text.rfind(b"\n") + 1]  # a line that is still being written waits for the next look
         self.offset += len(text)
-        yield from filter(None, map(_parse, text.splitlines()))
+        yield from filter(None, map(parse, text.splitlines()))
 
 
 def clock(seconds: float | None) -> str:

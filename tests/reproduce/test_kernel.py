@@ -143,6 +143,25 @@ def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
     assert "FileNotFoundError" in capsys.readouterr().err
 
 
+@pytest.mark.trust
+def test_a_full_disk_under_the_notebook_is_named_and_does_not_block_the_next_run(clone, monkeypatch, capsys):
+    folder = clone("1 + 1")
+    out = folder / "runs" / "quickstart" / "smoke" / "0"
+
+    def full(_, output, *rest, **more):
+        with open(output, "w") as file:
+            file.write('{"cells": [')
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("papermill.execute_notebook", full)
+        for _ in range(2):
+            assert main(["reproduce", "quickstart", "--profile", "smoke"]) == 2
+            last = capsys.readouterr().err.strip().splitlines()[-1]
+            assert last.startswith(f"error: {os.strerror(errno.ENOSPC)} (") and "smoke/0/notebook.ipynb" in last
+            assert not (out / "notebook.ipynb").exists()
+
+
 def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
     clone("import os\nos._exit(9)")
     with pytest.raises(KernelDied, match=r"kernel died.* --profile smoke --resume"):

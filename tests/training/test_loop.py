@@ -20,6 +20,8 @@ from sklearn.metrics import f1_score
 from mpc_lite.contrast.loss import mpc_loss_per_image
 from mpc_lite.contrast.views import resize_mask
 from mpc_lite.data.augment.on_device import dihedral, jpeg
+from mpc_lite.data.manifest import read_manifest
+from mpc_lite.data.stream import Forgeries, ManifestImages
 from mpc_lite.devices import choose_accelerator, choose_device
 from mpc_lite.errors import InputError
 from mpc_lite.network.hrformer import HRFormer
@@ -191,6 +193,69 @@ def test_kill_nine_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, mon
     assert [k for k in theirs if not torch.equal(ours[k], theirs[k])] == []
     ours, theirs = (s["optimizer"]["state"] for s in states)
     assert all(torch.equal(ours[i][k], theirs[i][k]) for i in theirs for k in theirs[i])
+
+
+@pytest.mark.trust
+def test_a_killed_loader_worker_is_told_in_one_line_and_the_run_goes_on(tmp_path, monkeypatch):
+    read = Forgeries.__getitem__
+    plan = recipe(data__workers="1", pretrain__batch="2", pretrain__checkpoint_every="1", pretrain__steps="9")
+
+    def dying(self, position):
+        if self.split == "train" and position == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, position)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match="often because memory ran") as told,
+    ):
+        patch.setattr(Forgeries, "__getitem__", dying)
+        pretrain(plan, tmp_path, device="cpu")
+    assert "\n" not in str(told.value) and "data.workers" in str(told.value)
+    first = torch.load(tmp_path / "pretrain.state", weights_only=True)["step"]
+    assert first >= 1
+    pretrain(plan, tmp_path, resume=True, device="cpu")
+    assert [x["step"] for x in lines(tmp_path) if "loss" in x] == list(range(1, 10))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("what", ["loss", "network"])
+def test_nothing_that_is_not_finite_is_saved_and_the_images_of_its_step_are_named(tmp_path, monkeypatch, what):
+    """Between two lines of the log (1, 10, 20) step 4 or 6 goes wrong; there is a checkpoint of step 3, 6 is due."""
+    plan = toy_manifest(tmp_path, [1] * 9)
+    often = {"pretrain.steps": "200", "pretrain.checkpoint_every": "3", "pretrain.validate_every": "200"}
+    plan = load_recipe("quickstart", "smoke", {**QUICK, **often, "data.manifest": plan.data.manifest})
+    forward, calls, out = ContrastiveStep.forward, [], tmp_path / "out"
+
+    def breaking(self, batch):
+        sums = forward(self, batch)
+        calls.append(batch)
+        if len(calls) == 4 and what == "loss":
+            sums["total"] = sums["total"] * float("nan")
+        elif len(calls) == 6 and what == "network":  # finite itself, its gradient is not
+            weight = next(self.parameters())
+            sums["total"] = sums["total"] + (weight - weight.detach()).abs().sum().sqrt() * 0
+        return sums
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match=f"the {what} is not finite at step"),
+    ):
+        patch.setattr(ContrastiveStep, "forward", breaking)
+        pretrain(plan, out, device="cpu")
+    state = torch.load(out / "pretrain.state", weights_only=True)
+    assert state["step"] == 3 and all(v.isfinite().all() for v in state["model"].values())
+    about = json.loads((out / "pretrain.not-finite.json").read_text())
+    step = about["step"]
+    assert (about["stage"], about["not finite"]) == ("pretrain", what) and step == (4 if what == "loss" else 6)
+    rows = ManifestImages(plan, "train", [s for s in read_manifest(plan.data.manifest) if s.split == "train"])
+    batch = plan.pretrain.batch
+    assert about["images"] == [rows.name(p) for p in range((step - 1) * batch, step * batch)]
+    assert all(os.path.isfile(file) for file in about["images"])
+    assert "NaN" not in (out / "log.jsonl").read_text()
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="step 7 of"):
+        stop_after(patch, out, 4)
+        pretrain(plan, out, resume=True, device="cpu")
 
 
 def test_another_number_of_processes_cannot_resume(tmp_path):

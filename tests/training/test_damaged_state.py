@@ -1,0 +1,165 @@
+"""What a run keeps for its next half, damaged: one line that says what to delete, or the same run; never another."""
+
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mpc_lite.cli import main
+from mpc_lite.errors import InputError
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training.checkpoint import identity, restore, store
+from mpc_lite.training.progress import read_log
+from tests.training.test_log import log
+
+pytestmark = pytest.mark.trust
+
+
+def learner(seed):
+    torch.manual_seed(seed)
+    model = nn.Linear(40, 40)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.1)
+    model(torch.ones(1, 40)).sum().backward()
+    optimizer.step()
+    return {"model": model, "optimizer": optimizer, "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 3)}
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    """The recipe and the bytes of a checkpoint."""
+    file, recipe = tmp_path_factory.mktemp("state") / "pretrain.state", load_recipe("quickstart", "smoke")
+    store(file, recipe, 1, 7, 0.5, **learner(0))
+    return recipe, file.read_bytes()
+
+
+def other_zip():
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(buffer, "w") as file:
+            file.writestr("readme.txt", "no checkpoint")
+        return buffer.getvalue()
+
+
+def saved(value):
+    with io.BytesIO() as buffer:
+        torch.save(value, buffer)
+        return buffer.getvalue()
+
+
+FOREIGN = {
+    "empty": b"",
+    "text": b"step 7\n",
+    "a pickle": pickle.dumps({"step": 7}),
+    "another zip": other_zip(),
+    "another file of torch": saved({"step": 7}),
+    "a list of torch": saved([1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_checkpoint_is_told_in_one_line(tmp_path, state, name):
+    file = tmp_path / "pretrain.state"
+    file.write_bytes(FOREIGN[name])
+    with pytest.raises(InputError, match=r"state is damaged, or no checkpoint .* delete it, and --resume") as told:
+        restore(file, state[0], 1, **learner(1))
+    assert "\n" not in str(told.value)
+
+
+def test_parts_that_do_not_fit_are_told_in_one_line(tmp_path, state):
+    content = torch.load(io.BytesIO(state[1]), weights_only=True)
+    wrong = [{"step": "7"}, {"model": {}}, {"optimizer": {"state": 1}}, {"scheduler": []}, {"best": None}]
+    for change in wrong:
+        (tmp_path / "x.state").write_bytes(saved({**content, **change}))
+        with pytest.raises(InputError, match="is damaged"):
+            restore(tmp_path / "x.state", state[0], 1, **learner(1))
+
+
+def test_no_flipped_or_missing_byte_makes_another_run(tmp_path, state):
+    """Bits turn in 150 places and 40 lengths are cut: refused, or restored to the bit (padding between members)."""
+    recipe, whole = state
+    rng, file, refused = np.random.default_rng(0), tmp_path / "pretrain.state", 0
+    expected = learner(0)["model"].state_dict()
+    damaged = [whole[: int(n)] for n in rng.integers(0, len(whole), 40)]
+    for place in rng.integers(0, len(whole), 150):
+        damaged.append(whole[:place] + bytes([whole[place] ^ (1 << int(rng.integers(8)))]) + whole[place + 1 :])
+    for content in damaged:
+        file.write_bytes(content)
+        parts = learner(1)
+        try:
+            assert restore(file, recipe, 1, **parts) == (7, 0.5)
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            continue
+        assert all(torch.equal(v, expected[k]) for k, v in parts["model"].state_dict().items())
+    assert refused > 100
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+LINE = json.dumps({"stage": "pretrain", "step": 1, "steps": 40, "loss": 1.0, "seconds": 2.0}).encode() + b"\n"
+NO_LINES = [
+    b"\xff\xfe\x00\n",
+    b"[1]\n",
+    b"{}\n",
+    b'{"stage": "pretrain", "step": "1", "steps": 40}\n',
+    b'{"stage": "pretrain", "step": 1, "steps": 40, "seconds": "x"}\n',
+    b'{"stage": "pretrain", "step": 1, "steps": 40, "validation": "high"}\n',
+    LINE[:-9] + b"\n",
+    b"\0" * 20 + b"\n",
+]
+
+
+@pytest.mark.parametrize("line", NO_LINES)
+def test_a_damaged_log_is_told_with_its_line_and_read_without_it(tmp_path, line):
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(LINE + line + LINE)
+    assert [entry["loss"] for entry in read_log(file)] == [1.0, 1.0]
+    with pytest.raises(InputError, match=r"log\.jsonl: line 2 is damaged, or .* delete the file") as told:
+        log(tmp_path, first=1)
+    assert "\n" not in str(told.value) and file.read_bytes() == LINE + line + LINE
+
+
+@pytest.mark.parametrize("cut", [b"", LINE[:9], b"\0\0", b"\xff"])
+def test_a_line_that_a_kill_cut_off_goes(tmp_path, cut):
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(LINE + cut)
+    log(tmp_path, first=1)
+    assert file.read_bytes() == LINE
+
+
+def test_numbers_of_an_earlier_log_that_are_no_json_go(tmp_path):
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(
+        LINE.replace(b"1.0", b"NaN")
+        + b'{"stage": "x", "step": 1, "steps": 2, "validation": {"f1": Infinity, "iou": 0.5}}'
+    )
+    assert "loss" not in read_log(file)[0] and read_log(file)[1]["validation"] == {"iou": 0.5}
+    log(tmp_path, first=1)
+    assert b"NaN" not in file.read_bytes() and b"Infinity" not in file.read_bytes()
+
+
+# --- as a user meets them -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, content", [("pretrain.state", b""), ("pretrain.done", b""), ("log.jsonl", b"\xff{\n")])
+def test_the_command_says_what_to_delete_and_exits_with_2(tmp_path, capsys, name, content):
+    """Empty files looked like Ctrl-C, which a job that is put back into its queue would repeat for ever."""
+    words = ["pretrain", "--recipe", "quickstart", "--profile", "smoke", "--out", str(tmp_path), "--resume"]
+    words += ["--device", "cpu"]
+    (tmp_path / name).write_bytes(content)
+    assert main(words) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told[-1].startswith("error: ") and name in told[-1] and "delete" in told[-1] and len(told) <= 2
+
+
+def test_a_note_of_the_end_without_the_weights_is_told(tmp_path, capsys):
+    recipe = load_recipe("quickstart", "smoke")
+    (tmp_path / "pretrain.done").write_text(identity(recipe))
+    words = ["pretrain", "--recipe", "quickstart", "--profile", "smoke", "--out", str(tmp_path), "--resume"]
+    assert main(words) == 2
+    assert "stage1.safetensors is missing; delete pretrain.done" in capsys.readouterr().err
