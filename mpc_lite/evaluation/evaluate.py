@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from torch import nn
 
@@ -54,8 +55,9 @@ def evaluate(
     image_level: {auc, false_alarm_rate, threshold, n_authentic, n_tampered}, errors: [one line per row left out]}.
     The false-alarm rate is the share of authentic images whose `image_score` is above 0.5.
 
-    A row that cannot be read is left out and listed in `errors`: a caller that must not miss rows looks there. Raises
-    InputError when no row is left, for an unknown protocol or split, and for a map of another size or outside [0,1].
+    A row that cannot be read, or is too large for the memory, is left out and listed in `errors`: a caller that must
+    not miss rows looks there. Raises InputError when no row is left, for an unknown protocol or split, and for a map of
+    another size or outside [0,1].
     """
     return _evaluate(model, manifest, protocol, split, maps_dir, thresholds, baselines)
 
@@ -98,11 +100,17 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
                     "no score map of this image here (never written, or the image has changed since); "
                     "evaluate with the network again"
                 )
-        except InputError as error:
+        except (InputError, MemoryError) as error:
             errors.append(_message(sample, error, manifest))
             continue
         if levels is None:
-            levels = _levels(model, image, sample)
+            try:
+                levels = _levels(model, image, sample)
+            except (MemoryError, RuntimeError, cv2.error) as error:
+                if not _out_of_memory(error):
+                    raise
+                errors.append(_message(sample, error, manifest))
+                continue
             if saved:
                 saved.write(sample, levels)
         seen.append((sample.label, image_score(levels)))
@@ -158,9 +166,17 @@ def _read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     return image, read_mask(sample, size=image.shape[:2])
 
 
-def _message(sample: Sample | None, error: InputError, manifest: Manifest) -> str:
+def _out_of_memory(error: Exception) -> bool:
+    """One image was too large; the others may not be. torch and OpenCV say so each in their own way."""
+    words = ("allocate memory", "out of memory", "Insufficient memory")
+    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
+
+
+def _message(sample: Sample | None, error: Exception, manifest: Manifest) -> str:
     """The error, with the row it belongs to and without folders: results travel to other machines."""
     text = str(error)
+    if not isinstance(error, InputError):
+        text = "the memory does not suffice for this image; score it on a larger machine, or leave it out"
     if sample is None:
         return text
     text = text if text.startswith(sample.where) else f"{sample.where}: {text}"

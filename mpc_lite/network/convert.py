@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mpc_lite.errors import InputError, some
+from mpc_lite.network.checks import check_values
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import load_strict, save_weights
 
@@ -90,7 +91,7 @@ def read_official(file: str | Path) -> tuple[MPC, dict[str, Any]]:
             f"{path} has an ImageNet file's layout, but also {some(sorted(doubled))}: such files have no "
             f"projections\n  {ADVICE}"
         )
-    _check_values(path, own, tensors)
+    check_values(str(path), own, tensors, ADVICE)
     try:
         load_strict(part, {**lacking, **tensors}, source=str(path))
     except InputError as error:
@@ -214,21 +215,3 @@ def _head(path: Path, tensors: dict[str, Tensor]) -> str:
         expected = " or ".join(f"{shape} ({head})" for shape, head in HEAD_SHAPES.items())
         raise InputError(f"{path}: {HEAD_KEY} is {shape or 'missing'}; expected {expected}\n  {ADVICE}")
     return HEAD_SHAPES[shape]
-
-
-def _check_values(path: Path, own: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """What `load_strict`, which looks at names and shapes, would let through."""
-    wrong = []
-    for name, like in own.items():
-        value = tensors.get(name)
-        if value is None or value.shape != like.shape:
-            continue  # load_strict's matter
-        if (value.dtype, value.layout, value.device) != (like.dtype, like.layout, like.device):
-            kind = f"{value.dtype} {value.layout} {value.device}"
-            wrong.append(f"{name} (found {kind}, expected {like.dtype} {like.layout} {like.device})")
-        elif not torch.isfinite(value).all():
-            wrong.append(f"{name} (found NaN or infinite values)")
-        elif name.endswith("relative_position_index") and not torch.equal(value, like):
-            wrong.append(f"{name} (found other positions than those of a 7×7 window)")
-    if wrong:
-        raise InputError(f"{path}: {len(wrong)} tensors cannot be used: {some(wrong)}\n  {ADVICE}")

@@ -8,10 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpc_lite.errors import InputError
+from mpc_lite.network.checks import check_values
 from mpc_lite.network.head import HEADS, LocalizationHead
 from mpc_lite.network.hrformer import SIZES, HRFormer
 from mpc_lite.network.hub import at_revision
-from mpc_lite.network.weights import load_strict, read_weights
+from mpc_lite.network.weights import fingerprint, load_strict, read_weights
+
+_ADVICE = "train or download it anew"
 
 
 class MPC(nn.Module):
@@ -89,11 +92,15 @@ def load_weights(name_or_file: str | Path) -> MPC:
 
     name_or_file: shipped weights (`lite`, `lite-stage1`, `lite-initial`), the path of a file by `save_weights`, or such
     a file on a hub (`hf://OWNER/NAME`).
-    InputError: unknown name; a file that is damaged or not ours; tensors that do not fit, each of them named.
+    InputError: unknown name; a file that is damaged, not ours, or says what cannot be; tensors that do not fit, hold
+    NaN, or are not those the file was written with.
     """
     about, tensors = read_weights(name_or_file)
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: a seeded run must not notice them
         model = MPC.build(about["size"], about["head"])
+    check_values(str(name_or_file), model.state_dict(), tensors, _ADVICE)
     load_strict(model, tensors, source=str(name_or_file))
+    if about.get("fingerprint", now := fingerprint(model)) != now:
+        raise InputError(f"{name_or_file}: its tensors are not those it was written with; {_ADVICE}")
     model.recipe = about["recipe"]
     return model.eval()

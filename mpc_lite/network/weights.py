@@ -1,13 +1,15 @@
 """Checkpoints: safetensors files that carry the recipe they were trained with, written whole or not at all.
 
 One format serves both stages: a stage-1 checkpoint holds the whole network too, its head as initialised. The file's
-metadata has one entry, `mpc_lite`, with JSON: `version, size, head, recipe` and whatever facts the writer adds
-(`stage`, `step`, …). Loading is strict: a checkpoint of another architecture is refused, with every tensor that does
-not fit named.
+metadata has one entry, `mpc_lite`, with JSON: `version, size, head, recipe, fingerprint` and whatever facts the writer
+adds (`stage`, `step`, …). Loading is strict: a checkpoint of another architecture is refused, with every tensor that
+does not fit named; so is one whose words or values cannot be (`network.checks`), or whose tensors are not those it was
+written with.
 """
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +24,7 @@ from torch import Tensor, nn
 
 from mpc_lite.errors import InputError, some
 from mpc_lite.files import write_atomic
-from mpc_lite.network.head import HEADS
-from mpc_lite.network.hrformer import SIZES
+from mpc_lite.network.checks import check_facts
 from mpc_lite.network.hub import PREFIX, hub_file
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -50,14 +51,15 @@ def save_weights(path: str | Path, model: nn.Module, recipe: dict[str, Any], **f
     recipe and facts are stored as JSON inside the file; a finished file appears under `path`, or an earlier one stays
     as it was. Equal tensors, recipe and facts give equal bytes. InputError if the file cannot be written.
     """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     about = {
         "version": metadata.version("mpc-lite"),
         "size": model.size,
         "head": model.head,
         "recipe": recipe,
+        "fingerprint": fingerprint(model),
         **facts,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={"mpc_lite": json.dumps(about, sort_keys=True)})
     write_atomic(path, data)
     return hashlib.sha256(data).hexdigest()
@@ -107,9 +109,9 @@ def _locate(name_or_file: str | Path) -> Path:
     path = Path(name_or_file)
     if str(name_or_file).startswith("hf:/"):  # a Path has lost one slash
         return hub_file(re.sub("^hf:/+", PREFIX, str(name_or_file)))
-    if str(name_or_file) in pretrained_names() or not path.exists():
+    if str(name_or_file) in pretrained_names() or not os.path.exists(path):  # False for impossible names as well
         if path.suffix or len(path.parts) != 1:  # spelt like a file
-            raise InputError(f"weights file {path} does not exist")
+            raise InputError(f"weights file {path} does not exist; give a .safetensors file or a shipped name")
         return pretrained_file(str(name_or_file))
     if not path.is_file():
         raise InputError(f"{path} is a folder; expected a .safetensors file or one of: {', '.join(pretrained_names())}")
@@ -135,24 +137,23 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
             )
         with safe_open(path, framework="pt") as file:
             yield path, file
+    except InputError:
+        raise
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or not a safetensors file ({error}); {_ADVICE}") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:  # types that this torch does not know
+        raise InputError(f"{path} holds what cannot be read as tensors ({error}); {_ADVICE}") from error
 
 
 def _facts(path: Path, file: safe_open) -> dict[str, Any]:
     """What stands in the header, checked; no tensor is read."""
     try:
         about = json.loads((file.metadata() or {}).get("mpc_lite", "null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         about = None
-    if not isinstance(about, dict) or not {"size", "head", "recipe"} <= about.keys():
-        raise InputError(f"{path} is a safetensors file, but does not say that mpc_lite wrote it; {_ADVICE}")
-    for key, known in (("size", SIZES), ("head", HEADS)):
-        if about[key] not in list(known):  # of any JSON type
-            raise InputError(f"{path} holds a network of {key} {about[key]!r}; this version knows {', '.join(known)}")
-    return about
+    return check_facts(str(path), about, _ADVICE)
 
 
 def fingerprint(model: nn.Module) -> str:

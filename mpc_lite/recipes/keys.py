@@ -11,8 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 PROTOCOL_NAMES = ("mpc", "mpc_legacy", "macro", "permuted", "trufor", "best_threshold", "trufor_best", "pooled")
 
 
+# Upper bounds. A recipe also travels inside weight files, which strangers make: no key may ask for memory or time
+# without end. They lie far above what anybody trains or scores with (a side of 512, some hundred thousand steps).
+SIDE, STEPS, ROWS, BATCH = 2048, 10**8, 10**9, 2**16
+PositiveSteps = Annotated[int, Field(ge=1, le=STEPS)]
+
+
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelSection(Section):
@@ -47,22 +53,22 @@ class DataSection(Section):
     manifest: str | list[str] | None = None
     validation: str | list[str] | None = None
     tampered_only: bool = False
-    draw: int | None = Field(default=None, ge=2)
+    draw: int | None = Field(default=None, ge=2, le=ROWS)
     repeats: dict[str, int] = {}
-    epoch: int | None = Field(default=None, ge=1)
-    size: int = Field(default=128, ge=32)
+    epoch: int | None = Field(default=None, ge=1, le=ROWS)
+    size: int = Field(default=128, ge=32, le=SIDE)
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    validation_images: int = Field(default=64, ge=2)
-    test_images: int = Field(default=64, ge=2)
-    test_size: int = Field(default=256, ge=32)
+    validation_images: int = Field(default=64, ge=2, le=ROWS)
+    test_images: int = Field(default=64, ge=2, le=ROWS)
+    test_size: int = Field(default=256, ge=32, le=SIDE)
     authentic_share: float = Field(default=0.2, ge=0, lt=1)
-    workers: int = Field(default=1, ge=0)
+    workers: int = Field(default=1, ge=0, le=1024)
 
     @model_validator(mode="after")
     def _repeats_are_positive(self):
-        wrong = {source: times for source, times in self.repeats.items() if times < 1}
+        wrong = {source: times for source, times in self.repeats.items() if not 1 <= times <= ROWS}
         if wrong:
-            raise ValueError(f"repeats count how often a row occurs in an epoch, at least 1; found {wrong}")
+            raise ValueError(f"repeats count how often a row occurs in an epoch, 1 to {ROWS}; found {wrong}")
         return self
 
 
@@ -95,23 +101,23 @@ class ScheduleSection(Section):
     cosine that swings with `period` validations in stage 2)."""
 
     name: Literal["cosine", "official"] = "cosine"
-    warmup: int = Field(default=0, ge=0)
-    floor: float = Field(default=1e-8, ge=0)
-    period: int = Field(default=20, ge=1)
+    warmup: int = Field(default=0, ge=0, le=STEPS)
+    floor: float = Field(default=1e-8, ge=0, le=100)
+    period: PositiveSteps = 20
 
 
 class StageSection(Section):
-    steps: int = Field(ge=1)
-    batch: int = Field(default=4, ge=1)
-    accumulate: int = Field(default=1, ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
+    steps: PositiveSteps
+    batch: int = Field(default=4, ge=1, le=BATCH)
+    accumulate: int = Field(default=1, ge=1, le=BATCH)
+    learning_rate: float = Field(default=1e-4, gt=0, le=100)
+    weight_decay: float = Field(default=0.01, ge=0, le=100)
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     checkpoint_activations: bool = False
     schedule: ScheduleSection = ScheduleSection()
-    validate_every: int = Field(default=100, ge=1)
-    checkpoint_every: int = Field(default=100, ge=1)
+    validate_every: PositiveSteps = 100
+    checkpoint_every: PositiveSteps = 100
 
 
 TERMS = ("within_image", "cross_scale", "cross_modality")
@@ -120,12 +126,12 @@ TERMS = ("within_image", "cross_scale", "cross_modality")
 class PretrainSection(StageSection):
     """`terms`: which of the loss's terms are summed. `weights`: where training starts; None: random numbers."""
 
-    steps: int = Field(default=1000, ge=1)
+    steps: PositiveSteps = 1000
     weights: str | None = None
     terms: list[Literal[TERMS]] = Field(default=list(TERMS), min_length=1)
     formulation: Literal["official", "paper"] = "official"
-    temperature: float = Field(default=0.1, gt=0)
-    max_pixels: int | None = Field(default=5000, ge=2)
+    temperature: float = Field(default=0.1, gt=0, le=1000)
+    max_pixels: int | None = Field(default=5000, ge=2, le=SIDE**2)
 
     @model_validator(mode="after")
     def _terms_once(self):
@@ -140,11 +146,11 @@ class FinetuneSection(StageSection):
     once and keep them in the run's folder while the stage lasts; needs a frozen encoder and images that never change.
     """
 
-    steps: int = Field(default=1000, ge=1)
+    steps: PositiveSteps = 1000
     encoder: Literal["frozen", "official", "trained"] = "frozen"
     cache_features: bool = False
     alpha: float = Field(default=0.5, ge=0, le=1)
-    gamma: float = Field(default=2.0, ge=0)
+    gamma: float = Field(default=2.0, ge=0, le=100)
 
 
 class AdaptSection(FinetuneSection):
@@ -163,7 +169,7 @@ class EvaluateSection(Section):
     """
 
     mode: Literal["stretch", "pad", "tiles"] = "stretch"
-    size: int = Field(default=512, ge=32)
+    size: int = Field(default=512, ge=32, le=SIDE)
     overlap: int = Field(default=0, ge=0)
     protocol: Literal[PROTOCOL_NAMES] = "mpc"
     manifests: list[str] = []
@@ -173,8 +179,8 @@ class EvaluateSection(Section):
 
     @model_validator(mode="after")
     def _tiles_move_on(self):
-        if self.mode == "tiles" and self.overlap >= self.size:
-            raise ValueError(f"tiles of {self.size} pixels need an overlap below that, found {self.overlap}")
+        if self.mode == "tiles" and 4 * self.overlap > 3 * self.size:  # each pixel lies in up to 16 tiles then
+            raise ValueError(f"tiles of {self.size} pixels overlap by three quarters at most, found {self.overlap}")
         return self
 
 
@@ -185,7 +191,7 @@ class Recipe(Section):
     description: str = ""
     tables: list[str] = []
     choice: dict[str, str] = {}
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     tracker: Literal["none", "tensorboard"] = "none"
     profile: str = "lite"
     model: ModelSection = ModelSection()

@@ -16,7 +16,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.network import weights
 from mpc_lite.network.model import MPC, load_weights
-from mpc_lite.network.weights import load_strict, pretrained_file, read_facts, save_weights
+from mpc_lite.network.weights import fingerprint, load_strict, pretrained_file, read_facts, save_weights
 
 RECIPE = {"name": "test", "model": {"size": "nano", "head": "5conv"}, "seed": 3}
 
@@ -44,7 +44,7 @@ def test_round_trip_is_exact_and_the_recipe_travels_along(model, saved):
     assert all(torch.equal(ours[name], theirs[name]) and ours[name].dtype == theirs[name].dtype for name in ours)
     assert all(p.requires_grad and not p.is_meta for p in loaded.parameters())
     facts = read_facts(saved)
-    assert facts.pop("version")
+    assert facts.pop("version") and facts.pop("fingerprint") == fingerprint(model)
     assert facts == {"size": "nano", "head": "5conv", "recipe": RECIPE, "stage": "finetune", "step": 7}
     images = torch.rand(1, 3, 50, 40)
     with torch.no_grad():

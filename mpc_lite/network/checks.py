@@ -1,0 +1,76 @@
+"""What a weight file may hold, before anything acts on it: its own words about itself, and its tensors.
+
+Weights travel between strangers. A recipe in a file decides how large an image the network is given and in how many
+tiles, a NaN makes every map empty, and another window index silently exchanges pixels: none of it is a matter of
+names and shapes, which `weights.load_strict` compares.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from mpc_lite.errors import InputError, some
+from mpc_lite.network.head import HEADS
+from mpc_lite.network.hrformer import SIZES
+from mpc_lite.recipes.keys import Recipe
+
+
+def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
+    """The facts of a weight file, checked: `size` and `head` that this version has, `recipe` by the recipe's own model.
+
+    Keys that this version does not know, and keys that are not there, pass: a file may be older or newer. `source` is
+    what the message calls the file. InputError otherwise.
+    """
+    if not isinstance(facts, dict) or not {"size", "head", "recipe"} <= facts.keys():
+        raise InputError(f"{source} is a safetensors file, but does not say that mpc_lite wrote it; {advice}")
+    for key, known in (("size", SIZES), ("head", HEADS)):
+        if facts[key] not in list(known):  # of any JSON type
+            found = _short(facts[key])
+            raise InputError(f"{source} holds a network of {key} {found}; this version knows {', '.join(known)}")
+    for key in ("stage", "version", "fingerprint"):
+        if not isinstance(facts.get(key, ""), str):
+            raise InputError(f"{source} says {key} {_short(facts[key])} of itself, expected a text; {advice}")
+    wrong = []
+    try:
+        Recipe.model_validate(facts["recipe"])
+    except ValidationError as error:
+        wrong = [item for item in error.errors() if item["type"] not in ("extra_forbidden", "missing")]
+    if wrong:
+        lines = [
+            f"{'.'.join(['recipe', *map(str, item['loc'])])}: found {_short(item['input'])}; {item['msg'].lower()}"
+            for item in wrong
+        ]
+        raise InputError(f"{source} says what cannot be: {some(lines)}; {advice}")
+    return facts
+
+
+def check_values(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], advice: str) -> None:
+    """What `load_strict`, which looks at names and shapes, would let through: types, NaN, other window positions.
+
+    own: the network's tensors by name. InputError, naming those that differ.
+    """
+    wrong = []
+    for name, like in own.items():
+        value = tensors.get(name)
+        if value is None or value.shape != like.shape:
+            continue  # load_strict's matter
+        if (value.dtype, value.layout, value.device) != (like.dtype, like.layout, like.device):
+            kind = f"{value.dtype} {value.layout} {value.device}"
+            wrong.append(f"{name} (found {kind}, expected {like.dtype} {like.layout} {like.device})")
+        elif not torch.isfinite(value).all():
+            wrong.append(f"{name} (found NaN or infinite values)")
+        elif name.endswith("relative_position_index") and not torch.equal(value, like):
+            wrong.append(f"{name} (found other positions than those of a 7×7 window)")
+        elif name.endswith("running_var") and (value < 0).any():
+            wrong.append(f"{name} (found a variance below 0)")
+    if wrong:
+        raise InputError(f"{source}: {len(wrong)} tensors cannot be used: {some(wrong)}\n  {advice}")
+
+
+def _short(value: Any) -> str:
+    """A value of a file in a message, not longer than a line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,143 @@
+"""Weight files from strangers: what they say of themselves must not decide memory, time or a traceback."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from mpc_lite.errors import InputError
+from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.model import MPC, load_weights
+from mpc_lite.network.weights import fingerprint, pretrained_file, read_facts, read_weights, save_weights
+from mpc_lite.recipes.load import load_recipe
+
+pytestmark = pytest.mark.trust
+FACTS = {"version": "0.1.0", "size": "nano", "head": "4conv", "recipe": {}}
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return read_weights("lite-initial")[1]
+
+
+def write(path, tensors, **facts):
+    about = json.dumps({**FACTS, **facts})
+    safetensors.torch.save_file(tensors, path, metadata={"mpc_lite": about})
+    return path
+
+
+EVALUATE = {"mode": "stretch", "size": 512, "overlap": 0}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"evaluate": {**EVALUATE, "size": 30_000}}, r"recipe.evaluate.size: found 30000; .*2048"),
+        ({"evaluate": {**EVALUATE, "size": 10**400}}, "recipe.evaluate.size: found 1000"),
+        ({"evaluate": {**EVALUATE, "size": "512"}}, "recipe.evaluate.size: found '512'"),
+        ({"evaluate": {**EVALUATE, "size": 512.5}}, "recipe.evaluate.size"),
+        ({"evaluate": {**EVALUATE, "size": None}}, "recipe.evaluate.size"),
+        ({"evaluate": {**EVALUATE, "size": [512]}}, "recipe.evaluate.size"),
+        ({"evaluate": {**EVALUATE, "mode": "tiles", "overlap": 511}}, "three quarters"),
+        ({"evaluate": {**EVALUATE, "mode": 7}}, "recipe.evaluate.mode"),
+        ({"evaluate": [1, 2]}, "recipe.evaluate"),
+        ({"pretrain": {"steps": 5, "learning_rate": float("inf")}}, "recipe.pretrain.learning_rate: found inf"),
+        ("lite", "recipe: found 'lite'"),
+        (None, "recipe: found None"),
+        ({"name": ["a"] * 10_000}, "recipe.name"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_one_short_sentence(recipe, words, tensors, tmp_path):
+    path = write(tmp_path / "w.safetensors", tensors, recipe=recipe)
+    for read in (read_facts, load_weights):
+        with pytest.raises(InputError, match=words) as refusal:
+            read(path)
+        assert len(str(refusal.value)) < 1000 and "train or download it anew" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("stage", 3), ("stage", []), ("size", {"nano": 1}), ("head", None)])
+def test_wrong_types_of_other_facts_are_told(key, value, tensors, tmp_path):
+    with pytest.raises(InputError, match=key):
+        read_facts(write(tmp_path / "w.safetensors", tensors, **{key: value}))
+
+
+def test_metadata_nested_without_end_is_no_metadata_of_ours(tensors, tmp_path):
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file(tensors, path, metadata={"mpc_lite": "[" * 200_000})
+    with pytest.raises(InputError, match="does not say that mpc_lite wrote it"):
+        read_facts(path)
+
+
+def test_facts_of_older_and_newer_versions_pass(tensors, tmp_path):
+    for recipe in ({}, {"evaluate": {"mode": "tiles", "size": 96}}, {"later": 1, "evaluate": {"later": 2}}):
+        assert load_weights(write(tmp_path / "w.safetensors", tensors, recipe=recipe)).recipe == recipe
+    for name in ("lite", "lite-stage1", "lite-initial"):
+        assert read_facts(name)["recipe"]["evaluate"]["mode"] == "tiles"
+
+
+def set_nan(t):
+    t["encoder.bn1.weight"][0] = float("nan")
+
+
+def set_half(t):
+    t["encoder.bn1.weight"] = t["encoder.bn1.weight"].half()
+
+
+def set_index(t):
+    name = next(n for n in t if n.endswith("relative_position_index"))
+    t[name] = t[name].flip(0).contiguous()
+
+
+def set_far_index(t):
+    name = next(n for n in t if n.endswith("relative_position_index"))
+    t[name] = torch.full_like(t[name], 2**40)
+
+
+def set_variance(t):
+    t["encoder.bn1.running_var"][0] = -1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (set_nan, "NaN or infinite"),
+        (set_half, "float16.*expected torch.float32"),
+        (set_index, "other positions"),
+        (set_far_index, "other positions"),
+        (set_variance, "variance below 0"),
+    ],
+)
+def test_values_that_no_training_leaves_are_refused(change, words, tensors, tmp_path):
+    changed = {name: tensor.clone() for name, tensor in tensors.items()}
+    change(changed)
+    with pytest.raises(InputError, match=words):
+        load_weights(write(tmp_path / "w.safetensors", changed))
+
+
+def test_tensors_other_than_those_written_are_noticed(tmp_path):
+    torch.manual_seed(0)
+    model, path = MPC.build("nano"), tmp_path / "w.safetensors"
+    digest = save_weights(path, model, load_recipe("quickstart").as_dict())
+    assert read_facts(path)["fingerprint"] == fingerprint(model)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    load_weights(path)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1  # the last bits of one number: finite, of the right type, in the right place
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="not those it was written with"):
+        load_weights(path)
+
+
+def test_a_path_that_cannot_be_is_a_sentence(tmp_path):
+    for name in ("a\0b.safetensors", "a" * 5000 + ".safetensors", "a" * 5000):
+        with pytest.raises(InputError):
+            read_facts(name)
+
+
+def test_the_shipped_weights_still_score(tmp_path):
+    assert pretrained_file("lite").is_file()
+    hit = Localizer.from_pretrained("lite", device="cpu")(np.zeros((40, 50, 3), np.uint8))
+    assert hit.score_map.shape == (40, 50)
