@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,9 @@ from common import Tree, stem
 from mpc_lite.errors import InputError
 
 _IMAGE_NAME = re.compile(r"[TS]p_\w+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
+_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+_PAGES = 8
+_LARGEST = 16 << 20  # bytes of a part of an .xlsx file once unfolded; the sheets have some hundred kilobytes
 _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
@@ -40,22 +44,38 @@ def renamed(tree: Tree) -> Callable[[Path], str]:
 def _lines(sheet: Path) -> list[str]:
     """The rows of a sheet, each as one text."""
     if sheet.suffix.lower() != ".xlsx":
-        return sheet.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        with open(sheet, encoding="utf-8-sig", errors="replace") as file:
+            return file.read(_LARGEST).splitlines()
     try:
         with zipfile.ZipFile(sheet) as book:
             shared = []
             if "xl/sharedStrings.xml" in book.namelist():
-                strings = ElementTree.fromstring(book.read("xl/sharedStrings.xml"))
+                strings = ElementTree.fromstring(_part(book, "xl/sharedStrings.xml"))
                 shared = ["".join(t.text or "" for t in item.iter(f"{_SHEET}t")) for item in strings]
-            pages = sorted(name for name in book.namelist() if name.startswith("xl/worksheets/sheet"))
-            rows = [row for page in pages for row in ElementTree.fromstring(book.read(page)).iter(f"{_SHEET}row")]
-    except (OSError, zipfile.BadZipFile, ElementTree.ParseError) as error:
+            pages = sorted(name for name in book.namelist() if name.startswith("xl/worksheets/sheet"))[:_PAGES]
+            rows = [row for page in pages for row in ElementTree.fromstring(_part(book, page)).iter(f"{_SHEET}row")]
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        ElementTree.ParseError,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         raise InputError(f"{sheet}: not a readable .xlsx file ({error}); replace it or take it out") from None
     return [" ".join(_text(cell, shared) for cell in row.iter(f"{_SHEET}c")) for row in rows]
+
+
+def _part(book: zipfile.ZipFile, name: str) -> bytes:
+    """A part of an .xlsx file, which is a zip archive and may unfold a thousandfold."""
+    if (size := book.getinfo(name).file_size) > _LARGEST:
+        raise ValueError(f"{name} unfolds to {size >> 20} MB, expected up to {_LARGEST >> 20}")
+    return book.read(name)
 
 
 def _text(cell: ElementTree.Element, shared: list[str]) -> str:
     value = cell.findtext(f"{_SHEET}v") or ""
     if cell.get("t") == "s":
-        return shared[int(value)] if value.isdigit() and int(value) < len(shared) else ""
+        return shared[int(value)] if value.isdecimal() and len(value) < 9 and int(value) < len(shared) else ""
     return value or "".join(t.text or "" for t in cell.iter(f"{_SHEET}t"))

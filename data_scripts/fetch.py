@@ -8,6 +8,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import sys
 import tarfile
 import tempfile
@@ -21,14 +22,17 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from common import Download
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable, shortened
 
 # What the standard library raises for archives that are cut off, changed, locked, or packed in an unknown way.
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
+_DAMAGED += (struct.error, IndexError, OverflowError, MemoryError)  # … and for headers that lie
 BLOCK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
 # An archive that claims to unfold to more than this many times its size, and to more than BIG, is taken for a bomb.
 RATIO, BIG = 100, 1 << 30
+HEADER = 1 << 16  # bytes of a tar member's extra header: a name has 4096 at most, the rest is times and owners
+MEMBERS = 2_000_000  # of an archive; the largest sets have some hundred thousand
 
 
 # -------------------------------------------------------------------------------------------------------- downloading
@@ -155,6 +159,9 @@ def unpack(archive: Path) -> tuple[Path, str]:
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(fresh, folder)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(str(archive)) else f"{archive}: {text}") from None
     except _DAMAGED as error:
         raise InputError(
             f"{archive}: damaged or locked archive ({error}); fetch it anew or unpack it by hand"
@@ -173,20 +180,52 @@ def _known_format(archive: Path) -> None:
         raise InputError(
             f"{archive}: rar and 7z are not unpacked here; do it by hand (7z x {archive.name}) and give the folder"
         )
-    if not (zipfile.is_zipfile(archive) or tarfile.is_tarfile(archive)):
+    if not (zipfile.is_zipfile(archive) or _is_tar(archive)):
         raise InputError(f"{archive}: neither a folder nor a zip or tar archive; unpack it by hand and give the folder")
 
 
+class _Header(tarfile.TarInfo):
+    """A tar header whose extra headers, read whole into memory before the member they belong to, have a limit."""
+
+    _EXTRA = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+    _EXTRA += (tarfile.SOLARIS_XHDTYPE,)
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in cls._EXTRA and not 0 <= header.size <= HEADER:
+            raise InputError(
+                f"holds a header of {header.size >> 10} KB for a member's name, expected up to {HEADER >> 10} KB; "
+                "do not trust it"
+            )
+        return header
+
+
+def _is_tar(archive: Path) -> bool:
+    try:
+        with tarfile.open(archive, tarinfo=_Header):
+            return True
+    except InputError as error:
+        raise InputError(f"{archive}: {error}") from None
+    except _DAMAGED:
+        return False
+
+
 def _extract(archive: Path, folder: Path) -> None:
-    total, packed, free = 0, archive.stat().st_size, shutil.disk_usage(folder).free
-    for name, size, kind, stream in _members(archive):
-        parts = PurePosixPath(name.replace("\\", "/")).parts
+    total, packed, free, seen = 0, archive.stat().st_size, shutil.disk_usage(folder).free, set()
+    for raw, size, kind, stream in _members(archive):
+        parts, name = PurePosixPath(raw.replace("\\", "/")).parts, shortened(printable(raw), 200)
+        if len(seen) >= MEMBERS:
+            raise InputError(f"{archive}: holds more than {MEMBERS} members; if you trust it, unpack it by hand")
         if kind not in ("file", "folder"):
             raise InputError(f"{archive}: holds {name}, a {kind}, which is never unpacked; unpack it by hand")
         if not parts and kind == "folder":
             continue  # "./"
-        if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
+        if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in raw:
             raise InputError(f"{archive}: holds {name}, which leads out of its folder; do not trust it")
+        if kind == "file" and parts in seen:
+            raise InputError(f"{archive}: holds {name} twice, and only one would stay; unpack it by hand and choose")
+        seen.add(parts)
         total += size
         if total > free:
             raise InputError(f"{archive}: unfolds to more than {total >> 20} MB, but {free >> 20} MB are free")
@@ -213,8 +252,9 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
                 kind = "folder" if info.is_dir() else "link" if stat.S_ISLNK(mode) else "file"
                 yield info.filename, info.file_size, kind, file.open(info) if kind == "file" else None
     else:
-        with tarfile.open(archive) as file:
+        with tarfile.open(archive, tarinfo=_Header) as file:
             for info in file:
+                file.members = []  # which else would hold the headers of all
                 kind = "folder" if info.isdir() else "file" if info.isfile() else "link or device"
                 yield info.name, info.size, kind, file.extractfile(info) if kind == "file" else None
 

@@ -1,9 +1,16 @@
-"""Mistakes that a user can mend, told in one message."""
+"""Mistakes that a user can mend, told in one message, and names of strangers that a message can hold."""
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+# Beside control characters: those that turn the reading direction, which exchange what a name seems to end with, the
+# separators of lines and paragraphs, and half characters of names that are not UTF-8.
+_UNSAFE = ("Cc", "Cs", "Zl", "Zp")
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_LONGEST = 60  # of a wrong word
 
 
 class InputError(ValueError):
@@ -11,11 +18,38 @@ class InputError(ValueError):
 
 
 def nearest(word: str, words: list[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word[:_LONGEST], words, n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def some(names: Iterable[object], most: int = 10) -> str:
     """Names for a message: `a, b, c and 240 more`, none of them longer than a line."""
-    texts = [text if len(text) <= 100 else text[:99] + "…" for text in map(str, names)]
+    texts = [text if len(text) <= 100 else text[:99] + "…" for text in map(printable, names)]
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def shortened(value: object, length: int = _LONGEST) -> str:
+    """A value as a message shows it: its text, cut off where a stranger's file gave thousands of letters or digits."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
+
+
+def printable(text: object) -> str:
+    r"""A name as a terminal may show it, on one line: control, escape and bidi characters as \x1b, \u202e and so on.
+
+    File names, and cells of manifests, are other people's: printed as they are they could clear the screen, forge lines
+    or exchange a name's ending. All other characters of any script stay.
+    """
+    text = str(text)
+    if text.isprintable() and text.isascii():
+        return text
+    unsafe = {c for c in set(text) if c in _TURNING or unicodedata.category(c) in _UNSAFE}
+    return text.translate({ord(c): c.encode("unicode_escape").decode() for c in unsafe})
+
+
+def printable_lines(text: object) -> str:
+    """`printable`, with line breaks kept: for our own messages of several lines, whose names were escaped before."""
+    return "\n".join(map(printable, str(text).split("\n")))

@@ -43,7 +43,7 @@ def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
             f"{'.'.join(['recipe', *map(str, item['loc'])])}: found {_short(item['input'])}; {item['msg'].lower()}"
             for item in wrong
         ]
-        raise InputError(f"{source} says what cannot be: {some(lines)}; {advice}")
+        raise InputError(f"{source} says what cannot be: {'; '.join(lines[:10])}; {advice}")
     return facts
 
 
