@@ -12,6 +12,7 @@ from mpc_lite.errors import InputError
 
 _IMAGE_NAME = re.compile(r"[TS]p_\w+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
 _DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+LINE = 10_000  # letters of a row of a sheet; the search for names would take the square of its length
 _PAGES = 8
 _LARGEST = 16 << 20  # bytes of a part of an .xlsx file once unfolded; the sheets have some hundred kilobytes
 _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -35,7 +36,7 @@ def renamed(tree: Tree) -> Callable[[Path], str]:
     """
     new_name: dict[str, str] = {}
     for sheet in tree.files(name="*name*correction*", suffixes=(".xlsx", ".csv", ".txt")):
-        for names in map(_IMAGE_NAME.findall, _lines(sheet)):
+        for names in map(_IMAGE_NAME.findall, (line for line in _lines(sheet) if len(line) <= LINE)):
             if len(names) == 2:
                 new_name[Path(names[0]).stem.casefold()] = Path(names[1]).stem.casefold()
     return lambda path: new_name.get(stem(path), stem(path))

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from common import Download
-from mpc_lite.errors import InputError, printable, shortened
+from mpc_lite.errors import InputError, printable, shown
 
 # What the standard library raises for archives that are cut off, changed, locked, or packed in an unknown way.
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
@@ -107,7 +107,7 @@ def verified(archive: Path, sha256: str | None = None, record: bool = True) -> s
     if sha256:
         _compare(archive, found, sha256, "the set's script")
     if lock.is_file():
-        _compare(archive, found, (lock.read_text().split() or [""])[0], lock.name)
+        _compare(archive, found, (lock.read_text(errors="replace").split() or [""])[0], lock.name)
     elif record:
         _lock(archive, found)
     return found
@@ -148,7 +148,7 @@ def unpack(archive: Path) -> tuple[Path, str]:
     sha256 = verified(archive, record=False)  # a damaged archive is not recorded as the right one
     folder = archive.with_name(archive.name + ".unpacked")
     done = folder / ".sha256"
-    if done.is_file() and done.read_text() == sha256:
+    if done.is_file() and done.read_text(errors="replace") == sha256:
         return folder, sha256
     try:
         with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary:
@@ -214,7 +214,7 @@ def _is_tar(archive: Path) -> bool:
 def _extract(archive: Path, folder: Path) -> None:
     total, packed, free, seen = 0, archive.stat().st_size, shutil.disk_usage(folder).free, set()
     for raw, size, kind, stream in _members(archive):
-        parts, name = PurePosixPath(raw.replace("\\", "/")).parts, shortened(printable(raw), 200)
+        parts, name = PurePosixPath(raw.replace("\\", "/")).parts, shown(raw, 200)
         if len(seen) >= MEMBERS:
             raise InputError(f"{archive}: holds more than {MEMBERS} members; if you trust it, unpack it by hand")
         if kind not in ("file", "folder"):
@@ -262,4 +262,4 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
 def progress(text: str) -> None:
     """One line on the terminal that is written over; nothing where no terminal is."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{printable(text)}", end="", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
 from mpc_lite.data.manifest import Sample, read_manifest, read_mask, write_manifest
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable, printable_lines
 from mpc_lite.images import read_image
 
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return make(options)
     except InputError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
+        print(printable_lines(f"error: {mistake}"), file=sys.stderr)
         return 2
 
 
@@ -77,11 +77,12 @@ def make(options: argparse.Namespace) -> int:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(options.out, samples)
     tampered = sum(sample.label for sample in samples)
-    print(f"{options.out if samples else 'nothing written'}: {tampered} tampered, {len(samples) - tampered} authentic")
+    written = printable(options.out) if samples else "nothing written"
+    print(f"{written}: {tampered} tampered, {len(samples) - tampered} authentic")
     if options.expect not in (None, len(samples)):
         problems.append(f"{len(samples)} rows, expected {options.expect}")
     for problem in problems:
-        print(f"  {problem}")
+        print(f"  {printable(problem)}")
     return 1 if problems else 0
 
 

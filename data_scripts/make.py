@@ -24,9 +24,10 @@ from checked import Checked, SplitList
 from common import DataSet, MaskRule, Tree
 from fetch import download, progress, unpack
 from mpc_lite.data.manifest import write_manifest
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable_lines
 from record import record, replace, report, write_bad, write_json
 
+LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
 _FILE_NAME = re.compile(r"[^,;|\t]*?\.(?:jpe?g|png|tiff?|bmp)(?=[\s,;|]|$)", re.IGNORECASE)
 
 
@@ -62,7 +63,7 @@ def main(*sets: DataSet, argv: list[str] | None = None) -> int:
             raise InputError(_advice(sets[0], roots))
         return max(codes)
     except InputError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
+        print(printable_lines(f"error: {mistake}"), file=sys.stderr)
         return 2
 
 
@@ -107,7 +108,7 @@ def _split_list(text: str) -> SplitList:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--split {text}: the list cannot be read ({error})") from None
-    named = [match[0].strip() for line in lines if (match := _FILE_NAME.search(line))]
+    named = [match[0].strip() for line in lines if len(line) <= LINE and (match := _FILE_NAME.search(line))]
     if not named:
         raise InputError(f"--split {text}: no line names an image; expected lines such as 'Tp/a.jpg' or 'a.jpg a.png'")
     return SplitList(name, [entry.replace("\\", "/") for entry in named])

@@ -23,6 +23,13 @@ def rows(sheet: Path) -> Iterator[tuple[str, str, bool]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{sheet}: cannot be read ({error})") from None
     table = csv.DictReader(lines, delimiter="|" if lines and "|" in lines[0] else ",")
+    try:
+        yield from _rows(table, sheet)
+    except csv.Error as error:
+        raise InputError(f"{sheet}: damaged in line {table.line_num} ({error}); take it out or replace it") from None
+
+
+def _rows(table: csv.DictReader, sheet: Path) -> Iterator[tuple[str, str, bool]]:
     missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
     if missing:
         raise InputError(f"{sheet}: column {', '.join(missing)} is missing; expected a reference sheet of NC2016")

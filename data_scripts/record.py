@@ -14,8 +14,14 @@ from typing import Any
 
 from checked import Checked
 from common import DataSet, MaskRule, Pair
+from mpc_lite.errors import printable
 
 SHOWN = 20  # bad pairs on the screen; the files list them all
+
+
+def tell(text: str) -> None:
+    """Print a line whose names are other people's."""
+    print(printable(text))
 
 
 def _kinds(pair: Pair) -> list[str]:
@@ -69,24 +75,24 @@ def report(dataset: DataSet, facts: dict[str, Any], manifest: Path) -> None:
         expected = " or ".join(f"{n} ({who})" for n, who in count["expected"].items()) or "not known"
         paper = f"; paper's test set: {count['paper']}" if count["paper"] else ""
         differs = "" if not count["expected"] or str(count["found"]) in count["expected"] else " (DIFFERS)"
-        print(f"{kind}: found {count['found']}{differs}, good {count['good']}; expected {expected}{paper}")
+        tell(f"{kind}: found {count['found']}{differs}, good {count['good']}; expected {expected}{paper}")
     for name, number in facts["splits"].items():
-        print(f"split {name}: {number}")
+        tell(f"split {name}: {number}")
     share = facts["masks"]["median_tampered_share"]
     if share is not None and share > 0.5:
-        print(f"WARNING: half of the masks mark more than {share:.0%} as tampered: are they the other way round?")
+        tell(f"WARNING: half of the masks mark more than {share:.0%} as tampered: are they the other way round?")
     if dataset.remark:
-        print(f"note: {dataset.remark}")
+        tell(f"note: {dataset.remark}")
     bad = facts["bad"]
     for each in bad[:SHOWN]:
-        print(f"bad: {each['image'] or '-'} | {each['mask'] or '-'} | {each['problem']}")
+        tell(f"bad: {each['image'] or '-'} | {each['mask'] or '-'} | {each['problem']}")
     if len(bad) > SHOWN:
-        print(f"bad: {len(bad) - SHOWN} more")
+        tell(f"bad: {len(bad) - SHOWN} more")
     if bad:
-        print(f"{len(bad)} bad pairs are left out; all are listed in {manifest.with_suffix('.bad.csv')}")
+        tell(f"{len(bad)} bad pairs are left out; all are listed in {manifest.with_suffix('.bad.csv')}")
     good = sum(facts["counts"].get(kind, {}).get("good", 0) for kind in ("tampered", "authentic"))
     if good:
-        print(f"wrote {manifest}: {good} images")
+        tell(f"wrote {manifest}: {good} images")
 
 
 def write_bad(path: Path, bad: list[dict[str, str]]) -> None:
@@ -96,12 +102,18 @@ def write_bad(path: Path, bad: list[dict[str, str]]) -> None:
         with open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ("image", "mask", "problem"), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(bad)
+            writer.writerows({name: _not_a_formula(cell) for name, cell in row.items()} for row in bad)
 
     if bad:
         replace(path, write)
     else:
         path.unlink(missing_ok=True)
+
+
+def _not_a_formula(cell: str) -> str:
+    """Spreadsheets run what begins so, and file names are other people's: an apostrophe makes it a text."""
+    cell = printable(cell)
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:

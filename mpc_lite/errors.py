@@ -50,6 +50,11 @@ def printable(text: object) -> str:
     return text.translate({ord(c): c.encode("unicode_escape").decode() for c in unsafe})
 
 
+def shown(name: object, length: int = _LONGEST) -> str:
+    """A stranger's name in a message: `printable`, and not longer than a line."""
+    return shortened(printable(name), length)
+
+
 def printable_lines(text: object) -> str:
     """`printable`, with line breaks kept: for our own messages of several lines, whose names were escaped before."""
     return "\n".join(map(printable, str(text).split("\n")))

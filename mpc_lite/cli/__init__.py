@@ -12,8 +12,8 @@ import traceback
 import typer
 
 from mpc_lite.cli import prepare, runs, score, train
-from mpc_lite.cli.options import BUG, DONE, INTERRUPTED, MISTAKE, speaks
-from mpc_lite.errors import InputError
+from mpc_lite.cli.options import BUG, DONE, INTERRUPTED, MISTAKE, speaks, tell
+from mpc_lite.errors import InputError, printable
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
 
 app = typer.Typer(
@@ -40,13 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except InputError as mistake:
         if speaks():
-            print(f"error: {mistake}", file=sys.stderr)
+            tell(f"error: {mistake}", error=True)
         return MISTAKE
     except OSError as error:
         if error.errno not in REFUSED:
             return _other(error)
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{where}; choose another folder, or free some space", file=sys.stderr)
+        where = f" ({printable(error.filename)})" if error.filename else ""
+        tell(f"error: {error.strerror}{where}; choose another folder, or free some space", error=True)
         return MISTAKE
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
@@ -60,7 +60,7 @@ def _other(error: Exception) -> int:
         error.show()
         return MISTAKE
     if isinstance(error, KernelStopped | KernelDied):
-        print(error, file=sys.stderr)
+        tell(error, error=True)
         return INTERRUPTED if isinstance(error, KernelStopped) else BUG
     traceback.print_exception(error)
     return BUG

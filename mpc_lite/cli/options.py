@@ -6,10 +6,13 @@ Only what typer needs is imported: a command's help shows at once.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mpc_lite.errors import printable_lines
 
 DONE, SOME_FAILED, MISTAKE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -55,6 +58,11 @@ BookOption = Annotated[
 def examples(*lines: str) -> str:
     """The end of a command's help."""
     return "\n\n".join(["[bold]Examples[/bold]", *lines])
+
+
+def tell(text: object, error: bool = False) -> None:
+    """Print a text whose names are other people's: no control, escape or bidi character reaches the terminal."""
+    print(printable_lines(text), file=sys.stderr if error else sys.stdout)
 
 
 def speaks() -> bool:

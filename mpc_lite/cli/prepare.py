@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +12,9 @@ from mpc_lite.cli.options import (
     SOME_FAILED,
     WeightsOption,
     examples,
+    tell,
 )
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable
 
 commands = typer.Typer()
 
@@ -57,12 +57,12 @@ def synth(
 
     scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
     if photos:
-        print(f"note: {scenes.shared_out}", file=sys.stderr)
+        tell(f"note: {scenes.shared_out}", error=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what could not be read is listed below
-        print(write_set(out, split, n, seed, size, scenes, null=null))
+        tell(write_set(out, split, n, seed, size, scenes, null=null))
     for problem in scenes.unreadable.values():
-        print(problem, file=sys.stderr)
+        tell(printable(problem), error=True)
     if scenes.unreadable:
         raise typer.Exit(SOME_FAILED)
 
@@ -73,9 +73,9 @@ def check(manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A m
     from mpc_lite.data.manifest import look_through
 
     problems, notes = look_through(manifest)
-    print("\n".join(problems) if problems else f"{manifest}: all rows are good")
+    tell("\n".join(map(printable, problems)) if problems else f"{printable(manifest)}: all rows are good")
     for note in notes:
-        print(f"note: {note}")
+        tell(f"note: {printable(note)}")
     if problems:
         raise typer.Exit(SOME_FAILED)
 
@@ -94,7 +94,7 @@ def convert(
     from mpc_lite.network.convert import convert as run
     from mpc_lite.network.convert import summary
 
-    print(summary(run(file, out)))
+    tell(summary(run(file, out)))
 
 
 @commands.command(epilog=examples("mpc-lite export --weights lite --out model.onnx"))
@@ -109,4 +109,4 @@ def export(
     """Write a network as one ONNX file, for other runtimes and for the page in the book."""
     from mpc_lite.inference.export import export as run
 
-    print(f"{out}: sha256 {run(weights, out, results or [])}")
+    tell(f"{out}: sha256 {run(weights, out, results or [])}")

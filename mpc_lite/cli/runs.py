@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from mpc_lite.cli.options import (
     SchedulerOption,
     SweepOption,
     examples,
+    tell,
 )
 from mpc_lite.errors import InputError
 
@@ -74,12 +74,12 @@ def reproduce(
         from mpc_lite.reproduce.collect import collect as gather
 
         path, compared, code = gather(request)
-        print(*filter(None, [compared, f"collected in {path}"]), sep="\n\n")
+        tell("\n\n".join(filter(None, [compared, f"collected in {path}"])))
         raise typer.Exit(code)
     if request.over or scheduler:
         from mpc_lite.reproduce.sweep import sweep
 
-        cells = sweep(request, scheduler, force, say=lambda line: print(line, file=sys.stderr))
+        cells = sweep(request, scheduler, force, say=lambda line: tell(line, error=True))
         Console().print(sweep_table(cells))
         raise typer.Exit(exit_code(cells))
     from mpc_lite.reproduce.runner import reproduce as run
@@ -89,7 +89,7 @@ def reproduce(
     from mpc_lite.reproduce.results import terminal_table
 
     Console().print(terminal_table(out))
-    print(f"report: {out / 'report.html'}")
+    tell(f"report: {out / 'report.html'}")
 
 
 @commands.command(
@@ -116,9 +116,9 @@ def info(
     if costs:
         from mpc_lite.cost.recipe_cost import cost, format_cost
 
-        print(format_cost(cost(checked)))
+        tell(format_cost(cost(checked)))
         return
-    print(yaml.safe_dump(checked.as_dict(), sort_keys=False, allow_unicode=True))
+    tell(yaml.safe_dump(checked.as_dict(), sort_keys=False, allow_unicode=True))
     import torch
 
     from mpc_lite.network.model import MPC

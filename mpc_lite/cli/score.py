@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +13,9 @@ from mpc_lite.cli.options import (
     DeviceOption,
     WeightsOption,
     examples,
+    tell,
 )
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable
 
 commands = typer.Typer()
 
@@ -56,9 +56,10 @@ def evaluate(
         table = rescore(manifest, maps, protocol, split)
     else:
         table = score(_localizer(weights, device), manifest, protocol, split, maps)
-    print(format_table(table))
+    tell(format_table(table))
     if json_file:
-        write_atomic(json_file, (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())
+        text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+        write_atomic(json_file, text.encode(errors="backslashreplace"))
     if table["errors"]:
         raise typer.Exit(SOME_FAILED)
 
@@ -91,10 +92,10 @@ def robustness(
     from mpc_lite.evaluation.robustness import robustness as run
 
     def say(line: str) -> None:
-        print(line, file=sys.stderr)
+        tell(line, error=True)
 
     table = run(_localizer(weights, device), manifest, protocol, grid, split, seed, json_file, say)
-    print(format_robustness(table))
+    tell(format_robustness(table))
     if table["errors"]:
         raise typer.Exit(SOME_FAILED)
 
@@ -130,11 +131,12 @@ def predict(
         if line["error"]:
             failed += 1
             where = "" if line["error"].startswith(line["image"]) else f"{line['image']}: "
-            print(where + line["error"], file=sys.stderr)
+            tell(printable(where + line["error"]), error=True)
         else:
-            print(f"{line['image']}: score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked")
+            name = printable(line["image"])
+            tell(f"{name}: score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked")
     if report:
-        print(f"report: {out / REPORT}")
+        tell(f"report: {out / REPORT}")
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -147,7 +149,7 @@ def _localizer(weights: str, device: str, backend: str = "torch"):
     if backend == "onnx" and weights.endswith(".onnx"):
         return Localizer.from_pretrained(weights, device=device, backend=backend)
     if read_facts(weights).get("stage") in ENCODER_ONLY:
-        print(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", file=sys.stderr)
+        tell(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", error=True)
     if backend != "onnx":
         device = str(choose_device(device))
     return Localizer.from_pretrained(weights, device=device, backend=backend)

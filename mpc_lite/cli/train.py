@@ -18,6 +18,7 @@ from mpc_lite.cli.options import (
     ResumeOption,
     examples,
     speaks,
+    tell,
 )
 
 commands = typer.Typer()
@@ -40,7 +41,7 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
             say(f"{stopped}; go on with the same command and --resume")
             raise typer.Exit(INTERRUPTED) from None
     if speaks():
-        print(path)
+        tell(path)
 
 
 @commands.command(

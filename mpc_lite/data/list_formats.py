@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+import reprlib
 import unicodedata
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, shortened, shown, some
 from mpc_lite.files import place
 
 FORMATS = ("json", "folders", "npy", "space", "comma", "names")
@@ -44,8 +47,8 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
     path = place(path)
     if format is not None and format not in FORMATS:
         raise InputError(f"list format '{format}' is not known; expected one of: {', '.join(FORMATS)}")
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; expected {_EXPECTED}")
+    if not os.path.exists(path):  # False, not an error, for what no system takes as a path
+        raise InputError(f"{shown(path, 200)}: no such file or folder; expected {_EXPECTED}")
     if path.is_dir() != (format == "folders") and format is not None:
         raise InputError(f"{path} is a {'folder' if path.is_dir() else 'file'}, which format '{format}' is not")
     if path.is_dir():
@@ -82,7 +85,7 @@ def _guess(data: bytes, path: Path) -> str:
     space, comma = sum(map(_fits_space, lines)), sum(map(_fits_comma, lines))
     if space == comma > 0:
         raise InputError(
-            f"{path.name}: its lines (the first: {lines[0][:100]!r}) can be read as 'space' (image mask label) and as "
+            f"{path.name}: its lines (the first: {shown(lines[0])!r}) can be read as 'space' (image mask label) and as "
             "'comma' (image,mask); say which by format"
         )
     return "names" if space == comma else "space" if space > comma else "comma"
@@ -120,7 +123,8 @@ def _fields(line: str, delimiter: str | None) -> list[str]:
 def _pair(number: int, where: str, image: object, mask: object, authentic: tuple[str, ...]) -> Entry:
     """An entry of two texts, checked; `authentic` are the masks that stand for none."""
     if not isinstance(image, str) or not isinstance(mask, str):
-        return Entry(number, where, "", None, 0, f"{image!r} and {mask!r}, expected two texts: image and mask")
+        pair = f"{shown(reprlib.repr(image))} and {shown(reprlib.repr(mask))}"
+        return Entry(number, where, "", None, 0, f"{pair}, expected two texts: image and mask")
     image, mask = image.strip(), mask.strip()
     if not image:
         return Entry(number, where, "", None, 0, "no image")
@@ -129,6 +133,14 @@ def _pair(number: int, where: str, image: object, mask: object, authentic: tuple
     if not mask:
         return Entry(number, where, image, None, 0, f"no mask; an authentic image has '{authentic[0]}' in its place")
     return Entry(number, where, image, mask, 1)
+
+
+def _short(value: object) -> str:
+    """What stands in a list where two texts should, however deep or long it is."""
+    try:
+        return shown(json.dumps(value, ensure_ascii=False))
+    except (RecursionError, ValueError):
+        return shown(reprlib.repr(value))
 
 
 def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
@@ -156,12 +168,14 @@ def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
             entry = Entry(number, where, line, None, 0)
         elif len(fields) < 2 or (format == "space" and len(fields) > 3):
             form = "image,mask" if format == "comma" else "image mask label, with no space inside a path"
-            entry = Entry(number, where, "", None, 0, f"{line[:100]!r} has {len(fields)} fields, expected {form}")
+            entry = Entry(number, where, "", None, 0, f"'{shown(line)}' has {len(fields)} fields, expected {form}")
         else:
             entry = _pair(number, where, fields[0], fields[1], ("None",))
             if not entry.problem and format == "space" and len(fields) == 3:
                 if fields[2] not in ("0", "1"):
-                    entry = entry._replace(problem=f"label '{fields[2]}', expected 1 (tampered) or 0 (authentic)")
+                    entry = entry._replace(
+                        problem=f"label '{shown(fields[2])}', expected 1 (tampered) or 0 (authentic)"
+                    )
                 elif fields[2] == "1" and entry.mask is None:
                     entry = entry._replace(problem="label 1 (tampered), but no mask")
                 entry = entry._replace(label=int(fields[2] == "1"))
@@ -173,19 +187,18 @@ def _json(data: bytes, path: Path) -> list[Entry]:
     try:
         pairs = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name}: not JSON, though it begins like it ({error}); expected {_EXPECTED}") from None
+        reason = "nested too deep" if isinstance(error, RecursionError) else shortened(error, 200)
+        raise InputError(f"{path.name}: not JSON, though it begins like it ({reason}); expected {_EXPECTED}") from None
     if not isinstance(pairs, list):
         raise InputError(f'{path.name}: a JSON {type(pairs).__name__}, expected a list of pairs ["image", "mask"]')
     found = []
     for number, pair in enumerate(pairs, start=1):
         where = f"entry {number} of {path.name}"
         if not isinstance(pair, list) or len(pair) != 2:
-            text = json.dumps(pair, ensure_ascii=False)
-            text = text if len(text) <= 60 else text[:60] + "…"
-            found.append(Entry(number, where, "", None, 0, f'{text}, expected a pair ["image", "mask"]'))
-        elif str(pair[0]).endswith("Dataset"):
+            found.append(Entry(number, where, "", None, 0, f'{_short(pair)}, expected a pair ["image", "mask"]'))
+        elif isinstance(pair[0], str) and pair[0].endswith("Dataset"):
             raise InputError(
-                f"{path.name} lists data sets ({pair[0]}, …), not images; read the lists it names one by one"
+                f"{path.name} lists data sets ({shown(pair[0])}, …), not images; read the lists it names one by one"
             )
         else:
             found.append(_pair(number, where, *pair, authentic=("Negative",)))
@@ -202,15 +215,20 @@ def _array(data: bytes, path: Path) -> list[Entry]:
     if data.startswith(b"\x80") or b"'|O'" in data[:4096].split(b"\n")[0]:
         raise InputError(f"{path.name} holds Python objects; {safely}")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what numpy thinks of a header that it then refuses
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         shape, kind = array.shape, array.dtype.kind
-    except (ValueError, OSError, EOFError, AttributeError) as error:
-        raise InputError(f"{path.name}: not a whole .npy array ({error}); expected {_EXPECTED}") from None
+    except Exception as error:  # a header is a Python literal, whose damage shows in a dozen ways
+        reason = shown(error, 200)
+        raise InputError(f"{path.name}: not a whole .npy array ({reason}); expected {_EXPECTED}") from None
+    if array.dtype.itemsize == 0:  # texts without letters take no bytes: any number of them fits into a header
+        raise InputError(f"{path.name}: shape {shape} of empty texts, expected (N,2) texts: image and mask")
     if kind not in "US" or len(shape) != 2 or shape[1] != 2:
         raise InputError(f"{path.name}: shape {shape} of {array.dtype}, expected (N,2) texts: image and mask")
     try:
         rows = array.tolist() if kind == "U" else np.char.decode(array, "utf-8").tolist()
-    except UnicodeDecodeError as error:
+    except (ValueError, SystemError) as error:  # the latter of numbers that are no letters
         raise InputError(f"{path.name}: its texts are not UTF-8 ({error}); save the list in this encoding") from None
     return [_pair(n, f"entry {n} of {path.name}", *row, authentic=("", "None")) for n, row in enumerate(rows, start=1)]
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from mpc_lite.data.list_formats import entries
 from mpc_lite.data.manifest import Sample
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import place
 
 _SHOWN = 10  # problems that an error tells in full; of the others it gives the numbers
@@ -59,28 +59,28 @@ def sort_entries(
     path: str | Path, root: str | Path | None = None, source: str | None = None, format: str | None = None
 ) -> tuple[list[Sample], list[tuple[int, str]]]:
     """The list's samples, and (number, message) of every entry that cannot be used. Arguments as for `read_list`."""
-    path = place(path)
+    path, listed = place(path), entries(path, format)
     source = source or path.resolve().stem
     root = place(root) if root is not None else path if path.is_dir() else path.parent
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder; expected the one from which the paths of {path.name} start")
+    if not os.path.isdir(root):
+        raise InputError(f"{shown(root, 200)} is not a folder; expected the one where the paths of {path.name} start")
     good, bad, seen, notes = [], [], {}, []
-    for entry in entries(path, format):
+    for entry in listed:
         image, mask, problem = place(entry.image, root), None, entry.problem
         notes += [entry.note] if entry.note else []
         if not problem and not os.path.isfile(image):
-            problem = f"image {entry.image} does not exist in {root}"
+            problem = f"image {shown(entry.image, 200)} does not exist in {root}"
         if not problem and entry.mask is not None:
             mask = place(entry.mask, root)
             if not os.path.isfile(mask):
-                problem = f"mask {entry.mask} does not exist in {root}"
+                problem = f"mask {shown(entry.mask, 200)} does not exist in {root}"
             elif os.path.normpath(mask) == os.path.normpath(image):
-                problem = f"{entry.image} is its own mask"
+                problem = f"{shown(entry.image, 200)} is its own mask"
         if not problem:
             earlier = seen.setdefault(os.path.normpath(image), (entry, mask))
             if earlier[0] is not entry:
                 other = "" if earlier[1] == mask else ", with another mask"
-                problem = f"{entry.image} is in {earlier[0].where} already{other}"
+                problem = f"{shown(entry.image, 200)} is in {earlier[0].where} already{other}"
         if problem:
             bad.append((entry.number, f"{entry.where}: {problem}"))
         else:
@@ -100,21 +100,22 @@ def pick(
     Only the list's images count, not its masks. An image is found by its file name; among several of that name, by the
     folders the list gives with it. So a split list made for raw files serves for a manifest whose masks are prepared.
     """
-    named = defaultdict(list)
+    by_name = defaultdict(list)
     for sample in samples:
-        named[_composed(sample.image.name)].append(sample)
+        by_name[_composed(sample.image.name)].append(sample)
     chosen, bad, seen = [], [], {}
     for entry in entries(path, format, masks=False):
         problem = entry.problem
         if not problem:
             parts = Path(_composed(entry.image.replace("\\", "/"))).parts
-            candidates = named.get(parts[-1] if parts else "", [])
+            candidates = by_name.get(parts[-1] if parts else "", [])
             common = [_common_tail(tuple(map(_composed, sample.image.parts)), parts) for sample in candidates]
             found = [sample for sample, n in zip(candidates, common, strict=True) if n == max(common)]
             if len(found) != 1:
-                problem = f"{entry.image}: {len(found) or 'no'} images of the manifest have this name, expected one"
+                n = len(found) or "no"
+                problem = f"{shown(entry.image, 200)}: {n} images of the manifest have this name, expected one"
             elif (earlier := seen.setdefault(id(found[0]), entry)) is not entry:
-                problem = f"{entry.image} is in {earlier.where} already"
+                problem = f"{shown(entry.image, 200)} is in {earlier.where} already"
             else:
                 chosen.append(found[0])
         if problem:

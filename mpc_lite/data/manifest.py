@@ -6,13 +6,14 @@ header is row 1, the first image row 2.
 """
 
 import csv
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import place, relative
 from mpc_lite.images import lies_on_its_side, read_image, read_mask_file
 
@@ -116,7 +117,8 @@ def look_through(path: str | Path) -> tuple[list[str], list[str]]:
     problems, first_row, most, of_mask = [], {}, [], {}
     for sample, problem in manifest_rows(path):
         if sample is not None:
-            key = sample.image.resolve()
+            # A path that no system has cannot be resolved; its row is a bad one already.
+            key = sample.row if problem else sample.image.resolve()
             if not problem and key in first_row:
                 problem = f"{sample.where}: {sample.image.name} is in row {first_row[key]} already"
             first_row.setdefault(key, sample.row)
@@ -156,9 +158,13 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         with open(path, newline="", encoding="utf-8-sig") as file:
             table = list(csv.reader(file))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a manifest with the columns {','.join(COLUMNS)}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a CSV file in UTF-8 ({error})") from None
+        name = shown(path, 200)
+        raise InputError(f"{name}: no such file; expected a manifest with the columns {','.join(COLUMNS)}") from None
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{shown(path, 200)}: cannot be read as a CSV file in UTF-8 ({reason}); save it in this form"
+        ) from None
     header = [name.strip() for name in table[0]] if table else []
     missing = [name for name in REQUIRED if name not in header]
     if missing:
@@ -180,7 +186,7 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             continue
         cell = dict(zip(header, (text.strip() for text in cells), strict=True))
         if cell["label"] not in ("0", "1"):
-            yield None, f"{where}: label '{cell['label']}', expected 1 (tampered) or 0 (authentic)"
+            yield None, f"{where}: label '{shown(cell['label'])}', expected 1 (tampered) or 0 (authentic)"
             continue
         sample = Sample(
             image=place(cell["image"], path.parent),
@@ -196,14 +202,14 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield sample, f"{where}: no image"
         elif not cell["source"]:
             yield sample, f"{where}: no source, expected the name of the data set"
-        elif not sample.image.is_file():
-            yield sample, f"{where}: image {cell['image']} does not exist in {path.parent}"
+        elif not os.path.isfile(sample.image):  # False, not an error, for what no system takes as a path
+            yield sample, f"{where}: image {shown(cell['image'], 200)} does not exist in {path.parent}"
         elif sample.mask is None and sample.label == 1:
             yield sample, f"{where}: label 1 (tampered) without a mask; only authentic images (label 0) go without"
-        elif sample.mask is not None and not sample.mask.is_file():
-            yield sample, f"{where}: mask {cell['mask']} does not exist in {path.parent}"
+        elif sample.mask is not None and not os.path.isfile(sample.mask):
+            yield sample, f"{where}: mask {shown(cell['mask'], 200)} does not exist in {path.parent}"
         elif sample.mask is not None and sample.mask.resolve() == sample.image.resolve():
-            yield sample, f"{where}: image {cell['image']} is its own mask"
+            yield sample, f"{where}: image {shown(cell['image'], 200)} is its own mask"
         else:
             yield sample, None
 

@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.evaluation.baselines import BASELINES, LABELS, shipped_thresholds
 from mpc_lite.evaluation.metrics import roc_auc
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
@@ -257,7 +257,7 @@ def table_rows(result: dict) -> list[list[str]]:
     rows = [["set", "protocol", "images", "F1 [95 %]", "IoU", "pixel AUC"]]
     rows[0] += [f"{LABELS.get(name, name)} F1 / IoU" for name in result["average"]["baselines"]]
     for name, s in [*result["sets"].items(), ("average (by images)", result["average"])]:
-        row = [name, result["protocol"], str(s["n"]), score_with_interval(s), number(s["iou"]), number(s["auc"])]
+        row = [shown(name), result["protocol"], str(s["n"]), score_with_interval(s), number(s["iou"]), number(s["auc"])]
         row += [f"{number(b['f1'])} / {number(b['iou'])}" for b in s["baselines"].values()]
         rows.append(row)
     return rows
@@ -273,5 +273,5 @@ def format_table(result: dict) -> str:
         f"protocol {result['protocol']}: {PROTOCOLS[result['protocol']].description}",
     ]
     if result["errors"]:
-        lines += [f"{len(result['errors'])} rows left out:", *(f"  {line}" for line in result["errors"])]
+        lines += [f"{len(result['errors'])} rows left out:", *(f"  {printable(line)}" for line in result["errors"])]
     return "\n".join(lines)

@@ -137,7 +137,7 @@ def _finished(json_file: Path, facts: dict) -> dict | None:
         _ = found["baselines"], found["errors"]
     except OSError as error:
         raise InputError(f"{json_file}: cannot be read ({error.strerror}); {advice}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{json_file}: holds something else than a table of robustness; {advice}") from None
     if kept != [(cell.degradation, cell.value) for cell in get_grid(facts["grid"])][: len(kept)]:
         other.append("the cells of its grid")
@@ -147,7 +147,8 @@ def _finished(json_file: Path, facts: dict) -> dict | None:
 
 
 def _write(json_file: str | Path, result: dict) -> None:
-    write_atomic(json_file, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    write_atomic(json_file, text.encode(errors="backslashreplace"))
 
 
 # ------------------------------------------------------------------------------------------------------------- tables

@@ -7,6 +7,7 @@ A list is a CSV file with the columns ``image`` and ``source``; paths are relati
 from __future__ import annotations
 
 import csv
+import os
 import warnings
 import zlib
 from collections import Counter, OrderedDict, defaultdict
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mpc_lite.decoders import open_image
-from mpc_lite.errors import InputError, nearest
+from mpc_lite.errors import InputError, nearest, shown
 from mpc_lite.files import expand
 from mpc_lite.forgeries.lives import Tables
 from mpc_lite.forgeries.scenes import SHARES, hash_share
@@ -147,11 +148,13 @@ def _read_list(path: Path) -> list[dict]:
         with open(path, newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             rows, columns = list(table), table.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a list of photographs ({error}); give a CSV file") from None
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
+        name, reason = shown(path, 200), getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: cannot be read as a list of photographs ({reason}); give a CSV file") from None
     if missing := [c for c in ("image", "source") if c not in columns]:
+        found = shown(", ".join(columns), 200) or "no header"
         raise InputError(
-            f"{path}: no column {' and no '.join(missing)}; found {', '.join(columns) or 'no header'}; a list of "
+            f"{path}: no column {' and no '.join(missing)}; found {found}; a list of "
             "photographs has image and source, and should have camera and licence"
         )
     if not rows:
@@ -169,10 +172,10 @@ def _read_list(path: Path) -> list[dict]:
 
 
 def _check_files(rows: list[dict]) -> None:
-    missing = [row["path"] for row in rows if not row["path"].is_file()]
+    missing = [row["path"] for row in rows if not os.path.isfile(row["path"])]
     if missing:
         raise InputError(
-            f"{len(missing)} of {len(rows)} photographs are missing, the first is {missing[0]}; "
+            f"{len(missing)} of {len(rows)} photographs are missing, the first is {shown(missing[0], 200)}; "
             "put them there or take their rows out of the list"
         )
 

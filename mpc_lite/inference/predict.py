@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mpc_lite.inference.score_map import quantise
 
 FILES = ("score", "mask", "overlay")  # STEM.score.png and so on
 REPORT = "report.html"
+_LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _BAND = 128  # rows worked on at a time where whole photos would need large copies
 
 
@@ -35,11 +37,12 @@ def predict(
     """
     out = Path(out)
     photos = [file for photo in map(place, photos) for file in _files(photo, out)]
-    taken = {str(photo.resolve()).lower() for photo in photos}  # .lower(): A.png and a.png are one file on many disks
+    taken = {_where(photo) for photo in photos}
     entries: list[Entry] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with open(out / "predictions.jsonl", "w", encoding="utf-8") as lines:
+        # A name that is not UTF-8 is written with JSON's own escapes, and json.loads gives the same name back.
+        with open(out / "predictions.jsonl", "w", encoding="utf-8", errors="backslashreplace") as lines:
             for photo in photos:
                 line = dict.fromkeys(("image", "width", "height", "score", "tampered_fraction", "files", "error"))
                 line.update(image=photo.as_posix(), files={})
@@ -86,18 +89,27 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[st
 
 def _files(photo: Path, out: Path) -> list[Path]:
     """A photograph, or those of a folder; a folder without any stays, to be listed as what cannot be read."""
-    return (pictures_in(photo, without=out) or [photo]) if photo.is_dir() else [photo]
+    return (pictures_in(photo, without=out) or [photo]) if os.path.isdir(photo) else [photo]
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     write_atomic(path, cv2.imencode(".png", pixels)[1].tobytes())
 
 
+def _where(path: Path) -> str:
+    """Where a file lies, in lower case: A.png and a.png are one file on many disks."""
+    try:
+        return str(path.resolve()).lower()
+    except (OSError, ValueError, RuntimeError):  # what no system takes as a path, or a link to itself
+        return str(path).lower()
+
+
 def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
     """`stem`, or `stem-2`, … such that no file written for it is one of `taken`; the new files are added to it."""
+    stem = os.fsdecode(os.fsencode(stem)[:_LONGEST]) if len(os.fsencode(stem)) > _LONGEST else stem
     candidate, count = stem, 1
     while True:
-        files = {str((out / f"{candidate}.{kind}.png").resolve()).lower() for kind in FILES}
+        files = {_where(out / f"{candidate}.{kind}.png") for kind in FILES}
         if not files & taken:
             taken |= files
             return candidate

@@ -12,18 +12,19 @@ themselves stand in `mpc_lite.recipes.keys`.
 from __future__ import annotations
 
 import json
-import re
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from mpc_lite.errors import InputError, nearest
+from mpc_lite.errors import InputError, nearest, shortened, shown
+from mpc_lite.recipes import yaml_text
 from mpc_lite.recipes.keys import EPOCHS, OTHER_NAMES, Recipe
 
 PROFILES = ("smoke", "lite", "check", "paper")
+_SHOWN = 10  # wrong keys and values in one message
 
 
 # ---------------------------------------------------------------------------------------------------- reading a recipe
@@ -96,56 +97,48 @@ def recipe_choices(name_or_file: str | Path) -> dict[str, list[str]]:
     return {name: list(alternatives) for name, alternatives in (_read(name_or_file).get("choices") or {}).items()}
 
 
-def _read(name_or_file: str | Path) -> dict[str, Any]:
+def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
     path = Path(name_or_file)
     if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise InputError(f"recipe file {path} does not exist")
-        text = path.read_text(encoding="utf-8")
+        if not os.path.isfile(path):  # False for impossible names as well
+            raise InputError(f"recipe file {shown(path, 200)} does not exist; expected a .yaml file")
+        try:
+            with open(path, "rb") as file:
+                data = file.read(yaml_text.LONGEST + 4)
+        except OSError as error:
+            raise InputError(f"recipe {path} cannot be read ({error.strerror}); choose another file") from None
     else:
         names, name = recipe_names(), str(name_or_file)
         if name not in names and (found := recipe_name(name)) in names:
-            return _read(found)
+            return _read(found, extended)
         if name not in names:
-            raise InputError(f"no recipe '{name}'{nearest(name, names)}; recipes are {', '.join(names)}")
-        text = (resources.files("mpc_lite.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
-    try:
-        raw = yaml.load(text, _Yaml)
-    except yaml.YAMLError as error:
-        raise InputError(f"recipe {name_or_file} is not YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise InputError(
-            f"recipe {name_or_file} holds {type(raw).__name__}, expected sections such as 'model:' and 'data:'"
-        )
+            short = shown(name)
+            raise InputError(f"no recipe '{short}'{nearest(name, names)}; recipes are {', '.join(names)}")
+        data = (resources.files("mpc_lite.recipes") / f"{name}.yaml").read_bytes()
+    raw = yaml_text.read(data, name_or_file)
     raw.setdefault("name", path.stem)
     if "extends" in raw:
-        base = {key: value for key, value in _read(raw.pop("extends")).items() if key not in ("name", "tables")}
+        if len(extended) >= 8:
+            chain = ", ".join(map(str, extended))
+            raise InputError(f"recipe {name_or_file} extends a recipe that extends another without end: {chain}")
+        base = _read(raw.pop("extends"), (*extended, name_or_file))
+        base = {key: value for key, value in base.items() if key not in ("name", "tables")}
         raw = _merge(base, raw)
     return raw
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.1, whose floats need a point and a signed exponent, with ``3e-4`` and ``1.5e3`` as numbers all the same,
-    as in YAML 1.2 and as people write them."""
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
 
 
 def scalar(text: str) -> Any:
     """The value of a text behind ``-p KEY=``, read as in a recipe's file; the text itself if it is no YAML."""
     try:
-        return yaml.load(text, _Yaml)
-    except yaml.YAMLError:
+        return yaml_text.parse(text)
+    except ValueError:
         return text
 
 
 def _nest(keys: list[str], value: Any) -> dict[str, Any]:
-    return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
+    for key in reversed(keys):
+        value = {key: value}
+    return value
 
 
 def _merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
@@ -168,15 +161,17 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 def _explain(name: Any, error: ValidationError, choices: list[str]) -> str:
     lines = []
-    for item in error.errors():
+    for item in error.errors()[:_SHOWN]:
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key '{key}'{_meant(key, choices)}")
+            lines.append(f"unknown key '{shortened(key)}'{_meant(key, choices)}")
         elif not key:  # sections that do not go together; the message names the keys
             lines.append(item["msg"].removeprefix("Value error, "))
         else:
-            lines.append(f"{key}: found {json.dumps(item['input'], default=str)}; {item['msg'].lower()}")
-    return f"recipe {name}: " + "; ".join(lines)
+            found = shortened(json.dumps(item["input"], default=str, ensure_ascii=False), 200)
+            lines.append(f"{shortened(key)}: found {found}; {item['msg'].lower()}")
+    lines += [f"and {more} more"] if (more := error.error_count() - _SHOWN) > 0 else []
+    return f"recipe {shortened(name)}: " + "; ".join(lines)
 
 
 def _meant(key: str, choices: list[str]) -> str:

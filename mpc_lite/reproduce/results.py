@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from mpc_lite.devices import choose_device, device_name
+from mpc_lite.errors import printable, shown
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.files import without_paths, write_atomic
 from mpc_lite.inference.localizer import Localizer
@@ -90,20 +92,21 @@ def terminal_table(out: str | Path) -> Table:
     file = out / "shipped.json"
     shipped = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     title = f"{results['name']}, profile {results['profile']}, seed {results['seed']}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    # Text, because in plain strings rich takes [words] of a source's name for its markup.
+    table = Table(title=Text(printable(title)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     header, *rows = set_rows(results) if wide(results) else [columns(results)]
     for name in header:
         words = name in ("method", "input", "test set")
         longest = max(map(len, name.split()))
-        table.add_column(name, justify="left" if words else "right", no_wrap=words, min_width=longest)
+        table.add_column(Text(printable(name)), justify="left" if words else "right", no_wrap=words, min_width=longest)
     notes = []
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(shown(cell)) for cell in row))
     for row in [] if wide(results) else comparison(results, shipped):
         if row["note"]:
             notes.append(f"{row['method']}: {row['note']}.")
         else:
-            table.add_row(row["method"], *cells(row))
-    table.caption = "\n".join([*notes, protocol_line(results), image_level_line(results)])
+            table.add_row(*(Text(shown(cell)) for cell in (row["method"], *cells(row))))
+    table.caption = Text("\n".join(map(printable, [*notes, protocol_line(results), image_level_line(results)])))
     table.caption_justify = "left"
     return table

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.run import Request, Run
 from mpc_lite.reproduce.runner import find_notebook, plan
@@ -105,7 +106,8 @@ def sweep_table(cells: list[Cell]) -> Table:
     for cell in cells:
         seconds = "–" if cell.seconds is None else f"{cell.seconds:.0f}"
         status = "not run" if cell.status == "waiting" else cell.status
-        table.add_row(cell.label, status, seconds, _f1(cell.run.out), short(cell.run.out))
+        row = (cell.label, status, seconds, _f1(cell.run.out), short(cell.run.out))
+        table.add_row(*(Text(printable(each)) for each in row))  # plain strings may hold rich's markup: seed=[1]
     return table
 
 

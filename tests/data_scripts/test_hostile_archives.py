@@ -1,5 +1,6 @@
 """Archives whose headers lie. What is refused is described here by small, harmless files with a lowered limit."""
 
+import csv
 import gzip
 import io
 import tarfile
@@ -91,3 +92,23 @@ def test_a_sheet_that_unfolds_without_end_is_refused(load, tmp_path, monkeypatch
             book.writestr(part, f"<a>{' ' * 2000}</a>")
         with pytest.raises(InputError, match=f"{part} unfolds"):
             names._lines(sheet)
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@"])
+def test_bad_pairs_are_no_formulas(begin, load, tmp_path):
+    record = load("record")
+    row = {"image": f"{begin}cmd|x", "mask": "a.png", "problem": f"{begin}1"}
+    record.write_bad(tmp_path / "set.bad.csv", [row])
+    with open(tmp_path / "set.bad.csv", newline="", encoding="utf-8") as file:
+        (found,) = csv.DictReader(file)
+    assert found == {"image": f"'{begin}cmd|x", "mask": "a.png", "problem": f"'{begin}1"}
+
+
+def test_a_line_break_in_a_name_begins_no_row_of_the_bad_pairs(load, tmp_path):
+    load("record").write_bad(tmp_path / "set.bad.csv", [{"image": "\ra\n=1+1", "mask": "", "problem": "no mask"}])
+    assert (tmp_path / "set.bad.csv").read_bytes() == b"image,mask,problem\n\\ra\\n=1+1,,no mask\n"
+
+
+def test_a_report_shows_names_escaped(load, capsys):
+    load("record").tell("bad: \x1b[2Ja.png | - | no mask")
+    assert capsys.readouterr().out == "bad: \\x1b[2Ja.png | - | no mask\n"

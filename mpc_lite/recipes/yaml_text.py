@@ -1,0 +1,107 @@
+"""YAML as recipes use it: plain sections of modest size, each key once. Everything else is one message."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from mpc_lite.errors import InputError, shortened, shown
+
+LONGEST = 1 << 16  # bytes of a recipe; ours have some thousands
+_DEEPEST = 20  # sections inside one another; ours have four
+_MOST = 10_000  # keys and values, aliases counted as often as they are used
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """YAML's safe loader, with two differences.
+
+    A key given twice in one section is refused: YAML itself lets the last one win. And of YAML 1.1, whose floats need
+    a point and a signed exponent, ``3e-4`` and ``1.5e3`` are numbers all the same, as in YAML 1.2 and as people write.
+    """
+
+    def compose_mapping_node(self, anchor):
+        node, seen = super().compose_mapping_node(anchor), {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    first = seen[key.tag, key.value].line + 1
+                    problem = f"the key '{key.value}' is given twice, first in line {first}"
+                    raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+                seen[key.tag, key.value] = key.start_mark
+        return node
+
+
+RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML text; ValueError, in words of one line, for every text that no recipe or value has."""
+    if len(text) > LONGEST:
+        raise ValueError(f"{len(text)} characters, expected up to {LONGEST}")
+    try:
+        value = yaml.load(text, RecipeLoader)
+    except yaml.MarkedYAMLError as error:
+        place = error.problem_mark or error.context_mark
+        where = f", line {place.line + 1}" if place else ""
+        raise ValueError(shown(error.problem or error.context, 200) + where) from None
+    except RecursionError:
+        raise ValueError(f"nested more than {_DEEPEST} deep") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # dates and numbers that cannot be, odd characters
+        raise ValueError(shown(error, 200)) from None
+    _check_extent(value)
+    return value
+
+
+def read(data: bytes, source: object) -> dict[str, Any]:
+    """The sections of a recipe's file. InputError, which calls it `recipe SOURCE`, for everything that is none."""
+    try:
+        raw = parse(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"recipe {source} is not text in UTF-8 ({error}); save it in this encoding") from None
+    except ValueError as error:
+        raise InputError(f"recipe {source} is not YAML that a recipe can be: {error}; correct it") from None
+    if not isinstance(raw, dict):
+        kind = type(raw).__name__
+        raise InputError(f"recipe {source} holds {kind}, expected sections such as 'model:' and 'data:'")
+    for key, form in (("profiles", "NAME: {section: …}"), ("choices", "NAME: {ALTERNATIVE: {section: …}}")):
+        inner = raw.get(key) or {}
+        if not isinstance(inner, dict) or not all(isinstance(each, dict) for each in inner.values()):
+            raise InputError(f"recipe {source}: {key} is no table of tables; expected {key}: {{{form}}}")
+    for choice, alternatives in (raw.get("choices") or {}).items():
+        changes = [change or {} for change in alternatives.values()]
+        changes += [scale for change in changes if isinstance(change, dict) for scale in _tables(change)]
+        if not changes or not all(isinstance(change, dict) for change in changes):
+            raise InputError(f"recipe {source}: choice {choice} has no alternatives that are tables of sections")
+    if not isinstance(raw.get("extends", ""), str):
+        raise InputError(f"recipe {source} extends {shortened(raw['extends'])}, expected the name of one recipe")
+    return raw
+
+
+def _tables(change: dict[str, Any]) -> list[Any]:
+    """What an alternative says for each profile, and the table of it."""
+    profiles = change.get("profiles", {})
+    return [profiles, *(profiles.values() if isinstance(profiles, dict) else ())]
+
+
+def _check_extent(value: Any) -> None:
+    """Aliases make a text of a page stand for more than any memory holds, or for something inside itself."""
+    waiting, n = [(value, 0)], 0
+    while waiting:
+        item, depth = waiting.pop()
+        n += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"nested more than {_DEEPEST} deep")
+        if n > _MOST:
+            raise ValueError(f"more than {_MOST} values")
+        if isinstance(item, dict):
+            if odd := [key for key in item if not isinstance(key, str)]:
+                raise ValueError(f"the key {shortened(odd[0])} is a {type(odd[0]).__name__}, expected a text")
+            waiting += [(each, depth + 1) for each in item.values()]
+        elif isinstance(item, list | tuple | set):
+            waiting += [(each, depth + 1) for each in item]

@@ -1,0 +1,105 @@
+"""Recipes as damaged editors and strangers write them: one message each, at once, with nothing expanded."""
+
+import time
+
+import pytest
+
+from mpc_lite.errors import InputError
+from mpc_lite.recipes.load import load_recipe, recipe_names
+
+pytestmark = pytest.mark.trust
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)  # a page that stands for a thousand million texts; our guard counts ten thousand of them
+
+WRONG = {
+    "not UTF-8": (b"name: caf\xe9\n", "not text in UTF-8"),
+    "NUL": (b"name: a\0b\n", "not YAML that a recipe can be"),
+    "a key twice": (b"seed: 1\npretrain: {steps: 5}\nseed: 2\n", "'seed' is given twice, first in line 1, line 3"),
+    "an inner key twice": (b"pretrain:\n  steps: 5\n  steps: 500\n", "'steps' is given twice, first in line 2, line 3"),
+    "nested lists": (b"seed: " + b"[" * 5000, "nested more than 20 deep"),
+    "nested tables": (b"{a: " * 5000, "nested more than 20 deep"),
+    "nested, and whole": (b"seed: " + b"[" * 50 + b"]" * 50, "nested more than 20 deep"),
+    "inside itself": (b"data: &a {photos: *a}\n", "nested more than 20 deep"),
+    "aliases without end": (LAUGHS.encode(), "more than 10000 values"),
+    "a number of 5000 digits": (b"seed: " + b"9" * 5000, "digits"),
+    "a number of 4000 digits": (b"seed: " + b"9" * 4000, r"seed: found 9+… \(4000 characters\)"),
+    "a page without end": (b"#" * 100_000, "expected up to 65536"),
+    "no such date": (b"name: 2001-13-45\n", "month must be in 1..12"),
+    "an object": (b"name: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+    "a key that is a number": (b"1: 2\n", "the key 1 is a int, expected a text"),
+    "a key that is a list": (b"? [a]\n: 2\n", "unhashable"),
+    "a list": (b"- a\n", "holds list"),
+    "nothing": (b"", "holds NoneType"),
+    "profiles are a list": (b"profiles: [smoke]\n", "profiles is no table of tables"),
+    "a profile is a number": (b"profiles: {smoke: 3}\n", "profiles is no table of tables"),
+    "choices are a text": (b"choices: abc\n", "choices is no table of tables"),
+    "an alternative is a list": (b"choices: {a: {b: [1]}}\n", "no alternatives"),
+    "its profiles are": (b"choices: {a: {b: {profiles: [1]}}}\n", "no alternatives"),
+    "extends a list": (b"extends: [quickstart]\n", "expected the name of one recipe"),
+    "an infinite rate": (b"pretrain: {steps: 1, learning_rate: .inf}\n", "pretrain.learning_rate.*finite"),
+    "a rate that is none": (b"pretrain: {steps: 1, weight_decay: .nan}\n", "pretrain.weight_decay.*finite"),
+    "a huge rate": (b"pretrain: {steps: 1, learning_rate: 1.0e+9}\n", "less than or equal to 100"),
+    "a huge side": (b"data: {size: 100000}\n", "data.size: found 100000; .*2048"),
+    "a huge batch": (b"pretrain: {steps: 1, batch: 1000000000}\n", "pretrain.batch"),
+    "steps for ever": (b"finetune: {steps: 10000000000000}\n", "finetune.steps"),
+    "half a million workers": (b"data: {workers: 500000}\n", "data.workers"),
+    "an unknown key of many letters": (b"k" * 900 + b": 1\n", r"k… \(900 characters\)"),
+    "many unknown keys": (b"".join(b"k%d: 1\n" % n for n in range(500)), "and 490 more"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), WRONG.values(), ids=WRONG)
+def test_a_recipe_that_cannot_be_is_one_message(data, words, tmp_path):
+    path, start = tmp_path / "r.yaml", time.process_time()
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=words) as refusal:
+        load_recipe(path)
+    assert len(str(refusal.value)) < 2000 and time.process_time() - start < 5
+
+
+def test_a_recipe_that_extends_itself_is_told(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"extends: {path}\n")
+    with pytest.raises(InputError, match="without end"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.yaml", "a" * 5000 + ".yaml", "a" * 5000, "\udce9.yaml", ""])
+def test_a_name_that_cannot_be_is_one_message(name):
+    with pytest.raises(InputError) as refusal:
+        load_recipe(name)
+    assert str(refusal.value).isprintable() and len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pretrain.learning_rate", "1e5000"),
+        ("pretrain.learning_rate", ".inf"),
+        ("seed", "9" * 5000),
+        ("seed", "[" * 5000),
+        ("seed", "2001-13-45"),
+        ("data.scenes", "{" * 5000),
+        (".".join("a" * 5000), "1"),
+        ("a" * 5000, "1"),
+        ("seed", "\x1b[2J"),
+    ],
+)
+def test_a_value_on_the_command_line_too(key, value):
+    with pytest.raises(InputError) as refusal:
+        load_recipe("quickstart", overrides={key: value})
+    assert len(str(refusal.value)) < 1000
+
+
+def test_merged_sections_are_no_keys_given_twice(tmp_path):
+    """A section taken over with `<<` may be changed, and taken over again."""
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "pretrain: &a {steps: 5, batch: 2}\nfinetune: &b {<<: *a, batch: 3}\n"
+        "profiles: {smoke: {finetune: {<<: *b, steps: 1}}}\n"
+    )
+    recipe = load_recipe(path, "smoke")
+    assert (recipe.finetune.steps, recipe.finetune.batch, recipe.pretrain.batch) == (1, 3, 2)
+    for name in recipe_names():
+        assert load_recipe(name, "smoke").name == name

@@ -1,0 +1,73 @@
+"""Names of strangers on a terminal and in messages."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from mpc_lite.cli import main
+from mpc_lite.errors import nearest, printable, printable_lines, shortened, shown
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.reproduce.results import terminal_table
+
+pytestmark = pytest.mark.trust
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a b.png", "a b.png"),
+        ("Größe ± 図 صورة 😀.png", "Größe ± 図 صورة 😀.png"),
+        ("\x1b[2Ja", r"\x1b[2Ja"),
+        ("a\rb\nc\td\x7f\x9b", r"a\rb\nc\td\x7f\x9b"),
+        ("photo\u202egnp.exe", r"photo\u202egnp.exe"),
+        ("\u2066a\u2069\u200f\u061c", r"\u2066a\u2069\u200f\u061c"),
+        ("a\u2028b", r"a\u2028b"),
+        ("caf\udce9", r"caf\udce9"),
+    ],
+)
+def test_only_what_acts_on_a_terminal_is_escaped(name, expected):
+    assert printable(name) == expected and printable(expected) == expected
+
+
+@given(st.text())
+def test_nothing_acts_on_a_terminal_after_it(text):
+    assert not {
+        c for c in printable(text) if ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u202a\u202b\u202d\u202e\u2028"
+    }
+    printable(text).encode()
+    assert printable_lines(text).count("\n") == text.count("\n")
+
+
+def test_long_values_are_cut_with_their_length_told():
+    assert shortened("a" * 60) == "a" * 60 and shortened("a" * 61) == "a" * 60 + "… (61 characters)"
+    assert shortened(10**5000) == "a number of thousands of digits"
+    assert shown("\x1b" * 100, 8) == "\\x1b\\x1b… (400 characters)"
+    assert nearest("a" * 10**6, ["seed"]) == "" and nearest("seeed", ["seed"])
+
+
+SOURCES = ("[/bold]", "[red]set[/red]", "[link=x]", "\x1b[2Jset", "set\u202e", "line\nall is well", "[" * 500)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_in_a_manifest_is_shown_as_it_is_and_loses_no_run(source, tmp_path, capsys):
+    mask = np.zeros((40, 50), np.uint8)
+    mask[:20] = 255
+    Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    (tmp_path / "m.csv").write_text(f'image,mask,label,source\na.png,m.png,1,"{source}"\n', encoding="utf-8")
+    call = ["evaluate", "--weights", "lite", "--manifest", str(tmp_path / "m.csv"), "--json", str(tmp_path / "s.json")]
+    assert main([*call, "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "\u202e" not in said and shown(source) in said
+    scores = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    results = {**scores, "name": "run[/x]", "profile": "lite", "seed": 0, "recipe": load_recipe("quickstart").as_dict()}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    console = Console(width=200, record=True, force_terminal=False)
+    console.print(terminal_table(tmp_path))
+    text = console.export_text()
+    assert shown(source).replace("\n", "")[:20] in text and "run[/x]" in text
