@@ -110,7 +110,7 @@ class StageSection(Section):
     steps: PositiveSteps
     batch: int = Field(default=4, ge=1, le=BATCH)
     accumulate: int = Field(default=1, ge=1, le=BATCH)
-    learning_rate: float = Field(default=1e-4, gt=0, le=100)
+    learning_rate: float = Field(default=1e-4, gt=0, le=10_000)
     weight_decay: float = Field(default=0.01, ge=0, le=100)
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
