@@ -18,11 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from mpc_lite.errors import InputError
+from mpc_lite.files import MAX_PIXELS, pixel_limit
 
-# Pillow warns from 89 megapixels and refuses from 179: phones take 200. 2**28 is 16384×16384; a file that claims more
-# is refused before its pixels are decoded, so a small hostile file cannot fill the memory.
-MAX_PIXELS = 2**28
-Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)
+Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
 
 # Pillow knows some forty formats more; one of them starts an interpreter (PostScript), others are no photographs.
 Image.init()
@@ -100,7 +98,7 @@ def _silent() -> Iterator[None]:
 
 @contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
-    """A file as a Pillow image whose pixels are not decoded yet: listed formats only, up to `MAX_PIXELS` pixels.
+    """A file as a Pillow image whose pixels are not decoded yet: listed formats only, up to `files.pixel_limit`.
 
     InputError, with the path and the reason, for every other file, and for whatever a decoder says while it is open.
     """
@@ -109,8 +107,9 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
         with open(path, "rb") as file, _quiet():
             _refuse(path, file)
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
-                _check_size(image.width, image.height)
+                _check_size(image.width, image.height, path)
                 yield image
     except (InputError, MemoryError):
         raise
@@ -134,8 +133,8 @@ def decode_file(path: str | Path) -> Decoded:
             _refuse(path, file)
             frame, tags = _tiff_frame(file)
             head = _head(file)
-    except OSError as error:
-        raise unreadable(path, error.strerror or error) from None
+    except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
+        raise unreadable(path, getattr(error, "strerror", None) or error) from None
     if tags and (frame is None or _number(tags, _COLOURS) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
         raise unreadable(path, _RAW)
     bits = _number(tags, _BITS, 1)
@@ -152,7 +151,7 @@ def decode_file(path: str | Path) -> Decoded:
         return _with_opencv(path, tags)._replace(turn=_number(tags, _TURN, 1))
     with open_image(path) as image:
         image.seek(frame or 0)
-        _check_size(image.width, image.height)
+        _check_size(image.width, image.height, path)
         if deep_png:
             return _with_opencv(path, {})._replace(turn=orientation(image))
         with _silent() if tags else nullcontext():
@@ -163,9 +162,11 @@ def decode_file(path: str | Path) -> Decoded:
         return decoded
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width}×{height} pixels, at most {MAX_PIXELS} are read")
+def _check_size(width: int, height: int, path: Path) -> None:
+    n = path.stat().st_size
+    if width * height > (limit := pixel_limit(n)):
+        told = f"{width}×{height} pixels, at most {limit} are read of a file of {n} bytes"
+        raise ValueError(f"{told}; if you trust it, give --max-pixels {width * height}")
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -266,7 +267,7 @@ def _of_pillow(image: Image.Image) -> Decoded:
 def _with_opencv(path: Path, tags: dict) -> Decoded:
     """What Pillow does not read in full depth: colours of 16 bits, floats in colour or of 64 bits, Radiance."""
     try:
-        _check_size(_number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0))
+        _check_size(_number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0), path)
         data = bytearray(path.read_bytes())
         if "position" in tags:
             data = _untouched(data, tags["position"])

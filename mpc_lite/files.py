@@ -9,11 +9,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 
 PICTURES = (
     ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".gif", ".avif", ".heic", ".heif", ".mpo",
 )  # fmt: skip
+# Phones take 200 megapixels. 2**28 is 16384×16384; a picture that claims more is refused before its pixels are decoded,
+# so a small hostile file cannot fill the memory. Nor can it take the time of a large photograph: more than 2**26 pixels
+# need a file that is long for it, as those of photographs are.
+MAX_PIXELS, UNPROVEN_PIXELS, PIXELS_A_BYTE = 2**28, 2**26, 64
+RAISED = "MPC_LITE_MAX_PIXELS"  # the environment variable that takes the place of all three; --max-pixels sets it
+
 FOLDERS = {
     "MPC_LITE_SETS": "the folder of manifests that the scripts of data_scripts/ wrote",
     "MPC_LITE_WEIGHTS": "the folder of weights that 'mpc-lite convert' wrote, such as imagenet.safetensors",
@@ -34,6 +40,15 @@ def expand(path: str | Path) -> Path:
         purpose = f" ({FOLDERS[name]})" if name in FOLDERS else ""
         raise InputError(f"{path}: the environment variable {name}{purpose} is not set; set it, or give another path")
     return place(text)
+
+
+def pixel_limit(n_bytes: int) -> int:
+    """How many pixels a file of so many bytes may declare. InputError for a `RAISED` that is no number."""
+    if raised := os.environ.get(RAISED):
+        if not raised.isdecimal() or len(raised) > 18 or not int(raised):
+            raise InputError(f"{RAISED} is '{shown(raised)}'; expected a number of pixels, such as {MAX_PIXELS}")
+        return int(raised)
+    return min(MAX_PIXELS, max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes))
 
 
 def place(path: str | Path, folder: str | Path = ".") -> Path:

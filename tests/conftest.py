@@ -52,3 +52,13 @@ def data_dir() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"MPC_LITE_DATA is set to {folder}, which is not a folder; correct or unset it")
     return Path(folder)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The figures of `pytest -m trust`, which tests record as the property `trust`; the status page shows them."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    lines = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "trust"]
+    if lines:
+        terminalreporter.section("trust")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)

@@ -29,6 +29,16 @@ RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for weights, checkpoints and log.jsonl.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        min=1,
+        callback=lambda n: n and os.environ.update(MPC_LITE_MAX_PIXELS=str(n)),
+        help="Read pictures of up to N pixels. Without it 2^28, of short files 2^26.",
+    ),
+]
 WeightsOption = Annotated[
     str, typer.Option("--weights", metavar="NAME|FILE|hf://…", help="'lite', a .safetensors file, or hf://OWNER/NAME.")
 ]

@@ -10,6 +10,7 @@ import typer
 
 from mpc_lite.cli.options import (
     SOME_FAILED,
+    MaxPixelsOption,
     WeightsOption,
     examples,
     tell,
@@ -68,7 +69,10 @@ def synth(
 
 
 @commands.command(epilog=examples("mpc-lite check casia.csv"))
-def check(manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest to look through.")]) -> None:
+def check(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest to look through.")],
+    max_pixels: MaxPixelsOption = None,
+) -> None:
     """Open every image and mask of a manifest and list the bad rows. Exit code 1 when there are any."""
     from mpc_lite.data.manifest import look_through
 

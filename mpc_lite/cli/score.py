@@ -11,6 +11,7 @@ import typer
 from mpc_lite.cli.options import (
     SOME_FAILED,
     DeviceOption,
+    MaxPixelsOption,
     WeightsOption,
     examples,
     tell,
@@ -44,6 +45,7 @@ def evaluate(
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")
     ] = None,
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Score weights on the images of a manifest, beside three baselines. Exit code 1 when rows had to be left out."""
     if weights is None and maps is None:
@@ -86,6 +88,7 @@ def robustness(
     split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise; each image has its own draw.")] = 0,
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Score weights after JPEG, blur, noise and resizing, in one table. Exit code 1 when rows had to be left out."""
     from mpc_lite.evaluation.robustness import format_robustness
@@ -115,6 +118,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and predictions.jsonl.")],
     weights: WeightsOption = "lite",
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
     backend: Annotated[
         str, typer.Option("--backend", help="torch, or onnx: on a CPU several times as fast; takes .onnx files too.")
     ] = "torch",

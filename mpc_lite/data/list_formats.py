@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import reprlib
+import sys
 import unicodedata
 import warnings
 from collections import defaultdict
@@ -226,9 +227,13 @@ def _array(data: bytes, path: Path) -> list[Entry]:
         raise InputError(f"{path.name}: shape {shape} of empty texts, expected (N,2) texts: image and mask")
     if kind not in "US" or len(shape) != 2 or shape[1] != 2:
         raise InputError(f"{path.name}: shape {shape} of {array.dtype}, expected (N,2) texts: image and mask")
+    if kind == "U" and array.size:  # numpy would make texts of numbers that are no letters, which break what reads them
+        codes = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).view(np.uint32)
+        if codes.max() > sys.maxunicode:
+            raise InputError(f"{path.name}: holds numbers that are no letters; it is damaged, save the list anew")
     try:
         rows = array.tolist() if kind == "U" else np.char.decode(array, "utf-8").tolist()
-    except (ValueError, SystemError) as error:  # the latter of numbers that are no letters
+    except ValueError as error:
         raise InputError(f"{path.name}: its texts are not UTF-8 ({error}); save the list in this encoding") from None
     return [_pair(n, f"entry {n} of {path.name}", *row, authentic=("", "None")) for n, row in enumerate(rows, start=1)]
 

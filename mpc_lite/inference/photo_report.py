@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
+from mpc_lite.errors import printable
 from mpc_lite.files import write_atomic
 from mpc_lite.images import encode_jpeg
 from mpc_lite.inference.localizer import Localizer
@@ -61,7 +63,10 @@ def write_photo_report(path: Path, entries: Sequence[Entry], localizer: Localize
         "</ol>",
     ]
     if failed:
-        reasons = "".join(f"<dt>{html.escape(x['image'])}</dt><dd>{html.escape(x['error'])}</dd>" for x in failed)
+        reasons = "".join(
+            f"<dt>{html.escape(printable(x['image']))}</dt><dd>{html.escape(printable(x['error']))}</dd>"
+            for x in failed
+        )
         body.append(f"<h2>Not scored: {len(failed)}</h2><dl>{reasons}</dl>")
     facts = {
         "Network and way of feeding it": f"{localizer.mode} at {localizer.size}, fingerprint {localizer.fingerprint}",
@@ -72,9 +77,11 @@ def write_photo_report(path: Path, entries: Sequence[Entry], localizer: Localize
 
 
 def _card(line: dict, photo: bytes, over: bytes) -> str:
-    name = html.escape(line["image"])
+    name = html.escape(printable(line["image"]))
     facts = f"score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked"
-    files = ", ".join(f'<a href="{html.escape(quote(file))}">{kind}</a>' for kind, file in line["files"].items())
+    files = ", ".join(
+        f'<a href="{html.escape(quote(os.fsencode(file)))}">{kind}</a>' for kind, file in line["files"].items()
+    )
     return (
         f'<li><h2>{name}</h2><div class="pair"><img src="{_inline(photo)}" alt="The photograph {name}">'
         f'<img src="{_inline(over)}" alt="The same under its score map: {facts}"></div>'

@@ -37,7 +37,7 @@ def predict(
     """
     out = Path(out)
     photos = [file for photo in map(place, photos) for file in _files(photo, out)]
-    taken = {_place(photo) for photo in photos}
+    taken = {_where(photo) for photo in photos}
     entries: list[Entry] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     write_atomic(path, cv2.imencode(".png", pixels)[1].tobytes())
 
 
-def _place(path: Path) -> str:
+def _where(path: Path) -> str:
     """Where a file lies, in lower case: A.png and a.png are one file on many disks."""
     try:
         return str(path.resolve()).lower()
@@ -109,7 +109,7 @@ def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
     stem = os.fsdecode(os.fsencode(stem)[:_LONGEST]) if len(os.fsencode(stem)) > _LONGEST else stem
     candidate, count = stem, 1
     while True:
-        files = {_place(out / f"{candidate}.{kind}.png") for kind in FILES}
+        files = {_where(out / f"{candidate}.{kind}.png") for kind in FILES}
         if not files & taken:
             taken |= files
             return candidate

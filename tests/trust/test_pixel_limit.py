@@ -1,0 +1,51 @@
+"""A short file that declares a huge picture takes neither time nor memory; who trusts it can raise the limit."""
+
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpc_lite.cli import main
+from mpc_lite.errors import InputError
+from mpc_lite.files import MAX_PIXELS, RAISED, pixel_limit
+
+pytestmark = pytest.mark.trust
+
+
+def declared(width: int, height: int) -> bytes:
+    """A PNG that says its size and holds next to nothing of it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def test_check_lists_it_at_once_and_reads_the_others(tmp_path, capsys):
+    (tmp_path / "huge.png").write_bytes(declared(16384, 16384))
+    Image.fromarray(np.full((9, 8, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "m.csv").write_text("image,mask,label,source\nhuge.png,,0,s\na.png,,0,s\n")
+    start = time.process_time()
+    assert main(["check", str(tmp_path / "m.csv")]) == 1 and time.process_time() - start < 5
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("row 2 of m.csv") and "at most 67108864" in line and "--max-pixels 268435456" in line
+
+
+def test_the_limit_grows_with_the_file_and_gives_way_to_the_option(tmp_path, monkeypatch, capsys):
+    assert pixel_limit(0) == 2**26 and pixel_limit(3 << 20) > 200_000_000 and pixel_limit(1 << 40) == MAX_PIXELS
+    Image.fromarray(np.full((9, 8, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "m.csv").write_text("image,mask,label,source\na.png,,0,s\n")
+    monkeypatch.setenv(RAISED, "71")
+    assert main(["check", str(tmp_path / "m.csv")]) == 1 and "at most 71" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "m.csv"), "--max-pixels", "72"]) == 0
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "0", "1e9", "9" * 5000])
+def test_a_limit_that_is_no_number_is_told(value, monkeypatch):
+    monkeypatch.setenv(RAISED, value)
+    with pytest.raises(InputError, match=RAISED):
+        pixel_limit(0)
