@@ -49,6 +49,7 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 _TURN, TILE = 0x0112, 512  # EXIF's and TIFF's orientation; rows converted at a time, so that no second copy is needed
 _TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
+_LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 _logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
 _stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
@@ -144,7 +145,7 @@ def decode_file(path: str | Path) -> Decoded:
     if deep_tiff or head.startswith((b"#?RADIANCE", b"#?RGBE", b"PF")):
         if frame:
             raise unreadable(path, _RAW)
-        if _number(tags, _COLOURS, 2) > 2:
+        if _number(tags, _COLOURS, 2) not in (0, 1, 2, *_LOG_LUV):
             raise unreadable(path, f"{bits} bits in a colour space other than RGB; convert it to RGB")
         if _number(tags, _PLANES, 1) == 2:
             raise unreadable(path, f"{bits} bits with each colour in a plane of its own; save it interleaved")

@@ -72,7 +72,8 @@ def test_every_kind_of_file_becomes_rgb(tmp_path, kind):
     path = tmp_path / f"image.{suffix}"
     if isinstance(image, np.ndarray):
         channels = {3: [2, 1, 0], 4: [2, 1, 0, 3]}[image.shape[2]]
-        assert cv2.imwrite(str(path), image[..., channels])
+        plain = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if suffix == "tif" else []  # OpenCV 4 takes logarithms of floats
+        assert cv2.imwrite(str(path), image[..., channels], plain)
     else:
         image.save(path, **({"lossless": True} if suffix == "webp" else {}))
     result = read_image(path)
@@ -198,7 +199,11 @@ def test_deep_files_whose_values_are_bytes_are_taken_as_they_are(tmp_path, kind)
     values = RAMP.astype(kind.split()[-1])
     values = np.dstack([values, values, values]) if "colour" in kind else values
     tifffile.imwrite(tmp_path / "photo.tif", values, photometric="rgb" if "colour" in kind else "minisblack")
-    np.testing.assert_array_equal(read_image(tmp_path / "photo.tif"), np.dstack([RAMP] * 3))
+    if kind in ("u8", "colour u4") and cv2.__version__ < "5":  # not known to OpenCV 4: refused, not misread
+        with pytest.raises(InputError, match="of a kind that neither Pillow nor OpenCV reads"):
+            read_image(tmp_path / "photo.tif")
+    else:
+        np.testing.assert_array_equal(read_image(tmp_path / "photo.tif"), np.dstack([RAMP] * 3))
 
 
 @pytest.mark.trust
