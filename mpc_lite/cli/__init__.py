@@ -12,7 +12,7 @@ import traceback
 
 import typer
 
-from mpc_lite.cli import prepare, runs, score, train
+from mpc_lite.cli import doctor, prepare, runs, score, train
 from mpc_lite.cli.options import BUG, DONE, INTERRUPTED, MISTAKE, speaks, tell
 from mpc_lite.errors import InputError, printable
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group in (runs, prepare, train, score):
+for group in (runs, prepare, train, score, doctor):
     app.add_typer(group.commands)
 
 

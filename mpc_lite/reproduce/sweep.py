@@ -25,7 +25,7 @@ from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import find_notebook, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
-from mpc_lite.reproduce.workers import connected, see_folder
+from mpc_lite.reproduce.workers import connected, see_folder, share_threads, workers_per_host
 from mpc_lite.training.run_folder import empty, holds_run, locked
 from mpc_lite.training.signals import answering
 
@@ -50,6 +50,7 @@ def sweep(
     Args:
         scheduler: address of a running Dask scheduler, such as tcp://host:8786. A worker gets one cell at a time. Its
             machine needs this package, and the working folder, `root` and the book under the same paths.
+            OMP_NUM_THREADS, where it is set here, counts for all; see `workers.share_threads`.
         force: delete earlier runs of the cells. say: shows a line.
     Raises:
         InputError: as `plan_cells`; or the scheduler does not answer, or its workers cannot do the work.
@@ -69,6 +70,7 @@ def sweep(
     if todo:
         fixed = {
             "cwd": str(Path.cwd()),
+            "threads": os.environ.get("OMP_NUM_THREADS"),
             "environment": {key: os.environ[key] for key in FOLDERS if key in os.environ},
         }
         asked: list[int] = []  # signals: the first one, and each Ctrl-C after it
@@ -139,6 +141,8 @@ class _Sweep:
             cell.tries += 1
             key = f"{self.topic}: {cell.label}, {cell.tries}"
             order = {**self.fixed, "request": cell.request, "out": str(cell.run.out), "key": key, "topic": self.topic}
+            if self.scheduler:  # workers of our own have their threads from the start
+                order["neighbours"] = workers_per_host(self.client)
             self.running[self.client.submit(run_cell, order, key=key, pure=False)] = cell
 
     def start(self, key: str) -> None:
@@ -239,8 +243,12 @@ def run_cell(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_cell(order: dict[str, Any], out: Path) -> None:
+    from distributed import get_worker
+
     for key, value in order["environment"].items():
         os.environ.setdefault(key, value)
+    if "neighbours" in order:
+        share_threads(order["threads"], order["neighbours"], get_worker().address)
     see_folder(order["cwd"])
     if (out / "results.json").is_file():
         return

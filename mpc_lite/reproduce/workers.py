@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ from mpc_lite.errors import InputError
 from mpc_lite.training.signals import ASKING
 
 CONNECT = 15  # seconds in which a scheduler should answer
+
+_COUNTED_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GIVEN = os.environ.get("OMP_NUM_THREADS")  # when this process began
 
 # Dask's settings for the memory allocator would pass on to the kernels and cost them time.
 _SETTINGS = {
@@ -72,6 +76,29 @@ def check_workers(client: Any, folder: str) -> None:
     for address, there in client.run(os.path.isdir, folder).items():
         if not there:
             raise InputError(f"worker {address}: {_lacks(folder)}")
+
+
+def workers_per_host(client: Any) -> dict[str, int]:
+    """How many workers of a scheduler share each machine, by its address."""
+    from distributed.comm import get_address_host
+
+    return dict(Counter(get_address_host(address) for address in client.nthreads()))
+
+
+def share_threads(asked: str | None, neighbours: dict[str, int], address: str) -> None:
+    """Give the kernels that this worker of a scheduler elsewhere will start their threads.
+
+    `dask worker` sets one thread for every library that counts them, by variables that torch heeds before
+    OMP_NUM_THREADS. asked: OMP_NUM_THREADS of the sweep, for all workers. Without it the worker's own counts where it
+    is more than dask's 1; else the workers of a machine share its cores.
+    """
+    from dask.system import CPU_COUNT
+    from distributed.comm import get_address_host
+
+    share = max(1, CPU_COUNT // neighbours.get(get_address_host(address), 1))
+    threads = asked or (_GIVEN if _GIVEN not in (None, "1") else str(share))
+    os.environ.update(dict.fromkeys(_COUNTED_BY, threads))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def see_folder(folder: str) -> None:

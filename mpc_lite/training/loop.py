@@ -196,7 +196,7 @@ def _train(
                 if scores["score"] > best:
                     best = scores["score"]
                     facts = {"stage": stage.name, "step": step, "validation": scores}
-                    processes.first(lambda facts=facts: save_weights(target, model, recipe.as_dict(), **facts))
+                    processes.first(lambda facts=facts: save_weights(target, model, _learnt_by(recipe), **facts))
             if step % settings.checkpoint_every == 0:
                 keep()
         stop()  # who asked during the last step has what they wanted
@@ -220,6 +220,12 @@ def _read(recipe: Recipe, stage: Stage, processes: Processes, device: str) -> tu
             "raise data.validation_images, or mark tampered rows of the manifest 'validation'"
         )
     return train_set, validation
+
+
+def _learnt_by(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as weights carry it: without the number of processes that read images, which changes no weight."""
+    values = recipe.as_dict()
+    return {**values, "data": {key: value for key, value in values["data"].items() if key != "workers"}}
 
 
 def seed_micro_batch(seed: int, stage: str, micro_batch: int) -> None:

@@ -152,6 +152,37 @@ def test_no_process_is_left_behind(clone, how):
         assert f"SEED={seed}" in shown and "not run" in shown
 
 
+@pytest.mark.trust
+def test_threads_of_a_worker_that_a_user_started(clone, monkeypatch, capfd):
+    """As the book says to start them: `dask worker` sets one thread by a variable that torch heeds first."""
+    folder = clone(
+        "import json, torch\nfacts = {'threads': torch.get_num_threads()}",
+        "json.dump({'average': {}, 'facts': facts}, open(OUT + '/results.json', 'w'))",
+    )
+    file, begun = folder / "scheduler.json", []
+    quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "dask"]
+    try:
+        words = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+        begun.append(subprocess.Popen([*dask, "scheduler", *words], **quiet))
+        words = ["--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
+        begun.append(subprocess.Popen([*dask, "worker", *words], **quiet))
+        end = time.monotonic() + 60
+        while not file.exists():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        address = json.loads(file.read_text())["address"]
+        assert main([*COMMAND, "--sweep", "SEED=0", "--scheduler", address]) == 0, capfd.readouterr().err
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert main([*COMMAND, "--sweep", "SEED=1", "--scheduler", address]) == 0, capfd.readouterr().err
+    finally:
+        for process in reversed(begun):
+            process.terminate()
+            process.wait(30)
+    facts = [json.loads((folder_of(folder, seed) / "results.json").read_text())["facts"] for seed in (0, 1)]
+    assert [fact["threads"] for fact in facts] == [CPU_COUNT, 1]
+
+
 def test_workers_of_a_scheduler_elsewhere_get_one_cell_at_a_time(clone, tmp_path_factory, monkeypatch, capfd):
     from distributed import LocalCluster
 

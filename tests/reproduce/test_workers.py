@@ -1,5 +1,7 @@
 """Where cells run: the share of each worker of our own, and workers elsewhere that cannot do the work."""
 
+import os
+
 import dask.system
 import pytest
 
@@ -32,6 +34,23 @@ def test_each_gpu_has_one_worker_that_sees_no_other(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8f2")
     assert [place["CUDA_VISIBLE_DEVICES"] for place in environments(5, workers.gpus())] == ["3", "GPU-8f2"]
     assert environments(5, workers.gpus())[0]["OMP_NUM_THREADS"] == "4"
+
+
+@pytest.mark.trust
+def test_workers_elsewhere_get_threads_from_the_sweep_not_from_dask(monkeypatch):
+    neighbours, here = {"127.0.0.1": 3, "10.0.0.7": 1}, "tcp://127.0.0.1:4000"
+
+    def threads(asked=None, given="1", address=here):
+        monkeypatch.setattr(workers, "_GIVEN", given)
+        monkeypatch.setenv("MKL_NUM_THREADS", "1")  # dask's
+        workers.share_threads(asked, neighbours, address)
+        counted = {os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        return counted.pop() if len(counted) == 1 else counted
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "1")
+    assert threads() == threads(given=None) == "2" and threads(address="tcp://10.0.0.7:9") == "8"
+    assert threads(given="5") == "5" and threads(asked="1") == threads("1", "5") == "1"
 
 
 class FakeClient:

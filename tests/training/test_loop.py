@@ -196,6 +196,15 @@ def test_kill_nine_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, mon
 
 
 @pytest.mark.trust
+def test_equal_training_gives_equal_files_whatever_the_number_of_workers(tmp_path):
+    files = [
+        pretrain(recipe(data__workers=n, pretrain__steps="1"), tmp_path / n, device="cpu").read_bytes() for n in "01"
+    ]
+    assert files[0] == files[1]
+    assert "workers" not in read_facts(tmp_path / "1" / "stage1.safetensors")["recipe"]["data"]
+
+
+@pytest.mark.trust
 def test_a_killed_loader_worker_is_told_in_one_line_and_the_run_goes_on(tmp_path, monkeypatch):
     read = Forgeries.__getitem__
     plan = recipe(data__workers="1", pretrain__batch="2", pretrain__checkpoint_every="1", pretrain__steps="9")

@@ -1,0 +1,196 @@
+"""Whether this machine can do what the package does: `mpc-lite doctor`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+
+import typer
+
+from mpc_lite.cli.options import DONE, SOME_FAILED, examples
+from mpc_lite.errors import InputError
+from mpc_lite.files import FOLDERS
+
+commands = typer.Typer()
+
+GB = 1e9
+MEMORY, DISK, SHARED = 4 * GB, 2 * GB, 0.25 * GB  # bytes: with less, what the recipes of profile lite do may fail
+
+
+@dataclass(frozen=True)
+class Finding:
+    """state: "ok"; "note", something that a beginner should know; "fails", with what to do about it."""
+
+    state: str
+    what: str
+    do: str = ""
+
+
+@commands.command(epilog=examples("mpc-lite doctor"))
+def doctor() -> None:
+    """Look at this machine: versions, device, memory, disk, data, weights, threads; say what would fail and what to do.
+
+    Nothing is changed and nothing is sent anywhere. Exit code 1 when something would fail.
+    """
+    findings = [finding for check in CHECKS for finding in _findings(check)]
+    for finding in findings:
+        print(f"{finding.state:>5}  {finding.what}")
+        if finding.do:
+            print(f"       → {finding.do}")
+    failures = sum(finding.state == "fails" for finding in findings)
+    print(f"\n{failures} of {len(findings)} checks fail" if failures else "\nnothing here would fail")
+    raise typer.Exit(SOME_FAILED if failures else DONE)
+
+
+def _findings(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """Of one check; what it stumbles over is a finding too, and the others go on."""
+    findings = []
+    try:
+        findings.extend(check())
+    except Exception as error:
+        text = f"{check.__name__}: {type(error).__name__}: {error}"
+        findings.append(Finding("fails", text, "install mpc-lite anew, in an environment of its own"))
+    return findings
+
+
+def versions() -> Iterator[Finding]:
+    """Python and every package that mpc_lite asks for."""
+    from packaging.requirements import Requirement
+
+    yield Finding("ok", f"mpc-lite {metadata.version('mpc-lite')}, Python {sys.version.split()[0]} in {sys.prefix}")
+    needed = [Requirement(text) for text in metadata.requires("mpc-lite") or []]
+    good = []
+    for package in needed:
+        if package.marker and not package.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(package.name)
+        except metadata.PackageNotFoundError:
+            version = None
+        if version is not None and package.specifier.contains(version, prereleases=True):
+            good.append(f"{package.name} {version}")
+        else:
+            there = f"{package.name} {version} is too old or too new" if version else f"{package.name} is not installed"
+            yield Finding("fails", f"{there}; needed: {package}", f'{sys.executable} -m pip install "{package}"')
+    yield Finding("ok", ", ".join(good))
+    for name in ("torch", "cv2", "skimage"):  # installed is not yet usable: these need libraries of the system
+        try:
+            import_module(name)
+        except ImportError as error:
+            do = "install mpc-lite anew in an environment of its own; a missing .so file is a package of the system"
+            yield Finding("fails", f"{name} cannot be imported: {error}", do)
+
+
+def device() -> Iterator[Finding]:
+    """What would train and score."""
+    import torch
+
+    if not torch.cuda.is_available():
+        do = "the profiles smoke and lite are made for this; profile paper needs a GPU and a torch built for it"
+        yield Finding("note", "no CUDA GPU: everything runs on the processor", do)
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        facts = torch.cuda.get_device_properties(i)
+        yield Finding("ok", f"GPU {i}: {facts.name}, {facts.total_memory / GB:.0f} GB")
+
+
+def memory() -> Iterator[Finding]:
+    """Main memory, as the container allows it, and what loader processes share."""
+    from distributed.system import MEMORY_LIMIT
+
+    smaller = "less at a time: -p pretrain.batch=4 -p pretrain.accumulate=2 -p data.workers=0"
+    yield _enough("memory", MEMORY_LIMIT, MEMORY, smaller)
+    if os.path.isdir("/dev/shm"):
+        do = "read in the process that trains: -p data.workers=0; or start the container with --shm-size=1g"
+        yield _enough("shared memory free in /dev/shm", shutil.disk_usage("/dev/shm").free, SHARED, do)
+
+
+def disk() -> Iterator[Finding]:
+    """The folder in which runs would be written."""
+    here = Path.cwd()
+    yield _enough(f"disk free in {here}", shutil.disk_usage(here).free, DISK, "free some, or go to another folder")
+    try:
+        with tempfile.TemporaryDirectory(dir=here) as folder:
+            from mpc_lite.training.run_folder import locked
+
+            with locked(Path(folder)):
+                pass
+        yield Finding("ok", "runs can be written and locked here")
+    except (OSError, InputError) as error:
+        yield Finding("fails", f"{here} cannot be written ({error})", "go to a folder of your own")
+
+
+def data() -> Iterator[Finding]:
+    """The folders that recipes name by variables."""
+    for name, purpose in FOLDERS.items():
+        text = os.environ.get(name)
+        if text is None:
+            yield Finding("note", f"{name} is not set: {purpose}", "needed only by recipes that say so")
+        elif not Path(text).expanduser().is_dir():
+            yield Finding("fails", f"{name}={text} is no folder: {purpose}", "correct or unset it")
+        else:
+            files = [file.name for file in Path(text).expanduser().iterdir()]
+            counted = [f"{sum(n.endswith(end) for n in files)} {end} files" for end in (".csv", ".safetensors")]
+            yield Finding("ok", f"{name}={text}: {', '.join(counted)}")
+
+
+def weights() -> Iterator[Finding]:
+    """The shipped weights against the sha256 of their model card."""
+    from mpc_lite.network.weights import PRETRAINED, pretrained_file, pretrained_names
+
+    card = (PRETRAINED / "lite.md").read_text(encoding="utf-8")
+    for name, told in re.findall(r"^\| `([\w-]+)` \|.*`([0-9a-f]{64})` \|$", card, re.M):
+        if name not in pretrained_names():
+            yield Finding("fails", f"the shipped weights {name} are missing", "install mpc-lite anew")
+            continue
+        found = hashlib.sha256(pretrained_file(name).read_bytes()).hexdigest()
+        if found == told:
+            yield Finding("ok", f"weights {name}: sha256 {found[:12]}…, as in the model card")
+        else:
+            do = "install mpc-lite anew; in a clone: git checkout the file, git lfs pull where it is a pointer"
+            yield Finding("fails", f"weights {name}: sha256 {found[:12]}…, expected {told[:12]}…", do)
+
+
+def threads() -> Iterator[Finding]:
+    """How many threads compute, and what those do that wait."""
+    import torch
+    from dask.system import CPU_COUNT
+
+    told = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")}
+    said = ", ".join(f"{name}={value}" for name, value in told.items() if value) or "no variable set"
+    count, what = torch.get_num_threads(), f"{CPU_COUNT} cores, torch computes with {torch.get_num_threads()} threads"
+    if count > CPU_COUNT:
+        yield Finding("note", f"{what} ({said})", f"more threads than cores are slower: OMP_NUM_THREADS={CPU_COUNT}")
+    elif count < CPU_COUNT and told["OMP_NUM_THREADS"] not in (None, str(count)):
+        do = f"MKL_NUM_THREADS counts before OMP_NUM_THREADS: unset it, or set it to {told['OMP_NUM_THREADS']}"
+        yield Finding("note", f"{what} ({said})", do)
+    else:
+        yield Finding("ok", f"{what} ({said})")
+    if (told["OMP_WAIT_POLICY"] or "").upper() != "PASSIVE":
+        do = "beside other work set OMP_WAIT_POLICY=PASSIVE before Python starts: threads that wait then sleep"
+        yield Finding("note", "threads that wait may keep a core busy", do)
+
+
+def book() -> Iterator[Finding]:
+    """The notebooks that `mpc-lite reproduce` executes."""
+    from mpc_lite.reproduce.runner import find_notebook
+
+    try:
+        yield Finding("ok", f"notebooks of mpc-lite reproduce: {find_notebook('quickstart').parent}")
+    except InputError as error:
+        yield Finding("note", str(error), "all other commands work without")
+
+
+def _enough(what: str, found: float, wanted: float, do: str) -> Finding:
+    text = f"{what}: {found / GB:.1f} GB"
+    return Finding("ok", text) if found >= wanted else Finding("fails", f"{text}, {wanted / GB:.2g} GB are wanted", do)
+
+
+CHECKS: list[Callable[[], Iterator[Finding]]] = [versions, device, memory, disk, data, weights, threads, book]

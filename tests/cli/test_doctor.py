@@ -1,0 +1,80 @@
+"""`mpc-lite doctor`: what is well, what would fail, and what to do then."""
+
+import pytest
+
+from mpc_lite.cli import doctor, main
+from mpc_lite.cli.doctor import Finding
+from mpc_lite.files import FOLDERS
+from mpc_lite.network import weights
+
+pytestmark = pytest.mark.trust
+
+
+def found(check):
+    return list(check())
+
+
+def test_a_sound_machine_passes(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in FOLDERS:
+        monkeypatch.delenv(name, raising=False)
+    for limit in ("MEMORY", "DISK", "SHARED"):
+        monkeypatch.setattr(doctor, limit, 0)
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("torch 2", "cores", "free", "sha256 772d32762d02", "nothing here would fail"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_would_fail_is_said_with_what_to_do(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MPC_LITE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(doctor, "CHECKS", [doctor.data])
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "fails  MPC_LITE_DATA=" in shown and "→ correct or unset it" in shown and "1 of 3 checks fail" in shown
+
+
+def test_a_check_that_stumbles_is_a_finding_and_the_others_go_on(monkeypatch, capsys):
+    def broken():
+        yield Finding("ok", "half")
+        raise RuntimeError("no such library")
+
+    monkeypatch.setattr(doctor, "CHECKS", [broken, lambda: [Finding("ok", "the other")]])
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "half" in shown and "broken: RuntimeError: no such library" in shown and "the other" in shown
+
+
+def test_too_little_is_told_in_figures(monkeypatch):
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 1.5e9)
+    first = found(doctor.memory)[0]
+    assert first.state == "fails" and first.what == "memory: 1.5 GB, 4 GB are wanted" and "pretrain.batch" in first.do
+
+
+def test_packages_that_are_missing_or_too_old_are_named_with_the_command(monkeypatch):
+    needed = ["numpy>=999", "no-such-package-anywhere>=1", 'pytest>=1; extra == "test"', "torch>=2"]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: needed)
+    fails = [finding for finding in found(doctor.versions) if finding.state == "fails"]
+    assert ["too old" in fails[0].what, "is not installed" in fails[1].what, len(fails)] == [True, True, 2]
+    assert fails[0].do.endswith('-m pip install "numpy>=999"')
+
+
+def test_other_weights_than_the_model_card_says_are_told(monkeypatch, tmp_path):
+    for file in weights.PRETRAINED.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with open(tmp_path / "lite.safetensors", "ab") as file:
+        file.write(b"!")
+    (tmp_path / "lite-initial.safetensors").unlink()
+    monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+    assert [finding.state for finding in found(doctor.weights)] == ["fails", "ok", "fails"]
+
+
+def test_threads_that_contradict_each_other_are_told(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    monkeypatch.setattr("dask.system.CPU_COUNT", 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    [finding] = found(doctor.threads)
+    assert finding.state == "note" and "unset it, or set it to 4" in finding.do
+    monkeypatch.setattr("torch.get_num_threads", lambda: 16)
+    assert "OMP_NUM_THREADS=8" in found(doctor.threads)[0].do
