@@ -78,7 +78,7 @@ def clicks(
     """
     check_licence([source])
     height, width = image.shape[:2]
-    figure = Figure(figsize=(WIDTH, 2.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     left, *others = figure.subplots(1, 1 + len(points))
     left.imshow(image)
     left.contour(mask, [0.5], colors="black", linewidths=2.5)
@@ -93,6 +93,6 @@ def clicks(
     for axes in (left, *others):
         axes.set(xticks=[], yticks=[])
     bar = figure.colorbar(ScalarMappable(shade, "viridis"), ax=others, location="bottom", shrink=0.8, aspect=30)
-    bar.set_label("cosine similarity to the pixel under the cross", fontsize=9)
+    bar.set_label("cosine similarity to the crossed pixel", fontsize=9)
     bar.ax.tick_params(labelsize=9)
     return figure
