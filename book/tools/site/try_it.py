@@ -5,7 +5,8 @@
 Writes `about.js` (small, read when the page opens), `runtime.js` and `model.js` (read on the first click) beside the
 page, in book/assets/try-it; git ignores them. The runtime is onnxruntime-web from npm, pinned by version and sha256. A
 page that is opened from a disk may load scripts, but neither modules nor other files: so everything is a script that
-holds base64. `--calibrate` scores authentic photographs anew and writes book/results/try-it.json, which is committed.
+holds base64. `--calibrate` scores authentic photographs anew and writes book/results/try-it.json, which is committed,
+with the size of what the first click reads.
 """
 
 from __future__ import annotations
@@ -110,19 +111,14 @@ def png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def pack(weights: str) -> None:
+def large_files(weights: str, localizer: Any, shown: list[dict[str, Any]]) -> dict[str, str]:
+    """What the first click reads: runtime, and model with examples and the start-up tile; {file name: content}."""
     import torch
 
     from mpc_lite.inference.export import export_bytes
-    from mpc_lite.inference.localizer import Localizer
 
-    localizer = Localizer.from_pretrained(weights, device="cpu")
     if localizer.mode != "tiles":
         raise SystemExit(f"the page computes tiles; the recipe of {weights} asks for mode '{localizer.mode}'")
-    calibration = json.loads(RESULT.read_text())
-    if calibration["fingerprint"] != localizer.fingerprint:
-        raise SystemExit(f"{RESULT.name} was made with other weights: run this command with --calibrate")
-    shown = examples()
     tile = np.ascontiguousarray(shown[0]["image"][: localizer.size, : localizer.size])
     with torch.inference_mode():
         logits = localizer.model(torch.from_numpy(tile).permute(2, 0, 1)[None].float() / 255)[0, 0].numpy()
@@ -130,7 +126,18 @@ def pack(weights: str) -> None:
     parity = {"side": localizer.size, "pixels": text(opaque.tobytes()), "logits": text(logits.tobytes())}
     stored = [{key: entry[key] for key in ("name", "type", "file", "truth")} for entry in shown]
     model = {"model": text(export_bytes(weights)), "parity": parity, "examples": stored}
-    files = {"runtime.js": runtime(), "model.js": f"const TRY_IT_MODEL = {json.dumps(model)};\n"}
+    return {"runtime.js": runtime(), "model.js": f"const TRY_IT_MODEL = {json.dumps(model)};\n"}
+
+
+def pack(weights: str) -> None:
+    from mpc_lite.inference.localizer import Localizer
+
+    localizer = Localizer.from_pretrained(weights, device="cpu")
+    calibration = json.loads(RESULT.read_text())
+    if calibration["fingerprint"] != localizer.fingerprint:
+        raise SystemExit(f"{RESULT.name} was made with other weights: run this command with --calibrate")
+    shown = examples()
+    files = large_files(weights, localizer, shown)
     about = {
         "bytes": sum(len(x) for x in files.values()),
         "size": localizer.size,
@@ -153,6 +160,7 @@ def calibrate(weights: str) -> None:
     from mpc_lite.provenance import commit, versions
 
     localizer = Localizer.from_pretrained(weights, device="cpu", backend="onnx")
+    original = Localizer.from_pretrained(weights, device="cpu")
     scenes = Scenes("validation", SCENES)
     scores = [
         localizer(forge("validation", 21, i, scenes, SIDE, kind="authentic").image).score for i in range(AUTHENTIC)
@@ -162,7 +170,8 @@ def calibrate(weights: str) -> None:
         "command": f"python book/tools/site/try_it.py --weights {weights} --calibrate",
         "versions": versions(),
         "commit": commit(),
-        "fingerprint": Localizer.from_pretrained(weights, device="cpu").fingerprint,
+        "fingerprint": original.fingerprint,
+        "bytes": sum(len(content) for content in large_files(weights, original, examples()).values()),
         "photographs": f"{AUTHENTIC} made by the generator, validation split, {SIDE} pixels wide and high",
         "scores": sorted(round(score, 4) for score in scores),
     }

@@ -1,0 +1,98 @@
+"""Figures of chapter 21: what a photograph's map says, and what it does not. Data in, figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from mpc_lite.errors import InputError
+from mpc_lite.figures.show import check_licence
+from mpc_lite.figures.style import BLUE, STYLES, WIDTH
+from mpc_lite.inference.overlay import LEAST_WIDTH, legend, painted
+
+
+def looked_at(
+    images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: Sequence[str], sources: Sequence[str]
+) -> Figure:
+    """One row a photograph: as it is, and under its map as `predict` draws it; the legend below.
+
+    Args:
+        images: (H,W,3) uint8 RGB. maps: (H,W) in [0,1]. titles: above each row. sources: see `check_licence`.
+    """
+    if not images or len({len(images), len(maps), len(titles), len(sources)}) != 1:
+        raise InputError(
+            f"{len(images)} images, {len(maps)} maps, {len(titles)} titles, {len(sources)} sources; expected as many "
+            "of each, at least one"
+        )
+    check_licence(sources)
+    side = WIDTH / 2
+    figure = Figure(figsize=(WIDTH, (side + 0.25) * len(images) + 0.35), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    rows = figure.add_gridspec(len(images) + 1, 2, height_ratios=[*[side] * len(images), 0.3])
+    for row, (image, score_map, title) in enumerate(zip(images, maps, titles, strict=True)):
+        for column, picture in enumerate((image, painted(image, score_map))):
+            axes = figure.add_subplot(rows[row, column])
+            axes.imshow(picture)
+            axes.set(xticks=[], yticks=[])
+            if column == 0:
+                axes.set_title(title, fontsize=10, loc="left")
+    axes = figure.add_subplot(rows[-1, :])
+    axes.imshow(legend(2 * LEAST_WIDTH))
+    axes.set_axis_off()
+    return figure
+
+
+def ranks(authentic: Sequence[float], marks: Mapping[str, float]) -> Figure:
+    """Share of authentic photographs below each score (a staircase), and where single photographs stand on it."""
+    scores = np.sort(np.asarray(authentic, float))
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+    axes = figure.subplots()
+    steps = np.r_[0, scores, 1]
+    axes.step(steps, np.r_[0, np.arange(1, len(scores) + 1), len(scores)] / len(scores), where="post", color=BLUE)
+    for (name, score), (colour, marker, _) in zip(marks.items(), STYLES, strict=False):
+        axes.plot([score], [(scores < score).mean()], marker=marker, color=colour, ms=8, ls="none", label=name)
+    axes.axvline(0.5, color="black", ls=":", lw=1)
+    axes.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="image score", ylabel="authentic photographs below")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=10)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    return figure
+
+
+def clicks(
+    image: np.ndarray,
+    mask: np.ndarray,
+    points: Mapping[str, tuple[int, int]],
+    similarities: Sequence[np.ndarray],
+    source: str,
+) -> Figure:
+    """A photograph with the truth's border, and for each clicked pixel the similarity of every embedding to its own.
+
+    Args:
+        image: (H,W,3) uint8 RGB. mask: (H,W), 1 = tampered. points: name -> (row, column), pixels of the image.
+        similarities: (h,w) in [-1,1], one a point. source: see `check_licence`.
+    """
+    check_licence([source])
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
+    left, *others = figure.subplots(1, 1 + len(points))
+    left.imshow(image)
+    left.contour(mask, [0.5], colors="black", linewidths=2.5)
+    left.contour(mask, [0.5], colors="white", linewidths=1)
+    left.set_title("photograph, truth", fontsize=9)
+    shade = Normalize(-1, 1)
+    for axes, (name, (row, column)), similarity in zip(others, points.items(), similarities, strict=True):
+        axes.imshow(similarity, cmap="viridis", norm=shade, extent=(0, width, height, 0))
+        axes.plot([column], [row], "+", color="black", ms=13, mew=4)
+        axes.plot([column], [row], "+", color="white", ms=12, mew=1.5)
+        axes.set_title(name, fontsize=9)
+    for axes in (left, *others):
+        axes.set(xticks=[], yticks=[])
+    bar = figure.colorbar(ScalarMappable(shade, "viridis"), ax=others, location="bottom", shrink=0.8, aspect=30)
+    bar.set_label("cosine similarity to the crossed pixel", fontsize=9)
+    bar.ax.tick_params(labelsize=9)
+    return figure
