@@ -198,3 +198,11 @@ def test_numbers_of_the_ledger_are_those_that_the_chapter_told(row, chapter, num
         value = ast.literal_eval(told[name]) if isinstance(told[name], str) else told[name]
         shown = format(value, form).replace("-", "−")
         assert re.search(rf"(?<![\d.]){re.escape(shown)}(?![\d]|\.\d)", text), f"{name} is {shown} in the chapter"
+
+
+def test_the_reference_lists_every_module_once():
+    listed = re.findall(r"^\.\. automodule:: mpc_lite\.([\w.]+)$", (BOOK / "api.md").read_text(encoding="utf-8"), re.M)
+    package = ROOT / "mpc_lite"
+    modules = {".".join(p.relative_to(package).with_suffix("").parts) for p in package.rglob("*.py")}
+    shown = {m for m in modules if not m.startswith(("cli.", "figures.chapters.")) and not m.endswith("__init__")}
+    assert sorted(listed) == sorted(shown)
