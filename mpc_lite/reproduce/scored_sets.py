@@ -30,7 +30,7 @@ NETWORKS = ("Facebook", "Wechat", "Weibo", "Whatsapp")  # of the paper's Table 6
 STAND_IN = (("resize_ratio", 0.75), ("jpeg_quality", 75))
 
 
-def test_manifest(run: Run) -> Path:
+def scored_manifest(run: Run) -> Path:
     """The test images of a run as one manifest in its folder; made again, it has the same bytes.
 
     The rows of all `evaluate.manifests` go into OUT/test.csv, with paths relative to it and all columns kept; `listed`
