@@ -25,8 +25,8 @@ Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow 
 # Pillow knows some forty formats more; one of them starts an interpreter (PostScript), others are no photographs.
 Image.init()
 _WANTED = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "AVIF", "PPM", "TGA", "PCX", "QOI", "HEIF")
-with suppress(ImportError):  # the extra `heic`
-    import_module("pillow_heif").register_heif_opener()
+with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder comes along
+    import_module("pi_heif").register_heif_opener()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
 _RAW = "a raw or preview file; develop it to PNG or TIFF"

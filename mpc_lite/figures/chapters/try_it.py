@@ -56,7 +56,7 @@ def ranks(authentic: Sequence[float], marks: Mapping[str, float]) -> Figure:
     for (name, score), (colour, marker, _) in zip(marks.items(), STYLES, strict=False):
         axes.plot([score], [(scores < score).mean()], marker=marker, color=colour, ms=8, ls="none", label=name)
     axes.axvline(0.5, color="black", ls=":", lw=1)
-    axes.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="image score", ylabel="authentic photographs below")
+    axes.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="image score", ylabel="authentic ones below")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=10)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
