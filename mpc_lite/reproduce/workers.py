@@ -21,7 +21,7 @@ from mpc_lite.training.signals import ASKING
 CONNECT = 15  # seconds in which a scheduler should answer
 
 _COUNTED_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_GIVEN = os.environ.get("OMP_NUM_THREADS")  # when this process began
+GIVEN = os.environ.get("OMP_NUM_THREADS")  # when this process began
 
 # Dask's settings for the memory allocator would pass on to the kernels and cost them time.
 _SETTINGS = {
@@ -96,7 +96,7 @@ def share_threads(asked: str | None, neighbours: dict[str, int], address: str) -
     from distributed.comm import get_address_host
 
     share = max(1, CPU_COUNT // neighbours.get(get_address_host(address), 1))
-    threads = asked or (_GIVEN if _GIVEN not in (None, "1") else str(share))
+    threads = asked or (GIVEN if GIVEN not in (None, "1") else str(share))
     os.environ.update(dict.fromkeys(_COUNTED_BY, threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

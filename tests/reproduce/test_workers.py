@@ -41,7 +41,7 @@ def test_workers_elsewhere_get_threads_from_the_sweep_not_from_dask(monkeypatch)
     neighbours, here = {"127.0.0.1": 3, "10.0.0.7": 1}, "tcp://127.0.0.1:4000"
 
     def threads(asked=None, given="1", address=here):
-        monkeypatch.setattr(workers, "_GIVEN", given)
+        monkeypatch.setattr(workers, "GIVEN", given)
         monkeypatch.setenv("MKL_NUM_THREADS", "1")  # dask's
         workers.share_threads(asked, neighbours, address)
         counted = {os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
