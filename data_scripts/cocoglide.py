@@ -16,8 +16,8 @@ from make import main
 
 def number(path: Path) -> str:
     """The COCO number in the file's name."""
-    found = re.search(r"_(\d+)(?:_up|_mask)?$", path.stem)
-    return str(int(found[1])) if found else path.stem
+    digits = re.search(r"_(\d+)(?:_up|_mask)?$", path.stem)
+    return str(int(digits[1])) if digits else path.stem
 
 
 def pairs(tree: Tree):

@@ -197,26 +197,26 @@ def match(
     """
     images, masks = list(images), list(masks)
     of_image, of_mask = _by(images, image_key), _by(masks, mask_key)
-    found: dict[Path, Path] = {
+    mask_of: dict[Path, Path] = {
         of_image[key][0]: of_mask[key][0]
         for key in of_image
         if len(of_image[key]) == 1 and len(of_mask.get(key, ())) == 1
     }
     notes: dict[Path, str] = {}
     if otherwise:
-        lone_images = _by([p for p in images if p not in found and len(of_image[image_key(p)]) == 1], otherwise)
-        used = set(found.values())
+        lone_images = _by([p for p in images if p not in mask_of and len(of_image[image_key(p)]) == 1], otherwise)
+        used = set(mask_of.values())
         lone_masks = _by([p for p in masks if p not in used and len(of_mask[mask_key(p)]) == 1], otherwise)
         for key, (first, *more) in lone_images.items():
             if not more and len(lone_masks.get(key, ())) == 1:
-                found[first] = lone_masks[key][0]
-                notes[first] = f"paired by {key} with {found[first].name}"
+                mask_of[first] = lone_masks[key][0]
+                notes[first] = f"paired by {key} with {mask_of[first].name}"
 
     pairs = []
     for image in images:
         key = image_key(image)
-        if image in found:
-            pairs.append(Pair(image, found[image], note=notes.get(image, ""), **facts))
+        if image in mask_of:
+            pairs.append(Pair(image, mask_of[image], note=notes.get(image, ""), **facts))
         elif len(of_image[key]) > 1:
             pairs.append(Pair(image, problem=f"{len(of_image[key])} images are called {key}", **facts))
         elif len(of_mask.get(key, ())) > 1:
@@ -224,7 +224,7 @@ def match(
             pairs.append(Pair(image, problem=f"{len(of_mask[key])} masks for it: {several}", **facts))
         else:
             pairs.append(Pair(image, problem="no mask", **facts))
-    used = set(found.values())
+    used = set(mask_of.values())
     claimed = {key for key in of_image if len(of_image[key]) > 1 or len(of_mask.get(key, ())) > 1}
     left = [mask for mask in masks if mask not in used and mask_key(mask) not in claimed]
     return pairs + [Pair(None, mask, problem="mask without image", **facts) for mask in left]

@@ -46,20 +46,20 @@ def listed(path: Path, images: list[Path]) -> tuple[list[Path], list[Pair]]:
         of_name[kind(image), stem(image)].append(image)
     chosen, bad = [], []
     for entry in entries(path, "space"):
-        found = of_name[kind(Path(entry.image)), stem(Path(entry.image))] if entry.label == 1 else []
-        if len(found) == 1:
-            chosen += found
+        matches = of_name[kind(Path(entry.image)), stem(Path(entry.image))] if entry.label == 1 else []
+        if len(matches) == 1:
+            chosen += matches
         elif entry.label == 1:
             bad.append(
-                Pair(None, Path(entry.image), problem=f"{entry.where}: {len(found) or 'no'} images are called so")
+                Pair(None, Path(entry.image), problem=f"{entry.where}: {len(matches) or 'no'} images are called so")
             )
     return chosen, bad
 
 
 def kind(path: Path) -> str:
     """Of forgery: names repeat among the kinds."""
-    found = FORGERY.search("/".join(path.parts[-3:-1]).casefold())
-    return found[0] if found else ""
+    word = FORGERY.search("/".join(path.parts[-3:-1]).casefold())
+    return word[0] if word else ""
 
 
 def place(path: Path) -> str:

@@ -103,14 +103,14 @@ def verified(archive: Path, sha256: str | None = None, record: bool = True) -> s
 
     The record `NAME.sha256` has the format of the `sha256sum` program. InputError if they differ.
     """
-    found, lock = _sha256(archive), archive.with_name(archive.name + ".sha256")
+    digest, lock = _sha256(archive), archive.with_name(archive.name + ".sha256")
     if sha256:
-        _compare(archive, found, sha256, "the set's script")
+        _compare(archive, digest, sha256, "the set's script")
     if lock.is_file():
-        _compare(archive, found, (lock.read_text(errors="replace").split() or [""])[0], lock.name)
+        _compare(archive, digest, (lock.read_text(errors="replace").split() or [""])[0], lock.name)
     elif record:
-        _lock(archive, found)
-    return found
+        _lock(archive, digest)
+    return digest
 
 
 def _lock(archive: Path, sha256: str) -> None:
@@ -118,10 +118,10 @@ def _lock(archive: Path, sha256: str) -> None:
         archive.with_name(archive.name + ".sha256").write_text(f"{sha256}  {archive.name}\n")
 
 
-def _compare(file: Path, found: str, expected: str, origin: str) -> None:
-    if found != expected:
+def _compare(file: Path, digest: str, expected: str, origin: str) -> None:
+    if digest != expected:
         raise InputError(
-            f"{file}: sha256 is {found}, but {origin} says {expected}: the file has changed or is damaged. Fetch it "
+            f"{file}: sha256 is {digest}, but {origin} says {expected}: the file has changed or is damaged. Fetch it "
             f"anew; if it was replaced on purpose, delete {file.name}.sha256 and {file.name}.unpacked first"
         )
 
@@ -212,10 +212,10 @@ def _is_tar(archive: Path) -> bool:
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    total, packed, free, seen = 0, archive.stat().st_size, shutil.disk_usage(folder).free, set()
+    total, packed, free, paths = 0, archive.stat().st_size, shutil.disk_usage(folder).free, set()
     for raw, size, kind, stream in _members(archive):
         parts, name = PurePosixPath(raw.replace("\\", "/")).parts, shown(raw, 200)
-        if len(seen) >= MEMBERS:
+        if len(paths) >= MEMBERS:
             raise InputError(f"{archive}: holds more than {MEMBERS} members; if you trust it, unpack it by hand")
         if kind not in ("file", "folder"):
             raise InputError(f"{archive}: holds {name}, a {kind}, which is never unpacked; unpack it by hand")
@@ -223,9 +223,9 @@ def _extract(archive: Path, folder: Path) -> None:
             continue  # "./"
         if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in raw:
             raise InputError(f"{archive}: holds {name}, which leads out of its folder; do not trust it")
-        if kind == "file" and parts in seen:
+        if kind == "file" and parts in paths:
             raise InputError(f"{archive}: holds {name} twice, and only one would stay; unpack it by hand and choose")
-        seen.add(parts)
+        paths.add(parts)
         total += size
         if total > free:
             raise InputError(f"{archive}: unfolds to more than {total >> 20} MB, but {free >> 20} MB are free")

@@ -33,16 +33,16 @@ def pairs(tree: Tree) -> list[Pair]:
                 videos[key(path)[:2]].append(path)
         if videos:
             break
-    drawn = []
+    sample = []
     for video in shuffled(videos, SEED, "/".join):
-        if len(drawn) == SIZE:
+        if len(sample) == SIZE:
             break
         for frame in shuffled(videos[video], SEED, lambda path: tail(path, 5)):
             mask = masks.get(key(frame))
             if mask is None or not black(mask):
-                drawn.append(Pair(frame, mask) if mask else Pair(frame, problem="no frame of the masks' video for it"))
+                sample.append(Pair(frame, mask) if mask else Pair(frame, problem="no frame of the masks' video for it"))
                 break
-    return drawn
+    return sample
 
 
 def key(path: Path) -> tuple[str, str, str]:

@@ -16,11 +16,11 @@ CAMERAS = ("Canon_60D", "Nikon_D90", "Nikon_D7000", "Sony_A57")
 
 def pairs(tree: Tree) -> list[Pair]:
     """Camera by camera: file names may repeat among them."""
-    found = []
+    all_pairs = []
     for camera in CAMERAS:
-        found += match(tree.files(f"{camera}/tampered-realistic"), tree.files(f"{camera}/ground-truth"))
-        found += authentic(tree.files(f"{camera}/pristine"))
-    return found
+        all_pairs += match(tree.files(f"{camera}/tampered-realistic"), tree.files(f"{camera}/ground-truth"))
+        all_pairs += authentic(tree.files(f"{camera}/pristine"))
+    return all_pairs
 
 
 KORUS = DataSet(

@@ -93,10 +93,10 @@ def _where(dataset: DataSet) -> str:
 
 
 def _advice(dataset: DataSet, roots: list[Path]) -> str:
-    found = sorted(path.name + "/" * path.is_dir() for root in roots for path in root.iterdir())
-    shown = ", ".join(found[:8]) + (", …" if len(found) > 8 else "") or "nothing"
+    names = sorted(path.name + "/" * path.is_dir() for root in roots for path in root.iterdir())
+    listing = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "nothing"
     folders = ", ".join(str(root) for root in roots)
-    return f"{folders}: no image of {dataset.title} was recognised; found: {shown}; {_where(dataset)}"
+    return f"{folders}: no image of {dataset.title} was recognised; found: {listing}; {_where(dataset)}"
 
 
 def _split_list(text: str) -> SplitList:

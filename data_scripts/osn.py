@@ -42,21 +42,21 @@ def pairs(tree: Tree, original: str, network: str) -> list[Pair]:
     if not images:
         return []
     if own:
-        found = match(images, own, mask_key=without_end("_gt"))
-        return [dataclasses.replace(pair, rule=OWN) for pair in found]
+        matches = match(images, own, mask_key=without_end("_gt"))
+        return [dataclasses.replace(pair, rule=OWN) for pair in matches]
     masks = original_masks(tree, manifest)
     if not masks:
         return [Pair(image, problem=f"no masks of its own, and no {manifest} with the original's") for image in images]
     times = Counter(map(stem, images))
-    found = []
+    all_pairs = []
     for image in images:
         mask, problem = masks.get(stem(image)), ""
         if times[stem(image)] > 1:
             problem = f"{times[stem(image)]} images are called {stem(image)}"
         elif mask is None:
             problem = f"no tampered image of this name in {manifest}"
-        found.append(Pair(image, mask, problem=problem))
-    return found
+        all_pairs.append(Pair(image, mask, problem=problem))
+    return all_pairs
 
 
 def original_masks(tree: Tree, manifest: str) -> dict[str, Path]:

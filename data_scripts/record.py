@@ -32,10 +32,10 @@ def record(
     dataset: DataSet, rule: MaskRule, checked: Checked, pairs: Sequence[Pair], archives: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """The provenance: without a date and without a path of the machine, so that equal input gives an equal file."""
-    found = Counter(kind for pair in pairs if pair.image for kind in _kinds(pair))
+    counts = Counter(kind for pair in pairs if pair.image for kind in _kinds(pair))
     good = Counter(kind for pair in checked.good for kind in _kinds(pair))
     paper = {"tampered": dataset.paper} if dataset.paper is not None else {}
-    kinds = dict.fromkeys([*dataset.counts, *found])
+    kinds = dict.fromkeys([*dataset.counts, *counts])
     return {
         "schema": 1,
         "set": dataset.name,
@@ -55,7 +55,7 @@ def record(
         },
         "counts": {
             kind: {
-                "found": found[kind],
+                "found": counts[kind],
                 "good": good[kind],
                 "expected": {str(n): who for n, who in dataset.counts.get(kind, {}).items()},
                 "paper": paper.get(kind),

@@ -25,8 +25,8 @@ def comofod(tree: Tree):
 
 
 def number(path: Path) -> str:
-    found = re.match(r"\d+", path.stem)
-    return found[0] if found else stem(path)
+    digits = re.match(r"\d+", path.stem)
+    return digits[0] if digits else stem(path)
 
 
 def grip(tree: Tree) -> list[Pair]:

@@ -88,13 +88,13 @@ def _quiet() -> Iterator[None]:
 def _silent() -> Iterator[None]:
     """Pillow's libtiff writes to standard error itself, past everything that Python could catch."""
     with _stderr, open(os.devnull, "wb") as nowhere:
-        kept = os.dup(2)
+        standard_error = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 @contextmanager
@@ -166,8 +166,8 @@ def decode_file(path: str | Path) -> Decoded:
 def _check_size(width: int, height: int, path: Path) -> None:
     n = path.stat().st_size
     if width * height > (limit := pixel_limit(n)):
-        told = f"{width}×{height} pixels, at most {limit} are read of a file of {n} bytes"
-        raise ValueError(f"{told}; if you trust it, give --max-pixels {width * height}")
+        problem = f"{width}×{height} pixels, at most {limit} are read of a file of {n} bytes"
+        raise ValueError(f"{problem}; if you trust it, give --max-pixels {width * height}")
 
 
 def _head(file: BinaryIO) -> bytes:

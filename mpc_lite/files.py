@@ -112,9 +112,9 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        kept = "the earlier file is unchanged" if path.is_file() else "nothing was left behind"
+        outcome = "the earlier file is unchanged" if path.is_file() else "nothing was left behind"
         raise InputError(
-            f"cannot write {path} ({len(data)} bytes): {error.strerror or error}; {kept}. "
+            f"cannot write {path} ({len(data)} bytes): {error.strerror or error}; {outcome}. "
             "Free some space or choose another folder"
         ) from error
     finally:

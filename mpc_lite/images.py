@@ -159,9 +159,9 @@ def _peaks(values: np.ndarray) -> np.ndarray:
     return levels if len(levels) <= 8 else np.flatnonzero(counts * 100 >= counts.sum())
 
 
-def _unclear(path: str | Path, found: str) -> InputError:
+def _unclear(path: str | Path, reason: str) -> InputError:
     return InputError(
-        f"{path}: its meaning as a mask is not plain ({found}); expected 0 and 255, 0 and 1, or one colour on black. "
+        f"{path}: its meaning as a mask is not plain ({reason}); expected 0 and 255, 0 and 1, or one colour on black. "
         "Save it with white for tampered and black for authentic"
     )
 

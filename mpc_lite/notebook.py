@@ -85,12 +85,12 @@ def begin(profile: str, seed: int, device: str = "auto", out: str = "") -> Chapt
             raise InputError(f"{key}: found '{value}', expected one of {', '.join(known)}{nearest(value, known)}")
     if not 0 <= seed < 2**32:
         raise InputError(f"SEED: found {seed}, expected 0 to 4294967295, which numpy takes")
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device != "auto" and not found[device]:
+    availability = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device != "auto" and not availability[device]:
         raise InputError(
             f"DEVICE: '{device}' is asked for, but this torch finds none; DEVICE='auto' takes what is there"
         )
-    chosen = next(name for name in found if found[name]) if device == "auto" else device
+    chosen = next(name for name in availability if availability[name]) if device == "auto" else device
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -61,11 +61,11 @@ def terms_of(encoder_file: Path) -> dict[str, float]:
     torch.manual_seed(0)
     scenes = Scenes("test", ["packaged", "dead_leaves"])
     model = MPC.from_pretrained(encoder_file).train()
-    made = [forge("test", 0, index, scenes, 128, authentic_share=0) for index in range(48)]
+    forgeries = [forge("test", 0, index, scenes, 128, authentic_share=0) for index in range(48)]
     sums, counted = {}, 0
     for k in range(0, 48, 12):
         images, masks = (
-            torch.tensor(np.stack([getattr(f, part) for f in made[k : k + 12]])) for part in ("image", "mask")
+            torch.tensor(np.stack([getattr(f, part) for f in forgeries[k : k + 12]])) for part in ("image", "mask")
         )
         images = images.permute(0, 3, 1, 2).float() / 255
         with torch.no_grad():

@@ -31,16 +31,16 @@ CASES = {  # name: recipe, profile, what else differs
 def main(target: Path) -> None:
     for variable in FOLDERS:  # epochs as the recipes state them, whatever lies on this machine
         os.environ.pop(variable, None)
-    found = {}
+    cases = {}
     for name, (recipe, profile, changes) in CASES.items():
-        found[name] = {"changes": changes, **cost(load_recipe(recipe, profile, changes)).as_dict()}
+        cases[name] = {"changes": changes, **cost(load_recipe(recipe, profile, changes)).as_dict()}
         print(name, flush=True)
     result = {
         "schema": 1,
         **record(
             command=f"python book/results/cost.py {target.as_posix()}", device="none: counted on tensors without values"
         ),
-        "cases": found,
+        "cases": cases,
     }
     write_atomic(target, (json.dumps(result, indent=1) + "\n").encode())
 

@@ -80,10 +80,10 @@ def measure(folder: Path) -> dict:
     }
     sets = {}
     for name, scene in scenes.items():
-        made = write_set(folder / name, "test", data.test_images, 0, data.test_size, scene, data.authentic_share)
-        sets[f"generated forgeries, {name}"] = evaluate(localizer, made)
-    made = write_set(folder / "null", "test", data.test_images, 0, data.test_size, scenes["all scenes"], null=True)
-    sets["generated null splices, all scenes"] = evaluate(localizer, made)
+        manifest = write_set(folder / name, "test", data.test_images, 0, data.test_size, scene, data.authentic_share)
+        sets[f"generated forgeries, {name}"] = evaluate(localizer, manifest)
+    manifest = write_set(folder / "null", "test", data.test_images, 0, data.test_size, scenes["all scenes"], null=True)
+    sets["generated null splices, all scenes"] = evaluate(localizer, manifest)
     sets["research images"] = evaluate(localizer, Path(os.environ["MPC_LITE_DATA"]) / "forged.csv", split="test")
     return sets
 
@@ -95,12 +95,12 @@ def splits_digest() -> str:
 def forgery_cost(n: int = 40, size: int = 256) -> float:
     """Time of a forgery as a ratio to one Pillow JPEG round trip of the same image, interleaved, median of `n`."""
     scenes, ratios = Scenes("test", ["packaged", "dead_leaves"]), []
-    made = [forge("test", 0, i, scenes, size) for i in range(n)]  # warms the cache of scenes
+    forgeries = [forge("test", 0, i, scenes, size) for i in range(n)]  # warms the cache of scenes
     for i in range(n):
         start = time.perf_counter()
         forge("test", 0, i, scenes, size)
         middle = time.perf_counter()
-        decode(encode_jpeg(made[i].image, 90, 2))
+        decode(encode_jpeg(forgeries[i].image, 90, 2))
         ratios.append((middle - start) / (time.perf_counter() - middle))
     return round(statistics.median(ratios), 1)
 

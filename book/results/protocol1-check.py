@@ -31,10 +31,10 @@ ROWS = 6  # of each source and label
 
 def few(folder: Path) -> Path:
     """A manifest of a few test images of each kind: all 228 would take longer than the training."""
-    seen, rows = Counter(), []
+    counts, rows = Counter(), []
     for sample in read_manifest(expand("$MPC_LITE_DATA/forged.csv"), split="test"):
-        seen[sample.source, sample.label] += 1
-        if seen[sample.source, sample.label] <= ROWS:
+        counts[sample.source, sample.label] += 1
+        if counts[sample.source, sample.label] <= ROWS:
             rows.append(sample)
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder / "few.csv", rows)

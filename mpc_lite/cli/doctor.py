@@ -146,16 +146,16 @@ def weights() -> Iterator[Finding]:
     from mpc_lite.network.weights import PRETRAINED, pretrained_file, pretrained_names
 
     card = (PRETRAINED / "lite.md").read_text(encoding="utf-8")
-    for name, told in re.findall(r"^\| `([\w-]+)` \|.*`([0-9a-f]{64})` \|$", card, re.M):
+    for name, card_digest in re.findall(r"^\| `([\w-]+)` \|.*`([0-9a-f]{64})` \|$", card, re.M):
         if name not in pretrained_names():
             yield Finding("fails", f"the shipped weights {name} are missing", "install mpc-lite anew")
             continue
-        found = hashlib.sha256(pretrained_file(name).read_bytes()).hexdigest()
-        if found == told:
-            yield Finding("ok", f"weights {name}: sha256 {found[:12]}…, as in the model card")
+        digest = hashlib.sha256(pretrained_file(name).read_bytes()).hexdigest()
+        if digest == card_digest:
+            yield Finding("ok", f"weights {name}: sha256 {digest[:12]}…, as in the model card")
         else:
             do = "install mpc-lite anew; in a clone: git checkout the file, git lfs pull where it is a pointer"
-            yield Finding("fails", f"weights {name}: sha256 {found[:12]}…, expected {told[:12]}…", do)
+            yield Finding("fails", f"weights {name}: sha256 {digest[:12]}…, expected {card_digest[:12]}…", do)
 
 
 def threads() -> Iterator[Finding]:
@@ -163,17 +163,19 @@ def threads() -> Iterator[Finding]:
     import torch
     from dask.system import CPU_COUNT
 
-    told = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")}
-    said = ", ".join(f"{name}={value}" for name, value in told.items() if value) or "no variable set"
+    variables = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")}
+    settings = ", ".join(f"{name}={value}" for name, value in variables.items() if value) or "no variable set"
     count, what = torch.get_num_threads(), f"{CPU_COUNT} cores, torch computes with {torch.get_num_threads()} threads"
     if count > CPU_COUNT:
-        yield Finding("note", f"{what} ({said})", f"more threads than cores are slower: OMP_NUM_THREADS={CPU_COUNT}")
-    elif count < CPU_COUNT and told["OMP_NUM_THREADS"] not in (None, str(count)):
-        do = f"MKL_NUM_THREADS counts before OMP_NUM_THREADS: unset it, or set it to {told['OMP_NUM_THREADS']}"
-        yield Finding("note", f"{what} ({said})", do)
+        yield Finding(
+            "note", f"{what} ({settings})", f"more threads than cores are slower: OMP_NUM_THREADS={CPU_COUNT}"
+        )
+    elif count < CPU_COUNT and variables["OMP_NUM_THREADS"] not in (None, str(count)):
+        do = f"MKL_NUM_THREADS counts before OMP_NUM_THREADS: unset it, or set it to {variables['OMP_NUM_THREADS']}"
+        yield Finding("note", f"{what} ({settings})", do)
     else:
-        yield Finding("ok", f"{what} ({said})")
-    if (told["OMP_WAIT_POLICY"] or "").upper() != "PASSIVE":
+        yield Finding("ok", f"{what} ({settings})")
+    if (variables["OMP_WAIT_POLICY"] or "").upper() != "PASSIVE":
         do = "beside other work set OMP_WAIT_POLICY=PASSIVE before Python starts: threads that wait then sleep"
         yield Finding("note", "threads that wait may keep a core busy", do)
 
@@ -188,9 +190,9 @@ def book() -> Iterator[Finding]:
         yield Finding("note", str(error), "all other commands work without")
 
 
-def _enough(what: str, found: float, wanted: float, do: str) -> Finding:
-    text = f"{what}: {found / GB:.1f} GB"
-    return Finding("ok", text) if found >= wanted else Finding("fails", f"{text}, {wanted / GB:.2g} GB are wanted", do)
+def _enough(what: str, amount: float, wanted: float, do: str) -> Finding:
+    text = f"{what}: {amount / GB:.1f} GB"
+    return Finding("ok", text) if amount >= wanted else Finding("fails", f"{text}, {wanted / GB:.2g} GB are wanted", do)
 
 
 CHECKS: list[Callable[[], Iterator[Finding]]] = [versions, device, memory, disk, data, weights, threads, book]

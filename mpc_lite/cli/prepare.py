@@ -45,10 +45,10 @@ def synth(
     from mpc_lite.files import place
 
     out = place(out)
-    found = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
     # What a killed run left is no set of anybody's; it is written anew.
-    if set(found) - ({".unfinished", "images", "masks", "manifest.csv"} if ".unfinished" in found else set()):
-        some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+    if set(names) - ({".unfinished", "images", "masks", "manifest.csv"} if ".unfinished" in names else set()):
+        some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise InputError(
             f"--out {out} is not empty (found {some}); choose another folder: a set starts in an empty one"
         )

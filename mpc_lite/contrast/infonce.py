@@ -259,8 +259,8 @@ def mean_positive_infonce(
     second = _pixel_set(negatives, negative_valid, "negatives")
     (batch, _, channels), other = first.embeddings.shape, second.embeddings.shape
     if anchors.ndim != negatives.ndim or (batch, channels) != (other[0], other[2]):
-        found = f"anchors {tuple(anchors.shape)} with negatives {tuple(negatives.shape)}"
-        raise InputError(f"{found}: expected (N,D) with (M,D) or (B,N,D) with (B,M,D)")
+        shapes = f"anchors {tuple(anchors.shape)} with negatives {tuple(negatives.shape)}"
+        raise InputError(f"{shapes}: expected (N,D) with (M,D) or (B,N,D) with (B,M,D)")
     usable = usable_anchors(first.valid, second.valid)
     if implementation == "fused":
         values = _fused(first, second, temperature)
@@ -284,8 +284,8 @@ def _pixel_set(embeddings: torch.Tensor, valid: torch.Tensor | None, name: str) 
     if valid is None:
         valid = torch.ones(embeddings.shape[:-1], dtype=torch.bool, device=embeddings.device)
     if valid.dtype != torch.bool or valid.shape != embeddings.shape[:-1]:
-        found, expected = (valid.dtype, tuple(valid.shape)), (torch.bool, tuple(embeddings.shape[:-1]))
-        raise InputError(f"validity of {name} {found}: expected {expected}")
+        dtype_and_shape, expected = (valid.dtype, tuple(valid.shape)), (torch.bool, tuple(embeddings.shape[:-1]))
+        raise InputError(f"validity of {name} {dtype_and_shape}: expected {expected}")
     return PixelSet(embeddings, valid) if embeddings.ndim == 3 else PixelSet(embeddings[None], valid[None])
 
 

@@ -69,8 +69,8 @@ def check_maps(maps_a: Sequence[torch.Tensor], maps_b: Sequence[torch.Tensor]) -
     if len(shapes) < 2 or any(len(s) != 4 or s[:2] != shapes[0][:2] for s in shapes):
         raise InputError(f"maps_a {shapes}: expected two or more maps (B,D,h,w) with equal B and D, finest first")
     if len(maps_b) < 1 or tuple(maps_b[0].shape) != shapes[0]:
-        found = [tuple(m.shape) for m in maps_b]
-        raise InputError(f"maps_b {found}: expected the second pass of the same batch, its first map {shapes[0]}")
+        shapes_b = [tuple(m.shape) for m in maps_b]
+        raise InputError(f"maps_b {shapes_b}: expected the second pass of the same batch, its first map {shapes[0]}")
 
 
 def check_labels(labels: torch.Tensor, name: str, ignore: int = IGNORE) -> None:
@@ -200,9 +200,9 @@ def draw_terms(
             return [Term(authentic, authentic, view[1]), Term(view[0], view[0], tampered)]
         return [Term(authentic, view[0], view[1]), Term(tampered, view[1], view[0])]
 
-    drawn = {
+    makers = {
         "within_image": lambda: contrast(None),
         "cross_scale": lambda: contrast(draw(*pool(maps_a[1:], labels[1:]))),
         "cross_modality": lambda: contrast(draw(maps_b[0], labels[0])),
     }
-    return {view: drawn[view]() for view in views}
+    return {view: makers[view]() for view in views}

@@ -133,7 +133,7 @@ def activations(kind: type[Stage], recipe: Recipe) -> tuple[int, int]:
             stack.enter_context(bf16("cuda"))
         batch, passes, rounds = micro_batch(stage.settings.batch, recipe.data.size), [], [0]
         hook = model.encoder.register_forward_hook(lambda *_: passes.append(1))
-        with kept_for_backward(model) as kept:
+        with kept_for_backward(model) as storages:
             stage.network(batch)
         hook.remove()
         if model.encoder.checkpoint_activations:
@@ -143,7 +143,7 @@ def activations(kind: type[Stage], recipe: Recipe) -> tuple[int, int]:
                     module.register_forward_pre_hook(lambda *_: rounds.append(-_total(whole)))
                     module.register_forward_hook(lambda *_: rounds.append(rounds.pop() + _total(whole)))
                 stage.network(batch)
-        return _total(kept) + max(rounds), len(passes)
+        return _total(storages) + max(rounds), len(passes)
 
 
 def _total(storages: dict[int, torch.UntypedStorage]) -> int:
@@ -154,16 +154,16 @@ def _total(storages: dict[int, torch.UntypedStorage]) -> int:
 def kept_for_backward(model: nn.Module) -> Iterator[dict[int, torch.UntypedStorage]]:
     """Collects the storages that autograd saves inside the block, each once; those of the model itself are left out."""
     own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
-    kept = {}
+    storages = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()  # views share it, and keep all of it alive
         if storage._cdata not in own:
-            kept[storage._cdata] = storage
+            storages[storage._cdata] = storage
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield kept
+        yield storages
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def cost(recipe: Recipe) -> Cost:
         images = torch.empty(1, 3, recipe.data.size, recipe.data.size)
         with torch.no_grad(), counting.flop_counter() as counter:
             model(images)
-    counts = {name: sum(found.values()) for name, found in counter.get_flop_counts().items()}
+    counts = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
     parts = {"encoder": model.encoder, "head": model.decoder}
     kinds = [] if recipe.evaluate.weights else [Pretraining, Finetuning, *([Adaptation] if recipe.adapt else [])]
     return Cost(
@@ -122,7 +122,7 @@ def stage_cost(kind: type[Stage], recipe: Recipe) -> StageCost:
     settings, first = stage.settings, kind is Pretraining
     learning = [p for p in stage.network.parameters() if p.requires_grad]
     numbers = sum(p.numel() for p in learning)
-    kept, passes = counting.activations(kind, recipe)
+    activations, passes = counting.activations(kind, recipe)
     with torch.device("meta"), counting.flop_counter() as counter:
         images = torch.empty(settings.batch, 3, recipe.data.size, recipe.data.size)
         if first:  # the loss has its formula; here the encoder, with a stand-in that reaches the maps the loss reads
@@ -145,7 +145,7 @@ def stage_cost(kind: type[Stage], recipe: Recipe) -> StageCost:
             "weights": counting.state_bytes(model),
             "gradients": 4 * numbers,
             "moments of AdamW": 8 * numbers,
-            "kept for backward": kept,
+            "kept for backward": activations,
             "at work in the loss": counting.loss_memory(recipe) if first else 0,
         },
         checkpoint=counting.checkpoint_bytes(model, learning),

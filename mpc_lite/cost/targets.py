@@ -47,18 +47,18 @@ def read_goals(results: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
 
     Raises InputError for a result that is missing, or was written by another version of its script.
     """
-    found = []
+    goals = []
     for name, read in _READERS.items():
         if name not in results:
             raise InputError(f"the result '{name}' is missing; python tests/benchmarks/{BENCHMARKS[name]} writes it")
         try:
-            found += read(results[name])
+            goals += read(results[name])
         except (KeyError, TypeError, StopIteration, ValueError) as error:
             raise InputError(
                 f"the result '{name}' cannot be read ({type(error).__name__}: {error}): expected what "
                 f"tests/benchmarks/{BENCHMARKS[name]} writes on Linux; run the script again"
             ) from error
-    return found
+    return goals
 
 
 def _number(key: str, part: str, value: float, aim: float, least: bool = True) -> Goal:
@@ -72,12 +72,12 @@ def _faster(key: str, part: str, ratio: Mapping[str, float], aim: float, least: 
 def _loss(result: Mapping[str, Any]) -> list[Goal]:
     term, whole = result["one_term"]["ways"], result["whole_loss"]["ways"]
     dense, fused = term["dense"], term["fused"]
-    kept = dense["kept"]["beyond_inputs"] / fused["kept"]["beyond_inputs"]
+    kept_ratio = dense["kept"]["beyond_inputs"] / fused["kept"]["beyond_inputs"]
     growth = result["growth"]["fused"]
     return [
         _faster("term_time", "one term: time", fused["times_faster_than_dense"], 3.5),
         _number("term_peak", "one term: peak memory", dense["peak"] / fused["peak"], 4),
-        _number("term_kept", "one term: kept for backward", kept, 15),
+        _number("term_kept", "one term: kept for backward", kept_ratio, 15),
         _faster("term_products", "one term: time, 3 products", fused["times_three_products"], 1.6, least=False),
         _number("growth_time", "growth: exponent of time", growth["time_exponent"], 2.05, least=False),
         _number("growth_memory", "growth: exponent of memory", growth["memory_exponent"], 1.05, least=False),
@@ -100,7 +100,7 @@ def _backbone(result: Mapping[str, Any]) -> list[Goal]:
 
 
 def _stage2(result: Mapping[str, Any]) -> list[Goal]:
-    found = []
+    goals = []
     for size in ("base", "nano"):
         row = next(row for row in result["rows"] if row["size"] == size)
         seconds = {step["way"]: step["all_seconds"] for step in row["steps"]}
@@ -112,10 +112,10 @@ def _stage2(result: Mapping[str, Any]) -> list[Goal]:
             slow, fast = np.array(seconds[against]), np.array(seconds[way])
             value = float(np.median(slow) / np.median(fast))
             each = slow / fast
-            found.append(
+            goals.append(
                 Goal(f"{key}_{size}", f"stage 2, {size}: {part}", value, aim, True, *map(float, (min(each), max(each))))
             )
-    return found
+    return goals
 
 
 def _localizer(result: Mapping[str, Any]) -> list[Goal]:

@@ -71,11 +71,11 @@ def drawn(samples: Sequence[Sample], count: int | None, seed: int) -> list[Sampl
 
 def check_sources(samples: Sequence[Sample], repeats: Mapping[str, int]) -> None:
     """InputError for a source in `repeats` that no row has."""
-    found = {s.source for s in samples}
-    if unknown := sorted(repeats.keys() - found):
+    sources = {s.source for s in samples}
+    if unknown := sorted(repeats.keys() - sources):
         raise InputError(
             f"data.repeats names {', '.join(unknown)}, which no training row has as its source; "
-            f"sources found: {', '.join(sorted(found)) or 'none'}"
+            f"sources found: {', '.join(sorted(sources)) or 'none'}"
         )
 
 

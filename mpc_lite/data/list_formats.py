@@ -53,7 +53,7 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
     if path.is_dir() != (format == "folders") and format is not None:
         raise InputError(f"{path} is a {'folder' if path.is_dir() else 'file'}, which format '{format}' is not")
     if path.is_dir():
-        found = _folders(path)
+        rows = _folders(path)
     else:
         try:
             data = path.read_bytes()
@@ -61,17 +61,17 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
         format = format or _guess(data, path)
         if format == "npy":
-            found = _array(data, path)
+            rows = _array(data, path)
         else:
-            found = _json(data, path) if format == "json" else _lines(data, path, format)
-    if not found:
+            rows = _json(data, path) if format == "json" else _lines(data, path, format)
+    if not rows:
         raise InputError(f"{path.name}: the list is empty; expected {_EXPECTED}")
     if format == "names" and masks:
         raise InputError(
             f"{path.name} names images only, without masks; pick its images from a manifest that pairs them "
             "(data_scripts/from_list.py LIST --of MANIFEST)"
         )
-    return iter(found)
+    return iter(rows)
 
 
 def _guess(data: bytes, path: Path) -> str:
@@ -145,7 +145,7 @@ def _short(value: object) -> str:
 
 
 def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
-    found, delimiter = [], None
+    rows, delimiter = [], None
     if format == "comma":
         delimiter = ";" if data.count(b";") > data.count(b",") else ","
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
@@ -153,7 +153,7 @@ def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
         try:
             line = raw.decode("utf-8").strip()
         except UnicodeDecodeError:
-            found.append(Entry(number, where, "", None, 0, "not text in UTF-8; save the list in this encoding"))
+            rows.append(Entry(number, where, "", None, 0, "not text in UTF-8; save the list in this encoding"))
             continue
         if not line:
             continue
@@ -161,9 +161,9 @@ def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
             fields = [line] if format == "names" else _fields(line, delimiter)
         except csv.Error as error:
             problem = f"{line[:100]!r} is not quoted as a CSV file is ({error}); expected image,mask"
-            found.append(Entry(number, where, "", None, 0, problem))
+            rows.append(Entry(number, where, "", None, 0, problem))
             continue
-        if not found and format == "comma" and [field.strip().lower() for field in fields[:2]] == ["image", "mask"]:
+        if not rows and format == "comma" and [field.strip().lower() for field in fields[:2]] == ["image", "mask"]:
             raise InputError(f"{path.name} begins with the header of a manifest; give it where a manifest is expected")
         if format == "names":
             entry = Entry(number, where, line, None, 0)
@@ -180,8 +180,8 @@ def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
                 elif fields[2] == "1" and entry.mask is None:
                     entry = entry._replace(problem="label 1 (tampered), but no mask")
                 entry = entry._replace(label=int(fields[2] == "1"))
-        found.append(entry)
-    return found
+        rows.append(entry)
+    return rows
 
 
 def _json(data: bytes, path: Path) -> list[Entry]:
@@ -192,18 +192,18 @@ def _json(data: bytes, path: Path) -> list[Entry]:
         raise InputError(f"{path.name}: not JSON, though it begins like it ({reason}); expected {_EXPECTED}") from None
     if not isinstance(pairs, list):
         raise InputError(f'{path.name}: a JSON {type(pairs).__name__}, expected a list of pairs ["image", "mask"]')
-    found = []
+    rows = []
     for number, pair in enumerate(pairs, start=1):
         where = f"entry {number} of {path.name}"
         if not isinstance(pair, list) or len(pair) != 2:
-            found.append(Entry(number, where, "", None, 0, f'{_short(pair)}, expected a pair ["image", "mask"]'))
+            rows.append(Entry(number, where, "", None, 0, f'{_short(pair)}, expected a pair ["image", "mask"]'))
         elif isinstance(pair[0], str) and pair[0].endswith("Dataset"):
             raise InputError(
                 f"{path.name} lists data sets ({shown(pair[0])}, …), not images; read the lists it names one by one"
             )
         else:
-            found.append(_pair(number, where, *pair, authentic=("Negative",)))
-    return found
+            rows.append(_pair(number, where, *pair, authentic=("Negative",)))
+    return rows
 
 
 def _array(data: bytes, path: Path) -> list[Entry]:
@@ -249,7 +249,7 @@ def _folders(path: Path) -> list[Entry]:
         ending |= {stem + end: stem for end in ENDINGS if stem + end in masks and stem + end not in images}
     for mask, stem in ending.items():
         masks[stem] = masks.get(stem, []) + masks.pop(mask)
-    found = []
+    rows = []
     for stem in sorted({*images, *masks}):
         of_image, of_mask = images.get(stem, []), masks.get(stem, [])
         for file in of_image or of_mask:
@@ -264,8 +264,8 @@ def _folders(path: Path) -> list[Entry]:
             elif Path(of_mask[0]).stem != Path(file).stem:
                 note = f"{file} with {of_mask[0]}"
             mask = f"{names[1]}/{of_mask[0]}" if of_mask else None
-            found.append(Entry(len(found) + 1, f"{folder}/{file}", f"{folder}/{file}", mask, 1, problem, note))
-    return found
+            rows.append(Entry(len(rows) + 1, f"{folder}/{file}", f"{folder}/{file}", mask, 1, problem, note))
+    return rows
 
 
 def _stems(folder: Path) -> dict[str, list[str]]:

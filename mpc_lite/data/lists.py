@@ -64,7 +64,7 @@ def sort_entries(
     root = place(root) if root is not None else path if path.is_dir() else path.parent
     if not os.path.isdir(root):
         raise InputError(f"{shown(root, 200)} is not a folder; expected the one where the paths of {path.name} start")
-    good, bad, seen, notes = [], [], {}, []
+    good, bad, first_entries, notes = [], [], {}, []
     for entry in listed:
         image, mask, problem = place(entry.image, root), None, entry.problem
         notes += [entry.note] if entry.note else []
@@ -77,7 +77,7 @@ def sort_entries(
             elif os.path.normpath(mask) == os.path.normpath(image):
                 problem = f"{shown(entry.image, 200)} is its own mask"
         if not problem:
-            earlier = seen.setdefault(os.path.normpath(image), (entry, mask))
+            earlier = first_entries.setdefault(os.path.normpath(image), (entry, mask))
             if earlier[0] is not entry:
                 other = "" if earlier[1] == mask else ", with another mask"
                 problem = f"{shown(entry.image, 200)} is in {earlier[0].where} already{other}"
@@ -103,21 +103,21 @@ def pick(
     by_name = defaultdict(list)
     for sample in samples:
         by_name[_composed(sample.image.name)].append(sample)
-    chosen, bad, seen = [], [], {}
+    chosen, bad, first_entries = [], [], {}
     for entry in entries(path, format, masks=False):
         problem = entry.problem
         if not problem:
             parts = Path(_composed(entry.image.replace("\\", "/"))).parts
             candidates = by_name.get(parts[-1] if parts else "", [])
             common = [_common_tail(tuple(map(_composed, sample.image.parts)), parts) for sample in candidates]
-            found = [sample for sample, n in zip(candidates, common, strict=True) if n == max(common)]
-            if len(found) != 1:
-                n = len(found) or "no"
+            matches = [sample for sample, n in zip(candidates, common, strict=True) if n == max(common)]
+            if len(matches) != 1:
+                n = len(matches) or "no"
                 problem = f"{shown(entry.image, 200)}: {n} images of the manifest have this name, expected one"
-            elif (earlier := seen.setdefault(id(found[0]), entry)) is not entry:
+            elif (earlier := first_entries.setdefault(id(matches[0]), entry)) is not entry:
                 problem = f"{shown(entry.image, 200)} is in {earlier.where} already"
             else:
-                chosen.append(found[0])
+                chosen.append(matches[0])
         if problem:
             bad.append((entry.number, f"{entry.where}: {problem}"))
     return chosen, bad

@@ -233,8 +233,8 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
         turned = _why_turned(sample, path) if (w, h) == (height, width) else ""
         raise InputError(f"{where}: mask {w}×{h}, image {width}×{height}{turned}; {mend}")
     if isinstance(sample, Sample) and bool(mask.any()) != bool(sample.label):
-        found = "no tampered pixel" if sample.label else f"{int(mask.sum())} tampered pixels"
-        raise InputError(f"{where}: label {sample.label}, but the mask {path.name} has {found}; {mend}")
+        content = "no tampered pixel" if sample.label else f"{int(mask.sum())} tampered pixels"
+        raise InputError(f"{where}: label {sample.label}, but the mask {path.name} has {content}; {mend}")
     return mask
 
 

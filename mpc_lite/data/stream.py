@@ -55,10 +55,10 @@ class Forgeries(Dataset):
     def __getitem__(self, position: int) -> Item | str:
         """The item, or what is wrong with a photograph: the loop decides what becomes of the run."""
         try:
-            made = self.stream(position, self.size)
+            forgery = self.stream(position, self.size)
         except InputError as error:
             return str(error)
-        return _drawn(self, position, made.image, made.mask)
+        return _drawn(self, position, forgery.image, forgery.mask)
 
 
 class ManifestImages(Dataset):
@@ -197,19 +197,19 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         if stage != "adapt":
             _compare_epoch(recipe, rows)
         if lists.validation:
-            kept = [s for s in rows if s.split in _TRAINED]
+            train_rows = [s for s in rows if s.split in _TRAINED]
         else:
-            kept, held = held_out(rows, data.validation_fraction)
-        if not kept or held == []:
-            found = f"{len(kept)} training" + ("" if held is None else f" and {len(held)} validation")
+            train_rows, held = held_out(rows, data.validation_fraction)
+        if not train_rows or held == []:
+            sizes = f"{len(train_rows)} training" + ("" if held is None else f" and {len(held)} validation")
             raise InputError(
-                f"{_names(lists.manifest)}: {found} rows; each needs at least one. Rows with split 'test' are never "
+                f"{_names(lists.manifest)}: {sizes} rows; each needs at least one. Rows with split 'test' are never "
                 "trained on, nor authentic ones with data.tampered_only; raise data.validation_fraction or mark rows "
                 "'validation'"
             )
-        check_sources(kept, repeats)
-        kept = drawn(kept, draw, recipe.seed)
-        train = ManifestImages(recipe, "train", Rows(kept), repeated(kept, repeats), device)
+        check_sources(train_rows, repeats)
+        train_rows = drawn(train_rows, draw, recipe.seed)
+        train = ManifestImages(recipe, "train", Rows(train_rows), repeated(train_rows, repeats), device)
     if lists.validation:
         held = _rows(recipe, lists.validation)
         if not held:
@@ -230,10 +230,10 @@ def _rows(recipe: Recipe, manifests: str | list[str]) -> list[Sample]:
 
 def _compare_epoch(recipe: Recipe, rows: list[Sample]) -> None:
     """Warn when a list is not as long as the recipe says: a part too many or too few would train without a word."""
-    found = recipe.data.draw or len(repeated([s for s in rows if s.split in _TRAINED], recipe.data.repeats))
-    if recipe.data.epoch not in (None, found):
+    length = recipe.data.draw or len(repeated([s for s in rows if s.split in _TRAINED], recipe.data.repeats))
+    if recipe.data.epoch not in (None, length):
         warnings.warn(
-            f"the manifests give an epoch of {found} entries, the recipe expects {recipe.data.epoch}; compare the "
+            f"the manifests give an epoch of {length} entries, the recipe expects {recipe.data.epoch}; compare the "
             "counts that the sets' scripts printed, or set data.epoch",
             stacklevel=3,
         )

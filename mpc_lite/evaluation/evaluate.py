@@ -87,7 +87,7 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
     elif maps_dir is not None:
         saved = SavedMaps.create(maps_dir, facts, model)
 
-    pixels, beside, seen, errors = defaultdict(list), defaultdict(list), [], []
+    pixels, beside, scored, errors = defaultdict(list), defaultdict(list), [], []
     for sample, problem in rows:
         levels = None
         try:
@@ -113,14 +113,14 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
                 continue
             if saved:
                 saved.write(sample, levels)
-        seen.append((sample.label, image_score(levels)))
+        scored.append((sample.label, image_score(levels)))
         if sample.label == 1:
             pixels[sample.source].append(protocol.score_image(levels, mask))
             for name, score_map in baselines.items():
                 beside[sample.source, name].append(marked[name].score_image(score_map(image), mask))
-    if not seen:
-        found = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
-        raise InputError(f"no row could be scored: {found}; expected at least one readable image")
+    if not scored:
+        reason = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
+        raise InputError(f"no row could be scored: {reason}; expected at least one readable image")
     if saved and model is not None:
         saved.finish()
 
@@ -143,7 +143,7 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
         "split": split,
         "sets": sets,
         "average": average,
-        "image_level": _image_level(seen),
+        "image_level": _image_level(scored),
         "errors": errors,
     }
 
@@ -218,8 +218,8 @@ def _average(sets: dict, names: Iterable[str]) -> dict:
     return {"n": sum(s["n"] for s in sets.values()), **figures, "baselines": baselines, "weighting": "images"}
 
 
-def _image_level(seen: list[tuple[int, float]]) -> dict:
-    labels, scores = (np.array(column) for column in zip(*seen, strict=True))
+def _image_level(scored: list[tuple[int, float]]) -> dict:
+    labels, scores = (np.array(column) for column in zip(*scored, strict=True))
     alarms = scores[labels == 0] > ALARM
     return {
         "auc": roc_auc(labels, scores) if len(set(labels)) == 2 else None,

@@ -131,19 +131,19 @@ def _finished(json_file: Path, facts: dict) -> dict | None:
         return None
     advice = "choose another file, or delete this one"
     try:
-        found = json.loads(json_file.read_text(encoding="utf-8"))
-        other = [key for key, value in facts.items() if found[key] != value]
-        kept = [(cell["degradation"], cell["value"]) for cell in found["cells"]]
-        _ = found["baselines"], found["errors"]
+        earlier = json.loads(json_file.read_text(encoding="utf-8"))
+        other = [key for key, value in facts.items() if earlier[key] != value]
+        cells = [(cell["degradation"], cell["value"]) for cell in earlier["cells"]]
+        _ = earlier["baselines"], earlier["errors"]
     except OSError as error:
         raise InputError(f"{json_file}: cannot be read ({error.strerror}); {advice}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{json_file}: holds something else than a table of robustness; {advice}") from None
-    if kept != [(cell.degradation, cell.value) for cell in get_grid(facts["grid"])][: len(kept)]:
+    if cells != [(cell.degradation, cell.value) for cell in get_grid(facts["grid"])][: len(cells)]:
         other.append("the cells of its grid")
     if other:
         raise InputError(f"{json_file}: holds a run that differs in {', '.join(other)}; {advice}")
-    return found
+    return earlier
 
 
 def _write(json_file: str | Path, result: dict) -> None:

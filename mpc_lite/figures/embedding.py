@@ -23,8 +23,8 @@ def embedding_map(result: dict[str, Any], first: str = "before") -> go.Figure:
         two traces (authentic, tampered) for each image and state; one pair is visible.
     """
     figure = go.Figure()
-    shown = [(image, when) for image in result["images"] for when in NAMES]
-    for image, when in shown:
+    states = [(image, when) for image in result["images"] for when in NAMES]
+    for image, when in states:
         places, labels = np.array(image[when]), np.array(image["labels"])
         for label, (name, colour, symbol) in enumerate(CLASSES):
             x, y = places[labels == label].T
@@ -32,8 +32,8 @@ def embedding_map(result: dict[str, Any], first: str = "before") -> go.Figure:
             visible = image is result["images"][0] and when == first
             figure.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker, visible=visible, hoverinfo="skip")
     buttons = []
-    for image, when in shown:
-        visible = [pair == (image["kind"], when) for pair in [(i["kind"], w) for i, w in shown] for _ in CLASSES]
+    for image, when in states:
+        visible = [pair == (image["kind"], when) for pair in [(i["kind"], w) for i, w in states] for _ in CLASSES]
         title = {"title.text": _title(image, when)}
         label = f"{image['kind']}, {NAMES[when].split()[0]}"
         buttons.append({"label": label, "method": "update", "args": [{"visible": visible}, title]})

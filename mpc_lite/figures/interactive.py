@@ -42,15 +42,15 @@ def flip(figures: Sequence[Figure], labels: Sequence[str], prefix: str, name: st
             )
         )
     stack = widgets.Stack(pictures, selected_index=active)
-    said = widgets.Stack([widgets.HTML(f"{html.escape(prefix)} <b>{html.escape(x)}</b>") for x in labels])
-    said.selected_index = active
+    captions = widgets.Stack([widgets.HTML(f"{html.escape(prefix)} <b>{html.escape(x)}</b>") for x in labels])
+    captions.selected_index = active
     handle = widgets.IntSlider(
         active, 0, len(figures) - 1, readout=False, layout={"width": "60%", "min_width": "160px"}
     )
     handle.add_class(f"slider-{name}")
     widgets.jslink((handle, "value"), (stack, "selected_index"))
-    widgets.jslink((handle, "value"), (said, "selected_index"))
-    return widgets.VBox([widgets.HBox([handle, said]), stack])
+    widgets.jslink((handle, "value"), (captions, "selected_index"))
+    return widgets.VBox([widgets.HBox([handle, captions]), stack])
 
 
 def explore(panel: Callable[..., None], values: dict[str, Sequence[Any]], name: str, alt: str) -> Any:
@@ -103,10 +103,10 @@ def slider(frames: Sequence[go.Figure], labels: Sequence[str], prefix: str = "",
             figure.data[-1].visible = i == active
     steps = []
     for i, (frame, label) in enumerate(zip(frames, labels, strict=True)):
-        shown = [j // n == i for j in range(n * len(frames))]
+        visible = [j // n == i for j in range(n * len(frames))]
         layout = frame.layout.to_plotly_json()
         moves: dict[str, Any] = {key: layout[key] for key in ("images", "annotations", "title") if key in layout}
-        steps.append({"label": label, "method": "update", "args": [{"visible": shown}, moves]})
+        steps.append({"label": label, "method": "update", "args": [{"visible": visible}, moves]})
     first = frames[active].layout
     figure.update_layout(
         images=first.images,

@@ -59,10 +59,10 @@ def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
         else:
             axes.set_ylim(-0.03, 1.03)
             for (colour, marker, dash), key in zip(STYLES, DRAWN, strict=False):
-                drawn = [(step, scores[key]) for step, scores in points if key in scores]
-                if not drawn:
+                curve = [(step, scores[key]) for step, scores in points if key in scores]
+                if not curve:
                     continue
-                axes.plot(*zip(*drawn, strict=True), color=colour, marker=marker, ls=dash, ms=4, label=SCORES[key])
+                axes.plot(*zip(*curve, strict=True), color=colour, marker=marker, ls=dash, ms=4, label=SCORES[key])
         axes.legend(fontsize=9, frameon=False)
     return figure
 

@@ -56,5 +56,5 @@ class Stream:
 
     def write(self, out: Path, n: int, size: int, kind: str | None = None, null: bool = False) -> Path:
         """Forgeries 0 … n-1 as `synth.write_set` writes them; returns the manifest's path."""
-        made = ((self(index, size, kind, null), self.origin(index)) for index in range(n))
-        return write_forgeries(out, self.split, made, null)
+        forgeries = ((self(index, size, kind, null), self.origin(index)) for index in range(n))
+        return write_forgeries(out, self.split, forgeries, null)

@@ -71,8 +71,8 @@ class Photographs:
         self.split, self.lists = split, list(lists)
         rows = [row for path in lists for row in read_photograph_list(expand(path))]
         names = {row["source"] for row in rows}
-        for what, given in (("sources", sources or []), ("weights", weights or {})):
-            if unknown := [s for s in given if s not in names]:
+        for what, selection in (("sources", sources or []), ("weights", weights or {})):
+            if unknown := [s for s in selection if s not in names]:
                 raise InputError(
                     f"data.real.{what} names '{unknown[0]}', which no photograph has as its source"
                     f"{nearest(unknown[0], sorted(names))}; sources in {', '.join(lists)}: {', '.join(sorted(names))}"
@@ -152,9 +152,9 @@ def read_photograph_list(path: Path) -> list[dict]:
         name, reason = shown(path, 200), getattr(error, "strerror", None) or error
         raise InputError(f"{name}: cannot be read as a list of photographs ({reason}); give a CSV file") from None
     if missing := [c for c in ("image", "source") if c not in columns]:
-        found = shown(", ".join(columns), 200) or "no header"
+        header = shown(", ".join(columns), 200) or "no header"
         raise InputError(
-            f"{path}: no column {' and no '.join(missing)}; found {found}; a list of "
+            f"{path}: no column {' and no '.join(missing)}; found {header}; a list of "
             "photographs has image and source, and should have camera and licence"
         )
     if not rows:

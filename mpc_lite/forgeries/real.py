@@ -58,13 +58,13 @@ def forge_real(
     """
     key = [zlib.crc32(split.encode()), seed, index, _STREAM]
     rng = np.random.default_rng(key)
-    drawn = "authentic" if rng.random() < authentic_share else choose(rng, real_ranges()[split]["kinds"])
-    kind = "splice" if null else (kind or drawn)  # before the attempts, so that none of them changes the shares
+    random_kind = "authentic" if rng.random() < authentic_share else choose(rng, real_ranges()[split]["kinds"])
+    kind = "splice" if null else (kind or random_kind)  # before the attempts, so that none of them changes the shares
     for attempt in range(ATTEMPTS):
-        made, shown = _attempt(real_ranges()[split], index, photographs, size, kind, null, [*key, attempt])
+        forgery, shown = _attempt(real_ranges()[split], index, photographs, size, kind, null, [*key, attempt])
         if shown:
             break
-    return made
+    return forgery
 
 
 def _attempt(

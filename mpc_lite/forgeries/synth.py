@@ -81,8 +81,10 @@ def forge(
     """
     ranges = split_ranges()[split]
     rng = np.random.default_rng([zlib.crc32(split.encode()), seed, index])
-    drawn = "authentic" if rng.random() < authentic_share else str(rng.choice(list(SHARES), p=list(SHARES.values())))
-    kind = "splice" if null else (kind or drawn)
+    random_kind = (
+        "authentic" if rng.random() < authentic_share else str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    )
+    kind = "splice" if null else (kind or random_kind)
     bank = cameras_of(split)
     first, second = rng.choice(len(bank), 2, replace=False)
     host, donor = bank[first], bank[first if null else second]
@@ -149,7 +151,7 @@ def write_set(
     The source column reads ``ORIGIN-KIND``; ORIGIN is ``generated`` for scenes that come with the package.
     """
     stream = (forge(split, seed, index, scenes, size, authentic_share, kind, null) for index in range(n))
-    return write_forgeries(out, split, ((made, scenes.origin) for made in stream), null)
+    return write_forgeries(out, split, ((forgery, scenes.origin) for forgery in stream), null)
 
 
 def write_forgeries(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool = False) -> Path:
@@ -167,18 +169,18 @@ def write_forgeries(out: Path, split: str, forgeries: Iterable[tuple[Forgery, st
     with open(out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["image", "mask", "label", "source", "split", "cameras"])
-        for index, (made, origin) in enumerate(forgeries):
-            name = f"{index:06d}.jpg" if made.jpeg else f"{index:06d}.png"
-            if made.jpeg:
-                (out / "images" / name).write_bytes(made.jpeg)
+        for index, (forgery, origin) in enumerate(forgeries):
+            name = f"{index:06d}.jpg" if forgery.jpeg else f"{index:06d}.png"
+            if forgery.jpeg:
+                (out / "images" / name).write_bytes(forgery.jpeg)
             else:
-                Image.fromarray(made.image).save(out / "images" / name)
-            tampered = made.kind != "authentic"
+                Image.fromarray(forgery.image).save(out / "images" / name)
+            tampered = forgery.kind != "authentic"
             if tampered:
-                Image.fromarray(made.mask * 255).save(out / "masks" / f"{index:06d}.png")
-            label = "null_splice" if null else made.kind
+                Image.fromarray(forgery.mask * 255).save(out / "masks" / f"{index:06d}.png")
+            label = "null_splice" if null else forgery.kind
             mask = f"masks/{index:06d}.png" if tampered else ""
-            row = [f"images/{name}", mask, int(tampered), f"{origin}-{label}", split, " ".join(made.cameras)]
+            row = [f"images/{name}", mask, int(tampered), f"{origin}-{label}", split, " ".join(forgery.cameras)]
             table.writerow(row)
     (out / UNFINISHED).unlink()
     return out / "manifest.csv"

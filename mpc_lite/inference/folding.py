@@ -108,6 +108,6 @@ class _FilledMLP(nn.Module):
 def _convolution(weight: torch.Tensor, bias: torch.Tensor, depthwise: bool = False) -> nn.Conv2d:
     outputs, inputs, kernel, _ = weight.shape
     groups = outputs if depthwise else 1
-    made = nn.Conv2d(inputs * groups, outputs, kernel, padding=kernel // 2, groups=groups, device="meta")
-    made.weight, made.bias = (nn.Parameter(x, requires_grad=False) for x in (weight, bias))
-    return made.eval()
+    convolution = nn.Conv2d(inputs * groups, outputs, kernel, padding=kernel // 2, groups=groups, device="meta")
+    convolution.weight, convolution.bias = (nn.Parameter(x, requires_grad=False) for x in (weight, bias))
+    return convolution.eval()

@@ -72,8 +72,8 @@ def write_photo_report(path: Path, entries: Sequence[Entry], localizer: Localize
         "Network and way of feeding it": f"{localizer.mode} at {localizer.size}, fingerprint {localizer.fingerprint}",
         "Versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
-    made = "".join(f"<dt>{name}</dt><dd>{html.escape(fact)}</dd>" for name, fact in facts.items())
-    write_atomic(path, html_page(title, [*body, f"<h2>How this was made</h2><dl>{made}</dl>"], _CSS))
+    details = "".join(f"<dt>{name}</dt><dd>{html.escape(fact)}</dd>" for name, fact in facts.items())
+    write_atomic(path, html_page(title, [*body, f"<h2>How this was made</h2><dl>{details}</dl>"], _CSS))
 
 
 def _card(line: dict, photo: bytes, over: bytes) -> str:

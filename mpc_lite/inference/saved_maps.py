@@ -49,10 +49,10 @@ class SavedMaps:
         facts = _index(folder)
         if facts is None:
             raise InputError(f"{folder}: no readable {INDEX}; evaluate with a network and maps_dir first")
-        found = facts["manifest"]["sha256"]
-        if found != manifest["sha256"]:
+        digest = facts["manifest"]["sha256"]
+        if digest != manifest["sha256"]:
             raise InputError(
-                f"{folder}: its maps were made for a manifest with sha256 {found[:12]}…, this one has "
+                f"{folder}: its maps were made for a manifest with sha256 {digest[:12]}…, this one has "
                 f"{manifest['sha256'][:12]}…; evaluate with the network again"
             )
         return cls(folder, facts)

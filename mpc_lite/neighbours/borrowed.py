@@ -42,8 +42,8 @@ def pixel_distillation(
     """
     check_temperature(temperature)
     if student.ndim != 4 or student.shape != teacher.shape or queue.ndim != 2 or queue.shape[1] != student.shape[1]:
-        found = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, queue {tuple(queue.shape)}"
-        raise InputError(f"{found}: expected (B,D,h,w) twice and (M,D); project the student to the teacher's channels")
+        shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, queue {tuple(queue.shape)}"
+        raise InputError(f"{shapes}: expected (B,D,h,w) twice and (M,D); project the student to the teacher's channels")
     if targets not in ("hard", "soft"):
         raise InputError(f"targets {targets!r}: expected hard or soft")
     s, t = (unit_vectors(x).flatten(2).transpose(1, 2).flatten(0, 1) for x in (student, teacher.detach()))
@@ -195,5 +195,5 @@ def equivariance(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def _maps(found: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-    return [found] if isinstance(found, Tensor) else found
+def _maps(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [output] if isinstance(output, Tensor) else output

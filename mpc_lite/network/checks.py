@@ -28,8 +28,8 @@ def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
         raise InputError(f"{source} is a safetensors file, but does not say that mpc_lite wrote it; {advice}")
     for key, known in (("size", SIZES), ("head", HEADS)):
         if facts[key] not in list(known):  # of any JSON type
-            found = _short(facts[key])
-            raise InputError(f"{source} holds a network of {key} {found}; this version knows {', '.join(known)}")
+            value = _short(facts[key])
+            raise InputError(f"{source} holds a network of {key} {value}; this version knows {', '.join(known)}")
     for key in ("stage", "version", "fingerprint"):
         if not isinstance(facts.get(key, ""), str):
             raise InputError(f"{source} says {key} {_short(facts[key])} of itself, expected a text; {advice}")

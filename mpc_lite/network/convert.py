@@ -158,9 +158,9 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
                 return torch.load(file, map_location="cpu", weights_only=True), source
         except Exception as error:  # there is hardly one that damaged or crafted bytes cannot cause
             # PyTorch's own text is not passed on: it tells people how to load the file all the same.
-            if asked := re.search(r"GLOBAL (\S+)", str(error)):
+            if match := re.search(r"GLOBAL (\S+)", str(error)):
                 raise InputError(
-                    f"{path} asks for {asked[1]} while it is read; expected tensors and plain data, so nothing was run "
+                    f"{path} asks for {match[1]} while it is read; expected tensors and plain data, so nothing was run "
                     "or loaded. Do not open it elsewhere either, unless you know who made it and why"
                 ) from None
             sizes = ", ".join(f"{name} has {size}" for name, size in KNOWN.values())
@@ -185,10 +185,10 @@ def sort_tensors(path: Path, state: Any) -> tuple[str, dict[str, Any], list[str]
             return "stage1", dict(network), beside
         tensors = {n: value for n, value in network.items() if n not in unused}
         return "imagenet", tensors, unused + beside
-    found = f"a {type(state).__name__}"
+    contents = f"a {type(state).__name__}"
     if isinstance(state, dict):
-        found = f"{len(state)} entries: {some(state, 5)}"
-    raise InputError(f"{path} has none of the known layouts (found {found})\n  {ADVICE}")
+        contents = f"{len(state)} entries: {some(state, 5)}"
+    raise InputError(f"{path} has none of the known layouts (found {contents})\n  {ADVICE}")
 
 
 def _unwrapped(state: Any) -> tuple[Any, list[str]]:

@@ -80,15 +80,15 @@ def _fetch(reference: str, repository: str, file: str, revision: str | None) -> 
     try:
         return Path(hf_hub_download(repository, file, revision=revision, library_name="mpc_lite"))
     except errors.GatedRepoError:
-        said = f"its owner has to let you in; ask on the hub's page of {repository}, then 'hf auth login'"
+        reason = f"its owner has to let you in; ask on the hub's page of {repository}, then 'hf auth login'"
     except errors.RepositoryNotFoundError:
-        said = f"the hub knows no repository {repository}, or it is private; check the name, or 'hf auth login'"
+        reason = f"the hub knows no repository {repository}, or it is private; check the name, or 'hf auth login'"
     except errors.RevisionNotFoundError:
-        said = f"{repository} has no revision '{revision}'; give a branch, a tag or a commit's whole hash"
+        reason = f"{repository} has no revision '{revision}'; give a branch, a tag or a commit's whole hash"
     except errors.LocalEntryNotFoundError:  # a kind of EntryNotFoundError
-        said = "the hub cannot be reached, and the file is not in its cache; connect once, or give a file of your own"
+        reason = "the hub cannot be reached, and the file is not in its cache; connect once, or give a file of your own"
     except errors.EntryNotFoundError:
-        said = f"{repository} has no file '{file}'; name one as {PREFIX}{repository}/FILE.safetensors"
+        reason = f"{repository} has no file '{file}'; name one as {PREFIX}{repository}/FILE.safetensors"
     except (OSError, ValueError, RuntimeError) as error:  # a full disk, a broken download, a name the hub refuses
-        said = f"the download failed ({str(error).splitlines()[0]}); try again, or give a file of your own"
-    raise InputError(f"{reference}: {said}")
+        reason = f"the download failed ({str(error).splitlines()[0]}); try again, or give a file of your own"
+    raise InputError(f"{reference}: {reason}")

@@ -29,11 +29,11 @@ def _statistics_set_aside(module: nn.Module) -> Iterator[None]:
     """Let batch norm update copies of its running statistics, thrown away at the end."""
     # Taking the statistics away altogether would save other tensors than the first pass did, which autograd refuses.
     owners = [(m._buffers, name) for m in module.modules() for name in STATISTICS if m._buffers.get(name) is not None]
-    kept = [buffers[name] for buffers, name in owners]
-    for (buffers, name), value in zip(owners, kept, strict=True):
+    values = [buffers[name] for buffers, name in owners]
+    for (buffers, name), value in zip(owners, values, strict=True):
         buffers[name] = value.clone()
     try:
         yield
     finally:
-        for (buffers, name), value in zip(owners, kept, strict=True):
+        for (buffers, name), value in zip(owners, values, strict=True):
             buffers[name] = value

@@ -86,15 +86,15 @@ def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
     `source` is what the message calls the tensors' origin.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    tensor_shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     shapes = [
-        f"{name} (found {found[name]}, expected {expected[name]})"
+        f"{name} (found {tensor_shapes[name]}, expected {expected[name]})"
         for name in expected
-        if name in found and found[name] != expected[name]
+        if name in tensor_shapes and tensor_shapes[name] != expected[name]
     ]
     groups = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
+        "missing": [name for name in expected if name not in tensor_shapes],
+        "unexpected": [name for name in tensor_shapes if name not in expected],
         "of another shape": shapes,
     }
     if any(groups.values()):

@@ -109,8 +109,8 @@ def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
             raise InputError(f"recipe {path} cannot be read ({error.strerror}); choose another file") from None
     else:
         names, name = recipe_names(), str(name_or_file)
-        if name not in names and (found := recipe_name(name)) in names:
-            return _read(found, extended)
+        if name not in names and (own_name := recipe_name(name)) in names:
+            return _read(own_name, extended)
         if name not in names:
             short = shown(name)
             raise InputError(f"no recipe '{short}'{nearest(name, names)}; recipes are {', '.join(names)}")
@@ -150,13 +150,13 @@ def _merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    found = []
+    keys = []
     for name, field in model.model_fields.items():
-        found.append(prefix + name)
+        keys.append(prefix + name)
         for kind in (field.annotation, *get_args(field.annotation)):  # a section may be optional: AdaptSection | None
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                found += _keys(kind, f"{prefix}{name}.")
-    return found
+                keys += _keys(kind, f"{prefix}{name}.")
+    return keys
 
 
 def _explain(name: Any, error: ValidationError, choices: list[str]) -> str:
@@ -168,8 +168,8 @@ def _explain(name: Any, error: ValidationError, choices: list[str]) -> str:
         elif not key:  # sections that do not go together; the message names the keys
             lines.append(item["msg"].removeprefix("Value error, "))
         else:
-            found = shortened(json.dumps(item["input"], default=str, ensure_ascii=False), 200)
-            lines.append(f"{shortened(key)}: found {found}; {item['msg'].lower()}")
+            value = shortened(json.dumps(item["input"], default=str, ensure_ascii=False), 200)
+            lines.append(f"{shortened(key)}: found {value}; {item['msg'].lower()}")
     lines += [f"and {more} more"] if (more := error.error_count() - _SHOWN) > 0 else []
     return f"recipe {shortened(name)}: " + "; ".join(lines)
 
@@ -192,12 +192,12 @@ def _meant(key: str, choices: list[str]) -> str:
 
 def assignments(pairs: list[str]) -> dict[str, str]:
     """["pretrain.steps=10", …] as a dict. Raises InputError for a text without '=' and for a key given twice."""
-    found: dict[str, str] = {}
+    overrides: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise InputError(f"-p {pair}: expected KEY=VALUE, for example -p pretrain.steps=600")
-        if key in found:
-            raise InputError(f"-p {key} is given twice: {found[key]} and {value}; keep one")
-        found[key] = value
-    return found
+        if key in overrides:
+            raise InputError(f"-p {key} is given twice: {overrides[key]} and {value}; keep one")
+        overrides[key] = value
+    return overrides

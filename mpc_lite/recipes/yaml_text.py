@@ -22,14 +22,14 @@ class RecipeLoader(yaml.SafeLoader):
     """
 
     def compose_mapping_node(self, anchor):
-        node, seen = super().compose_mapping_node(anchor), {}
+        node, marks = super().compose_mapping_node(anchor), {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    first = seen[key.tag, key.value].line + 1
+                if (key.tag, key.value) in marks:
+                    first = marks[key.tag, key.value].line + 1
                     problem = f"the key '{key.value}' is given twice, first in line {first}"
                     raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
-                seen[key.tag, key.value] = key.start_mark
+                marks[key.tag, key.value] = key.start_mark
         return node
 
 

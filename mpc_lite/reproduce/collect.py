@@ -200,11 +200,11 @@ def _rows(rows: list[Compared]) -> list[list[str]]:
     def figure(value: float | None, sign: str = "") -> str:
         return "–" if value is None else f"{sign}{value:.1f}"
 
-    found = [["test set", "score", "paper", "here", "sd", "band", "verdict"]]
+    table = [["test set", "score", "paper", "here", "sd", "band", "verdict"]]
     for row in rows:
         paper = f"{'≈ ' if row.paper.digitised else ''}{row.paper.value:.1f}"
         here = "not run" if row.mean is None else f"{row.mean:.1f}"
-        found.append(
+        table.append(
             [row.paper.case, row.paper.metric, paper, here, figure(row.sd), figure(row.band, "±"), row.verdict]
         )
-    return found
+    return table

@@ -61,12 +61,12 @@ def execute(
     from papermill import PapermillExecutionError, execute_notebook
 
     Manager, kernels = _kernel_manager(cwd)
-    asked: list[int] = []  # signals
+    signals: list[int] = []
     at_once = False
     failure: list[BaseException] = []
 
     def before_cell(**_: Any) -> None:
-        if asked or stop.exists():
+        if signals or stop.exists():
             raise KernelStopped("stopped between two cells of the notebook")
 
     def work() -> None:
@@ -86,11 +86,11 @@ def execute(
             failure.append(error)
 
     def on_signal(number: int, frame: Any) -> None:
-        if not asked:
-            asked.append(number)
+        if not signals:
+            signals.append(number)
             say("finishing this step or cell… (Ctrl-C again: stop at once)")
         elif number == signal.SIGINT:
-            asked.append(number)
+            signals.append(number)
             _kill(kernels)
 
     thread = threading.Thread(target=work, name="papermill")
@@ -99,9 +99,9 @@ def execute(
         try:
             while thread.is_alive():
                 thread.join(0.2)
-                if asked and not stop.exists():
+                if signals and not stop.exists():
                     stop.touch()  # a stage that had just ended took it: the next one must see it too
-                at_once = at_once or len(asked) > 1 or _at_once(stop)
+                at_once = at_once or len(signals) > 1 or _at_once(stop)
                 if at_once:
                     _kill(kernels)  # also a kernel that was only just starting
         finally:
@@ -112,13 +112,13 @@ def execute(
         return
     error = failure[0]
     kind = error.ename if isinstance(error, PapermillExecutionError) else type(error).__name__
-    number = asked[0] if asked else None
+    number = signals[0] if signals else None
     if isinstance(error, KernelStopped):
         raise KernelStopped(str(error), number)
     if kind == "Interrupted":
         raise KernelStopped("stopped after the step at hand, its checkpoint is written", number)
     died = kind == "DeadKernelError" or str(error).startswith("Kernel died before replying")
-    if at_once or len(asked) > 1 or (asked and died):  # who asks the whole job asks the kernel too
+    if at_once or len(signals) > 1 or (signals and died):  # who asks the whole job asks the kernel too
         raise KernelStopped("stopped at once", number)
     if kind == "InputError":
         raise InputError(error.evalue)
@@ -146,12 +146,12 @@ def _remove_half(notebook: Path) -> None:
 
 def _refusal(kind: str, text: str) -> OSError | None:
     """The OSError that a notebook's error was, from its type's name and text, if a disk or a folder REFUSED."""
-    found = re.match(r"\[Errno (\d+)\] (.*?)(?:: '(.*)')?$", text)
+    match = re.match(r"\[Errno (\d+)\] (.*?)(?:: '(.*)')?$", text)
     cell_error = getattr(builtins, kind, None)
-    if not found or not (isinstance(cell_error, type) and issubclass(cell_error, OSError)):
+    if not match or not (isinstance(cell_error, type) and issubclass(cell_error, OSError)):
         return None
-    number, said, file = found.groups()
-    return OSError(int(number), said, file) if int(number) in REFUSED else None
+    number, reason, file = match.groups()
+    return OSError(int(number), reason, file) if int(number) in REFUSED else None
 
 
 def _no_format(path: Path) -> str:

@@ -126,15 +126,15 @@ def paper_numbers(table: str | None = None, method: str | None = None, metric: s
     Raises:
         InputError: the paper has no such table, method or metric.
     """
-    found = list(_all_numbers())
+    numbers = list(_all_numbers())
     for field, wanted in (("table", table), ("method", method), ("metric", metric)):
         if wanted is None:
             continue
-        known = list(dict.fromkeys(getattr(number, field) for number in found))
+        known = list(dict.fromkeys(getattr(number, field) for number in numbers))
         if wanted not in known:
             raise InputError(f"no {field} '{wanted}'{nearest(wanted, known)} here; there are {', '.join(known)}")
-        found = [number for number in found if getattr(number, field) == wanted]
-    return found
+        numbers = [number for number in numbers if getattr(number, field) == wanted]
+    return numbers
 
 
 def weighted_average(values: Mapping[str, float], images: Mapping[str, int] | None = None) -> float:

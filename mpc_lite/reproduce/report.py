@@ -43,7 +43,7 @@ from mpc_lite.training.progress import read_log, validation_name
 def training_figure(run: Run) -> Shown:
     """Losses and validation scores of the run's log, with a caption that says how far they moved."""
     log = read_log(run.log)
-    said, seen = [], []
+    trends, score_texts = [], []
     stages = (("pretrain", "contrastive loss"), ("finetune", "focal loss"), ("adapt", "focal loss of the third stage"))
     for stage, what in stages:
         losses = [e["loss"] for e in log if e["stage"] == stage and "loss" in e]
@@ -51,18 +51,18 @@ def training_figure(run: Run) -> Shown:
             tenth = max(1, len(losses) // 10)
             first, last = np.mean(losses[:tenth]), np.mean(losses[-tenth:])
             moved = "fell" if last < first else "did not fall: it went"
-            said.append(f"the {what} {moved} from {first:.3f} to {last:.3f}")
+            trends.append(f"the {what} {moved} from {first:.3f} to {last:.3f}")
         scores = [e["validation"]["f1"] for e in log if e["stage"] == stage and "f1" in e.get("validation", {})]
         if scores:
-            seen.append(
+            score_texts.append(
                 f"{stage}: validation {validation_name(stage, 'f1')} {', '.join(f'{s:.2f}' for s in scores[-5:])}"
             )
-    sentence = "; ".join(said) or "the run is too short to show a trend"
+    sentence = "; ".join(trends) or "the run is too short to show a trend"
     caption = sentence[0].upper() + sentence[1:] + ". "
     caption += (
         f"Loss at each logged step and smoothed; validation scores on held-out images; one run, seed {run.recipe.seed}."
     )
-    alt = f"Line charts of the training, one below the other. {'; '.join([*said, *seen])}."
+    alt = f"Line charts of the training, one below the other. {'; '.join([*trends, *score_texts])}."
     return show(training_curves(log), "training", alt, caption)
 
 
@@ -198,7 +198,7 @@ def _beside_paper(results: dict) -> list[str]:
     tables = beside_paper(results)
     if not tables:
         return []
-    said = (
+    legend = (
         "Scores in percent, as arXiv 2406.13565 v1 prints them. ≈ was read from a figure, to about one point; "
         "recomputed is the average that follows from the printed row."
     )
@@ -206,4 +206,4 @@ def _beside_paper(results: dict) -> list[str]:
         f"<h3>{html.escape(b.title)}</h3><p>{html.escape(b.note)}</p>{_plain_table(paper_rows(b), b.title)}"
         for b in tables
     ]
-    return [f"<h2>Beside the paper</h2><p>{said}</p>", *parts]
+    return [f"<h2>Beside the paper</h2><p>{legend}</p>", *parts]

@@ -76,9 +76,9 @@ def score_shipped(run: Run, manifest: str | Path, name: str = "lite") -> dict | 
 def save_shipped(run: Run, table: dict | None, name: str = "lite") -> dict:
     """Write OUT/shipped.json: the same figures of the shipped weights, null where this version ships none."""
     keys = ("input", "sets", "average", "image_level")
-    kept = {"weights": name, "table": table and {key: table[key] for key in keys}}
-    write_atomic(run.out / "shipped.json", (json.dumps(kept, indent=2) + "\n").encode())
-    return kept
+    contents = {"weights": name, "table": table and {key: table[key] for key in keys}}
+    write_atomic(run.out / "shipped.json", (json.dumps(contents, indent=2) + "\n").encode())
+    return contents
 
 
 # ----------------------------------------------------------------------------------------------------- the terminal

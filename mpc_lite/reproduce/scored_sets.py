@@ -147,11 +147,11 @@ def grid_manifest(run: Run, manifest: Path, grid: str) -> Path:
     sent = [row for row in rows if network_of(row["source"])]
     if not sent or len(sent) == len(rows):
         return manifest
-    kept = sent if grid == "chains" else [row for row in rows if not network_of(row["source"])]
+    grid_rows = sent if grid == "chains" else [row for row in rows if not network_of(row["source"])]
     text = io.StringIO()
     written = csv.DictWriter(text, columns, lineterminator="\n")
     written.writeheader()
-    written.writerows(kept)
+    written.writerows(grid_rows)
     target = run.out / f"test-{grid}.csv"
     write_atomic(target, text.getvalue().encode())
     return target

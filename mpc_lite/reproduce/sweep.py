@@ -73,20 +73,20 @@ def sweep(
             "threads": os.environ.get("OMP_NUM_THREADS"),
             "environment": {key: os.environ[key] for key in FOLDERS if key in os.environ},
         }
-        asked: list[int] = []  # signals: the first one, and each Ctrl-C after it
+        signals: list[int] = []  # the first one, and each Ctrl-C after it
 
         def on_signal(number: int, frame: Any) -> None:
-            if not asked or number == signal.SIGINT:
-                asked.append(number)
+            if not signals or number == signal.SIGINT:
+                signals.append(number)
 
         cpu = all(cell.run.device == "cpu" for cell in todo)
         with (
             answering(on_signal),
             connected(len(todo), cpu, scheduler, say) as client,
         ):
-            _Sweep(todo, fixed, client, scheduler, asked, say).work()
+            _Sweep(todo, fixed, client, scheduler, signals, say).work()
         for cell in todo:
-            cell.signal = int(asked[0]) if asked else cell.signal
+            cell.signal = int(signals[0]) if signals else cell.signal
     return cells
 
 
@@ -102,9 +102,11 @@ def _delete(folders: list[Path]) -> None:
 class _Sweep:
     """The client's side: hands a cell to each worker that is free, and listens."""
 
-    def __init__(self, cells: list[Cell], fixed: dict, client: Any, scheduler: str | None, asked: list[int], say: Any):
+    def __init__(
+        self, cells: list[Cell], fixed: dict, client: Any, scheduler: str | None, signals: list[int], say: Any
+    ):
         self.waiting, self.running = deque(cells), {}  # cells; future -> cell
-        self.fixed, self.client, self.scheduler, self.asked, self.say = fixed, client, scheduler, asked, say
+        self.fixed, self.client, self.scheduler, self.asked, self.say = fixed, client, scheduler, signals, say
         self.topic, self.news, self.begun = f"mpc-lite-{uuid.uuid4().hex}", deque(), set()
         self.told: set[str] = set()  # what is said once
         self.asked_to_stop: set[Path] = set()
@@ -153,9 +155,9 @@ class _Sweep:
         self.begun.add(key)
 
     def end(self, cell: Cell, future: Any) -> None:
-        told = _told(future)
-        cell.status, cell.reason, cell.seconds = told["status"], told["reason"], told["seconds"]
-        cell.tries += told.get("tries", 0)
+        answer = _told(future)
+        cell.status, cell.reason, cell.seconds = answer["status"], answer["reason"], answer["seconds"]
+        cell.tries += answer.get("tries", 0)
         if cell.status == "died":
             if self.asked:
                 cell.status = "stopped"

@@ -45,16 +45,16 @@ def sweep_values(pairs: list[str]) -> dict[str, list[str]]:
     A comma inside brackets or quotes does not separate. Raises InputError for anything but KEY=VALUE,VALUE… and for a
     key given twice.
     """
-    found: dict[str, list[str]] = {}
+    values_by_key: dict[str, list[str]] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         values = _split(text)
         if not equals or not key or not all(values):
             raise InputError(f"--sweep {pair}: expected KEY=VALUE,VALUE…, for example --sweep seed=0,1,2")
-        if key in found:
+        if key in values_by_key:
             raise InputError(f"--sweep {key} is given twice; write all its values behind one another, with commas")
-        found[key] = values
-    return found
+        values_by_key[key] = values
+    return values_by_key
 
 
 def _split(text: str) -> list[str]:

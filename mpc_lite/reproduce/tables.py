@@ -142,21 +142,21 @@ def beside_paper(results: dict) -> list[Beside]:
     Of Table 8 it is the row of the run's ablation. What holds noise comes once for each reading of its strength. One
     run is one seed: nothing is called reproduced here (`paper.compare` does that with three).
     """
-    found = []
+    comparisons = []
     for table in results["recipe"]["tables"]:
         method = ABLATIONS[results["recipe"]["choice"].get("ablation", "full")] if table == "Table 8" else "MPC"
         title = table if method == "MPC" else f"{table}, {method}"
         if results["profile"] != "paper":
-            found.append(Beside(title, compare([], table, method), _NOT_RUN.format(profile=results["profile"])))
+            comparisons.append(Beside(title, compare([], table, method), _NOT_RUN.format(profile=results["profile"])))
         elif table not in ("Figure 2", "Table 7"):
-            found.append(_beside(title, table, method, results))
+            comparisons.append(_beside(title, table, method, results))
         else:
             sigma, variance = READINGS
-            found.append(_beside(f"{title}, {READ_AS[sigma]}", table, method, as_cases(results, table, sigma)))
+            comparisons.append(_beside(f"{title}, {READ_AS[sigma]}", table, method, as_cases(results, table, sigma)))
             other = _beside(f"{title}, {READ_AS[variance]}", table, method, as_cases(results, table, variance))
             noisy = [row for row in other.rows if row.paper.condition not in _NO_NOISE and row.paper.level != "N/A"]
-            found.append(replace(other, rows=noisy))
-    return found
+            comparisons.append(replace(other, rows=noisy))
+    return comparisons
 
 
 def _beside(title: str, table: str, method: str, run: dict) -> Beside:

@@ -66,8 +66,8 @@ def check_workers(client: Any, folder: str) -> None:
     """Raises InputError where a worker has another version of this package or none, or lacks the working folder."""
     versions = client.get_versions(packages=["mpc-lite"])
     ours = versions["client"]["packages"]["mpc-lite"]
-    for address, found in versions["workers"].items():
-        theirs = found["packages"]["mpc-lite"] if found else None
+    for address, worker_versions in versions["workers"].items():
+        theirs = worker_versions["packages"]["mpc-lite"] if worker_versions else None
         if theirs != ours:
             raise InputError(
                 f"worker {address} has {f'mpc-lite {theirs}' if theirs else 'no mpc-lite'}, here it is {ours}: install "

@@ -56,8 +56,8 @@ class MapCache(Dataset):
         """The item, or what is wrong with its file; see `ManifestImages`."""
         file = self.file(self.images.row(position))
         try:
-            kept = safetensors.torch.load_file(file)
-            return {"maps": [kept[name] for name in MAPS], "mask": kept["mask"]}
+            tensors = safetensors.torch.load_file(file)
+            return {"maps": [tensors[name] for name in MAPS], "mask": tensors["mask"]}
         except (OSError, SafetensorError, KeyError) as error:
             return (
                 f"{file}: the maps kept there cannot be read ({error}); remove {self.parent} and resume, "
@@ -91,11 +91,11 @@ class MapCache(Dataset):
         items = iter(loader(self.images, positions, workers))
 
         def work(rows: list[tuple[int, int]]) -> None:
-            found = next(items)
-            if isinstance(found, str):
-                raise InputError(found)
+            item = next(items)
+            if isinstance(item, str):
+                raise InputError(item)
             with torch.inference_mode():
-                maps, target = encode(found)
+                maps, target = encode(item)
             self._write([row for row, _ in rows], maps, target, len(missing) if rows is batches[0] else 0)
 
         turns = math.ceil(len(batches) / processes.number)
@@ -110,9 +110,9 @@ class MapCache(Dataset):
         for other in self.parent.iterdir() if self.parent.is_dir() else ():
             if other != self.folder:
                 shutil.rmtree(other)
-        kept = {file.stem for file in self.folder.glob("*.safetensors")}
+        names = {file.stem for file in self.folder.glob("*.safetensors")}
         rows = {self.images.row(position): position for position in range(self.epoch)}
-        return [(row, rows[row]) for row in sorted(rows) if str(row) not in kept]
+        return [(row, rows[row]) for row in sorted(rows) if str(row) not in names]
 
     def _write(self, rows: list[int], maps: list[Tensor], target: Tensor, to_come: int) -> None:
         """One file a row. to_come: how many rows the disk must have space for; 0: that was looked at before."""

@@ -91,7 +91,7 @@ def _train(
     """`train`, in a folder that is locked."""
     settings = getattr(recipe, kind.name)
     target, state_file, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
-    made = out / f"{kind.name}.features"  # what the stage made of its images
+    features = out / f"{kind.name}.features"  # what the stage made of its images
 
     def finished() -> bool:
         if not resume and (target.exists() or state_file.exists()):
@@ -106,7 +106,7 @@ def _train(
     def clear() -> None:
         """What only an unfinished stage needs."""
         state_file.unlink(missing_ok=True)
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(features, ignore_errors=True)
 
     if processes.first(finished):
         return target
@@ -146,19 +146,19 @@ def _train(
     )
     positions = Positions(step * per_step, settings.steps * per_step, settings.batch, processes.index, processes.number)
     with asked_to_stop(out) as stop:
-        train_set = stage.training_set(train_set, made, accelerator, processes, stop)
+        train_set = stage.training_set(train_set, features, accelerator, processes, stop)
         stage.prepare_epoch()
         stream = iter(loader(train_set, positions, recipe.data.workers))
         while step < settings.steps:
             batches = [next(stream) for _ in range(per_step)]
             bad = [batch for batch in batches if isinstance(batch, str)]
-            found = [0 if bad else sum(stage.count(batch) for batch in batches), len(bad), stop() > 0]
-            counted, n_bad, asked = processes.sum(found).tolist()  # the one thing that all processes wait for
-            if n_bad or (asked and step > first):
+            counts = [0 if bad else sum(stage.count(batch) for batch in batches), len(bad), stop() > 0]
+            counted, n_bad, n_stop = processes.sum(counts).tolist()  # the one thing that all processes wait for
+            if n_bad or (n_stop and step > first):
                 keep()
             if n_bad:
                 raise InputError(processes.gather(bad)[0])
-            if asked and step > first:
+            if n_stop and step > first:
                 text = f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
                 raise Interrupted(text, stop())
             # DDP takes the mean of the processes' gradients, and we want their sum.
@@ -287,14 +287,14 @@ def starting_model(recipe: Recipe, weights: str | Path | None) -> MPC:
     model = MPC.build(size, head)
     if weights is None:
         return model
-    given = load_weights(str(weights))
+    network = load_weights(str(weights))
     encoder_only = read_facts(str(weights)).get("stage") in ENCODER_ONLY
-    if given.size != size or (given.head != head and not encoder_only):
+    if network.size != size or (network.head != head and not encoder_only):
         raise InputError(
-            f"{weights} holds {given.size}/{given.head}, the recipe asks for {size}/{head}; "
+            f"{weights} holds {network.size}/{network.head}, the recipe asks for {size}/{head}; "
             "change model.size and model.head or the weights"
         )
     if not encoder_only:
-        return given
-    model.encoder.load_state_dict(given.encoder.state_dict())
+        return network
+    model.encoder.load_state_dict(network.encoder.state_dict())
     return model

@@ -68,9 +68,9 @@ class Processes:
             result = work()
         except InputError as error:
             mistake = error
-        told = self.gather([] if mistake is None else [str(mistake)])
-        if told:
-            raise mistake or InputError(told[0])
+        messages = self.gather([] if mistake is None else [str(mistake)])
+        if messages:
+            raise mistake or InputError(messages[0])
         return result
 
     def first(self, work: Callable[[], Any]) -> Any:

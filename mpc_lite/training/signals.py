@@ -52,13 +52,13 @@ def answering(handler: Callable[[int, Any], None]) -> Iterator[None]:
 def asked_to_stop(out: Path) -> Iterator[Callable[[], int]]:
     """Gives a function that tells whether somebody asked, by a signal or by creating ``OUT/stop``: 0, or the number of
     the signal. A second Ctrl-C raises KeyboardInterrupt at once, a third one ends the process where it stands."""
-    asked: list[int] = []
+    numbers: list[int] = []
     since = 0.0
 
     def answer(number: int, frame: Any) -> None:
         nonlocal since
-        if not asked:
-            asked.append(number)
+        if not numbers:
+            numbers.append(number)
             since = time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - since > ECHO:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -67,8 +67,8 @@ def asked_to_stop(out: Path) -> Iterator[Callable[[], int]]:
     def stop() -> int:
         if (out / "stop").exists():
             (out / "stop").unlink(missing_ok=True)
-            asked.append(signal.SIGINT)
-        return int(asked[0]) if asked else 0
+            numbers.append(signal.SIGINT)
+        return int(numbers[0]) if numbers else 0
 
     with answering(answer):
         yield stop

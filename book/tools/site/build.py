@@ -27,22 +27,22 @@ WATCHED = ["mpc_lite/**/*", "book/part*/*.md", "book/*.md", "book/results/*.json
 
 def state() -> str:
     """A name for everything that the chapters' outputs depend on."""
-    seen = hashlib.sha256(platform.python_version().encode())
+    digest = hashlib.sha256(platform.python_version().encode())
     for pattern in WATCHED:
         for path in sorted(ROOT.glob(pattern)):
             if path.is_file() and "__pycache__" not in path.parts:
-                seen.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return seen.hexdigest()[:16]
+                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def main() -> int:
     now, stamp = state(), CACHE.with_name("state")
-    kept = Path(os.environ["MPC_LITE_BOOK_CACHE"]) if os.environ.get("MPC_LITE_BOOK_CACHE") else None
+    store = Path(os.environ["MPC_LITE_BOOK_CACHE"]) if os.environ.get("MPC_LITE_BOOK_CACHE") else None
     if not stamp.is_file() or stamp.read_text() != now:
         shutil.rmtree(CACHE, ignore_errors=True)
         shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
-        if kept is not None and (kept / now).is_dir():
-            shutil.copytree(kept / now, CACHE)
+        if store is not None and (store / now).is_dir():
+            shutil.copytree(store / now, CACHE)
     CACHE.parent.mkdir(exist_ok=True)
     stamp.write_text(now)
     vendor.main()
@@ -52,9 +52,9 @@ def main() -> int:
     program = str(Path(sys.executable).with_name("jupyter-book"))
     call = [program, "build", ".", "-W", "-n", "--keep-going"]
     code = subprocess.run(call, cwd=ROOT, env=environment).returncode
-    if code == 0 and kept is not None and not (kept / now).is_dir():
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(CACHE, kept / now)
+    if code == 0 and store is not None and not (store / now).is_dir():
+        shutil.rmtree(store, ignore_errors=True)
+        shutil.copytree(CACHE, store / now)
     return code
 
 

@@ -25,13 +25,13 @@ def main() -> int:
         executed += sum(c["execution_count"] is not None for c in code)
         tags = [c["metadata"].get("tags", []) for c in code if c["outputs"]]
         checked += sum("nbval-check-output" in t for t in tags)
-    figures = said = 0
+    figures = alts = 0
     for page in pages:
         article = BeautifulSoup((ROOT / f"_build/html/{page}.html").read_text(), "html.parser").select_one("article")
         words = [x.get("alt") or "" for x in article.find_all("img")]
         words += [x.get("aria-label") or "" for x in article.select("figure.plotted > div")]
         figures += len(words)
-        said += sum(len(w.split()) >= 4 and not w.startswith("_images") for w in words)
+        alts += sum(len(w.split()) >= 4 and not w.startswith("_images") for w in words)
     status = BeautifulSoup((ROOT / "_build/html/book/status.html").read_text(), "html.parser")
     rows = [[cell.text for cell in row.find_all("td")] for row in status.select("article tr")]
     seconds = {r[0].rpartition("/")[2]: float(r[3]) for r in rows if len(r) == 5 and re.search(r"/part\d", r[0])}
@@ -40,9 +40,9 @@ def main() -> int:
     print(f"pages {len(pages)}, chapters {len(chapters)}")
     print(f"code cells executed {executed}, of them compared with their stored output {checked}")
     print(f"interactive figures drawn and moved in the browser {sum(moved.values())}")
-    print(f"pictures on the pages {figures}, with an alt text that says something {said}")
+    print(f"pictures on the pages {figures}, with an alt text that says something {alts}")
     print(f"seconds of all chapters {sum(seconds.values()):.0f}, of the slowest ({slowest}) {seconds[slowest]:.0f}")
-    good = executed and checked and sum(moved.values()) and figures and figures == said and set(moved) == set(chapters)
+    good = executed and checked and sum(moved.values()) and figures and figures == alts and set(moved) == set(chapters)
     return 0 if good else 1
 
 

@@ -50,10 +50,10 @@ def number_by_file(env: BuildEnvironment) -> None:
     """Give each chapter, and everything in it, the number that its file begins with: parts still to be written leave
     gaps, and a later chapter keeps its number when they are filled. Sphinx itself counts on without gaps."""
     for page, anchors in env.toc_secnumbers.items():
-        found = CHAPTER.match(page.rpartition("/")[2])
-        if not found:
+        match = CHAPTER.match(page.rpartition("/")[2])
+        if not match:
             continue
-        chapter = int(found[1])
+        chapter = int(match[1])
         for anchor, number in anchors.items():
             anchors[anchor] = (chapter, *number[1:]) if number else number
         for node in (env.titles[page], *env.tocs[page].findall(nodes.reference)):

@@ -10,10 +10,12 @@ from mpc_lite.inference.localizer import Localizer
 N, SIZE = 4, 256
 
 scenes = Scenes("test", ["packaged"])
-made = [m for m in (forge("test", 0, i, scenes, SIZE) for i in range(4 * N)) if m.kind != "authentic"][:N]
+forgeries = [m for m in (forge("test", 0, i, scenes, SIZE) for i in range(4 * N)) if m.kind != "authentic"][:N]
 localizer = Localizer.from_pretrained("lite")
-maps = [localizer(m.image).score_map for m in made]
-figure = gallery([m.image for m in made], [m.mask for m in made], maps, sources=[f"generated-{m.kind}" for m in made])
+maps = [localizer(m.image).score_map for m in forgeries]
+figure = gallery(
+    [m.image for m in forgeries], [m.mask for m in forgeries], maps, sources=[f"generated-{m.kind}" for m in forgeries]
+)
 target = Path(__file__).parents[2] / "assets/readme.png"
 target.parent.mkdir(exist_ok=True)
 figure.savefig(target, dpi=110)

@@ -87,11 +87,11 @@ def examples() -> list[dict[str, Any]]:
     from mpc_lite.forgeries.scenes import Scenes
     from mpc_lite.forgeries.synth import forge
 
-    scenes, made = Scenes("test", SCENES), []
+    scenes, entries = Scenes("test", SCENES), []
     for kind, index, title, look_for in EXAMPLES:
         forgery = forge("test", 21, index, scenes, SIDE, kind=kind)
         file = forgery.jpeg or png(forgery.image)
-        made.append(
+        entries.append(
             {
                 "name": f"{kind}-{index}",
                 "title": title,
@@ -102,7 +102,7 @@ def examples() -> list[dict[str, Any]]:
                 "image": forgery.image,
             }
         )
-    return made
+    return entries
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -111,7 +111,7 @@ def png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def large_files(weights: str, localizer: Any, shown: list[dict[str, Any]]) -> dict[str, str]:
+def large_files(weights: str, localizer: Any, entries: list[dict[str, Any]]) -> dict[str, str]:
     """What the first click reads: runtime, and model with examples and the start-up tile; {file name: content}."""
     import torch
 
@@ -119,12 +119,12 @@ def large_files(weights: str, localizer: Any, shown: list[dict[str, Any]]) -> di
 
     if localizer.mode != "tiles":
         raise SystemExit(f"the page computes tiles; the recipe of {weights} asks for mode '{localizer.mode}'")
-    tile = np.ascontiguousarray(shown[0]["image"][: localizer.size, : localizer.size])
+    tile = np.ascontiguousarray(entries[0]["image"][: localizer.size, : localizer.size])
     with torch.inference_mode():
         logits = localizer.model(torch.from_numpy(tile).permute(2, 0, 1)[None].float() / 255)[0, 0].numpy()
     opaque = np.concatenate([tile, np.full_like(tile[..., :1], 255)], axis=2)
     parity = {"side": localizer.size, "pixels": text(opaque.tobytes()), "logits": text(logits.tobytes())}
-    stored = [{key: entry[key] for key in ("name", "type", "file", "truth")} for entry in shown]
+    stored = [{key: entry[key] for key in ("name", "type", "file", "truth")} for entry in entries]
     model = {"model": text(export_bytes(weights)), "parity": parity, "examples": stored}
     return {"runtime.js": runtime(), "model.js": f"const TRY_IT_MODEL = {json.dumps(model)};\n"}
 
@@ -136,8 +136,8 @@ def pack(weights: str) -> None:
     calibration = json.loads(RESULT.read_text())
     if calibration["fingerprint"] != localizer.fingerprint:
         raise SystemExit(f"{RESULT.name} was made with other weights: run this command with --calibrate")
-    shown = examples()
-    files = large_files(weights, localizer, shown)
+    entries = examples()
+    files = large_files(weights, localizer, entries)
     about = {
         "bytes": sum(len(x) for x in files.values()),
         "size": localizer.size,
@@ -145,7 +145,7 @@ def pack(weights: str) -> None:
         "tolerance": TOLERANCE,
         "authentic": calibration["scores"],
         "authentic_are": calibration["photographs"],
-        "examples": [{key: entry[key] for key in ("name", "title", "look_for")} for entry in shown],
+        "examples": [{key: entry[key] for key in ("name", "title", "look_for")} for entry in entries],
     }
     files["about.js"] = f"const TRY_IT_ABOUT = {json.dumps(about, ensure_ascii=False)};\n"
     for name, content in files.items():
@@ -180,11 +180,11 @@ def calibrate(weights: str) -> None:
 
 def state(weights: str) -> str:
     """A name for all that the packed files are made from."""
-    seen = hashlib.sha256(f"{weights} {RUNTIME}".encode())
+    digest = hashlib.sha256(f"{weights} {RUNTIME}".encode())
     package = ROOT / "mpc_lite"
     for path in [Path(__file__), RESULT, *sorted(package.rglob("*.py")), *sorted((package / "pretrained").glob("*"))]:
-        seen.update(path.read_bytes())
-    return seen.hexdigest()
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def main(arguments: list[str] | None = None) -> int:

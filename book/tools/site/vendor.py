@@ -58,19 +58,19 @@ UNUSED = (".map", "libembed-amd.js", "embed.js", ".LICENSE.txt", ".eot", ".svg")
 
 def fetch(name: str, version: str, sha256: str, registry: str = REGISTRY, cache: Path = CACHE) -> bytes:
     """The package's archive, from the cache or the registry; RuntimeError unless its sha256 is the pinned one."""
-    kept = cache / f"{sha256}.tgz"
-    if kept.is_file() and hashlib.sha256(data := kept.read_bytes()).hexdigest() == sha256:
+    file = cache / f"{sha256}.tgz"
+    if file.is_file() and hashlib.sha256(data := file.read_bytes()).hexdigest() == sha256:
         return data
     url = f"{registry}/{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
     with urllib.request.urlopen(url, timeout=120) as answer:
         data = answer.read()
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise RuntimeError(f"{url} has sha256 {found}, expected {sha256}; nothing was unpacked")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise RuntimeError(f"{url} has sha256 {digest}, expected {sha256}; nothing was unpacked")
     cache.mkdir(parents=True, exist_ok=True)
-    part = kept.with_suffix(f".{os.getpid()}")
+    part = file.with_suffix(f".{os.getpid()}")
     part.write_bytes(data)
-    part.replace(kept)
+    part.replace(file)
     return data
 
 

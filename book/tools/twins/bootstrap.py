@@ -109,9 +109,9 @@ def bootstrap_source(project: dict[str, Any], package: str | None = None) -> str
     needs = {_name(need): need for need in [*project["dependencies"], *used]}
     if odd := [need for need in needs.values() if not re.fullmatch(r"[\w-]+>=[\d.]+", need)]:
         raise ValueError(f"the set-up cell reads only NAME>=VERSION, found {odd}")
-    kept = {name: needs[name].split(">=")[1] for name in KEPT if name != "ipykernel"}
+    versions = {name: needs[name].split(">=")[1] for name in KEPT if name != "ipykernel"}
     extras = {_module(name): need for name, need in needs.items() if name not in KEPT}
-    values = {"PACKAGE": package, "VERSION": project["version"], "KEPT": kept, "EXTRAS": extras}
+    values = {"PACKAGE": package, "VERSION": project["version"], "KEPT": versions, "EXTRAS": extras}
     code = CELL
     for name, value in values.items():
         code = code.replace(f"@{name}@", _literal(value))

@@ -30,10 +30,10 @@ class Page:
     problems: list[tuple[str, str]] = field(default_factory=list)  # (message, a piece of the source)
     _upcoming: list[tuple[str, Mark]] | None = None
 
-    def missing(self, message: str, where: str, shown: str) -> str:
-        """Note a reference that leads nowhere; what stands in its place is `shown`."""
+    def missing(self, message: str, where: str, text: str) -> str:
+        """Note a reference that leads nowhere; what stands in its place is `text`."""
         self.problems.append((message, where))
-        return f"⟨{shown}⟩"
+        return f"⟨{text}⟩"
 
     def next_number(self, kind: str) -> str:
         """The number of the next figure, listing, … in the order of the page."""
@@ -45,8 +45,8 @@ class Page:
 
 def flatten(text: str, page: Page) -> str:
     """Plain Markdown of a Markdown cell's source. Raises MarkupError for markup that it does not know."""
-    shown = (_render(block, page) for block in parse(text))
-    return "\n\n".join(piece.strip("\n") for piece in shown if piece.strip())
+    pieces = (_render(block, page) for block in parse(text))
+    return "\n\n".join(piece.strip("\n") for piece in pieces if piece.strip())
 
 
 def _render(block: Block, page: Page) -> str:
@@ -140,8 +140,8 @@ def _role(name: str, content: str, page: Page) -> str:
     if name == "term":
         return text or target
     if name.startswith("py:"):
-        shown = text or (target.rsplit(".", 1)[-1] if target.startswith("~") else target)
-        return f"`{shown.lstrip('~.')}`"
+        words = text or (target.rsplit(".", 1)[-1] if target.startswith("~") else target)
+        return f"`{words.lstrip('~.')}`"
     if name == "doc":
         return _doc(text, target, page, where)
     mark = page.book.marks.get(target)
@@ -157,8 +157,8 @@ def _role(name: str, content: str, page: Page) -> str:
         return text or f"{NAMES[mark.kind]} {mark.number}"
     if not (text or mark.title):
         return page.missing(f"'{target}' has no title; write {{ref}}`text <{target}>`", where, target)
-    shown = text or inline(mark.title, page)
-    return shown if mark.page == page.name else page.book.link(shown, _file(mark.page, page))
+    words = text or inline(mark.title, page)
+    return words if mark.page == page.name else page.book.link(words, _file(mark.page, page))
 
 
 def _numref(text: str | None, target: str, mark: Mark, page: Page, where: str) -> str:
@@ -166,8 +166,8 @@ def _numref(text: str | None, target: str, mark: Mark, page: Page, where: str) -
         return page.missing(f"'{target}' ({mark.kind}) has no number to show", where, target)
     if text is None:
         return f"{NAMES[mark.kind]} {mark.number}"
-    shown = text.replace("{number}", mark.number).replace("{name}", mark.title)
-    return shown.replace("%s", mark.number)
+    words = text.replace("{number}", mark.number).replace("{name}", mark.title)
+    return words.replace("%s", mark.number)
 
 
 def _doc(text: str | None, target: str, page: Page, where: str) -> str:
@@ -187,15 +187,15 @@ def _file(name: str, page: Page) -> str:
 
 
 def _cite(role: str, keys: list[str], page: Page, where: str) -> str:
-    shown = []
+    citations = []
     for key in keys:
         if key not in page.book.bibliography:
-            shown.append(page.missing(f"no '{key}' in book/references.bib", where, key))
+            citations.append(page.missing(f"no '{key}' in book/references.bib", where, key))
             continue
         who, year, address = page.book.bibliography[key]
         words = f"{who} ({year})" if role == "cite:t" else f"{who}, {year}"
-        shown.append(f"[{words}]({address})" if address else words)
-    return ", ".join(shown) if role == "cite:t" else f"({'; '.join(shown)})"
+        citations.append(f"[{words}]({address})" if address else words)
+    return ", ".join(citations) if role == "cite:t" else f"({'; '.join(citations)})"
 
 
 def _number(content: str, page: Page, where: str) -> str:

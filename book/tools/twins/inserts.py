@@ -19,10 +19,10 @@ def listing(block: Block, folder: Path, book: Book, head: str) -> str:
         raise MarkupError(f"literalinclude: found '{block.argument}', '{wanted}'; needs a file and pyobject", block.raw)
     text = file.read_text(encoding="utf-8")
     first, last = object_lines(text, wanted, block.argument)
-    shown = file.relative_to(book.root.resolve()).as_posix()
+    path = file.relative_to(book.root.resolve()).as_posix()
     where = f"lines {first}–{last}"
-    if shown not in head or book.repository:
-        where = f"{book.link(f'`{shown}`', shown)}, {where}"
+    if path not in head or book.repository:
+        where = f"{book.link(f'`{path}`', path)}, {where}"
     head = f"{head} ({where})" if head else f"{where[0].upper()}{where[1:]}:"
     code = "\n".join(text.split("\n")[first - 1 : last])
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`{3,}", code))])
@@ -62,10 +62,10 @@ def table(block: Block, inline: Callable[[str], str]) -> str:
 
 def _cell(text: str) -> str:
     """A bar would end the cell: in a formula it becomes \\vert, elsewhere it is escaped."""
-    shown = ""
+    cell = ""
     for kind, _, piece in spans(text):
         if kind == "math":
-            shown += piece.replace("\\|", "\\Vert ").replace("|", "\\vert ")
+            cell += piece.replace("\\|", "\\Vert ").replace("|", "\\vert ")
         else:
-            shown += re.sub(r"(?<!\\)\|", r"\\|", piece)
-    return shown
+            cell += re.sub(r"(?<!\\)\|", r"\\|", piece)
+    return cell

@@ -67,10 +67,10 @@ def repository(facts: dict[str, Any]) -> str:
 
 def chapters(root: Path = ROOT) -> list[Path]:
     """The sources of all chapters, in order: those in _toc.yml, or book/part*/NN-*.md as long as there is none."""
-    found = sorted((p for p in (root / "book").glob("part*/*.md") if CHAPTER.match(p.stem)), key=lambda p: p.stem)
+    files = sorted((p for p in (root / "book").glob("part*/*.md") if CHAPTER.match(p.stem)), key=lambda p: p.stem)
     toc = root / "_toc.yml"
     if not toc.is_file():
-        return found
+        return files
     listed = [root / f"{name}.md" for name in _files(yaml.safe_load(toc.read_text(encoding="utf-8")))]
     return [path for path in listed if CHAPTER.match(path.stem)]
 
@@ -119,10 +119,10 @@ def read_book(extra: Iterable[Path] = (), root: Path = ROOT) -> Book:
 
 
 def _number(source: Path) -> str:
-    found = CHAPTER.match(source.stem)
-    if not found:
+    match = CHAPTER.match(source.stem)
+    if not match:
         raise MarkupError(f"{source.name}: a chapter is called NN-slug.md")
-    return str(int(found[1]))
+    return str(int(match[1]))
 
 
 def read_page(book: Book, page: str, text: str, chapter: str = "") -> None:
@@ -174,9 +174,9 @@ def _add_directive(block: Block, add: Any) -> None:
 
 def _read_plain(book: Book, page: str, text: str) -> None:
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
-    for found in re.finditer(r"^\(([^()\s]+)\)=[ ]*\n+(?:(#{1,6})[ ]+(.+))?", text, re.MULTILINE):
-        kind = "section" if found[2] else "place"
-        _put(book, found[1], Mark(kind, "", (found[3] or "").strip(), page))
+    for match in re.finditer(r"^\(([^()\s]+)\)=[ ]*\n+(?:(#{1,6})[ ]+(.+))?", text, re.MULTILINE):
+        kind = "section" if match[2] else "place"
+        _put(book, match[1], Mark(kind, "", (match[3] or "").strip(), page))
     book.titles[page] = _title(text)
 
 
@@ -189,20 +189,20 @@ def _put(book: Book, label: str, mark: Mark) -> None:
 def _heading(block: Block | None) -> tuple[int, str] | None:
     if block is None or block.kind != "text":
         return None
-    found = re.match(r"\s*(#{1,6})[ ]+(.+)", block.body or block.raw)
-    return (len(found[1]), found[2].strip()) if found else None
+    match = re.match(r"\s*(#{1,6})[ ]+(.+)", block.body or block.raw)
+    return (len(match[1]), match[2].strip()) if match else None
 
 
 def _title(text: str) -> str:
-    found = re.search(r"^#[ ]+(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else ""
+    match = re.search(r"^#[ ]+(.+)$", text, re.MULTILINE)
+    return match[1].strip() if match else ""
 
 
 def read_bibliography(path: Path) -> dict[str, tuple[str, str, str]]:
     """key -> (authors as cited, year, address: DOI, else URL, else arXiv, else empty)."""
     from pybtex.database import parse_file
 
-    found = {}
+    bibliography = {}
     for key, entry in parse_file(str(path), bib_format="bibtex").entries.items():
         people = entry.persons.get("author") or entry.persons.get("editor") or []
         names = [" ".join(str(part) for part in (*p.rich_prelast_names, *p.rich_last_names)) for p in people]
@@ -214,5 +214,5 @@ def read_bibliography(path: Path) -> dict[str, tuple[str, str, str]]:
             address = f"https://arxiv.org/abs/{fields['eprint']}"
         if fields.get("doi"):
             address = f"https://doi.org/{fields['doi']}"
-        found[key] = (who, fields.get("year", "n.d."), address.replace("\\", ""))
-    return found
+        bibliography[key] = (who, fields.get("year", "n.d."), address.replace("\\", ""))
+    return bibliography

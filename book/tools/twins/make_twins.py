@@ -137,10 +137,10 @@ def read_twin(source: Path) -> Any:
 
 def drift(source: Path, book: Book) -> str:
     """How the twin that stands beside a source differs from the one it asks for; empty: not at all."""
-    found = read_twin(source)
-    wanted = expected(source, book, found)
+    twin = read_twin(source)
+    wanted = expected(source, book, twin)
     lines = difflib.unified_diff(
-        outline(found), outline(wanted), f"{source.stem}.ipynb (committed)", f"{source.name} (asks for)", "", "", 2, ""
+        outline(twin), outline(wanted), f"{source.stem}.ipynb (committed)", f"{source.name} (asks for)", "", "", 2, ""
     )
     difference = "\n".join(lines)
     name = source.relative_to(book.root).as_posix() if source.is_relative_to(book.root) else source.name
@@ -165,8 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--text", action="store_true")
     parser.add_argument("--draft", action="store_true")
-    asked = parser.parse_args(arguments)
-    chosen = [path.resolve() for path in asked.source] or sources()
+    options = parser.parse_args(arguments)
+    chosen = [path.resolve() for path in options.source] or sources()
     book = read_book(path for path in chosen if not is_run(path))
     for page, error in book.unreadable.items():
         if page not in [page_name(path) for path in chosen]:
@@ -174,13 +174,13 @@ def main(arguments: list[str] | None = None) -> int:
     failed = False
     for source in chosen:
         try:
-            if asked.check:
+            if options.check:
                 wrong = drift(source, book)
             else:
-                wrong = "\n".join(f"{source.name}: {p}" for p in make(source, book, asked.text, asked.draft))
+                wrong = "\n".join(f"{source.name}: {p}" for p in make(source, book, options.text, options.draft))
         except (InputError, PapermillExecutionError) as error:
             wrong = str(error)
-        print(wrong or f"{source.name}: {'up to date' if asked.check else 'written'}", flush=True)
+        print(wrong or f"{source.name}: {'up to date' if options.check else 'written'}", flush=True)
         failed = failed or bool(wrong)
     return int(failed)
 

@@ -129,8 +129,8 @@ def _options(inside: list[str], raw: str) -> tuple[dict[str, str], str]:
         return {str(k): "" if v is None else str(v) for k, v in read.items()}, "\n".join(inside[end + 1 :])
     options: dict[str, str] = {}
     rest = list(inside)
-    while rest and (found := re.match(r"^:([\w-]+):\s*(.*)$", rest[0])):
-        options[found[1]] = found[2].strip()
+    while rest and (option := re.match(r"^:([\w-]+):\s*(.*)$", rest[0])):
+        options[option[1]] = option[2].strip()
         rest.pop(0)
     return options, "\n".join(rest)
 
@@ -183,23 +183,23 @@ def spans(paragraph: str) -> Iterator[tuple[str, str, str]]:
             f"a directive inside a quote, a list item's first line or a sentence: '{hidden[0]}'", hidden[0]
         )
     position, plain = 0, []
-    for found in _SPAN.finditer(paragraph):
-        kind = next(k for k in ("escape", "role", "code", "math") if found[k] is not None)
-        if position < found.start():
-            plain.append(paragraph[position : found.start()])
+    for span in _SPAN.finditer(paragraph):
+        kind = next(k for k in ("escape", "role", "code", "math") if span[k] is not None)
+        if position < span.start():
+            plain.append(paragraph[position : span.start()])
             yield "plain", "", plain[-1]
-        position = found.end()
+        position = span.end()
         if kind == "role":
-            if found["role"] not in ROLES and not _is_python(found["role"]):
+            if span["role"] not in ROLES and not _is_python(span["role"]):
                 known = ", ".join(ROLES)
-                raise MarkupError(f"unknown role '{found['role']}'; the notebook twin knows {known}, py:…", found[0])
-            yield "role", found["role"], " ".join(found["content"].split())
+                raise MarkupError(f"unknown role '{span['role']}'; the notebook twin knows {known}, py:…", span[0])
+            yield "role", span["role"], " ".join(span["content"].split())
         elif kind == "escape":
-            yield "plain", "", found[0]
+            yield "plain", "", span[0]
         else:
-            if kind == "math" and re.search(r"\{[a-z:]+\}`", found[0]):
-                raise MarkupError("a role inside $…$; is a dollar sign left open?", found[0])
-            yield kind, "", found[0]
+            if kind == "math" and re.search(r"\{[a-z:]+\}`", span[0]):
+                raise MarkupError("a role inside $…$; is a dollar sign left open?", span[0])
+            yield kind, "", span[0]
         plain.append("\0")  # keeps what stands before and after a span apart
     if position < len(paragraph):
         plain.append(paragraph[position:])

@@ -63,16 +63,16 @@ def _code(source: str, metadata: Any) -> NotebookNode:
 
 def _notebook(cells: list[NotebookNode], executed: Any = None) -> NotebookNode:
     """Cells with ids that depend on their text alone, and the outputs of an executed notebook."""
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for cell in cells:
         name = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
-        seen[name] += 1
-        cell["id"] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+        counts[name] += 1
+        cell["id"] = name if counts[name] == 1 else f"{name}-{counts[name]}"
     metadata = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
     if executed is not None:
         code = [cell for cell in cells if cell.cell_type == "code"]
-        given = [cell for cell in executed.cells if cell.cell_type == "code"]
-        for cell, other in zip(code, given, strict=False):
+        others = [cell for cell in executed.cells if cell.cell_type == "code"]
+        for cell, other in zip(code, others, strict=False):
             cell.outputs, cell.execution_count = other.outputs, other.execution_count
         if widgets := executed.metadata.get("widgets"):
             metadata["widgets"] = widgets
@@ -129,13 +129,13 @@ def _in_order(notebook: str, models: dict[str, Any]) -> list[str]:
 
 def told_numbers(executed: Any) -> dict[str, str]:
     """{name: text/plain} of the numbers that the cells told (mpc_lite.notebook)."""
-    found = {}
+    numbers = {}
     for cell in executed.cells:
         for output in cell.get("outputs", []):
             name = output.get("metadata", {}).get("scrapbook", {}).get("name")
             if name and _RECORD in output.get("data", {}):
-                found[name] = output["data"][_RECORD]
-    return found
+                numbers[name] = output["data"][_RECORD]
+    return numbers
 
 
 def outline(notebook: Any) -> list[str]:

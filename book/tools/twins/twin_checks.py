@@ -20,31 +20,31 @@ _PICTURE = re.compile(r"[A-Za-z0-9+/=\\n]{200,}")
 
 def problems(notebook: Any, labels: list[str]) -> list[str]:
     """Everything that is wrong with an executed twin; `labels` are the equations of its source. Empty: nothing."""
-    found: list[str] = []
+    faults: list[str] = []
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if not code:
-        found.append("there is no code cell")
+        faults.append("there is no code cell")
     if [position for position, cell in enumerate(code) if "parameters" in tags(cell)] != [1]:
-        found.append("the second code cell, after the set-up, and no other must have the tag parameters")
+        faults.append("the second code cell, after the set-up, and no other must have the tag parameters")
     for position, cell in enumerate(code, 1):
         if cell.execution_count != position:
-            found.append(f"code cell {position} has execution count {cell.execution_count}: {_head(cell)}")
+            faults.append(f"code cell {position} has execution count {cell.execution_count}: {_head(cell)}")
         for output in cell.outputs:
             if output.output_type == "error":
-                found.append(f"code cell {position} ended with {output.ename}: {_head(cell)}")
+                faults.append(f"code cell {position} ended with {output.ename}: {_head(cell)}")
             if output.output_type == "stream" and output.name == "stderr":
-                found.append(f"code cell {position} wrote to stderr: {output.text.strip()[:80]}")
+                faults.append(f"code cell {position} wrote to stderr: {output.text.strip()[:80]}")
     checked = [cell for cell in code if CHECKED in tags(cell) and _text(cell)]
     if len(checked) < LEAST_CHECKED:
-        found.append(f"{len(checked)} cells with the tag {CHECKED} have text output, expected {LEAST_CHECKED} or more")
-    found += [f"a cell with the tag {CHECKED} has no text output: {_head(c)}" for c in code if _vacuous(c)]
+        faults.append(f"{len(checked)} cells with the tag {CHECKED} have text output, expected {LEAST_CHECKED} or more")
+    faults += [f"a cell with the tag {CHECKED} has no text output: {_head(c)}" for c in code if _vacuous(c)]
     proved = {tag for cell in checked for tag in tags(cell)}
-    found += [f"no checked cell has the tag checks-{label}" for label in labels if f"checks-{label}" not in proved]
+    faults += [f"no checked cell has the tag checks-{label}" for label in labels if f"checks-{label}" not in proved]
     for cell in notebook.cells:
         text = _PICTURE.sub("", cell.source + "\n" + json.dumps(cell.get("outputs", []), ensure_ascii=False))
-        found += [f"a path of a machine, '{path}', in: {_head(cell)}" for path in sorted(set(_PATH.findall(text)))]
-        found += [f"'{word}' in: {_head(cell)}" for word in sorted(set(_LEFTOVER.findall(text)))]
-    return found
+        faults += [f"a path of a machine, '{path}', in: {_head(cell)}" for path in sorted(set(_PATH.findall(text)))]
+        faults += [f"'{word}' in: {_head(cell)}" for word in sorted(set(_LEFTOVER.findall(text)))]
+    return faults
 
 
 def equation_labels(source: Any) -> list[str]:
@@ -63,8 +63,8 @@ def _vacuous(cell: Any) -> bool:
 
 def _text(cell: Any) -> str:
     """What nbval compares of a cell: printed text and the text of results, records of numbers left out."""
-    shown = [o.text if o.output_type == "stream" else o.get("data", {}).get("text/plain", "") for o in cell.outputs]
-    return "".join(shown).strip()
+    texts = [o.text if o.output_type == "stream" else o.get("data", {}).get("text/plain", "") for o in cell.outputs]
+    return "".join(texts).strip()
 
 
 def _head(cell: Any) -> str:

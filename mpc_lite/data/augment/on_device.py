@@ -76,8 +76,8 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
     qualities back to the host.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or quality.shape != images.shape[:1]:
-        found = f"{images.dtype} {tuple(images.shape)} and qualities {tuple(quality.shape)}"
-        raise ValueError(f"images {found}: expected torch.uint8 (B, 3, H, W) and (B,)")
+        shapes = f"{images.dtype} {tuple(images.shape)} and qualities {tuple(quality.shape)}"
+        raise ValueError(f"images {shapes}: expected torch.uint8 (B, 3, H, W) and (B,)")
     height, width = images.shape[2:]
     # Autocast would multiply the blocks in bfloat16, whose steps between grey levels are coarser than one.
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):

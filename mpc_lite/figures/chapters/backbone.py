@@ -175,8 +175,8 @@ def fields(panels: Sequence[tuple[str, np.ndarray]], query: tuple[int, int], col
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(WIDTH, 1.62 * rows), layout="constrained")
     for axes, (title, values) in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=True):
-        shown = np.log10(np.where(values > 0, values / values.max(), np.nan))
-        image = axes.imshow(shown, cmap="viridis", vmin=-6, vmax=0)
+        logarithms = np.log10(np.where(values > 0, values / values.max(), np.nan))
+        image = axes.imshow(logarithms, cmap="viridis", vmin=-6, vmax=0)
         for edge in range(0, values.shape[0] + 1, WINDOW):
             axes.axhline(edge - 0.5, color=GREY, lw=0.5)
             axes.axvline(edge - 0.5, color=GREY, lw=0.5)

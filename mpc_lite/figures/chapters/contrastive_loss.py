@@ -50,7 +50,7 @@ def weight_maps(
     tampered = labels == 1
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     panels = [("the forgery", None)] + [(f"temperature {t:g}", softmax_weights(cosines, t)) for t in temperatures]
-    drawn = None
+    mappable = None
     for axes, (title, weights) in zip(grid, panels, strict=True):
         if weights is None:
             axes.imshow(image, extent=extent)
@@ -58,11 +58,13 @@ def weight_maps(
         else:
             values = np.full(labels.shape, np.nan)
             values[tampered] = np.maximum(weights * weights.size, 0.01)
-            drawn = axes.imshow(values, extent=extent, cmap="cividis", norm=LogNorm(0.01, 100), interpolation="nearest")
+            mappable = axes.imshow(
+                values, extent=extent, cmap="cividis", norm=LogNorm(0.01, 100), interpolation="nearest"
+            )
         axes.plot(*anchor[::-1], marker="X", color=ORANGE, ms=9, mec="white", ls="none")
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=10)
-    bar = figure.colorbar(drawn, ax=figure.axes, location="bottom", shrink=0.9, aspect=30, extend="min")
+    bar = figure.colorbar(mappable, ax=figure.axes, location="bottom", shrink=0.9, aspect=30, extend="min")
     bar.set_label("push on a tampered pixel ÷ equal share", fontsize=9)
     return figure
 
@@ -104,26 +106,26 @@ def temperature_slider(
     ranks = np.unique(np.geomspace(1, count, points).round().astype(int))
     frames = []
     for temperature in temperatures:
-        frame, said = go.Figure(), []
+        frame, lines = go.Figure(), []
         for (name, values), (colour, dash) in zip(cosines.items(), [(ORANGE, "dot"), (BLUE, "solid")], strict=True):
             weights = np.sort(softmax_weights(values, temperature))[::-1]
-            shown = np.maximum(weights[ranks - 1], 1e-8)
+            heights = np.maximum(weights[ranks - 1], 1e-8)
             frame.add_scatter(
                 x=ranks.tolist(),
-                y=[float(f"{v:.3g}") for v in shown],
+                y=[float(f"{v:.3g}") for v in heights],
                 name=name,
                 mode="lines",
                 line={"color": colour, "dash": dash, "width": 3},
                 hovertemplate="rank %{x}: weight %{y:.2g}<extra></extra>",
             )
-            said.append(f"{name}: {effective_number(weights):.0f} of {count} count")
+            lines.append(f"{name}: {effective_number(weights):.0f} of {count} count")
         equal = float(f"{1 / count:.3g}")
         line = {"color": GREY, "width": 1, "dash": "dash"}
         frame.add_scatter(x=[1, count], y=[equal, equal], name="equal shares", mode="lines", line=line)
         frame.update_layout(
             annotations=[
                 {
-                    "text": "<br>".join(said),
+                    "text": "<br>".join(lines),
                     "xref": "paper",
                     "yref": "paper",
                     "x": 0.02,

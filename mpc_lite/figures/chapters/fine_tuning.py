@@ -72,9 +72,9 @@ def share_slider(
         for row, (label, colour, pattern) in enumerate([("authentic", BLUE, "/"), ("tampered", ORANGE, "")]):
             marker = {"color": colour, "pattern": {"shape": pattern}}
             frame.add_bar(x=names, y=np.round(100 * share[row], 2).tolist(), name=f"{label} pixels", marker=marker)
-        said = f"tampered pixels carry {100 * share[1].sum():.0f} % of the loss"
+        title = f"tampered pixels carry {100 * share[1].sum():.0f} % of the loss"
         frame.update_layout(
-            title={"text": said, "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.98, "yanchor": "top"},
+            title={"text": title, "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.98, "yanchor": "top"},
             barmode="group",
             height=460,
             margin={"l": 10, "r": 10, "t": 90, "b": 10},

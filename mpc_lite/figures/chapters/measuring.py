@@ -61,8 +61,8 @@ def eight(
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 2.1])
     pictures = {"image": image, "truth": truth, "score": score_map}
-    for axes, (title, shown) in zip(top.subplots(1, 3), pictures.items(), strict=True):
-        axes.imshow(shown, cmap="magma" if title == "score" else "gray", vmin=0, vmax=1)
+    for axes, (title, panel) in zip(top.subplots(1, 3), pictures.items(), strict=True):
+        axes.imshow(panel, cmap="magma" if title == "score" else "gray", vmin=0, vmax=1)
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=10)
     axes = bottom.subplots()
@@ -132,12 +132,12 @@ def outcomes(score_map: np.ndarray, truth: np.ndarray, threshold: float) -> np.n
     colour = {key: np.array([int(value[i : i + 2], 16) for i in (1, 3, 5)], np.uint8) for key, value in _RGB.items()}
     marked, tampered = score_map > threshold, truth == 1
     stripes = (np.add.outer(np.arange(truth.shape[0]), np.arange(truth.shape[1])) // 4) % 2 == 0
-    made = np.broadcast_to(colour["TN"], (*truth.shape, 3)).copy()
-    made[marked & ~tampered] = colour["FP"]
-    made[marked & tampered] = colour["TP"]
-    made[~marked & tampered & stripes] = colour["FN"]
-    made[~marked & tampered & ~stripes] = 255
-    return made
+    canvas = np.broadcast_to(colour["TN"], (*truth.shape, 3)).copy()
+    canvas[marked & ~tampered] = colour["FP"]
+    canvas[marked & tampered] = colour["TP"]
+    canvas[~marked & tampered & stripes] = colour["FN"]
+    canvas[~marked & tampered & ~stripes] = 255
+    return canvas
 
 
 _RGB = {"TP": BLUE, "FP": ORANGE, "FN": "#9c3d78", "TN": "#eeeeee"}
@@ -156,10 +156,10 @@ def threshold_slider(
         texts = [f"{value:.2f}" for value in values]
         bars = go.Bar(x=np.round(values, 3), y=SCORES, orientation="h", text=texts, textposition="outside",
                       marker={"color": [BLUE, GREEN, GREY, GREY]}, hoverinfo="skip", cliponaxis=False)  # fmt: skip
-        said = f"TP {c.tp:,}   FP {c.fp:,}   FN {c.fn:,}   TN {c.tn:,}".replace(",", " ")
-        notes = [_note(1.0, key, 28), _note(0.36, said, -2)]
-        shown = picture(outcomes(score_map, truth, threshold), colours=16)
-        image = {"source": shown, "xref": "paper", "yref": "paper", "x": 0.5, "y": 1, "sizex": 1, "sizey": 0.62,
+        tally = f"TP {c.tp:,}   FP {c.fp:,}   FN {c.fn:,}   TN {c.tn:,}".replace(",", " ")
+        notes = [_note(1.0, key, 28), _note(0.36, tally, -2)]
+        data_uri = picture(outcomes(score_map, truth, threshold), colours=16)
+        image = {"source": data_uri, "xref": "paper", "yref": "paper", "x": 0.5, "y": 1, "sizex": 1, "sizey": 0.62,
                  "xanchor": "center", "yanchor": "top", "sizing": "contain"}  # fmt: skip
         frames.append(go.Figure(bars, layout={"images": [image], "annotations": notes}))
     frames[0].update_layout(

@@ -32,22 +32,22 @@ def place(name: str) -> tuple[str, str]:
     name = name.removeprefix("encoder.")
     if name.startswith(UNUSED_HEADS):
         return "ImageNet head", "no branch"
-    if found := re.match(r"convs\.(\d)", name):
-        return "projections", LANES[int(found[1])]
-    if found := re.match(r"transition\d\.(\d)", name):
-        return "transitions", LANES[int(found[1])]
-    if found := re.match(r"stage(\d)\.\d+\.(?:branches\.(\d)|fuse_layers)", name):
-        return f"stage {found[1]}", LANES[int(found[2])] if found[2] else "exchange"
+    if match := re.match(r"convs\.(\d)", name):
+        return "projections", LANES[int(match[1])]
+    if match := re.match(r"transition\d\.(\d)", name):
+        return "transitions", LANES[int(match[1])]
+    if match := re.match(r"stage(\d)\.\d+\.(?:branches\.(\d)|fuse_layers)", name):
+        return f"stage {match[1]}", LANES[int(match[2])] if match[2] else "exchange"
     return "stem", "no branch"
 
 
 def census(parameters: Iterable[tuple[str, Any]]) -> dict[str, Counter[str]]:
     """Numbers in each part of a network, by lane; parts without any are left out. `parameters`: (name, tensor)."""
-    found: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
+    counts: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
     for name, tensor in parameters:
         part, lane = place(name)
-        found[part][lane] += tensor.numel()
-    return {part: lanes for part, lanes in found.items() if lanes}
+        counts[part][lane] += tensor.numel()
+    return {part: lanes for part, lanes in counts.items() if lanes}
 
 
 def accounts(file: Iterable[str], network: Iterable[str]) -> dict[str, list[int]]:
@@ -183,12 +183,12 @@ def maps(images: np.ndarray, truths: np.ndarray, columns: Mapping[str, np.ndarra
         images: (n,H,W,3) uint8. truths: (n,H,W). columns: title -> (n,H,W) in [0,1]. sources: see `check_licence`.
     """
     check_licence(sources)
-    shown = {"image": images, "truth": truths, **columns}
-    side = 1.25 * WIDTH / len(shown)
+    all_columns = {"image": images, "truth": truths, **columns}
+    side = 1.25 * WIDTH / len(all_columns)
     figure = Figure(figsize=(1.25 * WIDTH, side * len(images) + 0.25), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    for row, panels in enumerate(figure.subplots(len(images), len(shown), squeeze=False)):
-        for axes, (title, pictures) in zip(panels, shown.items(), strict=True):
+    for row, panels in enumerate(figure.subplots(len(images), len(all_columns), squeeze=False)):
+        for axes, (title, pictures) in zip(panels, all_columns.items(), strict=True):
             axes.imshow(pictures[row], cmap="magma" if title in columns else "gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
             if row == 0:

@@ -46,11 +46,11 @@ def roles(protocols: Mapping[str, Mapping[str, Sequence[str]]]) -> Figure:
 
     protocols: {protocol: {role: names of sets}}. Rows come in the order in which the names occur.
     """
-    names = list(dict.fromkeys(s for role in ROLES for given in protocols.values() for s in given.get(role, ())))
+    names = list(dict.fromkeys(s for role in ROLES for sets in protocols.values() for s in sets.get(role, ())))
     figure = Figure(figsize=(WIDTH, 0.24 * len(names) + 1.0), layout="constrained")
     axes = figure.subplots()
     for role, (colour, marker, shift) in ROLES.items():
-        at = [(x + shift, names.index(s)) for x, given in enumerate(protocols.values()) for s in given.get(role, ())]
+        at = [(x + shift, names.index(s)) for x, sets in enumerate(protocols.values()) for s in sets.get(role, ())]
         axes.plot([x for x, _ in at], [y for _, y in at], marker, color=colour, ms=6, mew=2, label=role)
     axes.set(xticks=range(len(protocols)), xticklabels=list(protocols), xlim=(-0.5, len(protocols) - 0.5))
     axes.set(yticks=range(len(names)), yticklabels=names)
@@ -163,9 +163,9 @@ def repeat_slider(
             frame.data[-1].orientation = "h"
         frame.data[1].text = [f"each {views[n]:.1f}×" for n in names]
         frame.data[1].update(textposition="auto", insidetextanchor="start", constraintext="none", textangle=0)
-        said = f"epoch of {entries:,} entries<br>a {moved} picture is seen {views[moved]:.1f} times".replace(",", " ")
+        title = f"epoch of {entries:,} entries<br>a {moved} picture is seen {views[moved]:.1f} times".replace(",", " ")
         frame.update_layout(
-            title={"text": said, "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.98, "yanchor": "top"},
+            title={"text": title, "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.98, "yanchor": "top"},
             barmode="group",
             height=520,
             margin={"l": 10, "r": 10, "t": 95, "b": 10},
@@ -181,14 +181,14 @@ def repeat_slider(
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     """The dotted keys whose values differ between two recipes (`Recipe.as_dict()`), in order: (key, in a, in b)."""
-    found = []
+    rows = []
     for key in dict.fromkeys([*a, *b]):
         left, right = a.get(key), b.get(key)
         if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found += differences(left, right, f"{prefix}{key}.")
+            rows += differences(left, right, f"{prefix}{key}.")
         elif left != right:
-            found.append((prefix + key, left, right))
-    return found
+            rows.append((prefix + key, left, right))
+    return rows
 
 
 def _tidy(axes) -> None:

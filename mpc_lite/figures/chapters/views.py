@@ -42,7 +42,8 @@ def coded_maps(labels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
 def meetings(terms: Mapping[str, Sequence[Term]]) -> dict[str, list[Meeting]]:
     """Read from what `draw_terms` drew on `coded_maps` which pools meet, view by view."""
     return {
-        view: [Meeting(*(_pool_name(pixels) for pixels in term)) for term in drawn] for view, drawn in terms.items()
+        view: [Meeting(*(_pool_name(pixels) for pixels in term)) for term in view_terms]
+        for view, view_terms in terms.items()
     }
 
 
@@ -63,9 +64,9 @@ def who_meets_whom(formulations: Mapping[str, Mapping[str, Sequence[Meeting]]]) 
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     grid = figure.subplots(len(VIEWS), len(formulations), squeeze=False)
     for column, (name, views) in enumerate(formulations.items()):
-        for row, (view, drawn) in enumerate(views.items()):
+        for row, (view, contrasts) in enumerate(views.items()):
             axes = grid[row, column]
-            _diagram(axes, drawn)
+            _diagram(axes, contrasts)
             axes.set_title(f"{name}\n{VIEWS[view]}" if row == 0 else VIEWS[view], fontsize=10)
     key = [Line2D([], [], color=GREEN, label="drawn to"), Line2D([], [], color=PURPLE, ls="--", label="pushed from")]
     key.append(Line2D([], [], marker="o", ls="", mfc="white", mec="black", mew=2.2, ms=9, label="anchors"))
@@ -73,12 +74,12 @@ def who_meets_whom(formulations: Mapping[str, Mapping[str, Sequence[Meeting]]]) 
     return figure
 
 
-def _diagram(axes: Axes, drawn: Sequence[Meeting]) -> None:
-    pools = sorted({pool[2:-1] for meeting in drawn for pool in meeting}, key=lambda p: (p != "X1", p))
+def _diagram(axes: Axes, contrasts: Sequence[Meeting]) -> None:
+    pools = sorted({pool[2:-1] for meeting in contrasts for pool in meeting}, key=lambda p: (p != "X1", p))
     x = {"X1": 0.5} if len(pools) == 1 else {pools[0]: 0.2, pools[1]: 0.8}
     place = {f"{c}({p})": (x[p], y) for p in pools for c, y in (("A", 0.62), ("T", 0.1))}
-    anchors = {meeting.anchors for meeting in drawn}
-    for meeting in drawn:
+    anchors = {meeting.anchors for meeting in contrasts}
+    for meeting in contrasts:
         for verb, target in (("pull", meeting.positives), ("push", meeting.negatives)):
             colour, dash = (GREEN, "-") if verb == "pull" else (PURPLE, "--")
             start, end = place[meeting.anchors], place[target]
@@ -111,9 +112,9 @@ def pyramid(image: np.ndarray, labels: Sequence[np.ndarray], *, source: str) -> 
     check_licence([source])
     figure = Figure(figsize=(WIDTH, 1.15), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    shown = [image, *(_tint(g) for g in labels)]
+    panels = [image, *(_tint(g) for g in labels)]
     titles = ["image", *(f"stride {s}" for s in STRIDES)]
-    for axes, picture, title in zip(figure.subplots(1, 5), shown, titles, strict=True):
+    for axes, picture, title in zip(figure.subplots(1, 5), panels, titles, strict=True):
         axes.imshow(picture, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=9)
@@ -134,8 +135,8 @@ def asked(axes: Axes, labels: Sequence[np.ndarray]) -> None:
     for number, (marker, size) in enumerate(((".", 8), ("s", 22), ("D", 60)), 1):
         step, side = 2**number, labels[number].shape[0]
         rows, columns = np.divmod(np.arange(side * side), side)
-        drawn = labels[number].ravel() == 1
-        edges = np.where(drawn, "black", "white")
+        tampered = labels[number].ravel() == 1
+        edges = np.where(tampered, "black", "white")
         axes.scatter(columns * step, rows * step, s=size, marker=marker, facecolors="none", edgecolors=edges, lw=0.8)
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel("tampered cells: " + " / ".join(str(int((g == 1).sum())) for g in labels), fontsize=9)

@@ -48,8 +48,8 @@ def targets(rows: Sequence[Goal]) -> Figure:
         points = [goal.margin for _, goal in chosen], [y for y, _ in chosen]
         axes.plot(*points, color=colour, marker=marker, ms=7, ls="", label=label)
     axes.set_xscale("log")
-    drawn = [goal._replace(value=x).margin for goal in rows for x in (goal.low, goal.value, goal.high)]
-    axes.set(xlim=(min(min(drawn) / 1.5, 0.2), max(1.6 * max(drawn), 5)), ylim=(len(rows) - 0.4, -0.6))
+    margins = [goal._replace(value=x).margin for goal in rows for x in (goal.low, goal.value, goal.high)]
+    axes.set(xlim=(min(min(margins) / 1.5, 0.2), max(1.6 * max(margins), 5)), ylim=(len(rows) - 0.4, -0.6))
     ticks = [x for x in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if axes.get_xlim()[0] < x < axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -74,7 +74,7 @@ def roofline(runs: Mapping[str, Mapping[str, Mapping[str, float]]], peaks: Mappi
         raise InputError(f"{len(runs)} runs under one roof: expected at most 2, told apart by filled and open markers")
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots()
-    lefts, lowest, seen = [peak / bandwidth], peak, {}
+    lefts, lowest, styles = [peak / bandwidth], peak, {}
     for (name, kinds), fill in zip(runs.items(), ("full", "none"), strict=False):
         computing = {kind: part for kind, part in _timed(name, kinds).items() if part["flops"]}
         if not computing:
@@ -83,11 +83,11 @@ def roofline(runs: Mapping[str, Mapping[str, Mapping[str, float]]], peaks: Mappi
             x, y = part["flops"] / part["bytes"], part["flops"] / part["seconds"]
             short, colour, marker = SHORT[kind]
             axes.plot(x, y / 1e9, color=colour, marker=marker, fillstyle=fill, ms=8, ls="", mew=1.5)
-            seen[short] = {"color": colour, "marker": marker}
+            styles[short] = {"color": colour, "marker": marker}
             lefts.append(x)
             lowest = min(lowest, y)
-        seen[name] = {"color": GREY, "marker": "o", "fillstyle": fill}
-    for label, style in seen.items():
+        styles[name] = {"color": GREY, "marker": "o", "fillstyle": fill}
+    for label, style in styles.items():
         axes.plot([], [], ms=7, ls="", label=label, **style)
     ends = np.array([min(lefts) / 3, peak / bandwidth, 3 * max(lefts)])
     axes.plot(ends, np.minimum(peak, bandwidth * ends) / 1e9, color=GREY, linewidth=2)
@@ -146,12 +146,12 @@ def _peaks(peaks: Mapping[str, float]) -> tuple[float, float]:
 
 def _timed(name: str, kinds: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
     """The kinds that took any time."""
-    found = {kind: part for kind, part in kinds.items() if part["seconds"] > 0}
-    if not found:
+    parts = {kind: part for kind, part in kinds.items() if part["seconds"] > 0}
+    if not parts:
         raise InputError(f"'{name}' has no kind of operation that took any time; run it inside a Ledger first")
-    if unknown := [kind for kind in found if kind not in SHORT]:
+    if unknown := [kind for kind in parts if kind not in SHORT]:
         raise InputError(f"'{name}' has the kind '{unknown[0]}'; expected some of {', '.join(SHORT)}")
-    return found
+    return parts
 
 
 # ------------------------------------------------------------------------------------------------------------ growth
@@ -214,8 +214,8 @@ def matrices(sizes: Sequence[int], chunk: int, active: int = 0) -> go.Figure:
                 name=f"{name}, {_bytes(4 * n * height)}",
                 hoverinfo="name",
             )
-        said = f"dense {_bytes(8 * n * n)}; a chunk of {rows:,} rows {_bytes(4 * rows * n)}"
-        frame.update_layout(title={"text": said, "font": {"size": 13}, "y": 0.98, "yanchor": "top"})
+        title = f"dense {_bytes(8 * n * n)}; a chunk of {rows:,} rows {_bytes(4 * rows * n)}"
+        frame.update_layout(title={"text": title, "font": {"size": 13}, "y": 0.98, "yanchor": "top"})
         frames.append(frame)
     axis = {"showgrid": False, "zeroline": False, "fixedrange": True}
     frames[0].update_layout(

@@ -55,7 +55,7 @@ class _MapsAndCenters(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, bank, noise, first, gamma, beta, last, offset, running, eps):
-        pieces, kept = _pieces(x), last * noise
+        pieces, weights = _pieces(x), last * noise
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         maps, centers = y.new_empty(*x.shape[:2], len(last), x.shape[3]), y.new_empty(*x.shape[:2], *last.shape)
         rows = y.new_empty(2, *x.shape[:3])  # mean and variance of each channel of each group and image
@@ -72,7 +72,7 @@ class _MapsAndCenters(torch.autograd.Function):
         rate = torch.rsqrt(variance + eps)
         for p in pieces:
             hidden = y[p].sub_(mean[:, None]).mul_(rate[:, None]).mul(gamma[:, None]).add_(beta[:, None]).relu_()
-            torch.matmul(kept[p], hidden, out=maps[p]).add_(offset[:, None])
+            torch.matmul(weights[p], hidden, out=maps[p]).add_(offset[:, None])
             torch.matmul(maps[p], _modulated(x[p], bank[p]).mT, out=centers[p])
         ctx.training = running is None
         ctx.save_for_backward(x, bank, noise, first, gamma, beta, last, rate, y, maps)
@@ -83,7 +83,7 @@ class _MapsAndCenters(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_maps, grad_centers, *_):
         x, bank, noise, first, gamma, beta, last, rate, y, maps = ctx.saved_tensors
-        pieces, kept = _pieces(x), last * noise
+        pieces, weights = _pieces(x), last * noise
         grad_first, grad_gamma, grad_beta, grad_last, grad_offset = (
             torch.zeros_like(t) for t in (first, gamma, beta, last, last[:, 0])
         )
@@ -94,7 +94,7 @@ class _MapsAndCenters(torch.autograd.Function):
             hidden = (y[p] * gamma[:, None]).add_(beta[:, None]).relu_()
             grad_last += (torch.matmul(grad, hidden.mT) * noise[p]).sum((0, 1))
             grad_offset += grad.sum(3).sum((0, 1))
-            torch.matmul(kept[p].mT, grad, out=grad_x[p])
+            torch.matmul(weights[p].mT, grad, out=grad_x[p])
             torch.ops.aten.threshold_backward.grad_input(grad_x[p], hidden, 0, grad_input=grad_x[p])
             grad_beta += grad_x[p].sum(3).sum((0, 1))
             grad_gamma += torch.linalg.vecdot(grad_x[p], y[p]).sum((0, 1))

@@ -72,8 +72,8 @@ def draw_anchors(
     qualified = count >= quota.cells
     sets = qualified.sum()
     views = (quota.anchors // sets.clamp_min(1)).clamp(1, quota.views)
-    drawn = torch.where(qualified, torch.minimum(count, views), 0)
-    n_hard = torch.minimum(n_hard, torch.maximum(drawn // 2, drawn - (count - n_hard)))[..., None]
+    n_drawn = torch.where(qualified, torch.minimum(count, views), 0)
+    n_hard = torch.minimum(n_hard, torch.maximum(n_drawn // 2, n_drawn - (count - n_hard)))[..., None]
 
     if keys is None:
         keys = torch.rand(len(certain), pixels, device=device)
@@ -83,7 +83,7 @@ def draw_anchors(
     pixel = torch.where(slot < n_hard, order[0], order[1].gather(2, (slot - n_hard).clamp_min(0)))
     image = torch.arange(len(certain), device=device)[:, None, None]
     place = (qualified.flatten().cumsum(0) - 1).view(*qualified.shape, 1)
-    valid = slot < drawn[..., None]
+    valid = slot < n_drawn[..., None]
     labels = label[:, None].expand(pixel.shape)
     anchors = Anchors(*(x.flatten() for x in (image * pixels + pixel, labels, valid, slot * sets + place)))
     if path == "fixed" or (path == "auto" and (device.type != "cpu" or torch.compiler.is_compiling())):

@@ -105,8 +105,8 @@ def mix(
     if rule == "intra":
         bottom = top
     inside = draw.boxes[top]
-    seen = [x.to(wide(x.dtype)).softmax(1) for x in (main, auxiliary)]
-    first, second = torch.where(draw.main_on_top, seen[0], seen[1]), torch.where(draw.main_on_top, seen[1], seen[0])
+    p = [x.to(wide(x.dtype)).softmax(1) for x in (main, auxiliary)]
+    first, second = torch.where(draw.main_on_top, p[0], p[1]), torch.where(draw.main_on_top, p[1], p[0])
     pasted = (images if copies is None or rule != "intra" else copies)[top]
     result = torch.where(inside[:, None], pasted, images[bottom])
     labels = torch.where(inside, scribble[top], scribble[bottom])
@@ -120,8 +120,8 @@ def mix(
 def check_labelled(main: Tensor, auxiliary: Tensor, labels: Tensor) -> None:
     """InputError unless logits and labels fit; values are looked at on the CPU only: on a GPU it would cost a wait."""
     if main.ndim != 4 or main.shape != auxiliary.shape or labels.shape != (main.shape[0], *main.shape[2:]):
-        found = f"logits {tuple(main.shape)} and {tuple(auxiliary.shape)}, labels {tuple(labels.shape)}"
-        raise InputError(f"{found}: expected (B,K,H,W) twice and (B,H,W)")
+        shapes = f"logits {tuple(main.shape)} and {tuple(auxiliary.shape)}, labels {tuple(labels.shape)}"
+        raise InputError(f"{shapes}: expected (B,K,H,W) twice and (B,H,W)")
     if main.shape[1] < 2:
         raise InputError(f"logits {tuple(main.shape)}: one channel; expected K >= 2, see pclmix_training.two_logits")
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():

@@ -56,12 +56,12 @@ def scribbles(
         if not inner.any():
             depth = cv2.distanceTransform(region, cv2.DIST_L2, 3)
             inner = (depth == depth.max()).astype(np.uint8)
-        drawn = np.zeros_like(region)
+        canvas = np.zeros_like(region)
         for _ in range(strokes):
             path = _walk(inner, points, rng)
-            cv2.polylines(drawn, [path], False, 1, width)
-            drawn[path[0, 0, 1], path[0, 0, 0]] = 1  # a line of one point draws nothing
-        labels[(drawn & region).astype(bool)] = label
+            cv2.polylines(canvas, [path], False, 1, width)
+            canvas[path[0, 0, 1], path[0, 0, 0]] = 1  # a line of one point draws nothing
+        labels[(canvas & region).astype(bool)] = label
     return labels
 
 

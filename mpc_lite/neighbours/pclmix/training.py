@@ -126,10 +126,10 @@ class PCLMixStep(nn.Module):
             F.interpolate(x[:, None].float(), size=size, mode="nearest")[:, 0]
             for x in (certain, first.main.detach().argmax(1))
         )
-        drawn, queue = draw_anchors(certain, predicted, CLASSES, self.quota), self.queue
-        rows = embeddings_at(first.embedding, drawn.index)
+        anchors, queue = draw_anchors(certain, predicted, CLASSES, self.quota), self.queue
+        rows = embeddings_at(first.embedding, anchors.index)
         held = queue.entries, queue.filled  # the fused loss keeps neither for its backward pass
-        loss = queue_contrast(rows, drawn.label, *held, s.temperature, s.preset, drawn.valid, drawn.number)
+        loss = queue_contrast(rows, anchors.label, *held, s.temperature, s.preset, anchors.valid, anchors.number)
         queue.update(first.embedding.detach(), certain)
         return loss
 
@@ -152,8 +152,8 @@ class Scribbled(Dataset):
             return item
         row = self.data.row(position) if hasattr(self.data, "row") else position
         s = self.settings
-        drawn = scribbles(item["mask"].numpy(), (self.seed, row), s.strokes, s.stroke_length)
-        return {**item, "mask": torch.from_numpy(drawn)}
+        labels = scribbles(item["mask"].numpy(), (self.seed, row), s.strokes, s.stroke_length)
+        return {**item, "mask": torch.from_numpy(labels)}
 
 
 class PCLMix:

@@ -158,8 +158,8 @@ def class_mix(
     if rule not in MIX_RULES:
         raise InputError(f"mix_label_rule {rule!r}: expected one of {', '.join(MIX_RULES)}")
     if source.shape != target.shape or not source_labels.shape == target_labels.shape == source[:, 0].shape:
-        found = [tuple(x.shape) for x in (source, target, source_labels, target_labels)]
-        raise InputError(f"images and labels {found}: expected (B,C,H,W) twice and (B,H,W) twice, of equal size")
+        shapes = [tuple(x.shape) for x in (source, target, source_labels, target_labels)]
+        raise InputError(f"images and labels {shapes}: expected (B,C,H,W) twice and (B,H,W) twice, of equal size")
     values = torch.arange(chosen.shape[1], device=chosen.device)
     values = torch.where(values == len(values) - 1, IGNORE, values)
     pasted = ((source_labels[:, None] == values[:, None, None]) & chosen[..., None, None]).any(1)
