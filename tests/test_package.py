@@ -230,7 +230,10 @@ def test_the_fast_tier_touches_every_room(folder):
 def test_the_room_table_names_every_module():
     table = (ROOT / "mpc_lite" / "README.md").read_text()
     assert table.count("\n") <= 40
-    modules = {p.stem for p in (ROOT / "mpc_lite").rglob("*.py") if "chapters" not in p.parts} - {"__init__", "__main__"}
+    modules = {p.stem for p in (ROOT / "mpc_lite").rglob("*.py") if "chapters" not in p.parts} - {
+        "__init__",
+        "__main__",
+    }
     assert not {name for name in modules if f"`{name}" not in table}
 
 

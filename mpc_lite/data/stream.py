@@ -142,7 +142,7 @@ def _item(image: np.ndarray, mask: np.ndarray, turn: int) -> Item:
 
 def _quality(recipe: Recipe, position: int) -> int:
     """Of the JPEG file that an image becomes, 1-100; 0: it becomes none."""
-    rng, plan = np.random.default_rng([recipe.seed, position, 4]), recipe.augment.jpeg  # 3: `entries.drawn`
+    rng, plan = np.random.default_rng([recipe.seed, position, 4]), recipe.augment.jpeg  # 3: `epoch.drawn`
     return int(rng.integers(plan.quality[0], plan.quality[1] + 1)) if rng.random() < plan.share else 0
 
 

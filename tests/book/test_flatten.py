@@ -35,8 +35,8 @@ $$x$$ (eq-other)
 @pytest.fixture
 def show(tmp_path):
     """flatten() of a text as if it were a chapter; the page is kept as show.page."""
-    (tmp_path / "mpc_lite").mkdir()
-    (tmp_path / "mpc_lite" / "loss.py").write_text(LOSS)
+    (tmp_path / "mpc_lite" / "contrast").mkdir(parents=True)
+    (tmp_path / "mpc_lite" / "contrast" / "loss.py").write_text(LOSS)
     (tmp_path / "book" / "part2-method").mkdir(parents=True)
     bib = tmp_path / "book" / "references.bib"
     bib.write_text(
