@@ -47,6 +47,7 @@ class Forgeries(Dataset):
     def __init__(self, recipe: Recipe, split: str, size: int | None = None, device: str = "cpu"):
         self.recipe, self.split, self.size, self.device = recipe, split, size or recipe.data.size, device
         self.stream = Stream(split, recipe.seed, recipe.data, self.size)
+        self.scenes = self.stream.scenes  # of the simulated cameras; None where all pictures are real photographs
 
     def name(self, position: int) -> str:
         """What the image of a position is called, for people."""
