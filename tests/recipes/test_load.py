@@ -93,12 +93,14 @@ FLOATS = [key for key, kind in all_keys().items() if kind in (float, float | Non
 def test_a_float_is_read_alike_in_a_file_and_behind_p(recipe_file, key):
     """YAML 1.1 reads 1e-1 as a text."""
     section, _, name = key.rpartition(".")
-    start = {"adapt": {"manifest": "a.csv"}}
+    start = {"adapt": {"manifest": "a.csv"}, "data": {"real": {"lists": ["a.csv"]}}}  # sections that are optional
     for text in ("1e-1", "1E-1", "1.0e-1", "+.1", "0.1"):
         written = {name: "VALUE"}
         for part in reversed(section.split(".")):
             written = {part: written}
         written["adapt"] = {**start["adapt"], **written.get("adapt", {})}
+        data = written.setdefault("data", {})
+        data["real"] = {**start["data"]["real"], **data.get("real", {})}
         in_file = load_recipe(recipe_file(yaml.safe_dump(written).replace("VALUE", text)))
         behind_p = load_recipe(recipe_file(start), overrides={key: text})
         assert operator.attrgetter(key)(in_file) == operator.attrgetter(key)(behind_p) == 0.1

@@ -92,7 +92,7 @@ def test_values_reach_the_notebook_checked_and_typed(recorded):
 
 
 def test_a_notebooks_float_is_read_like_a_recipes(recorded):
-    reproduce("quickstart", "smoke", {"SHARE": "5e-1"})
+    reproduce(Request("quickstart", "smoke", {"SHARE": "5e-1"}))
     assert recorded[0]["SHARE"] == 0.5
 
 
@@ -221,9 +221,9 @@ def test_a_run_that_goes_on_is_neither_resumed_nor_deleted(clone):
         (out / "model.safetensors").touch()
         for given in ({}, {"resume": True}, {"force": True}):
             with pytest.raises(InputError, match=rf"in use by process {os.getpid()} on "):
-                reproduce("quickstart", "smoke", **given)
+                reproduce(Request("quickstart", "smoke"), **given)
         with pytest.raises(InputError, match="in use by"):
-            sweep("quickstart", "smoke", {}, {"SEED": ["0", "1"]}, force=True)
+            sweep(Request("quickstart", "smoke", over={"SEED": ["0", "1"]}), force=True)
         assert (out / "model.safetensors").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def _number_after(collector: type[TocTreeCollector]) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    # Before autodoc does, which imports as for type checkers: pydantic then misses names that its models need.
+    import_module("mpc_lite.neighbours.pppc.stage")
     # After Jupyter Book has set the theme's options, before the theme reads them.
     app.connect("config-inited", add_buttons, priority=400)
     app.connect("autodoc-process-docstring", as_text)

@@ -32,7 +32,7 @@ CLASSES = 2  # authentic, tampered
 
 
 def dct_bank(height: int, width: int, bases: int = 8, dtype=torch.float32, device=None) -> Tensor:
-    """The `bases`² lowest waves of the orthonormal two-dimensional DCT-II of a height×width grid.
+    """The `bases` × `bases` lowest waves of the orthonormal two-dimensional DCT-II of a height×width grid.
 
         B_uv(h,w) = β_u(h) β_v(w),   β_u(t) = a_u cos(π u (t + ½) / N) / √N,   a_0 = 1, a_u = √2 for u > 0
 
