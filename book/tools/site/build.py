@@ -40,7 +40,8 @@ def main() -> int:
     store = Path(os.environ["MPC_LITE_BOOK_CACHE"]) if os.environ.get("MPC_LITE_BOOK_CACHE") else None
     if not stamp.is_file() or stamp.read_text() != now:
         shutil.rmtree(CACHE, ignore_errors=True)
-        shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
+        for folder in ("html", ".doctrees"):  # pages that Sphinx has read once it would not execute again
+            shutil.rmtree(ROOT / "_build" / folder, ignore_errors=True)
         if store is not None and (store / now).is_dir():
             shutil.copytree(store / now, CACHE)
     CACHE.parent.mkdir(exist_ok=True)
