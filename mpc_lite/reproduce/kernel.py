@@ -13,8 +13,11 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +28,8 @@ from mpc_lite.training.signals import Stopped, answering
 
 # What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
 REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG}
+
+SOCKET_PATH = 103  # bytes that the path of a socket file may have, on macOS; 107 on Linux
 
 AT_ONCE = "at once"  # in the file `stop`: wait for no step or cell
 
@@ -60,7 +65,8 @@ def execute(
     """
     from papermill import PapermillExecutionError, execute_notebook
 
-    Manager, kernels = _kernel_manager(cwd)
+    sockets = tempfile.mkdtemp(prefix="mpc-lite-")
+    Manager, kernels = _kernel_manager(cwd, sockets)
     signals: list[int] = []
     at_once = False
     failure: list[BaseException] = []
@@ -107,6 +113,7 @@ def execute(
         finally:
             _kill(kernels)
             thread.join()
+            shutil.rmtree(sockets, ignore_errors=True)
     stop.unlink(missing_ok=True)
     if not failure:
         return
@@ -166,8 +173,12 @@ def _at_once(stop: Path) -> bool:
         return False
 
 
-def _kernel_manager(cwd: str | Path | None) -> tuple[type, list[int]]:
-    """A kernel manager that starts this very Python, whatever kernelspec is installed, and the list of its kernels."""
+def _kernel_manager(cwd: str | Path | None, folder: str) -> tuple[type, list[int]]:
+    """A kernel manager that starts this very Python, whatever kernelspec is installed, and the list of its kernels.
+
+    It talks with the kernel through socket files in `folder`: of two kernels that start together, both may be told that
+    the same port is free. Ports only where there are no such sockets or the folder's path is too long for them.
+    """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
 
@@ -178,6 +189,9 @@ def _kernel_manager(cwd: str | Path | None) -> tuple[type, list[int]]:
     class ThisPython(AsyncKernelManager):
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
+            if hasattr(socket, "AF_UNIX") and len(os.fsencode(f"{folder}/kernel-ipc-5")) <= SOCKET_PATH:
+                self.transport = "ipc"
+                self.connection_file = f"{folder}/kernel.json"
             self._kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
 
         async def start_kernel(self, **settings: Any) -> None:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
 from mpc_lite.errors import InputError
+from mpc_lite.neighbours.pclmix import mixing as pclmix_mixing
+from mpc_lite.neighbours.pclmix import queue as pclmix_queue
 from mpc_lite.neighbours.pclmix.anchors import LITE_QUOTA, RELEASED_QUOTA, Quota, draw_anchors, embeddings_at
 from mpc_lite.neighbours.pclmix.losses import (
     RELEASED_CONSISTENCY_EPOCHS,
@@ -26,8 +28,6 @@ from mpc_lite.neighbours.pclmix.losses import (
     ramp,
     total,
 )
-from mpc_lite.neighbours.pclmix.losses import mixing as pclmix_mixing
-from mpc_lite.neighbours.pclmix.losses import queue as pclmix_queue
 from mpc_lite.neighbours.pclmix.mixing import MixDraw, box_masks, cutmix_boxes, draw_mix, mix
 from mpc_lite.neighbours.pclmix.queue import ClassQueue, queue_contrast
 

@@ -17,8 +17,8 @@ from mpc_lite.data.manifest import Sample
 from mpc_lite.data.stream import Forgeries, ManifestImages
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.degrade import degrade
+from mpc_lite.neighbours.pppc import step as pppc_step
 from mpc_lite.neighbours.pppc.gaussians import GaussianPrototypes, Gaussians
-from mpc_lite.neighbours.pppc.gaussians import step as pppc_step
 from mpc_lite.neighbours.pppc.stage import DomainAdaptation, DomainPairs, adapt_domain, shifted
 from mpc_lite.neighbours.pppc.step import AdaptationStep, PPPCSection, Shift, joined, weighted_cross_entropy
 from mpc_lite.network.hrformer import DropPath
@@ -320,7 +320,7 @@ def test_target_masks_do_not_choose_the_weights(monkeypatch):
     batches = [{"image": batch["image"], "mask": list(batch["mask"])}]
     seen = []
     shift = shifted
-    monkeypatch.setattr("mpc_lite.neighbours.pppc_stage.shifted", lambda *a: seen.append(a[1:]) or shift(*a))
+    monkeypatch.setattr("mpc_lite.neighbours.pppc.stage.shifted", lambda *a: seen.append(a[1:]) or shift(*a))
     scores = stage.validate(stage.model, iter(batches))
     plain = super(DomainAdaptation, stage).validate(stage.model, batches)
     assert {k: scores[k] for k in plain} == plain and {f"target_{k}" for k in plain} <= set(scores)
