@@ -1,4 +1,4 @@
-"""Images and weights made ready: `mpc-lite synth`, `check`, `convert`."""
+"""Images and weights made ready: `mpc-lite synth`, `check`, `convert`, `calibrate`, `export`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from mpc_lite.cli.options import (
     SOME_FAILED,
+    DeviceOption,
     MaxPixelsOption,
     WeightsOption,
     examples,
@@ -99,6 +100,40 @@ def convert(
     from mpc_lite.network.convert import summary
 
     tell(summary(run(file, out)))
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite calibrate authentic/ --weights my-run/model.safetensors --out calibrated.safetensors",
+        'mpc-lite calibrate phone/*.jpg --out phone.safetensors --photographs "200 photographs of one phone"',
+    )
+)
+def calibrate(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTO…|FOLDER", help="Authentic photographs that no training saw; 99 or more."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
+    weights: WeightsOption = "lite",
+    photographs: Annotated[
+        str | None, typer.Option("--photographs", metavar="TEXT", help="What they are, in words, for the file.")
+    ] = None,
+    device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
+) -> None:
+    """Put scores of authentic photographs into weights: predict then says how many score as high as a photo."""
+    from mpc_lite.devices import choose_device
+    from mpc_lite.files import pictures_in
+    from mpc_lite.inference.calibration import write_calibrated
+    from mpc_lite.inference.localizer import Localizer
+
+    files = [file for photo in photos for file in (pictures_in(photo) if photo.is_dir() else [photo])]
+    localizer = Localizer.from_pretrained(weights, device=str(choose_device(device)))
+    calibration = localizer.calibrate(files, photographs or f"{len(files)} authentic photographs")
+    digest = write_calibrated(weights, calibration, out)
+    tell(f"{out}: sha256 {digest}")
+    for alpha in (0.01, 0.05, 0.2):
+        tell(f"at most {alpha:.0%} false alarms: score above {calibration.threshold(alpha):.3f}")
 
 
 @commands.command(epilog=examples("mpc-lite export --weights lite --out model.onnx"))

@@ -138,7 +138,8 @@ def predict(
             tell(printable(where + line["error"]), error=True)
         else:
             name = printable(line["image"])
-            tell(f"{name}: score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked")
+            verdict = f"{line['verdict']}; " if line["verdict"] else ""
+            tell(f"{name}: {verdict}score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked")
     if report:
         tell(f"report: {out / REPORT}")
     if failed:

@@ -5,9 +5,11 @@
 
 import hashlib
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,11 +20,12 @@ from torch import Tensor, nn
 from mpc_lite.devices import choose_device
 from mpc_lite.errors import InputError
 from mpc_lite.images import read_image
+from mpc_lite.inference.calibration import Calibration
 from mpc_lite.inference.forward import device_of, network_scores, stretch_map
 from mpc_lite.inference.score_map import ScoreMap, image_score
 from mpc_lite.network.hub import at_revision
 from mpc_lite.network.model import MPC
-from mpc_lite.network.weights import fingerprint
+from mpc_lite.network.weights import fingerprint, read_facts
 
 MODES = ("stretch", "pad", "tiles")
 BACKENDS = ("torch", "onnx")
@@ -32,9 +35,11 @@ _BLOCK = 1024  # and columns, where a band of a wide photo would still be large;
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """What the network says about one photograph. score_map: (H,W) float32 in [0,1], 1 = tampered, at native size."""
+    """What the network says about one photograph. score_map: (H,W) float32 in [0,1], 1 = tampered, at native size.
+    calibration: what the scores of authentic photographs were, where the weights carry it."""
 
     score_map: np.ndarray
+    calibration: Calibration | None = None
 
     @property
     def mask(self) -> np.ndarray:
@@ -50,6 +55,16 @@ class Hit:
         pieces = (self.score_map[top : top + _BAND, left : left + _BLOCK] for top, left in corners)
         return float(np.max([image_score(piece) for piece in pieces]))
 
+    @property
+    def authentic_above(self) -> float | None:
+        """The share of authentic photographs that score as high, in (0,1]; None without a calibration."""
+        return self.calibration and self.calibration.authentic_above(self.score)
+
+    @property
+    def verdict(self) -> str | None:
+        """`authentic_above` in words: rarely as high, unsure, or cannot tell; None without a calibration."""
+        return self.calibration and self.calibration.verdict(self.score)
+
 
 class Localizer:
     """Network plus the way a photograph is fed to it.
@@ -62,7 +77,8 @@ class Localizer:
 
     What is not given comes from the checkpoint's recipe (`model.recipe["evaluate"]`), or else is stretch at 512; tiles
     overlap by a quarter unless the recipe itself uses tiles. `model` maps (B,3,h,w) in [0,1] to logits (B,1,·,·), at
-    any stride. Raises InputError for a mode, size or overlap that cannot be.
+    any stride. `facts`: of its weight file (`weights.read_facts`), which may carry a calibration. Raises InputError for
+    a mode, size or overlap that cannot be.
     """
 
     def __init__(
@@ -72,6 +88,7 @@ class Localizer:
         size: int | None = None,
         overlap: int | None = None,
         batch: int = 4,
+        facts: Mapping[str, Any] | None = None,
     ):
         recipe = (getattr(model, "recipe", None) or {}).get("evaluate", {})
         self.mode = mode or recipe.get("mode", "stretch")
@@ -87,6 +104,7 @@ class Localizer:
                 f"from 0 to size - 1, and a batch of at least 1"
             )
         self.model = model.to(memory_format=torch.channels_last)
+        self.calibration = Calibration.of(facts or {}, self.mode, self.size, self.overlap)
 
     @classmethod
     def from_pretrained(
@@ -111,9 +129,10 @@ class Localizer:
                 raise InputError(f"device '{device}'; backend 'onnx' computes on the CPU alone: leave the device out")
             from mpc_lite.inference.onnx_backend import OnnxNetwork  # an optional extra
 
-            return cls(OnnxNetwork.from_pretrained(name_or_file), mode)
+            network = OnnxNetwork.from_pretrained(name_or_file)
+            return cls(network, mode, facts=network.facts)
         device = choose_device(None) if device in (None, "auto") else device
-        return cls(MPC.from_pretrained(name_or_file).to(device), mode)
+        return cls(MPC.from_pretrained(name_or_file).to(device), mode, facts=read_facts(name_or_file))
 
     @property
     def fingerprint(self) -> str:
@@ -136,10 +155,20 @@ class Localizer:
             score_map = stretch_map(self.model, image, self.size, shape)
         else:
             score_map = _resized(self._padded(image) if self.mode == "pad" else self._tiled(image), shape)
-        hit = Hit(score_map)
+        hit = Hit(score_map, self.calibration)
         if not math.isfinite(hit.score):
             raise InputError("the network's answer is not a number; the checkpoint is damaged or training diverged")
         return hit
+
+    def calibrate(self, photos: Iterable[str | Path | np.ndarray], photographs: str) -> Calibration:
+        """Score authentic photographs that the network was not trained on; `photographs` says what they are.
+
+        Its scores hold for this network fed in this way. InputError as for a call, and without any photograph.
+        """
+        scores = sorted(round(self(photo).score, 5) for photo in photos)
+        if not scores:
+            raise InputError("no photograph to calibrate on; give authentic ones that the network has not seen")
+        return Calibration(tuple(scores), photographs, self.mode, self.size, self.overlap)
 
     def _padded(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]

@@ -34,8 +34,9 @@ class OnnxNetwork(nn.Module):
         options.log_severity_level = 3  # errors alone
         try:
             self.session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-            facts = self.session.get_modelmeta().custom_metadata_map
-            self.recipe: dict = json.loads(facts["recipe"])
+            metadata = self.session.get_modelmeta().custom_metadata_map
+            self.facts: dict = {key: json.loads(entry) for key, entry in metadata.items()}
+            self.recipe: dict = self.facts["recipe"]
         except Exception as error:  # onnxruntime has a class of its own for each way in which a file can be wrong
             reason = "it holds no recipe" if isinstance(error, KeyError) else str(error).split("\n")[0]
             raise InputError(

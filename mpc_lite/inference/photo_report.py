@@ -79,11 +79,12 @@ def write_photo_report(path: Path, entries: Sequence[Entry], localizer: Localize
 def _card(line: dict, photo: bytes, over: bytes) -> str:
     name = html.escape(printable(line["image"]))
     facts = f"score {line['score']:.3f}, {line['tampered_fraction']:.1%} marked"
+    verdict = f"<p><strong>{html.escape(line['verdict'])}</strong></p>" if line["verdict"] else ""
     files = ", ".join(
         f'<a href="{html.escape(quote(os.fsencode(file)))}">{kind}</a>' for kind, file in line["files"].items()
     )
     return (
-        f'<li><h2>{name}</h2><div class="pair"><img src="{_inline(photo)}" alt="The photograph {name}">'
+        f'<li><h2>{name}</h2>{verdict}<div class="pair"><img src="{_inline(photo)}" alt="The photograph {name}">'
         f'<img src="{_inline(over)}" alt="The same under its score map: {facts}"></div>'
         f"<p>{facts[0].upper()}{facts[1:]}; {line['width']}×{line['height']} pixels; files: {files}</p></li>"
     )

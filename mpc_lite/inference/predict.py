@@ -19,6 +19,7 @@ from mpc_lite.inference.photo_report import Entry, thumbnails, write_photo_repor
 from mpc_lite.inference.score_map import quantise
 
 FILES = ("score", "mask", "overlay")  # STEM.score.png and so on
+KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tampered_fraction", "files", "error")
 REPORT = "report.html"
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _BAND = 128  # rows worked on at a time where whole photos would need large copies
@@ -30,7 +31,8 @@ def predict(
     """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
 
     A folder stands for the photographs in it and below, without hidden ones and without `out`. A line is {image, width,
-    height, score, tampered_fraction, files, error}. A photo that cannot be scored gives a line with `error` and the
+    height, score, authentic_above, verdict, tampered_fraction, files, error}; `authentic_above` and `verdict` as in
+    `Hit`. A photo that cannot be scored gives a line with `error` and the
     others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is ever overwritten; an
     earlier `predictions.jsonl` is replaced. With `report`, `report.html` shows them all when the last one is done.
     Raises InputError when the folder cannot be written.
@@ -44,7 +46,7 @@ def predict(
         # A name that is not UTF-8 is written with JSON's own escapes, and json.loads gives the same name back.
         with open(out / "predictions.jsonl", "w", encoding="utf-8", errors="backslashreplace") as lines:
             for photo in photos:
-                line = dict.fromkeys(("image", "width", "height", "score", "tampered_fraction", "files", "error"))
+                line = dict.fromkeys(KEYS)
                 line.update(image=photo.as_posix(), files={})
                 small = None
                 try:
@@ -55,6 +57,8 @@ def predict(
                 else:
                     line["height"], line["width"] = hit.score_map.shape
                     line["score"] = round(hit.score, 6)
+                    line["authentic_above"] = hit.authentic_above and round(hit.authentic_above, 6)
+                    line["verdict"] = hit.verdict
                     line["tampered_fraction"] = round(float(hit.mask.mean()), 6)
                     line["files"] = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out)
                     small = thumbnails(image, hit.score_map) if report else None

@@ -5,21 +5,30 @@ tiles, a NaN makes every map empty, and another window index silently exchanges 
 names and shapes, which `weights.load_strict` compares.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from mpc_lite.errors import InputError, some
 from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
-from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.keys import Recipe, Section
+
+
+class _Calibration(Section):
+    scores: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1, max_length=10_000)
+    photographs: str = Field(max_length=1000)
+    mode: str
+    size: int
+    overlap: int
 
 
 def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
-    """The facts of a weight file, checked: `size` and `head` that this version has, `recipe` by the recipe's own model.
+    """The facts of a weight file, checked: `size` and `head` that this version has, `recipe` by the recipe's own model,
+    `calibration` by what `inference.calibration` reads.
 
     Keys that this version does not know, and keys that are not there, pass: a file may be older or newer. `source` is
     what the message calls the file. InputError otherwise.
@@ -33,18 +42,26 @@ def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
     for key in ("stage", "version", "fingerprint"):
         if not isinstance(facts.get(key, ""), str):
             raise InputError(f"{source} says {key} {_short(facts[key])} of itself, expected a text; {advice}")
-    wrong = []
-    try:
-        Recipe.model_validate(facts["recipe"])
-    except ValidationError as error:
-        wrong = [item for item in error.errors() if item["type"] not in ("extra_forbidden", "missing")]
+    # A recipe may lack keys or have more, of another version; a calibration is whole or not there.
+    wrong = _wrong("recipe", Recipe, facts["recipe"], passing=("extra_forbidden", "missing"))
+    if facts.get("calibration") is not None:
+        wrong += _wrong("calibration", _Calibration, facts["calibration"])
     if wrong:
-        lines = [
-            f"{'.'.join(['recipe', *map(str, item['loc'])])}: found {_short(item['input'])}; {item['msg'].lower()}"
-            for item in wrong
-        ]
-        raise InputError(f"{source} says what cannot be: {'; '.join(lines[:10])}; {advice}")
+        raise InputError(f"{source} says what cannot be: {'; '.join(wrong[:10])}; {advice}")
     return facts
+
+
+def _wrong(name: str, section: type[Section], value: Any, passing: Sequence[str] = ()) -> list[str]:
+    """What a section's own model refuses in `value`, a line each, but for errors of the types that pass."""
+    try:
+        section.model_validate(value)
+    except ValidationError as error:
+        return [
+            f"{'.'.join([name, *map(str, item['loc'])])}: found {_short(item['input'])}; {item['msg'].lower()}"
+            for item in error.errors()
+            if item["type"] not in passing
+        ]
+    return []
 
 
 def check_values(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], advice: str) -> None:

@@ -13,7 +13,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import pictures_in
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.inference.overlay import overlay as painted_with_legend
-from mpc_lite.inference.predict import predict
+from mpc_lite.inference.predict import KEYS, predict
 from mpc_lite.network.model import MPC
 from tests.inference.test_localizer import Fake, brightness, photo, ramp
 
@@ -31,7 +31,7 @@ def test_predict_writes_pictures_and_lines_and_survives_bad_photos(tmp_path):
     assert [json.loads(line) for line in (out / "predictions.jsonl").read_text("utf-8").splitlines()] == lines
 
     first, broken, gone, second = lines
-    assert list(first) == ["image", "width", "height", "score", "tampered_fraction", "files", "error"]
+    assert list(first) == list(KEYS)
     assert (first["width"], first["height"], first["error"]) == (70, 40, None)
     assert first["image"] == (tmp_path / "é a.png").as_posix()
     assert first["score"] == pytest.approx(localizer(image).score, abs=1e-6)

@@ -1,0 +1,133 @@
+"""What a score means: ranks among authentic photographs, from the weights to the line on the terminal."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mpc_lite.cli import main
+from mpc_lite.errors import InputError
+from mpc_lite.inference.calibration import SUSPICIOUS, UNSURE, Calibration, write_calibrated
+from mpc_lite.inference.localizer import Hit, Localizer
+from mpc_lite.network.model import MPC
+from mpc_lite.network.weights import read_facts, save_weights
+from tests.inference.test_localizer import Fake, brightness, photo
+
+WAY = {"mode": "tiles", "size": 32, "overlap": 8}
+RECIPE = {"evaluate": WAY}
+
+
+def of(*scores):
+    return Calibration(tuple(sorted(scores)), "made up", **WAY)
+
+
+def test_share_counts_the_photograph_itself():
+    calibration = of(0.1, 0.2, 0.2, 0.4)
+    assert [calibration.authentic_above(s) for s in (0.05, 0.1, 0.2, 0.3, 0.4, 0.9)] == [1, 1, 0.8, 0.4, 0.4, 0.2]
+
+
+@given(
+    scores=st.lists(st.integers(0, 20).map(lambda k: k / 20), min_size=1, max_size=60),
+    score=st.integers(0, 20).map(lambda k: k / 20),
+    alpha=st.sampled_from([0.01, 0.05, 0.1, 0.2, 0.5]),
+)
+def test_above_the_threshold_is_where_the_share_is_small(scores, score, alpha):
+    calibration = of(*scores)
+    assert (score > calibration.threshold(alpha)) == (calibration.authentic_above(score) <= alpha + 1e-12)
+
+
+def test_exchangeable_photographs_raise_no_more_false_alarms_than_promised():
+    rng = np.random.default_rng(0)
+    alarms = []
+    for _ in range(4000):
+        scores = rng.beta(2, 5, 40)
+        alarms.append(of(*scores[1:]).authentic_above(scores[0]) <= 0.05)
+    # Of 40 exchangeable scores the first is among the two highest in 2 of 40 cases: exactly 5 % without ties.
+    assert abs(np.mean(alarms) - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 4000)
+
+
+def test_verdict_says_how_rare_and_where_it_is_unsure():
+    calibration = of(*(k / 200 for k in range(199)))
+    assert calibration.verdict(0.985) == "look here: 2 of 100 authentic photographs score as high"
+    assert calibration.verdict(0.99) == "look here: 1 of 100 authentic photographs scores as high"
+    assert calibration.verdict(0.9) == "unsure: 10 of 100 authentic photographs score as high"
+    assert calibration.verdict(0.2) == "cannot tell: 80 of 100 authentic photographs score as high"
+    for alpha, word in ((SUSPICIOUS, "look here"), (UNSURE, "unsure")):
+        assert calibration.verdict(np.nextafter(calibration.threshold(alpha), 1)).startswith(word)
+        assert not calibration.verdict(calibration.threshold(alpha)).startswith(word)
+
+
+def test_a_localizer_takes_the_calibration_only_for_its_own_way_of_feeding():
+    facts = {"calibration": of(0.5).facts()}
+    fed = Localizer(Fake(brightness), "tiles", size=32, overlap=8, facts=facts)
+    hit = fed(photo(40, 40))
+    assert fed.calibration == of(0.5) and hit.authentic_above in (0.5, 1.0) and hit.verdict
+    for other in (Localizer(Fake(brightness), "pad", size=32, facts=facts), Localizer(Fake(brightness), "tiles", 64)):
+        assert other.calibration is None and other(photo(40, 40)).authentic_above is None
+    assert Hit(np.zeros((8, 8), np.float32)).verdict is None
+
+
+def test_calibrate_command_keeps_the_network_and_predict_speaks(tmp_path, capsys, monkeypatch):
+    torch.manual_seed(0)
+    model = MPC.build("nano", "4conv")
+    before = save_weights(tmp_path / "plain.safetensors", model, RECIPE, stage="finetune", step=7)
+    (tmp_path / "authentic").mkdir()
+    for k in range(3):
+        Image.fromarray(photo(40, 48, seed=k)).save(tmp_path / "authentic" / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    words = ["calibrate", "authentic", "--weights", "plain.safetensors", "--out", "new.safetensors"]
+    assert main([*words, "--photographs", "three pictures of noise", "--device", "cpu"]) == 0
+    assert "at most 20% false alarms: score above 1.000" in capsys.readouterr().out  # three say nothing about 20 %
+    facts, plain = read_facts("new.safetensors"), read_facts("plain.safetensors")
+    calibration = facts.pop("calibration")
+    assert facts == plain and calibration["photographs"] == "three pictures of noise"
+    localizer = Localizer.from_pretrained("plain.safetensors", device="cpu")
+    scores = [localizer(f"authentic/{k}.png").score for k in range(3)]
+    assert calibration["scores"] == pytest.approx(sorted(scores), abs=1e-5)
+
+    predict = ["predict", "authentic/0.png", "--out", "out", "--device", "cpu", "--weights"]
+    assert main([*predict, "new.safetensors", "--report"]) == 0
+    assert " of 100 authentic photographs score as high; score " in capsys.readouterr().out
+    line = json.loads((tmp_path / "out" / "predictions.jsonl").read_text())
+    assert line["authentic_above"] in (0.5, 0.75, 1.0)
+    assert line["verdict"] in (tmp_path / "out" / "report.html").read_text()
+    assert main([*predict, "plain.safetensors"]) == 0
+    assert json.loads((tmp_path / "out" / "predictions.jsonl").read_text())["authentic_above"] is None
+    assert before == save_weights(tmp_path / "again.safetensors", model, RECIPE, stage="finetune", step=7)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scores": [0.5, float("nan")]},
+        {"scores": [1.5]},
+        {"scores": []},
+        {"scores": "0.5"},
+        {"photographs": 7},
+        {"size": None},
+        {"more": 1},
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused(tmp_path, wrong):
+    model = MPC.build("nano", "4conv")
+    save_weights(tmp_path / "w.safetensors", model, RECIPE, calibration={**of(0.5).facts(), **wrong})
+    with pytest.raises(InputError, match=r"says what cannot be: calibration\."):
+        read_facts(tmp_path / "w.safetensors")
+
+
+def test_without_photographs_there_is_no_calibration():
+    with pytest.raises(InputError, match="no photograph to calibrate on"):
+        Localizer(Fake(brightness), "tiles", size=32).calibrate([], "none")
+
+
+def test_the_onnx_backend_knows_the_calibration_of_its_weights(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    save_weights(tmp_path / "w.safetensors", MPC.build("nano", "4conv"), RECIPE)
+    write_calibrated(tmp_path / "w.safetensors", of(0.2, 0.3), tmp_path / "c.safetensors")
+    assert Localizer.from_pretrained(tmp_path / "c.safetensors", backend="onnx").calibration == of(0.2, 0.3)
