@@ -122,6 +122,9 @@ def predict(
     backend: Annotated[
         str, typer.Option("--backend", help="torch, or onnx: on a CPU several times as fast; takes .onnx files too.")
     ] = "torch",
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Also write where four mirrors of a photo agree; four times the time.")
+    ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Also write report.html: all photographs, the highest score first.")
     ] = False,
@@ -131,7 +134,7 @@ def predict(
     from mpc_lite.inference.predict import predict as run
 
     failed = 0
-    for line in run(photos, out, _localizer(weights, device, backend), report):
+    for line in run(photos, out, _localizer(weights, device, backend), report, confidence):
         if line["error"]:
             failed += 1
             where = "" if line["error"].startswith(line["image"]) else f"{line['image']}: "

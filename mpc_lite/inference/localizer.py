@@ -29,6 +29,7 @@ from mpc_lite.network.weights import fingerprint, read_facts
 
 MODES = ("stretch", "pad", "tiles")
 BACKENDS = ("torch", "onnx")
+_MIRRORS = ((slice(None), slice(None, None, -1)), (slice(None, None, -1),), (slice(None, None, -1),) * 2)
 _BAND = 128  # rows worked on at a time where whole photos would need large copies; a multiple of 8
 _BLOCK = 1024  # and columns, where a band of a wide photo would still be large; a multiple of 8
 
@@ -36,10 +37,13 @@ _BLOCK = 1024  # and columns, where a band of a wide photo would still be large;
 @dataclass(frozen=True, eq=False)
 class Hit:
     """What the network says about one photograph. score_map: (H,W) float32 in [0,1], 1 = tampered, at native size.
-    calibration: what the scores of authentic photographs were, where the weights carry it."""
+    calibration: what the scores of authentic photographs were, where the weights carry it. confidence_map: (H,W)
+    float32 in [0,1], where it was asked for: 1 where the network answers the same in whatever mirror it sees the place.
+    """
 
     score_map: np.ndarray
     calibration: Calibration | None = None
+    confidence_map: np.ndarray | None = None
 
     @property
     def mask(self) -> np.ndarray:
@@ -159,6 +163,24 @@ class Localizer:
         if not math.isfinite(hit.score):
             raise InputError("the network's answer is not a number; the checkpoint is damaged or training diverged")
         return hit
+
+    def with_confidence(self, photo: str | Path | np.ndarray) -> Hit:
+        """The hit of a call, with a confidence map: 1 − 2σ, σ the standard deviation of the score over four mirrors.
+
+        The photo is scored as it is, mirrored left to right, top to bottom, and both: four times the work. What is
+        tampered does not depend on it, so where the answers differ, one of them is wrong. Scores lie in [0,1], so σ is
+        at most ½. Equal answers may all be wrong: the map bounds trust from above. Raises InputError as a call does.
+        """
+        image = photo if isinstance(photo, np.ndarray) else read_image(photo)
+        hit = self(image)
+        mean, squares = hit.score_map.copy(), np.zeros_like(hit.score_map)  # running, as Welford has it
+        for count, mirror in enumerate(_MIRRORS, start=2):
+            score_map = self(np.ascontiguousarray(image[mirror])).score_map[mirror]
+            step = score_map - mean
+            mean += step / count
+            squares += step * (score_map - mean)
+        deviation = np.sqrt(squares / (len(_MIRRORS) + 1))
+        return Hit(hit.score_map, self.calibration, np.clip(1 - 2 * deviation, 0, 1))
 
     def calibrate(self, photos: Iterable[str | Path | np.ndarray], photographs: str) -> Calibration:
         """Score authentic photographs that the network was not trained on; `photographs` says what they are.

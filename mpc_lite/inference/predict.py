@@ -18,7 +18,7 @@ from mpc_lite.inference.overlay import overlay
 from mpc_lite.inference.photo_report import Entry, thumbnails, write_photo_report
 from mpc_lite.inference.score_map import quantise
 
-FILES = ("score", "mask", "overlay")  # STEM.score.png and so on
+FILES = ("score", "mask", "overlay", "confidence")  # STEM.score.png and so on; the last where it was asked for
 KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tampered_fraction", "files", "error")
 REPORT = "report.html"
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
@@ -26,7 +26,11 @@ _BAND = 128  # rows worked on at a time where whole photos would need large copi
 
 
 def predict(
-    photos: Iterable[str | Path], out: str | Path, localizer: Localizer, report: bool = False
+    photos: Iterable[str | Path],
+    out: str | Path,
+    localizer: Localizer,
+    report: bool = False,
+    confidence: bool = False,
 ) -> Iterator[dict]:
     """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
 
@@ -34,7 +38,8 @@ def predict(
     height, score, authentic_above, verdict, tampered_fraction, files, error}; `authentic_above` and `verdict` as in
     `Hit`. A photo that cannot be scored gives a line with `error` and the
     others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is ever overwritten; an
-    earlier `predictions.jsonl` is replaced. With `report`, `report.html` shows them all when the last one is done.
+    earlier `predictions.jsonl` is replaced. With `report`, `report.html` shows them all when the last one is done. With
+    `confidence`, each photo is scored in four mirrors and the map of their agreement is written too.
     Raises InputError when the folder cannot be written.
     """
     out = Path(out)
@@ -51,7 +56,7 @@ def predict(
                 small = None
                 try:
                     image = read_image(photo)
-                    hit = localizer(image)
+                    hit = localizer.with_confidence(image) if confidence else localizer(image)
                 except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
                     line["error"] = str(error) or type(error).__name__
                 else:
@@ -77,18 +82,24 @@ def predict(
 def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[str, str]:
     """Write STEM.score.png (16-bit grey), STEM.mask.png (0 or 255), STEM.overlay.png; returns {kind: file name}.
 
-    The first two have the photo's size; the third is larger by a legend (`overlay.overlay`). Raises OSError when a file
-    cannot be written.
+    STEM.confidence.png (16-bit grey) too where the hit has such a map. All have the photo's size but the overlay, which
+    is larger by a legend (`overlay.overlay`). Raises OSError when a file cannot be written.
     """
-    files = {kind: f"{stem}.{kind}.png" for kind in FILES}
-    score = np.empty(hit.score_map.shape, np.uint16)
-    for top in range(0, len(image), _BAND):
-        rows = slice(top, top + _BAND)
-        score[rows] = quantise(hit.score_map[rows])  # rounds as the metrics do: above 0.5 stays above 0.5
-    _write_png(out / files["score"], score)
+    files = {kind: f"{stem}.{kind}.png" for kind in (FILES if hit.confidence_map is not None else FILES[:-1])}
+    _write_png(out / files["score"], _levels(hit.score_map))
+    if hit.confidence_map is not None:
+        _write_png(out / files["confidence"], _levels(hit.confidence_map))
     _write_png(out / files["mask"], hit.mask.astype(np.uint8) * 255)
     _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map), cv2.COLOR_RGB2BGR))
     return files
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    levels = np.empty(values.shape, np.uint16)
+    for top in range(0, len(values), _BAND):
+        rows = slice(top, top + _BAND)
+        levels[rows] = quantise(values[rows])  # rounds as the metrics do: above 0.5 stays above 0.5
+    return levels
 
 
 def _files(photo: Path, out: Path) -> list[Path]:

@@ -357,3 +357,20 @@ def test_evaluating_twice_makes_each_map_once(tmp_path):
     with torch.no_grad():
         same.model.value += 1
     assert same.fingerprint != before  # trained on: its maps are others
+
+
+def test_confidence_is_one_where_all_mirrors_answer_alike():
+    hit = Localizer(Fake(brightness, stride=1), "tiles", size=32).with_confidence(photo(40, 72))
+    np.testing.assert_allclose(hit.confidence_map, 1, atol=1e-3)
+    np.testing.assert_array_equal(
+        hit.score_map, Localizer(Fake(brightness, stride=1), "tiles", size=32)(photo(40, 72)).score_map
+    )
+
+
+def test_confidence_is_the_spread_over_four_mirrors():
+    localizer, image = Localizer(Fake(depends_on_place, stride=1), "pad"), photo(64, 96)
+    hit = localizer.with_confidence(image)
+    answers = [localizer(np.ascontiguousarray(np.flip(image, axes))).score_map for axes in ((), (1,), (0,), (0, 1))]
+    answers = [np.flip(answer, axes) for answer, axes in zip(answers, ((), (1,), (0,), (0, 1)), strict=True)]
+    np.testing.assert_allclose(hit.confidence_map, 1 - 2 * np.std(answers, axis=0), atol=1e-5)
+    assert hit.confidence_map.min() < 0.9 and hit.confidence_map.dtype == np.float32

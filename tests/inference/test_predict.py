@@ -177,3 +177,11 @@ def test_no_report_unless_asked_and_none_of_a_list_that_was_not_finished(folder,
     next(lines)
     lines.close()
     assert not (tmp_path / "a" / "report.html").exists() and not (tmp_path / "b" / "report.html").exists()
+
+
+def test_confidence_is_written_when_asked_for(tmp_path):
+    Image.fromarray(ramp(40, 70)).save(tmp_path / "a.png")
+    localizer = Localizer(Fake(brightness, stride=1), "tiles", size=32)
+    (line,) = predict([tmp_path / "a.png"], tmp_path / "out", localizer, confidence=True)
+    confidence = np.asarray(Image.open(tmp_path / "out" / line["files"]["confidence"]))
+    assert confidence.shape == (40, 70) and confidence.dtype == np.uint16 and confidence.min() > 65000
