@@ -144,6 +144,8 @@ class FinetuneSection(StageSection):
     """`encoder`: `frozen` (evaluation mode, no gradients), `official` (the released code: not in the optimiser, yet in
     training mode), `trained` (the whole network learns). `cache_features`: compute the encoder's maps of each image
     once and keep them in the run's folder while the stage lasts; needs a frozen encoder and images that never change.
+    `contrast`: so many times the loss of stage 1, as `pretrain` states it, is added, mean over the images; the encoder
+    must learn.
     """
 
     steps: PositiveSteps = 1000
@@ -151,6 +153,7 @@ class FinetuneSection(StageSection):
     cache_features: bool = False
     alpha: float = Field(default=0.5, ge=0, le=1)
     gamma: float = Field(default=2.0, ge=0, le=100)
+    contrast: float = Field(default=0.0, ge=0, le=1000)
 
 
 class AdaptSection(FinetuneSection):
@@ -225,8 +228,12 @@ class Recipe(Section):
 
     def as_dict(self) -> dict[str, Any]:
         values = self.model_dump(mode="json")
-        if self.data.real is None:  # recipes stored before the key existed stay equal to what they are today
+        # Recipes stored before these keys existed stay equal to what they are today.
+        if self.data.real is None:
             del values["data"]["real"]
+        for stage in ("finetune", "adapt"):
+            if values[stage] and not values[stage]["contrast"]:
+                del values[stage]["contrast"]
         return values
 
 

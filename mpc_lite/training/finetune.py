@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mpc_lite.contrast.loss import mpc_loss_per_image
 from mpc_lite.contrast.views import check_labels, finest_labels, resize_mask, wide
 from mpc_lite.data.augment.on_device import augment, turned_mask
 from mpc_lite.errors import InputError
@@ -22,35 +23,57 @@ from mpc_lite.evaluation.metrics import count, f1, iou
 from mpc_lite.images import IGNORE
 from mpc_lite.inference.folding import folded
 from mpc_lite.network.model import MPC
-from mpc_lite.recipes.keys import FinetuneSection, Recipe
+from mpc_lite.recipes.keys import FinetuneSection, PretrainSection, Recipe
 from mpc_lite.training.cached_maps import MapCache
 from mpc_lite.training.loop import Interrupted, train
 from mpc_lite.training.processes import Processes
 
 
 class LocalizationStep(nn.Module):
-    """One micro-batch of stage 2 as a module, so that DDP sees a single forward: network and focal loss."""
+    """One micro-batch of stage 2 as a module, so that DDP sees a single forward: network, focal loss, and where the
+    recipe asks for it the contrastive loss of stage 1 on the same maps."""
 
-    def __init__(self, model: MPC, settings: FinetuneSection):
+    def __init__(self, model: MPC, settings: FinetuneSection, contrastive: PretrainSection | None = None):
+        """contrastive: what the loss of stage 1 is, where `settings.contrast` adds it."""
         super().__init__()
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.contrastive = model, settings, contrastive
 
     def encode(self, batch: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
         """batch: as for `augment.augment` -> the four maps and the target (B,h,w) uint8."""
-        images, masks = augment(batch)
-        encoder = folded(self.model.encoder) if self.model.encoder_frozen else self.model.encoder
-        maps = encoder((images.float() / 255).contiguous(memory_format=torch.channels_last))
+        images, masks = _augmented(batch)
+        maps = self._maps(images)
         return maps, resize_mask(masks, maps[0].shape[2:])
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """batch: as for `encode`, or of `features.MapCache`: maps (B,h,w,D), mask (B,h,w) -> {"total": the focal loss,
-        MPC Eq. 5, summed over the pixels of the score maps that are not ignored}."""
+        MPC Eq. 5, summed over the pixels of the score maps that are not ignored}. With `contrast` the parts stand
+        beside it; the contrastive one counts each pixel of an image alike, so that its mean is that over images."""
         if "maps" in batch:
             maps, target = [x.permute(0, 3, 1, 2) for x in batch["maps"]], batch["mask"]
-        else:
-            maps, target = self.encode(batch)
-        logits, target = self.model.localize(maps), target[:, None]
-        return {"total": focal_loss(logits, target, self.settings.alpha, self.settings.gamma, reduction="sum")}
+            return {"total": self._focal(maps, target)}
+        if not self.settings.contrast:
+            return {"total": self._focal(*self.encode(batch))}
+        images, masks = _augmented(batch)
+        maps, s = self._maps(images), self.contrastive
+        second = self._maps(images) if "cross_modality" in s.terms else maps
+        losses, _ = mpc_loss_per_image(maps, second, masks, s.formulation, s.temperature, s.max_pixels, terms=s.terms)
+        height, width = maps[0].shape[2:]
+        contrast = height * width * sum(values.sum() for values in losses.values())
+        focal = self._focal(maps, resize_mask(masks, (height, width)))
+        return {"focal": focal, "contrast": contrast, "total": focal + self.settings.contrast * contrast}
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        return (folded(self.model.encoder) if self.model.encoder_frozen else self.model.encoder)(images)
+
+    def _focal(self, maps: list[Tensor], target: Tensor) -> Tensor:
+        logits = self.model.localize(maps)
+        return focal_loss(logits, target[:, None], self.settings.alpha, self.settings.gamma, reduction="sum")
+
+
+def _augmented(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Images in [0,1] as the encoder takes them, and their masks (B,S,S)."""
+    images, masks = augment(batch)
+    return (images.float() / 255).contiguous(memory_format=torch.channels_last), masks
 
 
 class Finetuning:
@@ -59,13 +82,18 @@ class Finetuning:
 
     def __init__(self, model: MPC, recipe: Recipe):
         self.settings, self.model, self.workers = getattr(recipe, self.name), model, recipe.data.workers
+        if self.settings.contrast and self.settings.encoder != "trained":
+            raise InputError(
+                f"{self.name}.contrast {self.settings.contrast} teaches the encoder, but {self.name}.encoder is "
+                f"'{self.settings.encoder}'; set it to trained, or leave the contrast out"
+            )
         if self.settings.encoder == "frozen":
             model.freeze_encoder()
         elif self.settings.encoder == "official":
             # The released code gives only the head to the optimiser but leaves the encoder in training mode: its
             # statistics drift and DropPath stays on. Gradients it would throw away are not computed here.
             model.encoder.requires_grad_(False)
-        self.network = LocalizationStep(model, self.settings)
+        self.network = LocalizationStep(model, self.settings, recipe.pretrain)
 
     @staticmethod
     def start(recipe: Recipe, out: Path) -> Path:

@@ -347,6 +347,36 @@ def test_stage_one_counts_the_images_that_its_sums_are_over(size, formulation, m
     assert sums["total"].item() == pytest.approx(sum(v.sum().item() for v in losses.values()), rel=1e-6)
 
 
+def test_stage_two_may_add_the_loss_of_stage_one():
+    """Mean of the focal loss over pixels plus so many times the contrastive mean over images, of the same maps."""
+    model = starting_model(recipe(), None)
+    both = Finetuning(model, recipe(finetune__encoder="trained", finetune__contrast=0.5))
+    focal = Finetuning(model, recipe(finetune__encoder="trained"))
+    masks = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    masks[:2, 8:40, 16:48] = 1  # the third image is authentic, and has no contrast
+    batch = {
+        "image": torch.randint(0, 255, (3, 3, 64, 64), dtype=torch.uint8),
+        "mask": masks,
+        "turn": torch.zeros(3, dtype=torch.int64),
+    }
+    sums, count = both.network.eval()(batch), both.count(batch)
+    alone = focal.network.eval()(batch)
+    assert set(alone) == {"total"}
+    maps = model.encode(batch["image"].float() / 255)
+    losses, counted = mpc_loss_per_image(maps, maps, masks)
+    assert counted.tolist() == [True, True, False]
+    expected = alone["total"] / count + 0.5 * sum(values.sum() for values in losses.values()) / 3
+    torch.testing.assert_close(sums["total"] / count, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sums["focal"], alone["total"])
+
+
+def test_a_contrast_needs_an_encoder_that_learns_and_leaves_other_recipes_as_they_were():
+    with pytest.raises(InputError, match="encoder is 'frozen'; set it to trained"):
+        Finetuning(MPC.build("nano"), recipe(finetune__contrast=0.5))
+    assert "contrast" not in recipe().as_dict()["finetune"]
+    assert recipe(finetune__encoder="trained", finetune__contrast=0.5).as_dict()["finetune"]["contrast"] == 0.5
+
+
 def test_stage_two_counts_the_pixels_that_its_sum_is_over():
     stage = Finetuning(MPC.build("nano"), recipe())
     stage.model.eval()
