@@ -30,12 +30,13 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
     checked = load_recipe(recipe, profile, assignments(parameters or []))
     with following(out / "log.jsonl") if speaks() else nullcontext(lambda text: None) as say:
         say("loading torch…")
-        from mpc_lite.neighbours.stages import train_neighbour
         from mpc_lite.training import finetune, pretrain
         from mpc_lite.training.loop import Interrupted
 
-        work = {"pretrain": pretrain.pretrain, "finetune": finetune.finetune, "adapt": finetune.adapt}
-        work = work.get(stage, train_neighbour)
+        if stage == "neighbour":
+            from mpc_lite.neighbours.stages import train_neighbour as work
+        else:
+            work = {"pretrain": pretrain.pretrain, "finetune": finetune.finetune, "adapt": finetune.adapt}[stage]
         try:
             path = work(checked, out, resume, weights, None if device == "auto" else device)
         except Interrupted as stopped:

@@ -371,7 +371,7 @@ def test_all_arms_of_the_comparison_have_seen_the_same_number_of_images(profile)
         assert all(stage.weights is None for stage in stages if hasattr(stage, "weights"))
     assert len(seen) == 9 and all(values == common[0] for values in common)
     if profile == "lite":
-        assert set(seen.values()) == {3840}
+        assert set(seen.values()) == {2560}
 
 
 def test_recipes_of_one_arm_are_that_arm():
