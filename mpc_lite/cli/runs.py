@@ -119,6 +119,8 @@ def info(
         tell(format_cost(cost(checked)))
         return
     tell(yaml.safe_dump(checked.as_dict(), sort_keys=False, allow_unicode=True))
+    if checked.neighbour:
+        print(f"trains: {checked.neighbour}, the one stage of a neighbour; pretrain and finetune have no part in it")
     import torch
 
     from mpc_lite.network.model import MPC

@@ -1,4 +1,4 @@
-"""The stages one by one: `mpc-lite pretrain`, `finetune`, `adapt`."""
+"""The stages one by one: `mpc-lite pretrain`, `finetune`, `adapt`, and `neighbour`, the one of another method."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
         from mpc_lite.training import finetune, pretrain
         from mpc_lite.training.loop import Interrupted
 
-        work = {"pretrain": pretrain.pretrain, "finetune": finetune.finetune, "adapt": finetune.adapt}[stage]
+        if stage == "neighbour":
+            from mpc_lite.neighbours.stages import train_neighbour as work
+        else:
+            work = {"pretrain": pretrain.pretrain, "finetune": finetune.finetune, "adapt": finetune.adapt}[stage]
         try:
             path = work(checked, out, resume, weights, None if device == "auto" else device)
         except Interrupted as stopped:
@@ -106,3 +109,24 @@ def adapt(
 ) -> None:
     """A third stage, for recipes with `adapt`: go on with other images; writes OUT/adapted.safetensors."""
     _train("adapt", recipe, out, weights, resume, parameters, profile, device)
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite neighbour --recipe mscc --out my-run",
+        "mpc-lite neighbour --recipe pclmix --out my-run -p pclmix.mix_label_rule=splice --resume",
+    )
+)
+def neighbour(
+    recipe: RecipeOption,
+    out: OutOption,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="NAME|FILE", help="Start from these weights.")
+    ] = None,
+    resume: ResumeOption = False,
+    parameters: Parameters = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a method beside MPC, the recipe's section mscc, pppc, pclmix or borrowed; writes OUT/model.safetensors."""
+    _train("neighbour", recipe, out, weights, resume, parameters, profile, device)

@@ -14,7 +14,7 @@ from mpc_lite.contrast.sampling import PixelSet, sample_pixels
 from mpc_lite.errors import InputError
 from mpc_lite.images import IGNORE, TAMPERED_ABOVE
 from mpc_lite.network.hrformer import STRIDES
-from mpc_lite.recipes.keys import TERMS
+from mpc_lite.recipes.stage_keys import TERMS
 
 FORMULATIONS = ("official", "paper")
 

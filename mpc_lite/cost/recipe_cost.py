@@ -91,8 +91,13 @@ def cost(recipe: Recipe) -> Cost:
     """Count what a recipe costs on one GPU. Takes seconds, for the full model too, and no memory to speak of.
 
     Raises:
-        InputError: a manifest that is there but broken.
+        InputError: a manifest that is there but broken; a recipe of a neighbour, whose stage is not counted.
     """
+    if recipe.neighbour:
+        raise InputError(
+            f"recipe {recipe.name} trains {recipe.neighbour}, whose costs are not counted: only MPC's stages are; "
+            "its log.jsonl tells the seconds of each step"
+        )
     with torch.device("meta"):
         model = MPC.build(recipe.model.size, recipe.model.head).eval()
         images = torch.empty(1, 3, recipe.data.size, recipe.data.size)

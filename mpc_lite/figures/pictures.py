@@ -22,6 +22,10 @@ STAGES = {
     "pretrain": "stage 1, contrastive loss",
     "finetune": "stage 2, focal loss",
     "adapt": "stage 3, focal loss on other images",
+    "mscc": "MSCCNet, three cross-entropies",
+    "pppc": "PPPC, cross-entropies and contrast",
+    "pclmix": "PCLMix, its terms weighted",
+    "borrowed": "one stage, focal loss and a borrowed idea if any",
 }
 DRAWN = ("f1", "iou", "authentic_marked")  # of the validation scores in the log
 

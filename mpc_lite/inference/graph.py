@@ -22,7 +22,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from mpc_lite.errors import InputError
 from mpc_lite.inference.folding import folded
+from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import WINDOW, Block, Bottleneck, HRFormer, Module, Projection, Residual
 from mpc_lite.network.model import MPC
 
@@ -35,8 +37,14 @@ def network_graph(model: MPC, metadata: Mapping[str, Any]) -> bytes:
 
     Input `images` (B,3,H,W) float32 in [0,1], H and W multiples of 32. Outputs `logits` (B,1,H/4,W/4), whose sigmoid is
     the score map, and `embeddings` (B,D,H/4,W/4), the finest map as `MPC.encode` gives it, not normalised.
-    metadata: each value is stored as JSON. ValueError for a network in training mode.
+    metadata: each value is stored as JSON. ValueError for a network in training mode,
+    InputError for one with a neighbour's head.
     """
+    if model.head not in HEADS:
+        raise InputError(
+            f"a network of head {model.head} has no ONNX graph yet, only those of {', '.join(HEADS)}; "
+            "use it with the torch backend"
+        )
     network = folded(model)
     if network is model:
         raise ValueError("this network cannot be folded; expected an MPC with weights, in evaluation mode")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mpc_lite.contrast.views import IGNORE, resize_mask, unit_vectors
@@ -15,31 +14,13 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import expand
 from mpc_lite.neighbours.borrowed import AsymmetricScale, equivariance, pixel_distillation, turned
 from mpc_lite.neighbours.pclmix.queue import ClassQueue
+from mpc_lite.network.hrformer import SIZES
 from mpc_lite.network.model import MPC
-from mpc_lite.recipes.keys import FinetuneSection, Recipe
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.neighbour_keys import BorrowedSection
 from mpc_lite.training.finetune import Finetuning, focal_loss
 
 TURNS = 8
-
-
-class BorrowedSection(FinetuneSection):
-    """`idea`: what is added to the focal loss with `idea_weight`; None: nothing. `teacher`: weights of the frozen
-    network that "distillation" learns from. `queue`: image vectors it keeps. `weights`: where training starts; None:
-    random numbers. The whole network learns."""
-
-    encoder: Literal["trained"] = "trained"
-    cache_features: Literal[False] = False
-    weights: str | None = None
-    idea: Literal["distillation", "scale", "views"] | None = None
-    idea_weight: float = Field(default=0.1, ge=0)
-    teacher: str | None = None
-    queue: int = Field(default=1024, ge=1)
-
-    @model_validator(mode="after")
-    def _distillation_has_a_teacher(self):
-        if (self.idea == "distillation") != (self.teacher is not None):
-            raise ValueError("idea 'distillation', and no other, needs a teacher: a shipped name or a file of weights")
-        return self
 
 
 class Distillation(nn.Module):
@@ -106,7 +87,7 @@ class BorrowedStep(nn.Module):
 
 def _channels(model: MPC) -> int:
     """D of the maps that `model.encode` gives."""
-    return model.decoder.classifier[0].num_features // 4
+    return SIZES[model.size].embedding
 
 
 class Borrowed(Finetuning):

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 from mpc_lite.errors import InputError, some
-from mpc_lite.network.head import HEADS
+from mpc_lite.network.head import ALL_HEADS
 from mpc_lite.network.hrformer import SIZES
 from mpc_lite.recipes.keys import Recipe, Section
 
@@ -35,7 +35,7 @@ def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
     """
     if not isinstance(facts, dict) or not {"size", "head", "recipe"} <= facts.keys():
         raise InputError(f"{source} is a safetensors file, but does not say that mpc_lite wrote it; {advice}")
-    for key, known in (("size", SIZES), ("head", HEADS)):
+    for key, known in (("size", SIZES), ("head", ALL_HEADS)):
         if facts[key] not in list(known):  # of any JSON type
             value = _short(facts[key])
             raise InputError(f"{source} holds a network of {key} {value}; this version knows {', '.join(known)}")

@@ -1,8 +1,23 @@
 """The localization head: from the encoder's maps to one logit a pixel."""
 
+from importlib import import_module
+
 from torch import Tensor, nn
 
 HEADS = {"4conv": 3, "5conv": 4}  # how often the head halves its channels before the last convolution
+# Heads of networks that the room `neighbours` adds, which stands on this one. Weights name a head, whoever opens them:
+# such a network is imported when it is asked for, and nothing here knows what is in it.
+ADDED = {
+    "mscc": ("mpc_lite.neighbours.mscc.network", "MSCCNet"),
+    "context": ("mpc_lite.neighbours.borrowed_network", "ContextNet"),
+}
+ALL_HEADS = (*HEADS, *ADDED)
+
+
+def added_network(head: str) -> type[nn.Module]:
+    """The class of a network of `ADDED`."""
+    module, name = ADDED[head]
+    return getattr(import_module(module), name)
 
 
 class LocalizationHead(nn.Module):

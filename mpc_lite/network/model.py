@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mpc_lite.errors import InputError
 from mpc_lite.network.checks import check_values
-from mpc_lite.network.head import HEADS, LocalizationHead
+from mpc_lite.network.head import ADDED, ALL_HEADS, HEADS, LocalizationHead, added_network
 from mpc_lite.network.hrformer import SIZES, HRFormer
 from mpc_lite.network.hub import at_revision
 from mpc_lite.network.weights import fingerprint, load_strict, read_weights
@@ -29,17 +29,22 @@ class MPC(nn.Module):
         super().__init__()
         self.size, self.head = size, head
         self.encoder = HRFormer(SIZES[size])
-        self.decoder = LocalizationHead(SIZES[size].embedding, HEADS[head])
+        self.decoder = self.new_decoder()
         self.encoder_frozen = False
         self.recipe: dict = {}  # what the weights were trained with; set when they are loaded from a file
 
     @classmethod
     def build(cls, size: str, head: str = "4conv") -> "MPC":
-        """New network with random weights. size: nano, small or base; head: 4conv or 5conv. InputError otherwise."""
-        for value, known, name in ((size, SIZES, "size"), (head, HEADS, "head")):
+        """New network with random weights. size: nano, small or base; head: 4conv or 5conv, or that of a neighbour's
+        network, mscc or context, which then is what comes back. InputError otherwise."""
+        for value, known, name in ((size, SIZES, "size"), (head, ALL_HEADS, "head")):
             if value not in known:
                 raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
-        return cls(size, head)
+        return (added_network(head) if head in ADDED else MPC)(size, head)
+
+    def new_decoder(self) -> nn.Module:
+        """The head, which `localize` calls; networks with another one say so here."""
+        return LocalizationHead(SIZES[self.size].embedding, HEADS[self.head])
 
     @classmethod
     def from_pretrained(cls, name_or_file: str | Path, revision: str | None = None) -> "MPC":

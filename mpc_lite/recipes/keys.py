@@ -5,25 +5,18 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from mpc_lite.recipes.neighbour_keys import NEIGHBOURS, BorrowedSection, MSCCSection, PCLMixSection, PPPCSection
+from mpc_lite.recipes.stage_keys import ROWS, SIDE, AdaptSection, FinetuneSection, PretrainSection, Section
 
 # Held here because a recipe is checked before anything heavy is imported; a test compares it with PROTOCOLS.
 PROTOCOL_NAMES = ("mpc", "mpc_legacy", "macro", "permuted", "trufor", "best_threshold", "trufor_best", "pooled")
 
 
-# Upper bounds. A recipe also travels inside weight files, which strangers make: no key may ask for memory or time
-# without end. They lie far above what anybody trains or scores with (a side of 512, some hundred thousand steps).
-SIDE, STEPS, ROWS, BATCH = 2048, 10**8, 10**9, 2**16
-PositiveSteps = Annotated[int, Field(ge=1, le=STEPS)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
 class ModelSection(Section):
     size: Literal["nano", "small", "base"] = "nano"
-    head: Literal["4conv", "5conv"] = "4conv"
+    head: Literal["4conv", "5conv", "mscc", "context"] = "4conv"
 
 
 class RealSection(Section):
@@ -34,7 +27,7 @@ class RealSection(Section):
     lists: list[str] = Field(min_length=1)
     sources: list[str] | None = Field(default=None, min_length=1)
     share: float = Field(default=0.5, gt=0, le=1)
-    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
 
 
 class DataSection(Section):
@@ -54,7 +47,7 @@ class DataSection(Section):
     validation: str | list[str] | None = None
     tampered_only: bool = False
     draw: int | None = Field(default=None, ge=2, le=ROWS)
-    repeats: dict[str, int] = {}
+    repeats: dict[str, int] = Field(default={})
     epoch: int | None = Field(default=None, ge=1, le=ROWS)
     size: int = Field(default=128, ge=32, le=SIDE)
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -96,74 +89,6 @@ class AugmentSection(Section):
     jpeg: JpegSection | None = None
 
 
-class ScheduleSection(Section):
-    """`cosine`: warm-up, then one decay to `floor`. `official`: what the released code does (plateau in stage 1, a
-    cosine that swings with `period` validations in stage 2)."""
-
-    name: Literal["cosine", "official"] = "cosine"
-    warmup: int = Field(default=0, ge=0, le=STEPS)
-    floor: float = Field(default=1e-8, ge=0, le=100)
-    period: PositiveSteps = 20
-
-
-class StageSection(Section):
-    steps: PositiveSteps
-    batch: int = Field(default=4, ge=1, le=BATCH)
-    accumulate: int = Field(default=1, ge=1, le=BATCH)
-    learning_rate: float = Field(default=1e-4, gt=0, le=10_000)
-    weight_decay: float = Field(default=0.01, ge=0, le=100)
-    clip: float | None = Field(default=None, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    checkpoint_activations: bool = False
-    schedule: ScheduleSection = ScheduleSection()
-    validate_every: PositiveSteps = 100
-    checkpoint_every: PositiveSteps = 100
-
-
-TERMS = ("within_image", "cross_scale", "cross_modality")
-
-
-class PretrainSection(StageSection):
-    """`terms`: which of the loss's terms are summed. `weights`: where training starts; None: random numbers."""
-
-    steps: PositiveSteps = 1000
-    weights: str | None = None
-    terms: list[Literal[TERMS]] = Field(default=list(TERMS), min_length=1)
-    formulation: Literal["official", "paper"] = "official"
-    temperature: float = Field(default=0.1, gt=0, le=1000)
-    max_pixels: int | None = Field(default=5000, ge=2, le=SIDE**2)
-
-    @model_validator(mode="after")
-    def _terms_once(self):
-        if len(set(self.terms)) < len(self.terms):
-            raise ValueError(f"each term once, found {', '.join(self.terms)}")
-        return self
-
-
-class FinetuneSection(StageSection):
-    """`encoder`: `frozen` (evaluation mode, no gradients), `official` (the released code: not in the optimiser, yet in
-    training mode), `trained` (the whole network learns). `cache_features`: compute the encoder's maps of each image
-    once and keep them in the run's folder while the stage lasts; needs a frozen encoder and images that never change.
-    `contrast`: so many times the loss of stage 1, as `pretrain` states it, is added, mean over the images; the encoder
-    must learn.
-    """
-
-    steps: PositiveSteps = 1000
-    encoder: Literal["frozen", "official", "trained"] = "frozen"
-    cache_features: bool = False
-    alpha: float = Field(default=0.5, ge=0, le=1)
-    gamma: float = Field(default=2.0, ge=0, le=100)
-    contrast: float = Field(default=0.0, ge=0, le=1000)
-
-
-class AdaptSection(FinetuneSection):
-    """A third stage, the focal loss on other data: protocol 2 lets the whole network learn on split lists."""
-
-    encoder: Literal["frozen", "official", "trained"] = "trained"
-    manifest: str | list[str]
-    validation: str | list[str] | None = None
-
-
 class EvaluateSection(Section):
     """How a photograph becomes a score map (`mode`, `size`, `overlap` in pixels), which protocol scores it, and where.
 
@@ -175,10 +100,10 @@ class EvaluateSection(Section):
     size: int = Field(default=512, ge=32, le=SIDE)
     overlap: int = Field(default=0, ge=0)
     protocol: Literal[PROTOCOL_NAMES] = "mpc"
-    manifests: list[str] = []
+    manifests: list[str] = Field(default=[])
     split: str | None = None
     weights: str | None = None
-    grids: list[str] = []
+    grids: list[str] = Field(default=[])
 
     @model_validator(mode="after")
     def _tiles_move_on(self):
@@ -192,8 +117,8 @@ class Recipe(Section):
 
     name: str
     description: str = ""
-    tables: list[str] = []
-    choice: dict[str, str] = {}
+    tables: list[str] = Field(default=[])
+    choice: dict[str, str] = Field(default={})
     seed: int = Field(default=0, ge=0, lt=2**63)
     tracker: Literal["none", "tensorboard"] = "none"
     profile: str = "lite"
@@ -203,7 +128,27 @@ class Recipe(Section):
     pretrain: PretrainSection = PretrainSection()
     finetune: FinetuneSection = FinetuneSection()
     adapt: AdaptSection | None = None
+    mscc: MSCCSection | None = None
+    pppc: PPPCSection | None = None
+    pclmix: PCLMixSection | None = None
+    borrowed: BorrowedSection | None = None
     evaluate: EvaluateSection = EvaluateSection()
+
+    @property
+    def neighbour(self) -> str | None:
+        """The section of the neighbour that is trained instead of MPC's stages; None: MPC's stages are."""
+        return next((name for name in NEIGHBOURS if getattr(self, name) is not None), None)
+
+    @model_validator(mode="after")
+    def _one_neighbour_with_a_head_of_its_own(self):
+        sections = [name for name in NEIGHBOURS if getattr(self, name) is not None]
+        if len(sections) > 1:
+            raise ValueError(f"{' and '.join(sections)} are stages of different methods; keep one of these sections")
+        for name in sections:
+            if self.model.head not in NEIGHBOURS[name]:
+                heads = " or ".join(NEIGHBOURS[name])
+                raise ValueError(f"{name} trains a network of model.head {heads}, found {self.model.head}; set it so")
+        return self
 
     @model_validator(mode="after")
     def _cached_features_never_change(self):
@@ -231,9 +176,12 @@ class Recipe(Section):
         # Recipes stored before these keys existed stay equal to what they are today.
         if self.data.real is None:
             del values["data"]["real"]
-        for stage in ("finetune", "adapt"):
+        for stage in ("finetune", "adapt", "borrowed"):
             if values[stage] and not values[stage]["contrast"]:
                 del values[stage]["contrast"]
+        for name in NEIGHBOURS:
+            if values[name] is None:
+                del values[name]
         return values
 
 

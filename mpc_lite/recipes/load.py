@@ -6,7 +6,9 @@ it does otherwise than another. A *profile* is an override of scale that stands 
 *choice* is between named alternatives, ``variant=official`` or ``variant=corrected``; the first one counts unless
 another is asked for. Single values are overridden with dotted keys, ``pretrain.steps=300``. A key or value that the
 recipe does not know is an error that names the nearest key: a misspelt option never passes in silence. The keys
-themselves stand in `mpc_lite.recipes.keys`.
+themselves stand in `mpc_lite.recipes.keys`. A recipe that extends another may narrow its choices, ``choice: {arm:
+mscc}`` or a list of alternatives: the others are then not offered, and the first one counts unless another is asked
+for.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from mpc_lite.errors import InputError, nearest, shortened, shown
 from mpc_lite.recipes import yaml_text
 from mpc_lite.recipes.keys import EPOCHS, OTHER_NAMES, Recipe
+from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 
 PROFILES = ("smoke", "lite", "check", "paper")
 _SHOWN = 10  # wrong keys and values in one message
@@ -124,7 +127,25 @@ def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
         base = _read(raw.pop("extends"), (*extended, name_or_file))
         base = {key: value for key, value in base.items() if key not in ("name", "tables")}
         raw = _merge(base, raw)
+    _narrow(raw)
     return raw
+
+
+def _narrow(raw: dict[str, Any]) -> None:
+    """Keep of each choice the alternatives that `choice` names, in its order. InputError for one that is not there."""
+    narrowed = raw.pop("choice", None) or {}
+    if not isinstance(narrowed, dict):
+        raise InputError(f"recipe {raw['name']}: choice is no table; expected choice: {{CHOICE: ALTERNATIVE}}")
+    for choice, taken in narrowed.items():
+        alternatives = (raw.get("choices") or {}).get(choice, {})
+        names = taken if isinstance(taken, list) else [taken]
+        for name in names or [None]:
+            if not isinstance(name, str) or name not in alternatives:
+                offered = ", ".join(alternatives) or "none"
+                raise InputError(
+                    f"recipe {raw['name']}: choice {shown(choice)} names {shown(name)}; alternatives are {offered}"
+                )
+        raw["choices"] = {**raw["choices"], choice: {name: alternatives[name] for name in names}}
 
 
 def scalar(text: str) -> Any:
@@ -182,6 +203,8 @@ def _meant(key: str, choices: list[str]) -> str:
         siblings = [k for k in [*keys, *choices] if k.count(".") == key.count(".")]
         return nearest(key, siblings) or nearest(key, keys)
     named = [k for k in keys if f".{k}".endswith(f".{other}")]
+    if section[:1] not in [[neighbour] for neighbour in NEIGHBOURS]:
+        named = [k for k in named if k.split(".")[0] not in NEIGHBOURS]
     while not (inside := [k for k in named if k.split(".")[: len(section)] == section]):
         section.pop()  # not in that section: in the one around it, at last in the recipe
     offered = " or ".join(f"'{k}'" for k in inside)

@@ -27,7 +27,9 @@ def collect(request: Request) -> tuple[Path, str, int]:
     The file holds {schema: 1, name, profile, runs, groups, unfinished}: `runs` what each results.json holds, ordered by
     parameters and seed; `groups`, one for each set of parameters beside the seed, {parameters, seeds, average, sets}
     with {mean, sd} over the seeds of F1 and IoU in 0–1 (sd null for one seed); `unfinished`, the runs that are not in
-    it, {folder, seed, parameters, reason}. Equal runs give equal bytes, and no path of a machine is in them.
+    it, {folder, seed, parameters, reason}. Groups of `neighbour_scores` also have null_splices and own_metrics, and
+    lead, their F1 and IoU less those of the first group, seed by seed. Equal runs give equal bytes, and no path of a
+    machine is in them.
 
     Args:
         request: with `given` or `over` of these runs only, else of all in `root`/NAME/PROFILE.
@@ -63,7 +65,7 @@ def collect(request: Request) -> tuple[Path, str, int]:
         "name": name,
         "profile": profile,
         "runs": [run for group in groups for run in group],
-        "groups": [_summary(group) for group in groups],
+        "groups": [_summary(group) | _beside_first(group, groups[0]) for group in groups],
         "unfinished": without_paths(sorted(unfinished, key=lambda run: (_key(run), run["folder"]))),
     }
     path = notebook.parents[1] / "results" / f"{name}-{profile}.json"
@@ -150,6 +152,24 @@ def _summary(group: list[dict[str, Any]]) -> dict[str, Any]:
             for source in common
         },
     }
+
+
+def _beside_first(group: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of runs that hold `neighbour_scores`: these in {mean, sd}, and how far the group's averages lie above those of
+    the first group, in pairs of one seed; lead null without a seed in common."""
+    if not all("own_metrics" in run for run in [*group, *first]):
+        return {}
+    parts = {
+        part: {name: _spread([run[part].get(name) for run in group]) for name in group[0][part] if name != "n"}
+        for part in ("null_splices", "own_metrics")
+    }
+    other = {run["seed"]: run["average"] for run in first}
+    pairs = [(run["average"], other[run["seed"]]) for run in group if run["seed"] in other]
+    pairs = [pair for pair in pairs if None not in (pair[0]["f1"], pair[1]["f1"])]
+    if not pairs:
+        return {**parts, "lead": None}
+    lead = {score: _spread([ours[score] - theirs[score] for ours, theirs in pairs]) for score in ("f1", "iou")}
+    return {**parts, "lead": {"pairs": len(pairs), **lead}}
 
 
 def _spread(values: list[float | None]) -> dict[str, float | None]:

@@ -19,6 +19,7 @@ from mpc_lite.files import write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.inference.page import html_page
+from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 from mpc_lite.reproduce.run import Run
 from mpc_lite.reproduce.scored_sets import is_generated
 from mpc_lite.reproduce.tables import (
@@ -44,8 +45,9 @@ def training_figure(run: Run) -> Shown:
     """Losses and validation scores of the run's log, with a caption that says how far they moved."""
     log = read_log(run.log)
     trends, score_texts = [], []
-    stages = (("pretrain", "contrastive loss"), ("finetune", "focal loss"), ("adapt", "focal loss of the third stage"))
-    for stage, what in stages:
+    stages = {"pretrain": "contrastive loss", "finetune": "focal loss", "adapt": "focal loss of the third stage"}
+    stages |= {name: f"loss of {name}" for name in NEIGHBOURS}
+    for stage, what in stages.items():
         losses = [e["loss"] for e in log if e["stage"] == stage and "loss" in e]
         if len(losses) > 1:
             tenth = max(1, len(losses) // 10)

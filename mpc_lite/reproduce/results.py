@@ -23,12 +23,15 @@ from mpc_lite.reproduce.tables import cells, columns, comparison, image_level_li
 # ---------------------------------------------------------------------------------------------------- results.json
 
 
-def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) -> dict:
+def save_results(
+    run: Run, table: dict, grids: dict[str, dict] | None = None, more: dict[str, dict] | None = None
+) -> dict:
     """Write OUT/results.json from what `evaluate` returned, and `robustness` for each grid, and return it.
 
     Schema 1: name, profile, recipe, seed, parameters, protocol, device, versions, commit (of the clone, null outside
     one), seconds (an interrupted run counts its training before), manifest {name, sha256}, sets, average, image_level,
-    errors (how many rows could not be read and are in no figure), and with grids robustness: {GRID: cells}.
+    errors (how many rows could not be read and are in no figure), with grids robustness: {GRID: cells}, and what
+    `more` holds (`neighbour_scores.neighbour_scores`).
     Scores are in 0–1. Nothing in it names a path of the machine.
     """
     pick = ("n", "f1", "iou", "auc", "f1_ci95")
@@ -59,6 +62,7 @@ def save_results(run: Run, table: dict, grids: dict[str, dict] | None = None) ->
     }
     if grids:
         results["robustness"] = {grid: scored["cells"] for grid, scored in grids.items()}
+    results |= more or {}
     write_atomic(run.out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     return results
 

@@ -22,6 +22,7 @@ from mpc_lite.training.progress import following
 from mpc_lite.training.run_folder import empty, holds_run, locked
 
 _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
+_SET_BY_RUNNER |= {"RECIPE": "the name behind 'reproduce'"}
 
 
 # ------------------------------------------------------------------------------------------------ what is to be done
@@ -33,6 +34,7 @@ _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--p
 def find_notebook(name: str, book: str | Path | None = None) -> Path:
     """book/reproduce/NAME.ipynb: in `book`, else in the clone around the working folder, else in the package's clone.
 
+    Recipes whose names begin alike and have no notebook of their own share one: `borrowed-context` has borrowed.ipynb.
     Raises InputError when the recipe or the notebook is missing; the message says which of the two.
     """
     name = recipe_name(name)
@@ -45,13 +47,13 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
         folders = [p / "book" for p in (here, *here.parents, Path(__file__).resolve().parents[2])]
     places = [folder / "reproduce" for folder in folders if (folder / "reproduce").is_dir()]
     for place in places:
-        if (place / f"{name}.ipynb").is_file():
+        if (notebook := _notebook(place, name)).is_file():
             if name not in recipe_names():
                 raise InputError(
                     f"{name}: the notebook is there, but the package has no recipe '{name}' (recipes are "
                     f"{', '.join(recipe_names())}); install the package of the same clone"
                 )
-            return (place / f"{name}.ipynb").resolve()
+            return notebook.resolve()
     if name not in recipe_names():
         load_recipe(name)  # raises, and names the nearest recipe
     if not places:
@@ -65,6 +67,11 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
         f"the recipe '{name}' is there, its notebook {name}.ipynb is not{nearest(name, known)}; "
         f"notebooks here are {', '.join(known) or 'none'}"
     )
+
+
+def _notebook(place: Path, name: str) -> Path:
+    own, shared = place / f"{name}.ipynb", place / f"{name.partition('-')[0]}.ipynb"
+    return shared if name in recipe_names() and not own.is_file() else own
 
 
 def notebook_parameters(notebook: Path) -> dict[str, str]:
@@ -118,6 +125,8 @@ def plan(request: Request, notebook: Path) -> tuple[Run, dict[str, Any]]:
     run = prepare(request.name, request.profile or "lite", seed, device, None, recipe_keys, root=request.root, **own)
     values = {"PROFILE": run.recipe.profile, "SEED": seed, "DEVICE": device, "OUT": run.out.as_posix(), **own}
     values["PARAMETERS"] = {key: value for key, value in run.parameters.items() if key not in own}
+    if "RECIPE" in types:
+        values["RECIPE"] = run.name
     return run, values
 
 
@@ -132,7 +141,11 @@ def _files_at_hand(recipe: Recipe) -> None:
     for path in [path for paths in lists for path in expand_all(paths)]:
         if not path.is_file():
             raise InputError(f"{path}: no such manifest; the scripts of data_scripts/ write them, or give another path")
-    expand_all([weights for weights in (recipe.pretrain.weights, recipe.evaluate.weights) if weights])
+    weights = [recipe.pretrain.weights, recipe.evaluate.weights]
+    if recipe.neighbour:
+        stage = getattr(recipe, recipe.neighbour)
+        weights += [stage.weights, getattr(stage, "teacher", None)]
+    expand_all([name for name in weights if name])
 
 
 def reproduce(

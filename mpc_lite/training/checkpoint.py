@@ -15,6 +15,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import expand_all, write_atomic
 from mpc_lite.forgeries.scenes import photo_files
 from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 
 
 def identity(recipe: Recipe) -> str:
@@ -27,6 +28,7 @@ def identity(recipe: Recipe) -> str:
     free |= {"finetune": {"cache_features"}, "adapt": {"cache_features"}}
     if recipe.augment.jpeg is None:  # a run that began before there was such a key goes on
         free["augment"] = {"jpeg"}
+    free |= {name: True for name in NEIGHBOURS if getattr(recipe, name) is None}
     parts = {"recipe": recipe.model_dump(mode="json", exclude=free)}
     lists = [recipe.data.manifest, recipe.data.validation]
     if recipe.adapt:

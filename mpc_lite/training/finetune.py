@@ -23,10 +23,12 @@ from mpc_lite.evaluation.metrics import count, f1, iou
 from mpc_lite.images import IGNORE
 from mpc_lite.inference.folding import folded
 from mpc_lite.network.model import MPC
-from mpc_lite.recipes.keys import FinetuneSection, PretrainSection, Recipe
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.stage_keys import FinetuneSection, PretrainSection
 from mpc_lite.training.cached_maps import MapCache
 from mpc_lite.training.loop import Interrupted, train
 from mpc_lite.training.processes import Processes
+from mpc_lite.training.stage import check_trains
 
 
 class LocalizationStep(nn.Module):
@@ -183,6 +185,7 @@ def finetune(
         InputError: no stage-1 weights, or weights of another size than the recipe's; see also `training.train`.
         training.Interrupted: asked to stop.
     """
+    check_trains(recipe, "finetune")
     return train(Finetuning, recipe, Path(out), resume, weights, device)
 
 
@@ -202,6 +205,7 @@ def adapt(
         InputError: a recipe without `adapt`; no stage-2 weights; see also `training.train`.
         training.Interrupted: asked to stop.
     """
+    check_trains(recipe, "adapt")
     if recipe.adapt is None:
         raise InputError(f"recipe {recipe.name} has no section 'adapt'; name its manifest there, see protocol2")
     return train(Adaptation, recipe, Path(out), resume, weights, device)

@@ -22,6 +22,7 @@ from mpc_lite.inference.folding import folded
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.loop import train
+from mpc_lite.training.stage import check_trains
 
 
 class ContrastiveStep(nn.Module):
@@ -121,4 +122,5 @@ def pretrain(
     Raises:
         InputError, training.Interrupted: see `training.train`.
     """
+    check_trains(recipe, "pretrain")
     return train(Pretraining, recipe, Path(out), resume, weights, device)

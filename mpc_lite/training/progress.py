@@ -20,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 # What a stage's validation measures: stage 1 marks the smaller of two k-means clusters of the finest map's vectors,
 # the others the pixels of held-out crops that score above 0.5. All F1s are of the tampered pixels.
-VALIDATED = {"pretrain": "clusters, stride 4", "finetune": "crops, > 0.5", "adapt": "crops, > 0.5"}
+VALIDATED = {"pretrain": "clusters, stride 4"}
+VALIDATED |= dict.fromkeys(("finetune", "adapt", "mscc", "pppc", "pclmix", "borrowed"), "crops, > 0.5")
 SCORES = {"f1": "F1", "iou": "IoU", "score": "mean of both", "authentic_marked": "marked in authentic images"}
 
 _EVERY = 5.0  # seconds between plain lines of a stage

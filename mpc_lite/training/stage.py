@@ -10,8 +10,10 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
+from mpc_lite.errors import InputError
 from mpc_lite.network.model import MPC
-from mpc_lite.recipes.keys import Recipe, StageSection
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.stage_keys import StageSection
 from mpc_lite.training.processes import Processes
 
 Batch = dict[str, Any]  # what `data.loader` yields
@@ -46,3 +48,12 @@ class Stage(Protocol):
 
     def validate(self, model: MPC, batches: Iterable[Batch], gather: Callable[[list], list] = list) -> dict[str, float]:
         """Scores, "score" the one that decides. `gather` brings together what each process found in its batches."""
+
+
+def check_trains(recipe: Recipe, stage: str) -> None:
+    """InputError when the recipe trains a neighbour, which has one stage of its own, instead of that stage of MPC."""
+    if recipe.neighbour:
+        raise InputError(
+            f"recipe {recipe.name} has a section '{recipe.neighbour}', so it trains that and no stage '{stage}'; "
+            "use 'mpc-lite neighbour', or a recipe without that section"
+        )

@@ -43,7 +43,7 @@ KNOWN = {
     21: ["The community's inference script"],
 }
 GROUPS = ["Loss", "Views and labels", "Sampling", "Backbone and head", "Optimisation", "Data and selection"]
-GROUPS += ["Evaluation", "Scripts that break", "Ours alone"]
+GROUPS += ["Evaluation", "Scripts that break", "Ours alone", "Neighbours"]
 
 # Row of the ledger, chapter, and how each number that the chapter told stands in the row.
 TOLD = [

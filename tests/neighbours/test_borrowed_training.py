@@ -6,23 +6,21 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.borrowed_training import Borrowed, BorrowedSection, BorrowedStep
+from mpc_lite.neighbours.borrowed_training import Borrowed, BorrowedStep
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights
-from mpc_lite.recipes.keys import FinetuneSection, Recipe
+from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe
+from mpc_lite.recipes.neighbour_keys import BorrowedSection
+from mpc_lite.recipes.stage_keys import FinetuneSection
 from mpc_lite.training.finetune import LocalizationStep
 from mpc_lite.training.loop import train
 
 
-class WithBorrowed(Recipe):
-    borrowed: BorrowedSection = BorrowedSection()
-
-
 def recipe(**section):
     quick = {"data.validation_images": "4", "data.scenes": "[dead_leaves]", "data.workers": "0", "data.size": "64"}
-    given = load_recipe("quickstart", "smoke", quick).model_dump()
-    return WithBorrowed(**given, borrowed=BorrowedSection(**{"steps": 2, "batch": 2, "validate_every": 2, **section}))
+    given = load_recipe("quickstart", "smoke", quick).as_dict()
+    return Recipe(**given, borrowed=BorrowedSection(**{"steps": 2, "batch": 2, "validate_every": 2, **section}))
 
 
 def batch():

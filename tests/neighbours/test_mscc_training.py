@@ -7,7 +7,11 @@ from torch._subclasses import FakeTensorMode
 
 from mpc_lite.data.augment.on_device import augment
 from mpc_lite.errors import InputError
-from mpc_lite.neighbours.mscc.training import ClassCenterTraining, MSCCNet, mscc_loss, tampered_logit
+from mpc_lite.inference.folding import folded
+from mpc_lite.neighbours.mscc.network import MSCCNet, tampered_logit
+from mpc_lite.neighbours.mscc.training import ClassCenterTraining, mscc_loss
+from mpc_lite.network.model import MPC
+from mpc_lite.network.weights import save_weights
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.loop import Stage
 
@@ -36,9 +40,9 @@ def batch(images=2, side=64, seed=0):
 
 
 def training(**changes):
-    changes = {"finetune.encoder": "trained", **changes}
+    changes = {"model.head": "mscc", "mscc.steps": 4, **changes}
     torch.manual_seed(0)
-    return ClassCenterTraining(MSCCNet.build("nano"), load_recipe("quickstart", "smoke", changes))
+    return ClassCenterTraining(MPC.build("nano", "mscc"), load_recipe("quickstart", "smoke", changes))
 
 
 def test_the_loss_is_three_cross_entropies():
@@ -121,13 +125,10 @@ def test_what_does_not_fit_is_refused():
         mscc_loss(logits(), 2 * masks())
     with pytest.raises(InputError, match="reduction 'none'"):
         mscc_loss(logits(), masks(), reduction="none")
-    with pytest.raises(InputError, match="size 'tiny' is unknown; choose one of nano"):
-        MSCCNet.build("tiny")
     with pytest.raises(ValueError, match=r"expected \(B, 3, H, W\)"):
-        MSCCNet.build("nano")(torch.zeros(1, 1, 64, 64))
-    for changes in ({"finetune.encoder": "frozen"}, {"finetune.encoder": "official"}):
-        with pytest.raises(InputError, match=r"set finetune\.encoder to trained"):
-            training(**changes)
+        MPC.build("nano", "mscc")(torch.zeros(1, 1, 64, 64))
+    with pytest.raises(InputError, match=r"mscc trains a network of model\.head mscc, found 4conv"):
+        training(**{"model.head": "4conv"})
 
 
 def test_a_logit_for_two_gives_the_softmax():
@@ -138,7 +139,7 @@ def test_a_logit_for_two_gives_the_softmax():
 @pytest.mark.parametrize("height,width", [(64, 64), (35, 61), (32, 96)])
 def test_the_network_scores_images_of_any_size_from_32(height, width):
     torch.manual_seed(0)
-    network = MSCCNet.build("nano").eval()
+    network = MPC.build("nano", "mscc").eval()
     images = torch.rand(2, 3, height, width)
     grid = (-(-height // 4), -(-width // 4))
     with torch.no_grad():
@@ -151,11 +152,23 @@ def test_the_network_scores_images_of_any_size_from_32(height, width):
         network(torch.rand(1, 3, 28, 64))
 
 
+def test_weights_bring_the_network_back(tmp_path):
+    torch.manual_seed(0)
+    network, images = MPC.build("nano", "mscc").eval(), torch.rand(1, 3, 64, 64)
+    save_weights(tmp_path / "model.safetensors", network, {}, stage="mscc")
+    loaded = MPC.from_pretrained(tmp_path / "model.safetensors")
+    assert isinstance(loaded, MSCCNet) and loaded.head == "mscc"
+    with torch.no_grad():
+        assert torch.equal(loaded(images), network(images))
+        assert torch.allclose(folded(loaded)(images), network(images), atol=1e-5)
+    assert folded(loaded) is not loaded
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_on_a_gpu_nothing_of_network_and_loss_comes_back_to_the_host(reduction):
     with FakeTensorMode():  # tensors without data: reading a value or mixing in a CPU tensor raises
         with torch.device("cuda"):
-            network = MSCCNet.build("nano")
+            network = MPC.build("nano", "mscc")
         outputs = network.outputs(torch.rand(2, 3, 64, 64, device="cuda"))
         mask = torch.zeros(2, 64, 64, device="cuda", dtype=torch.uint8)
         for value in mscc_loss(outputs, mask, reduction=reduction).values():

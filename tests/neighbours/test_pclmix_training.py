@@ -13,26 +13,23 @@ from mpc_lite.data.stream import datasets
 from mpc_lite.errors import InputError
 from mpc_lite.neighbours.pclmix.network import DualDecoder, EmbeddingHead, two_logits
 from mpc_lite.neighbours.pclmix.scribbles import scribbles
-from mpc_lite.neighbours.pclmix.training import PCLMix, PCLMixSection, PCLMixStep, Scribbled
+from mpc_lite.neighbours.pclmix.training import PCLMix, PCLMixStep, Scribbled
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe
+from mpc_lite.recipes.neighbour_keys import PCLMixSection
 from mpc_lite.training.loop import Interrupted, train
 from mpc_lite.training.progress import read_log
 
 NETWORK = np.load(Path(__file__).parents[1] / "golden" / "pclmix_network.npz")
 
 
-class WithPCLMix(Recipe):
-    pclmix: PCLMixSection = PCLMixSection()
-
-
 def recipe(**section):
     quick = {"data.validation_images": "4", "data.scenes": "[dead_leaves]", "data.workers": "0", "data.size": "64"}
     plan = {"steps": 3, "batch": 2, "validate_every": 3, "anchors": 40, "views": 10, "queue": 20, "embedding": 8}
-    given = load_recipe("quickstart", "smoke", quick).model_dump()
-    return WithPCLMix(**given, pclmix=PCLMixSection(**{**plan, **section}))
+    given = load_recipe("quickstart", "smoke", quick).as_dict()
+    return Recipe(**given, pclmix=PCLMixSection(**{**plan, **section}))
 
 
 def batch(size=64, n=2, seed=0):

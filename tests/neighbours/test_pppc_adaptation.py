@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 
 from mpc_lite.errors import InputError
 from mpc_lite.neighbours.pppc.adaptation import (
-    MIX_RULES,
+    MIX_LABEL_RULES,
     ambiguity_weights,
     class_mix,
     contrast_scale,
@@ -185,7 +185,7 @@ def test_half_of_the_batchs_classes_are_drawn_for_each_image():
 def test_batch_of_one_class_gives_back_the_source(golden):
     assert (golden["mix_single_class_mask"] == 1).all()
     source, target, labels = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.uint8)
-    for rule in MIX_RULES:
+    for rule in MIX_LABEL_RULES:
         mixed = class_mix(source, labels, target, 1 - labels, torch.tensor([0.1, 0]), draw_classes(labels), rule)
         assert torch.equal(mixed[0], source) and torch.equal(mixed[1], labels) and (mixed[2] == 1).all()
 
@@ -205,7 +205,7 @@ def mix_oracle(source, source_labels, target, target_labels, quality, chosen, ru
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 1000), rule=st.sampled_from(MIX_RULES))
+@given(seed=st.integers(0, 1000), rule=st.sampled_from(MIX_LABEL_RULES))
 def test_class_mix_equals_the_loop_and_changes_no_input(seed, rule):
     generator = seeded(seed)
     source, target = (torch.rand(3, 3, 4, 5, generator=generator) for _ in "ab")
@@ -226,7 +226,7 @@ def test_class_mix_equals_the_loop_and_changes_no_input(seed, rule):
 def test_rules_differ_where_an_authentic_piece_lands_in_another_image():
     labels = torch.tensor([[[0, 1], [0, 1]]], dtype=torch.uint8)
     images, pseudo, chosen = torch.rand(1, 3, 2, 2), torch.zeros_like(labels), torch.tensor([[True, False, False]])
-    found = {rule: class_mix(images, labels, images, pseudo, 0.5, chosen, rule)[1].tolist() for rule in MIX_RULES}
+    found = {rule: class_mix(images, labels, images, pseudo, 0.5, chosen, rule)[1].tolist() for rule in MIX_LABEL_RULES}
     assert found == {"released": [[[0, 0], [0, 0]]], "intra": [[[0, 0], [0, 0]]], "splice": [[[1, 0], [1, 0]]]}
 
 
@@ -239,7 +239,7 @@ def test_on_a_gpu_nothing_comes_back_to_the_host():
         pseudo, quality = pseudo_labels(torch.randn(2, 1, 8, 8), (32, 32))
         corners = most_ambiguous(pseudo, ambiguity_weights(torch.rand(2, 8)), draw_corners(images, 24), 24)
         source, target, given_, guessed = (crop(x, corners, 24) for x in (images, images, labels, pseudo))
-        for rule in MIX_RULES:
+        for rule in MIX_LABEL_RULES:
             mixed = class_mix(source, given_, target, guessed, quality, draw_classes(given_), rule)
             assert [x.shape[1:] for x in mixed] == [(3, 24, 24), (24, 24), (24, 24)]
             assert all(x.device.type == "cuda" for x in mixed)

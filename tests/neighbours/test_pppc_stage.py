@@ -19,21 +19,19 @@ from mpc_lite.errors import InputError
 from mpc_lite.evaluation.degrade import degrade
 from mpc_lite.neighbours.pppc import step as pppc_step
 from mpc_lite.neighbours.pppc.gaussians import GaussianPrototypes, Gaussians
-from mpc_lite.neighbours.pppc.stage import DomainAdaptation, DomainPairs, adapt_domain, shifted
-from mpc_lite.neighbours.pppc.step import AdaptationStep, PPPCSection, Shift, joined, weighted_cross_entropy
+from mpc_lite.neighbours.pppc.stage import DomainAdaptation, DomainPairs, shifted
+from mpc_lite.neighbours.pppc.step import AdaptationStep, joined, weighted_cross_entropy
+from mpc_lite.neighbours.stages import train_neighbour
 from mpc_lite.network.hrformer import DropPath
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import read_facts
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe
+from mpc_lite.recipes.neighbour_keys import PPPCSection, Shift
 from mpc_lite.training.loop import Interrupted
 from tests.neighbours.two_processes import take_in_share
 
 SIZE = 32
-
-
-class PPPCRecipe(Recipe):
-    pppc: PPPCSection = PPPCSection()
 
 
 def recipe(**options):
@@ -42,7 +40,7 @@ def recipe(**options):
     quick["data.size"] = str(SIZE)
     plan = {"steps": 4, "batch": 2, "validate_every": 2, "checkpoint_every": 2, "start": 0.5}
     section = PPPCSection(**{**plan, **options})
-    return PPPCRecipe(**{**load_recipe("quickstart", "smoke", quick).as_dict(), "pppc": section})
+    return Recipe(**{**load_recipe("quickstart", "smoke", quick).as_dict(), "pppc": section})
 
 
 def textured_batch(images=4, seed=0):
@@ -290,7 +288,7 @@ def lines(out):
 
 def test_a_run_that_stopped_resumes_with_its_teacher_to_the_same_weights(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    path = adapt_domain(recipe(), whole, device="cpu")
+    path = train_neighbour(recipe(), whole, device="cpu")
     steps = [x for x in lines(whole) if "loss" in x]
     assert [x["step"] for x in steps] == [1, 2, 3, 4]
     assert steps[0]["source_contrast"] == 0 and steps[2]["source_contrast"] > 0
@@ -302,11 +300,11 @@ def test_a_run_that_stopped_resumes_with_its_teacher_to_the_same_weights(tmp_pat
     broken.mkdir()
     (broken / "stop").touch()
     with pytest.raises(Interrupted, match="step 1 of 4"):
-        adapt_domain(recipe(), broken, device="cpu")
+        train_neighbour(recipe(), broken, device="cpu")
     state = torch.load(broken / "pppc.state", weights_only=True)["companion"]
     assert any(k.startswith("teacher.") for k in state) and state["prototypes.count"].any()
     assert state["_extra_state"] == {"micro_batches": 1}
-    adapt_domain(recipe(), broken, resume=True, device="cpu")
+    train_neighbour(recipe(), broken, resume=True, device="cpu")
     ours, theirs = (MPC.from_pretrained(x / "model.safetensors").state_dict() for x in (broken, whole))
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
     losses = [[x["loss"] for x in lines(out) if "loss" in x] for out in (whole, broken)]

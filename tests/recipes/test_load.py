@@ -1,5 +1,6 @@
 """Recipes: what they hold, how profiles and overrides change them, and that no mistake passes in silence."""
 
+import json
 import operator
 from pathlib import Path
 from typing import get_args
@@ -12,6 +13,8 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import expand, expand_all
 from mpc_lite.recipes.keys import OTHER_NAMES, Recipe
 from mpc_lite.recipes.load import PROFILES, load_recipe, recipe_choices, recipe_names, scalar
+from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
+from mpc_lite.training.checkpoint import identity
 
 
 @pytest.fixture
@@ -87,6 +90,7 @@ def all_keys(model=Recipe, prefix=""):
 
 
 FLOATS = [key for key, kind in all_keys().items() if kind in (float, float | None)]
+AT_LEAST_HALF = ("pppc.confidence",)
 
 
 @pytest.mark.parametrize("key", FLOATS)
@@ -94,16 +98,22 @@ def test_a_float_is_read_alike_in_a_file_and_behind_p(recipe_file, key):
     """YAML 1.1 reads 1e-1 as a text."""
     section, _, name = key.rpartition(".")
     start = {"adapt": {"manifest": "a.csv"}, "data": {"real": {"lists": ["a.csv"]}}}  # sections that are optional
-    for text in ("1e-1", "1E-1", "1.0e-1", "+.1", "0.1"):
+    if section.split(".")[0] == "mscc":
+        start["model"] = {"head": "mscc"}
+    texts, value = ("1e-1", "1E-1", "1.0e-1", "+.1", "0.1"), 0.1
+    if key in AT_LEAST_HALF:
+        texts, value = ("6e-1", "6E-1", "6.0e-1", "+.6", "0.6"), 0.6
+    for text in texts:
         written = {name: "VALUE"}
         for part in reversed(section.split(".")):
             written = {part: written}
         written["adapt"] = {**start["adapt"], **written.get("adapt", {})}
+        written["model"] = start.get("model", {})
         data = written.setdefault("data", {})
         data["real"] = {**start["data"]["real"], **data.get("real", {})}
         in_file = load_recipe(recipe_file(yaml.safe_dump(written).replace("VALUE", text)))
         behind_p = load_recipe(recipe_file(start), overrides={key: text})
-        assert operator.attrgetter(key)(in_file) == operator.attrgetter(key)(behind_p) == 0.1
+        assert operator.attrgetter(key)(in_file) == operator.attrgetter(key)(behind_p) == value
 
 
 def test_what_is_no_number_stays_a_text(recipe_file):
@@ -291,3 +301,81 @@ def test_a_recipe_that_extends_another_says_only_what_differs(recipe_file, tmp_p
     assert (recipe.pretrain.batch, recipe.pretrain.steps, recipe.model.size) == (3, 20, "base")
     assert recipe_choices(path)["ablation"] == ["full", "small", "large"]
     assert load_recipe(tmp_path / "mine.yaml", "smoke", {"variant": "corrected"}).pretrain.batch == 1
+
+
+def test_a_recipe_may_narrow_the_choices_of_the_one_it_extends(recipe_file, tmp_path):
+    recipe_file(CHOICES)  # mine.yaml
+    path = tmp_path / "other.yaml"
+
+    def narrowed(**choice):
+        path.write_text(yaml.safe_dump({"extends": str(tmp_path / "mine.yaml"), "choice": choice}), encoding="utf-8")
+        return path
+
+    assert load_recipe(narrowed(ablation="small")).model.size == "small"
+    assert recipe_choices(path) == {"variant": ["official", "corrected"], "ablation": ["small"]}
+    with pytest.raises(InputError, match="ablation 'full' is unknown; choose one of small"):
+        load_recipe(path, overrides={"ablation": "full"})
+    assert load_recipe(narrowed(variant=["corrected", "official"])).choice["variant"] == "corrected"
+    assert load_recipe(path, overrides={"variant": "official"}).pretrain.batch == 2
+    for wrong in ({"ablation": "tiny"}, {"ablatio": "small"}, {"ablation": []}, {"ablation": ["full", None]}):
+        with pytest.raises(InputError, match="alternatives are"):
+            load_recipe(narrowed(**wrong))
+
+
+@pytest.mark.parametrize("text", ["choice: small", "choice: [small]", "choice: {ablation: {small: 1}}"])
+def test_a_choice_that_is_no_table_of_alternatives_is_refused(recipe_file, tmp_path, text):
+    recipe_file(CHOICES)
+    path = tmp_path / "other.yaml"
+    path.write_text(f"extends: {tmp_path / 'mine.yaml'}\n{text}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="choice"):
+        load_recipe(path)
+
+
+# ------------------------------------------------------------------------------------------------------- neighbours
+
+
+def test_recipes_without_a_neighbour_are_what_they_were():
+    """Their dict, and so the weights' bytes, and the identity of a run that began before there were such sections."""
+    for name in ("quickstart", "lite", "protocol2"):
+        recipe = load_recipe(name)
+        assert recipe.neighbour is None and not set(NEIGHBOURS) & set(recipe.as_dict())
+        assert Recipe.model_validate(recipe.as_dict()) == recipe
+    assert not set(NEIGHBOURS) & set(json.loads(identity(load_recipe("quickstart")))["recipe"])
+    pclmix = load_recipe("pclmix")
+    assert json.loads(identity(pclmix))["recipe"]["pclmix"] == pclmix.as_dict()["pclmix"]
+    assert identity(pclmix) != identity(load_recipe("pclmix", overrides={"pclmix.mix_label_rule": "splice"}))
+
+
+def test_a_recipe_trains_one_neighbour_with_a_head_of_its_own():
+    with pytest.raises(InputError, match="pppc and pclmix are stages of different methods; keep one"):
+        load_recipe("pclmix", overrides={"pppc.steps": 3})
+    with pytest.raises(InputError, match=r"mscc trains a network of model\.head mscc, found 4conv"):
+        load_recipe("mscc", overrides={"model.head": "4conv"})
+    with pytest.raises(InputError, match=r"pclmix trains a network of model\.head 4conv or 5conv, found context"):
+        load_recipe("pclmix", overrides={"model.head": "context"})
+    with pytest.raises(InputError, match=r"pclmix\.qeue.*did you mean 'pclmix\.queue'"):
+        load_recipe("pclmix", overrides={"pclmix.qeue": 3})
+    with pytest.raises(InputError, match="mix_label_rule"):
+        load_recipe("pclmix", overrides={"pclmix.mix_label_rule": "spliced"})
+
+
+@pytest.mark.parametrize("profile", ["smoke", "lite"])
+def test_all_arms_of_the_comparison_have_seen_the_same_number_of_images(profile):
+    seen, common = {}, []
+    for arm in recipe_choices("neighbours")["arm"]:
+        recipe = load_recipe("neighbours", profile, {"arm": arm})
+        stages = [getattr(recipe, recipe.neighbour)] if recipe.neighbour else [recipe.pretrain, recipe.finetune]
+        pair = 2 if recipe.neighbour == "pppc" else 1  # an image of each domain
+        seen[arm] = sum(pair * stage.steps * stage.batch * stage.accumulate for stage in stages)
+        common.append((recipe.data, recipe.augment, recipe.evaluate, recipe.model.size))
+        assert all(stage.weights is None for stage in stages if hasattr(stage, "weights"))
+    assert len(seen) == 9 and all(values == common[0] for values in common)
+    if profile == "lite":
+        assert set(seen.values()) == {2560}
+
+
+def test_recipes_of_one_arm_are_that_arm():
+    for name in ("mscc", "pppc", "pclmix", "borrowed-distillation", "borrowed-context", "borrowed-scales"):
+        one, arm = (r.as_dict() for r in (load_recipe(name), load_recipe("neighbours", overrides={"arm": name})))
+        assert {key for key in one if one[key] != arm[key]} == {"name", "description"}
+    assert len(recipe_choices("borrowed")["arm"]) == 4

@@ -75,6 +75,28 @@ def test_runs_are_grouped_by_what_they_have_in_common_but_the_seed(clone):
     assert path.read_bytes() == before
 
 
+def test_arms_of_the_neighbours_are_compared_seed_by_seed(clone):
+    """The first arm falls and the second rises with the seed: means alone would hide by how much they part."""
+    write_notebook(clone / "book" / "reproduce" / "neighbours.ipynb")
+    for seed in range(3):
+        for arm, f1 in ((None, 0.3 - 0.1 * seed), ("pclmix", 0.2 + 0.1 * seed)):
+            out = finish("neighbours", "smoke", seed, f1, f1, **({"arm": arm} if arm else {}))
+            results = json.loads((out / "results.json").read_text())
+            results["own_metrics"] = {"miou": f1 / 2, "hd95": None}
+            results["null_splices"] = {"n": 8, "f1": 0.1, "iou": 0.05, "auc": 0.5}
+            (out / "results.json").write_text(json.dumps(results))
+    collect(Request("neighbours", "smoke"))
+    mpc, pclmix = collected(clone, "neighbours-smoke")["groups"]
+    assert pclmix["parameters"] == {"arm": "pclmix"} and mpc["lead"]["f1"] == {"mean": 0, "sd": 0}
+    assert pclmix["lead"]["pairs"] == 3
+    assert pclmix["lead"]["f1"] == {"mean": pytest.approx(0.1), "sd": pytest.approx(0.2)}
+    assert mpc["own_metrics"] == {
+        "miou": {"mean": pytest.approx(0.1), "sd": pytest.approx(0.05)},
+        "hd95": dict.fromkeys(("mean", "sd")),
+    }
+    assert set(mpc["null_splices"]) == {"f1", "iou", "auc"}
+
+
 def failed_notebook(ename, evalue):
     parameters = {"SEED": 4, "PARAMETERS": {"data.manifest": "/home/somebody/casia.csv"}}
     error = {"output_type": "error", "ename": ename, "evalue": evalue, "traceback": []}

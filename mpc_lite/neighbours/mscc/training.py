@@ -14,23 +14,9 @@ from mpc_lite.contrast.views import IGNORE, check_labels, wide
 from mpc_lite.data.augment.on_device import augment
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand
-from mpc_lite.neighbours.mscc.attention import CLASSES, MSCCHead
-from mpc_lite.network.hrformer import SIZES, HRFormer
+from mpc_lite.neighbours.mscc.network import MSCCNet, tampered_logit
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.finetune import Finetuning
-
-
-def tampered_logit(logits: Tensor) -> Tensor:
-    """Two-class logits (B,2,…) -> (B,1,…), the logit of "tampered": softmax over two is the sigmoid of z₁ − z₀.
-
-    Raises InputError for another number of classes.
-    """
-    if logits.ndim < 2 or logits.shape[1] != CLASSES:
-        raise InputError(
-            f"logits {tuple(logits.shape)}: expected (B, {CLASSES}, …), authentic and tampered; "
-            "one logit per pixel stands for two classes only"
-        )
-    return logits[:, 1:] - logits[:, :1]
 
 
 def mscc_loss(
@@ -80,49 +66,6 @@ def _cross_entropy(margin: Tensor, tampered: Tensor) -> Tensor:
     return F.softplus(torch.where(tampered, -margin, margin))
 
 
-class MSCCNet(nn.Module):
-    """MPC's encoder with MSCCNet's head. Images (B,3,H,W) are RGB in [0,1], at least 32 pixels wide and high.
-
-    All four maps of the encoder are levels, on the grid of the finest; the coarsest feeds the image's logits. Inside,
-    the head has the encoder's D channels. (Released: the three deeper levels of a dilated ResNet-50, 512 channels.)
-    """
-
-    head = "mscc"
-
-    def __init__(self, size: str, **options: Any):
-        super().__init__()
-        self.size = size
-        self.encoder = HRFormer(SIZES[size])
-        width = SIZES[size].embedding
-        self.decoder = MSCCHead((width,) * 4, width, **options)
-        self.recipe: dict = {}  # what the weights were trained with; set when they are loaded from a file
-
-    @classmethod
-    def build(cls, size: str, **options: Any) -> MSCCNet:
-        """New network with random weights. size: nano, small or base; options: of `mscc.MSCC`. InputError otherwise."""
-        if size not in SIZES:
-            raise InputError(f"size {size!r} is unknown; choose one of {', '.join(SIZES)}")
-        return cls(size, **options)
-
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """The four maps, as `MPC.encode`. ValueError if images are not 4-D with 3 channels."""
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images have shape {tuple(images.shape)}; expected (B, 3, H, W), RGB in [0, 1]")
-        return self.encoder(images)
-
-    def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """images -> "mask" and "coarse" (B,2,ceil(H/4),ceil(W/4)), "image" (B,2): two-class logits."""
-        return self.decoder(self.encode(images))
-
-    def localize(self, maps: list[Tensor]) -> Tensor:
-        """Four maps as `encode` gives them, the finest (B,D,h,w) -> logits (B,1,h,w)."""
-        return tampered_logit(self.decoder(maps)["mask"])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images (B,3,H,W) -> logits (B,1,ceil(H/4),ceil(W/4)); sigmoid gives the score map."""
-        return self.localize(self.encode(images))
-
-
 class ClassCenterStep(nn.Module):
     """One micro-batch as a module, so that DDP sees a single forward: network and loss."""
 
@@ -138,21 +81,18 @@ class ClassCenterStep(nn.Module):
 
 
 class ClassCenterTraining(Finetuning):
-    """MSCCNet's one stage (`loop.Stage`): encoder and head learn together from full masks, with the settings of
-    the recipe's `finetune`, whose alpha and gamma have no part in it. Validation is that of stage 2."""
+    """MSCCNet's one stage (`loop.Stage`): encoder and head learn together from full masks, as the recipe's section
+    `mscc` says. Validation is that of stage 2."""
+
+    name, output = "mscc", "model.safetensors"
 
     def __init__(self, model: MSCCNet, recipe: Recipe):
-        self.settings, self.model = recipe.finetune, model
-        if self.settings.encoder != "trained" or self.settings.cache_features:
-            raise InputError(
-                f"finetune.encoder {self.settings.encoder!r}, cache_features {self.settings.cache_features}: MSCCNet "
-                "learns as a whole; set finetune.encoder to trained and leave cache_features out"
-            )
+        self.settings, self.model = recipe.mscc, model
         self.network = ClassCenterStep(model)
 
     @staticmethod
     def start(recipe: Recipe, out: Path) -> Path | str | None:
-        return recipe.pretrain.weights and expand(recipe.pretrain.weights)
+        return recipe.mscc.weights and expand(recipe.mscc.weights)
 
     def count(self, batch: dict[str, Tensor]) -> int:
         """The pixels of a batch that are not ignored."""

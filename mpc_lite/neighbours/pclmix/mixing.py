@@ -19,8 +19,8 @@ from torch import Tensor
 
 from mpc_lite.contrast.views import IGNORE, wide
 from mpc_lite.errors import InputError
+from mpc_lite.recipes.neighbour_keys import MIX_LABEL_RULES
 
-MIX_LABEL_RULES = ("released", "splice", "intra")
 PATCH_AREA = 0.2  # of the image
 
 

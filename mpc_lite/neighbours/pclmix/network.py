@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpc_lite.contrast.views import unit_vectors
+from mpc_lite.network.hrformer import SIZES
 from mpc_lite.network.model import MPC
 
 
@@ -76,7 +77,7 @@ class DualDecoder(nn.Module):
 
     def __init__(self, model: MPC, embedding: int = 64, level: int = 1):
         super().__init__()
-        channels = model.decoder.classifier[0].num_features // 4
+        channels = SIZES[model.size].embedding
         self.model, self.level = model, level
         self.auxiliary, self.embed = AttentionDecoder(channels), EmbeddingHead(channels, embedding)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -31,40 +30,18 @@ from mpc_lite.neighbours.pclmix.losses import (
     ramp,
 )
 from mpc_lite.neighbours.pclmix.losses import total as weighted_total
-from mpc_lite.neighbours.pclmix.mixing import MIX_LABEL_RULES, draw_mix, mix
+from mpc_lite.neighbours.pclmix.mixing import draw_mix, mix
 from mpc_lite.neighbours.pclmix.network import DualDecoder, Outputs
 from mpc_lite.neighbours.pclmix.queue import ClassQueue, queue_contrast
 from mpc_lite.neighbours.pclmix.scribbles import scribbles
 from mpc_lite.network.model import MPC
-from mpc_lite.recipes.keys import Recipe, StageSection
+from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.neighbour_keys import PCLMixSection
 from mpc_lite.training.finetune import Finetuning
 from mpc_lite.training.processes import Processes
 
 CLASSES = 2
 COPY_QUALITY = 50, 95  # of the JPEG copies that the rule "intra" pastes from
-
-
-class PCLMixSection(StageSection):
-    """`preset`: lite, or released for its quota, queue and consistency. `contrast_after`: share of the steps without
-    contrast. `strokes`, `stroke_length`: of the scribbles. `level`: of the encoder's maps, 0 the finest, the one whose
-    pixels are contrasted. `weights`: where training starts; None: random numbers."""
-
-    steps: int = Field(default=1000, ge=1)
-    weights: str | None = None
-    preset: Literal["lite", "released"] = "lite"
-    mix_label_rule: Literal[MIX_LABEL_RULES] = "intra"
-    temperature: float = Field(default=0.07, gt=0)
-    queue: int = Field(default=500, ge=1)
-    embedding: int = Field(default=64, ge=1)
-    level: int = Field(default=1, ge=0, le=3)
-    anchors: int = Field(default=1024, ge=1)
-    views: int = Field(default=100, ge=1)
-    contrast_after: float = Field(default=1 / 60, ge=0, le=1)
-    auxiliary_weight: float = Field(default=0.4, ge=0)
-    contrast_weight: float = Field(default=0.1, ge=0)
-    consistency_weight: float = Field(default=1.0, ge=0)
-    strokes: int = Field(default=2, ge=1)
-    stroke_length: float = Field(default=0.5, gt=0, le=1)
 
 
 class PCLMixStep(nn.Module):

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from mpc_lite.contrast.views import IGNORE, wide
 from mpc_lite.errors import InputError
+from mpc_lite.recipes.neighbour_keys import MIX_LABEL_RULES
 
-MIX_RULES = ("released", "splice", "intra")
 CANDIDATES = 10  # crops that the ambiguity chooses from
 
 # --------------------------------------------------------------------------------------------------- teacher, schedule
@@ -155,8 +155,8 @@ def class_mix(
     Raises InputError for shapes that differ or an unknown rule.
     Source: released code (PPPC) for "released"; the other rules are ours.
     """
-    if rule not in MIX_RULES:
-        raise InputError(f"mix_label_rule {rule!r}: expected one of {', '.join(MIX_RULES)}")
+    if rule not in MIX_LABEL_RULES:
+        raise InputError(f"mix_label_rule {rule!r}: expected one of {', '.join(MIX_LABEL_RULES)}")
     if source.shape != target.shape or not source_labels.shape == target_labels.shape == source[:, 0].shape:
         shapes = [tuple(x.shape) for x in (source, target, source_labels, target_labels)]
         raise InputError(f"images and labels {shapes}: expected (B,C,H,W) twice and (B,H,W) twice, of equal size")

@@ -22,11 +22,11 @@ from mpc_lite.data.stream import Forgeries, ManifestImages
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.degrade import degrade
 from mpc_lite.files import expand
-from mpc_lite.neighbours.pppc.step import AdaptationStep, Shift
+from mpc_lite.neighbours.pppc.step import AdaptationStep
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe
+from mpc_lite.recipes.neighbour_keys import Shift
 from mpc_lite.training.finetune import Finetuning
-from mpc_lite.training.loop import train
 
 # ------------------------------------------------------------------------------------------------------------ the data
 
@@ -117,22 +117,3 @@ class DomainAdaptation(Finetuning):
         target = [{**b, "image": b["image"].to(a["image"].device)} for a, b in zip(batches, target, strict=True)]
         after = super().validate(model, target, gather)
         return {**super().validate(model, batches, gather), **{f"target_{k}": v for k, v in after.items()}}
-
-
-def adapt_domain(
-    recipe: Recipe,
-    out: str | Path,
-    resume: bool = False,
-    weights: str | Path | None = None,
-    device: str | None = None,
-) -> Path:
-    """Train with PPPC; returns ``OUT/model.safetensors``, the best by held-out validation on source images.
-
-    Args:
-        recipe: one with a section `pppc`, a `PPPCSection`.
-        weights: a shipped name or a checkpoint to start from; None takes the recipe's `pppc.weights`, and without those
-            random numbers (seed of the recipe).
-    Raises:
-        InputError, training.Interrupted: see `training.train`.
-    """
-    return train(DomainAdaptation, recipe, Path(out), resume, weights, device)

@@ -1,4 +1,4 @@
-"""One step of PPPC: its options, what it keeps beside the network, and its losses.
+"""One step of PPPC: what it keeps beside the network, and its losses.
 
 Left out of the release: colour jitter and blur, which wipe out the traces looked for here (the release applies them in
 place and so harms its own source images); rare-class sampling; row masks; pairs of day and night.
@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mpc_lite.contrast.views import IGNORE, resize_mask, wide
 from mpc_lite.data.augment.on_device import augment, dihedral
 from mpc_lite.neighbours.pppc.adaptation import (
-    MIX_RULES,
     ambiguity_weights,
     class_mix,
     contrast_scale,
@@ -34,48 +31,7 @@ from mpc_lite.neighbours.pppc.adaptation import (
 from mpc_lite.neighbours.pppc.gaussians import GaussianHead, GaussianPrototypes, pppc_loss
 from mpc_lite.network.hrformer import SIZES, DropPath
 from mpc_lite.network.model import MPC
-from mpc_lite.recipes.keys import Section, StageSection
-
-# --------------------------------------------------------------------------------------------------------- the options
-
-
-class Shift(Section):
-    """How target images differ from source images: their sides times a ratio, then saved as JPEG (4:2:0). The lowest
-    and the highest value of each; all between are equally likely."""
-
-    ratio: list[Annotated[float, Field(gt=0, le=1)]] = Field(default=[0.5, 0.9], min_length=2, max_length=2)
-    quality: list[Annotated[int, Field(ge=1, le=100)]] = Field(default=[50, 80], min_length=2, max_length=2)
-
-    @model_validator(mode="after")
-    def _lowest_first(self):
-        for name in ("ratio", "quality"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} gives the lowest and the highest, found {[low, high]}; exchange them")
-        return self
-
-
-class PPPCSection(StageSection):
-    """`mix_label_rule`: see `pppc_adaptation.class_mix`; with `intra` the target images are the twins of the source
-    images. `start`: share of the steps before the contrast begins (released: 3000 of 40 000). `crop`: side of a target
-    crop, as a share of the image's. `confidence`: probability from which a pseudo-label is sure. The loss's options
-    are those of `gaussians.pppc_loss`, the prototypes' those of `gaussians.GaussianPrototypes`."""
-
-    steps: int = Field(default=1000, ge=1)
-    weights: str | None = None
-    shift: Shift = Shift()
-    embedding: int = Field(default=64, ge=1)
-    preset: Literal["lite", "released"] = "lite"
-    reduction: Literal["mean", "sum"] | None = None
-    temperature: float | None = Field(default=None, gt=0)
-    mix_label_rule: Literal[MIX_RULES] = "released"
-    start: float = Field(default=0.075, ge=0, le=1)
-    sharpness: float = Field(default=1.0, ge=0)
-    crop: float = Field(default=0.75, gt=0, le=1)
-    confidence: float = Field(default=0.968, ge=0.5, lt=1)
-    prototype_decay: float = Field(default=0.99, ge=0, le=1)
-    prototype_variance: Literal["harmonic", "posterior"] = "harmonic"
-
+from mpc_lite.recipes.neighbour_keys import PPPCSection
 
 # --------------------------------------------------------------------------------------------------------- the network
 

@@ -1,0 +1,120 @@
+"""The neighbours' recipes: each smoke profile trains, stops, resumes, and its weights predict and are evaluated."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpc_lite.cli import main
+from mpc_lite.errors import InputError
+from mpc_lite.forgeries.scenes import Scenes
+from mpc_lite.forgeries.synth import write_set
+from mpc_lite.inference.export import export_bytes
+from mpc_lite.neighbours.borrowed_network import ContextNet
+from mpc_lite.neighbours.stages import STAGES, train_neighbour
+from mpc_lite.network.model import MPC
+from mpc_lite.network.weights import read_facts, save_weights
+from mpc_lite.recipes.load import load_recipe, recipe_choices
+from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
+from mpc_lite.reproduce.run import Request, prepare
+from mpc_lite.reproduce.runner import find_notebook, plan, reproduce
+from mpc_lite.training.finetune import finetune
+from mpc_lite.training.loop import Interrupted
+from tests.elsewhere import FOLDER, elsewhere, names_in
+
+ARMS = [arm for arm in recipe_choices("neighbours")["arm"] if arm not in ("mpc", "focal")]
+
+
+def test_every_section_has_its_stage():
+    assert set(STAGES) == set(NEIGHBOURS)
+    for name, stage in STAGES.items():
+        assert stage.name == name and stage.output == "model.safetensors"
+
+
+def test_a_new_gate_changes_nothing_and_its_weights_bring_it_back(tmp_path):
+    torch.manual_seed(0)
+    gated, plain = MPC.build("nano", "context").eval(), MPC.build("nano").eval()
+    plain.load_state_dict({k: v for k, v in gated.state_dict().items() if not k.startswith("gates.")})
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(gated(images), plain(images))
+        torch.nn.init.normal_(gated.gates[0].combine.weight)
+        assert not torch.equal(gated(images), plain(images))
+        save_weights(tmp_path / "model.safetensors", gated, {}, stage="borrowed")
+        loaded = MPC.from_pretrained(tmp_path / "model.safetensors")
+        assert isinstance(loaded, ContextNet) and torch.equal(loaded(images), gated(images))
+
+
+@pytest.mark.parametrize("head", ["mscc", "context"])
+def test_what_such_a_head_cannot_do_yet_is_said(head, tmp_path):
+    save_weights(tmp_path / "model.safetensors", MPC.build("nano", head), {}, stage="borrowed")
+    with pytest.raises(InputError, match=f"head {head} has no ONNX graph yet.*torch backend"):
+        export_bytes(tmp_path / "model.safetensors")
+
+
+def test_stages_of_mpc_and_of_a_neighbour_are_not_mistaken_for_one_another(tmp_path, capsys):
+    with pytest.raises(InputError, match="recipe quickstart trains MPC"):
+        train_neighbour(load_recipe("quickstart"), tmp_path / "a")
+    with pytest.raises(InputError, match=r"recipe mscc has a section 'mscc'.*'mpc-lite neighbour'"):
+        finetune(load_recipe("mscc"), tmp_path / "b")
+    assert main(["info", "mscc", "--cost"]) == 2 and "not counted" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+    assert main(["info", "pclmix"]) == 0
+    said = capsys.readouterr().out
+    assert "PCLMix, two decoders" in said and "trains: pclmix" in said and "mix_label_rule: intra" in said
+
+
+def test_recipes_of_one_name_share_a_notebook():
+    notebook = find_notebook("borrowed-scales")
+    assert notebook.name == "borrowed.ipynb" and find_notebook("mscc").name == "mscc.ipynb"
+    run, values = plan(Request("borrowed-scales", "smoke"), notebook)
+    assert values["RECIPE"] == run.name == "borrowed-scales" and run.recipe.borrowed.idea == "scale"
+    assert run.out == prepare("borrowed-scales", "smoke").out
+    with pytest.raises(InputError, match="RECIPE is set by the name behind 'reproduce'"):
+        plan(Request("borrowed-scales", "smoke", {"RECIPE": "mscc"}), notebook)
+
+
+@pytest.fixture(scope="module")
+def forgeries(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("forgeries"), "test", 4, 0, 64, Scenes("test", ["dead_leaves"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARMS)
+def test_it_trains_stops_resumes_and_its_weights_are_used_like_any_others(name, forgeries, tmp_path):
+    section, out = load_recipe(name).neighbour, tmp_path / "run"
+    few = {"data.scenes": "[dead_leaves]", "data.validation_images": 4, f"{section}.steps": 2}
+    recipe = load_recipe(name, "smoke", few)
+    out.mkdir()
+    (out / "stop").touch()
+    with pytest.raises(Interrupted, match=f"{section} stopped after step 1 of 2"):
+        train_neighbour(recipe, out, device="cpu")
+    assert (out / f"{section}.state").is_file()
+    weights = train_neighbour(recipe, out, resume=True, device="cpu")
+    steps = [e["step"] for e in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in e]
+    assert steps == [1, 2]
+    facts = read_facts(weights)
+    assert facts["stage"] == section and facts["head"] == recipe.model.head and section in facts["recipe"]
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)).save(tmp_path / "photo.png")
+    weights = ["--weights", str(weights), "--device", "cpu"]
+    assert main(["predict", str(tmp_path / "photo.png"), "--out", str(tmp_path / "maps"), *weights]) == 0
+    assert (tmp_path / "maps" / "photo.score.png").is_file()
+    table = tmp_path / "table.json"
+    assert main(["evaluate", "--manifest", str(forgeries), "--json", str(table), *weights]) == 0
+    assert json.loads(table.read_text())["errors"] == []
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_results_hold_every_metric(tmp_path_factory):
+    folder = tmp_path_factory.mktemp(FOLDER)
+    with elsewhere(folder):
+        given = {"DEVICE": "cpu", "arm": "mscc"}
+        out = folder / reproduce(Request("neighbours", "smoke", given), quiet=True)
+    results, report = json.loads((out / "results.json").read_text()), (out / "report.html").read_text()
+    assert results["parameters"] == {"arm": "mscc"} and results["recipe"]["model"]["head"] == "mscc"
+    assert len(results["protocols"]) == 8 and results["protocols"]["mpc"]["f1"] == results["average"]["f1"]
+    assert results["null_splices"]["n"] == 8 and "image_auc" in results["own_metrics"]
+    assert report.count("<img ") == 2 and "MPC, the focal loss alone" in report
+    assert [names_in(text) for text in (json.dumps(results), report)] == [[], []]
