@@ -56,7 +56,11 @@ def pixel_limit(n_bytes: int) -> int:
 def open_file(path: str | Path) -> BinaryIO:
     """A file, open to be read. OSError, besides what `open` raises, for a pipe or a device: none may ever end, or begin
     to say anything, and a folder of strangers may hold one by the name of a picture."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    file = open(path, "rb", opener=opener)  # noqa: SIM115 (the caller closes it)
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()

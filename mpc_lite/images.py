@@ -74,10 +74,10 @@ def read_mask_file(path: str | Path) -> np.ndarray:
         return (values > 0).astype(np.uint8)
     if high <= half or half < low < top - near:
         raise _unclear(path, f"its grey values are {_listed(levels)}")
-    labels = levels[:-1]
-    if high == top and 2 <= len(labels) <= _LABELS and labels[-1] == len(labels) - 1:
-        if np.count_nonzero(values - 1 < len(labels) - 1) > values.size // 100:
-            raise _unclear(path, f"its grey values are {_listed(levels)}, as of labels with {top} for 'ignore'")
+    n = len(levels) - 1
+    labelled = high == top and 2 <= n <= _LABELS and levels[n - 1] == n - 1  # 0, 1, …, n - 1, and 255
+    if labelled and np.count_nonzero((values > 0) & (values < n)) > values.size // 100:  # more than JPEG's noise
+        raise _unclear(path, f"its grey values are {_listed(levels)}, as of labels with {top} for 'ignore'")
     if len(levels) > 2:
         between = (values > near) & (values < top - near)
         square = np.ones((3, 3), np.uint8)

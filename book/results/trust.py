@@ -5,7 +5,7 @@
 
 `tests` runs `pytest -m trust` and takes the lines that its tests record; `faults` runs tests/mutations/run.py;
 `coverage` reads the file coverage.json that the first command has left. A part that is not named stays as it was, with
-the versions and the commit that it was made with. Other people's load makes the first two slow, and changes nothing else.
+the versions and the commit that it was made with.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ def tests() -> dict[str, Any]:
         suite = ElementTree.parse(f"{folder}/trust.xml").getroot().find("testsuite")
     count = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
     lines = [entry.get("value") for entry in suite.iter("property") if entry.get("name") == "trust"]
-    return {**count, "seconds": round(float(suite.get("time"))), "figures": dict(x.split(": ", 1) for x in sorted(lines))}
+    return {
+        **count,
+        "seconds": round(float(suite.get("time"))),
+        "figures": dict(x.split(": ", 1) for x in sorted(lines)),
+    }
 
 
 def faults() -> dict[str, Any]:

@@ -33,9 +33,15 @@ def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
     for key in ("stage", "version", "fingerprint"):
         if not isinstance(facts.get(key, ""), str):
             raise InputError(f"{source} says {key} {_short(facts[key])} of itself, expected a text; {advice}")
+    check_recipe(source, facts["recipe"], advice)
+    return facts
+
+
+def check_recipe(source: str, recipe: Any, advice: str) -> None:
+    """InputError unless a file's recipe, which decides over time and memory, has values that a recipe can have."""
     wrong = []
     try:
-        Recipe.model_validate(facts["recipe"])
+        Recipe.model_validate(recipe)
     except ValidationError as error:
         wrong = [item for item in error.errors() if item["type"] not in ("extra_forbidden", "missing")]
     if wrong:
@@ -44,7 +50,6 @@ def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
             for item in wrong
         ]
         raise InputError(f"{source} says what cannot be: {'; '.join(lines[:10])}; {advice}")
-    return facts
 
 
 def check_values(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], advice: str) -> None:

@@ -1,4 +1,4 @@
-"""What the processes of test_many_processes.py do: `torchrun many_processes.py FOLDER`, `… FOLDER kill`, `… FOLDER end`.
+"""What the processes of test_many_processes.py do: `torchrun many_processes.py FOLDER`, and `… FOLDER kill`, `… end`.
 
 Each process leaves what it saw in FOLDER/RANK.pt.
 """

@@ -34,5 +34,6 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_weights_of_one_tha
     assert sorted(os.listdir(tmp_path / "killed")) == sorted(os.listdir(tmp_path / "whole"))
     assert kills >= KILLS // 2  # a slow machine may come to the end before
     record_property(
-        "trust", f"kill -9 at random moments: {kills} kills, {kills} resumed, weights and log equal to those of one life"
+        "trust",
+        f"kill -9 at random moments: {kills} kills, {kills} resumed, weights and log equal to those of one life",
     )
