@@ -31,7 +31,7 @@ ACCELERATE += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backe
 
 
 def torchrun(*arguments, launcher=TORCHRUN) -> subprocess.CompletedProcess:
-    here = os.pathsep.join(map(str, (SCRIPT.parents[2], SCRIPT.parents[1])))  # not an installed clone, if another one is
+    here = os.pathsep.join(map(str, (SCRIPT.parents[2], SCRIPT.parents[1])))  # not another clone
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
     command = [*launcher, *map(str, arguments)]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
