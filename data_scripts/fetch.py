@@ -62,10 +62,10 @@ def _fetch(url: str, part: Path) -> None:
     have = part.stat().st_size if part.is_file() else 0
     etag = _etag_file(part)
     headers = {"User-Agent": "mpc-lite data scripts"}
-    if have:
+    tag = etag.read_text(errors="replace") if etag.is_file() else ""
+    if have and tag.isascii() and tag.isprintable():  # another one is damaged: begin anew
         headers["Range"] = f"bytes={have}-"
-        if etag.is_file():
-            headers["If-Range"] = etag.read_text()
+        headers |= {"If-Range": tag} if tag else {}
     again = "run the same command again to go on"
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
@@ -85,9 +85,10 @@ def _fetch(url: str, part: Path) -> None:
         if error.code == 416:
             part.unlink()
             raise InputError(f"{url}: the file there is another now, {part.name} was discarded; {again}") from None
-        raise InputError(f"{url}: the server says {error.code} {error.reason}; fetch the file by hand") from None
-    except (OSError, HTTPException) as error:
-        raise InputError(f"{url}: {getattr(error, 'reason', error) or type(error).__name__}; {again}") from None
+        raise InputError(f"{url}: the server says {error.code} {shown(error.reason)}; fetch the file by hand") from None
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: numbers and addresses that are none
+        reason = shown(getattr(error, "reason", error), 200) or type(error).__name__
+        raise InputError(f"{url}: {reason}; {again}") from None
     finally:
         progress("")
     if total is not None and size != total:
@@ -121,8 +122,8 @@ def _lock(archive: Path, sha256: str) -> None:
 def _compare(file: Path, digest: str, expected: str, origin: str) -> None:
     if digest != expected:
         raise InputError(
-            f"{file}: sha256 is {digest}, but {origin} says {expected}: the file has changed or is damaged. Fetch it "
-            f"anew; if it was replaced on purpose, delete {file.name}.sha256 and {file.name}.unpacked first"
+            f"{file}: sha256 is {digest}, but {origin} says {shown(expected, 64)}: the file has changed or is damaged. "
+            f"Fetch it anew; if it was replaced on purpose, delete {file.name}.sha256 and {file.name}.unpacked first"
         )
 
 
@@ -239,7 +240,7 @@ def _extract(archive: Path, folder: Path) -> None:
             target.mkdir(parents=True, exist_ok=True)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        with stream as source, open(target, "wb") as file:
+        with stream as source, open(target, "xb") as file:  # x: names may differ in case alone
             shutil.copyfileobj(source, file, BLOCK)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import threading
@@ -18,10 +19,11 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from mpc_lite.errors import InputError
-from mpc_lite.files import MAX_PIXELS, pixel_limit
+from mpc_lite.files import MAX_PIXELS, open_file, pixel_limit
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs goes to standard error
 # Pillow knows some forty formats more; one of them starts an interpreter (PostScript), others are no photographs.
 Image.init()
 _WANTED = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "AVIF", "PPM", "TGA", "PCX", "QOI", "HEIF")
@@ -106,7 +108,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     path = Path(path)
     try:
         # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
-        with open(path, "rb") as file, _quiet():
+        with open_file(path) as file, _quiet():
             _refuse(path, file)
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
@@ -130,7 +132,7 @@ def decode_file(path: str | Path) -> Decoded:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file, _quiet():
+        with open_file(path) as file, _quiet():
             _refuse(path, file)
             frame, tags = _tiff_frame(file)
             head = _head(file)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 # separators of lines and paragraphs, and half characters of names that are not UTF-8.
 _UNSAFE = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NOTHING = frozenset("\u00ad\u200b\u2060\ufeff")  # seen by nobody, so that two names look alike
 _LONGEST = 60  # of a wrong word
 
 
@@ -40,13 +41,14 @@ def shortened(value: object, length: int = _LONGEST) -> str:
 def printable(text: object) -> str:
     r"""A name as a terminal may show it, on one line: control, escape and bidi characters as \x1b, \u202e and so on.
 
+    Characters without width and meaning, such as a second byte order mark, count as control characters.
     File names, and cells of manifests, are other people's: printed as they are they could clear the screen, forge lines
     or exchange a name's ending. All other characters of any script stay.
     """
     text = str(text)
     if text.isprintable() and text.isascii():
         return text
-    unsafe = {c for c in set(text) if c in _TURNING or unicodedata.category(c) in _UNSAFE}
+    unsafe = {c for c in set(text) if c in _TURNING or c in _NOTHING or unicodedata.category(c) in _UNSAFE}
     return text.translate({ord(c): c.encode("unicode_escape").decode() for c in unsafe})
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import unicodedata
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mpc_lite.errors import InputError, shown
 
@@ -49,6 +51,20 @@ def pixel_limit(n_bytes: int) -> int:
             raise InputError(f"{RAISED} is '{shown(raised)}'; expected a number of pixels, such as {MAX_PIXELS}")
         return int(raised)
     return min(MAX_PIXELS, max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes))
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """A file, open to be read. OSError, besides what `open` raises, for a pipe or a device: none may ever end, or begin
+    to say anything, and a folder of strangers may hold one by the name of a picture."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    file = open(path, "rb", opener=opener)  # noqa: SIM115 (the caller closes it)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "a pipe or a device, expected a file", str(path))
 
 
 def place(path: str | Path, folder: str | Path = ".") -> Path:

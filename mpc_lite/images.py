@@ -18,6 +18,7 @@ TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tamper
 _LEAST_HIGH = 0x4000  # the maximum of a 16-bit photograph that is no file of 14 bits or fewer in a 16-bit container
 _OVERSHOOT = 1.05  # filters leave floats a little beyond their range
 _NEAR = 32  # a mask's level counts as black or white up to this distance of 255, and a colour as grey
+_LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
 _BAND = 512  # rows worked on at a time
 
@@ -73,6 +74,10 @@ def read_mask_file(path: str | Path) -> np.ndarray:
         return (values > 0).astype(np.uint8)
     if high <= half or half < low < top - near:
         raise _unclear(path, f"its grey values are {_listed(levels)}")
+    n = len(levels) - 1
+    labelled = high == top and 2 <= n <= _LABELS and levels[n - 1] == n - 1  # 0, 1, …, n - 1, and 255
+    if labelled and np.count_nonzero((values > 0) & (values < n)) > values.size // 100:  # more than JPEG's noise
+        raise _unclear(path, f"its grey values are {_listed(levels)}, as of labels with {top} for 'ignore'")
     if len(levels) > 2:
         between = (values > near) & (values < top - near)
         square = np.ones((3, 3), np.uint8)
@@ -169,9 +174,11 @@ def _unclear(path: str | Path, reason: str) -> InputError:
 def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
     """Floats of 0–1 or 0–255 as uint8."""
     low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise unreadable(path, "it holds NaN or infinite values, expected 0–1 or 0–255")
     top = 1 if high <= _OVERSHOOT else 255
     least = 1 - _OVERSHOOT
-    # Between 1.05 and 16 nobody can tell a dark photograph of 0–255 from a bright one of another range. NaN fails, too.
+    # Between 1.05 and 16 nobody can tell a dark photograph of 0–255 from a bright one of another range.
     if not (low >= least * top and high <= _OVERSHOOT * top and (top == 1 or high >= 16)):
         raise unreadable(path, f"its values run from {low:g} to {high:g}, expected 0–1 or 0–255")
     result = np.empty(values.shape, np.uint8)

@@ -3,8 +3,10 @@
 import ast
 import contextlib
 import io
+import os
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,31 @@ NAMED = {  # what people take for pictures: (bytes, what the message says)
     "light.exr": (b"v/1\1\2\0\0\0", "OpenEXR"),
     "noise.jpg": (bytes(range(1, 200)), "no format that is read here"),
 }
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_a_pipe_or_a_device_by_a_pictures_name_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to(os.devnull)
+    for name in ("pipe.jpg", "device.jpg"):
+        for read in (read_image, read_mask_file):
+            with pytest.raises(InputError, match=rf"{name}: cannot be read as an image \(a pipe or a device"):
+                read(tmp_path / name)
+
+
+def test_what_pillow_logs_of_a_damaged_file_is_not_printed(tmp_path):
+    """In a process of its own: pytest catches what is logged."""
+    Image.fromarray(RGB).save(tmp_path / "photo.tif")
+    data = bytearray((tmp_path / "photo.tif").read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (samples,) = (at for at in range(first + 2, len(data) - 12, 12) if struct.unpack_from("<H", data, at)[0] == 277)
+    struct.pack_into("<H", data, samples + 8, 60000)  # samples of a pixel: a claim that Pillow logs as an error
+    (tmp_path / "photo.tif").write_bytes(data)
+    code = "import sys; from mpc_lite.images import read_image, InputError\n"
+    code += "try: read_image(sys.argv[1])\nexcept InputError: print('refused')"
+    call = [sys.executable, "-c", code, str(tmp_path / "photo.tif")]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.trust
         ("\x1b[2Ja", r"\x1b[2Ja"),
         ("a\rb\nc\td\x7f\x9b", r"a\rb\nc\td\x7f\x9b"),
         ("photo\u202egnp.exe", r"photo\u202egnp.exe"),
+        ("\ufeffimage\u200b", r"\ufeffimage\u200b"),
         ("\u2066a\u2069\u200f\u061c", r"\u2066a\u2069\u200f\u061c"),
         ("a\u2028b", r"a\u2028b"),
         ("caf\udce9", r"caf\udce9"),

@@ -123,7 +123,10 @@ def test_200_megapixels_are_allowed_and_larger_claims_refused(tmp_path, monkeypa
         read_image(tmp_path / "photo.png")
 
 
-@pytest.mark.parametrize("values, found", [([-0.5, 1], "-0.5 to 1"), ([0, 300], "0 to 300"), ([0, np.nan], "nan")])
+@pytest.mark.parametrize(
+    "values, found",
+    [([-0.5, 1], "-0.5 to 1"), ([0, 300], "0 to 300"), ([0, np.nan], "NaN"), ([0, np.inf], "NaN or infinite")],
+)
 def test_floats_out_of_range_are_refused(tmp_path, values, found):
     Image.fromarray(np.float32([values])).save(tmp_path / "image.tif")
     with pytest.raises(InputError, match=f"{found}.*expected 0–1 or 0–255"):

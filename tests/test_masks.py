@@ -56,6 +56,14 @@ READ = {
 REFUSED = {
     "labels 0, 1, 2": (Image.fromarray(REGION + 2 * REGION[::-1]), "its grey values are 0, 1, 2"),
     "labels 1 and 2": (Image.fromarray(REGION + np.uint8(1)), "its grey values are 1, 2"),
+    "labels 0, 1 and 255 for ignore": (
+        Image.fromarray(np.maximum(REGION * np.uint8(255), REGION[::-1])),
+        "its grey values are 0, 1, 255, as of labels with 255 for 'ignore'",
+    ),
+    "labels 0, 1, 2 and 255 for ignore": (
+        Image.fromarray(np.maximum(REGION * np.uint8(255), REGION[::-1] * np.arange(1, W + 1, dtype=np.uint8) % 3)),
+        "its grey values are 0, 1, 2, 255, as of labels",
+    ),
     "three levels": (
         Image.fromarray(np.maximum(REGION * np.uint8(255), REGION[::-1] * np.uint8(128))),
         "its grey values are 0, 128, 255",

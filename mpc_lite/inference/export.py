@@ -61,5 +61,5 @@ def _read_results(path: str | Path) -> dict[str, Any]:
         return {key: table[key] for key in ("protocol", "manifest", "split", "sets", "average", "image_level")}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path} is not a file that 'mpc-lite evaluate --json' wrote") from None

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mpc_lite.errors import InputError
+from mpc_lite.files import open_file
 from mpc_lite.inference.export import HOW_TO_INSTALL, export_bytes
+from mpc_lite.network.checks import check_sections
 
+_ADVICE = "make one with 'mpc-lite export'"
 STRIDE = 32  # of the coarsest map; the file's upsampling fits only maps that every stride divides
 
 
@@ -37,11 +40,12 @@ class OnnxNetwork(nn.Module):
             metadata = self.session.get_modelmeta().custom_metadata_map
             self.facts: dict = {key: json.loads(entry) for key, entry in metadata.items()}
             self.recipe: dict = self.facts["recipe"]
+            check_sections(source, self.facts, _ADVICE)
+        except InputError:
+            raise
         except Exception as error:  # onnxruntime has a class of its own for each way in which a file can be wrong
             reason = "it holds no recipe" if isinstance(error, KeyError) else str(error).split("\n")[0]
-            raise InputError(
-                f"{source} is no ONNX file that this package wrote ({reason}); make one with 'mpc-lite export'"
-            ) from None
+            raise InputError(f"{source} is no ONNX file that this package wrote ({reason}); {_ADVICE}") from None
         self.register_buffer("digest", torch.frombuffer(bytearray(hashlib.sha256(data).digest()), dtype=torch.uint8))
 
     @classmethod
@@ -55,7 +59,8 @@ class OnnxNetwork(nn.Module):
             _onnxruntime()  # said first, before the work of an export
             return cls(export_bytes(name_or_file), str(name_or_file))
         try:
-            return cls(path.read_bytes(), str(path))
+            with open_file(path) as file:
+                return cls(file.read(), str(path))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 

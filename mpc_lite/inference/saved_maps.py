@@ -95,7 +95,7 @@ def _index(folder: str | Path) -> dict | None:
     try:
         facts = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
         return facts if isinstance(facts["manifest"]["sha256"], str) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -42,13 +42,19 @@ def check_facts(source: str, facts: Any, advice: str) -> dict[str, Any]:
     for key in ("stage", "version", "fingerprint"):
         if not isinstance(facts.get(key, ""), str):
             raise InputError(f"{source} says {key} {_short(facts[key])} of itself, expected a text; {advice}")
+    check_sections(source, facts, advice)
+    return facts
+
+
+def check_sections(source: str, facts: Mapping[str, Any], advice: str) -> None:
+    """InputError unless a file's recipe, which decides over time and memory, and its calibration, where it has one,
+    have values that those can have."""
     # A recipe may lack keys or have more, of another version; a calibration is whole or not there.
     wrong = _wrong("recipe", Recipe, facts["recipe"], passing=("extra_forbidden", "missing"))
     if facts.get("calibration") is not None:
         wrong += _wrong("calibration", _Calibration, facts["calibration"])
     if wrong:
         raise InputError(f"{source} says what cannot be: {'; '.join(wrong[:10])}; {advice}")
-    return facts
 
 
 def _wrong(name: str, section: type[Section], value: Any, passing: Sequence[str] = ()) -> list[str]:

@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import place, write_atomic
 from mpc_lite.network.checks import check_facts
 from mpc_lite.network.hub import PREFIX, hub_file
@@ -41,7 +41,7 @@ def pretrained_file(name: str) -> Path:
     """The file of shipped weights. InputError, naming those that exist, if there is none of that name."""
     if name not in pretrained_names():
         shipped = ", ".join(pretrained_names()) or "none in this installation"
-        raise InputError(f"no shipped weights '{name}' (shipped: {shipped}), and no file of that name either")
+        raise InputError(f"no shipped weights '{shown(name)}' (shipped: {shipped}), and no file of that name either")
     return PRETRAINED / f"{name}.safetensors"
 
 
@@ -114,7 +114,8 @@ def _locate(name_or_file: str | Path) -> Path:
             raise InputError(f"weights file {path} does not exist; give a .safetensors file or a shipped name")
         return pretrained_file(str(name_or_file))
     if not path.is_file():
-        raise InputError(f"{path} is a folder; expected a .safetensors file or one of: {', '.join(pretrained_names())}")
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"{path} is {what}; expected a .safetensors file or one of: {', '.join(pretrained_names())}")
     return path
 
 

@@ -53,8 +53,8 @@ def collect(request: Request) -> tuple[Path, str, int]:
     for out, (seed, parameters) in planned.items():
         try:
             runs[out] = json.loads((out / "results.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = f"results.json is damaged: {error}" if isinstance(error, ValueError) else _reason(out)
+        except (OSError, ValueError, RecursionError) as error:
+            reason = _reason(out) if isinstance(error, OSError) else f"results.json is damaged: {error}"
             unfinished.append({"folder": out.name, "seed": seed, "parameters": parameters, "reason": reason})
     if not runs:
         listed = "".join(f"; {run['folder']}: {run['reason']}" for run in unfinished)
@@ -86,7 +86,7 @@ def _listed(unfinished: list[dict[str, Any]]) -> str:
 def _notebook(out: Path) -> dict[str, Any]:
     try:
         return json.loads((out / "notebook.ipynb").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {"metadata": {}, "cells": []}
 
 

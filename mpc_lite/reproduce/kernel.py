@@ -145,7 +145,7 @@ def _remove_half(notebook: Path) -> None:
     """papermill does not write atomically; half a notebook alone in a folder would look like a run."""
     try:
         json.loads(notebook.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         notebook.unlink()
     except OSError:  # there is none
         pass

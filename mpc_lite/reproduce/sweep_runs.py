@@ -116,7 +116,7 @@ def sweep_table(cells: list[Cell]) -> Table:
 def _f1(out: Path) -> str:
     try:
         results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "–"
     value = results.get("average", {}).get("f1")
     return "–" if value is None else f"{value:.3f}"

@@ -66,7 +66,7 @@ def locked(out: Path) -> Iterator[None]:
 def _holder(out: Path) -> dict[str, object]:
     try:
         holder = json.loads((out / HOLDER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}
 

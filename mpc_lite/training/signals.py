@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def asked_to_stop(out: Path) -> Iterator[Callable[[], int]]:
 
     def stop() -> int:
         if (out / "stop").exists():
-            (out / "stop").unlink(missing_ok=True)
+            with suppress(OSError):  # a folder of that name, or one that cannot be written, asks all the same
+                (out / "stop").unlink(missing_ok=True)
             numbers.append(signal.SIGINT)
         return int(numbers[0]) if numbers else 0
 

@@ -3,14 +3,16 @@
 import csv
 import gzip
 import io
+import socket
 import tarfile
+import threading
 import zipfile
 
 import pytest
 
 import fetch
 from fetch import unpack
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable
 
 pytestmark = pytest.mark.trust
 
@@ -112,3 +114,46 @@ def test_a_line_break_in_a_name_begins_no_row_of_the_bad_pairs(load, tmp_path):
 def test_a_report_shows_names_escaped(load, capsys):
     load("record").tell("bad: \x1b[2Ja.png | - | no mask")
     assert capsys.readouterr().out == "bad: \\x1b[2Ja.png | - | no mask\n"
+
+
+def answer(data: bytes) -> str:
+    """The address of a server that says this to the first who asks, and no more."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with listener, listener.accept()[0] as connection:
+            connection.recv(1 << 16)
+            connection.sendall(data)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/set.zip"
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: lots\r\n\r\nabc", "invalid literal"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n", "Invalid IPv6 URL"),
+        (b"HTTP/1.1 999 \x1b[2J\r\n\r\n", r"says 999 \\x1b\[2J"),
+        (b"hello\r\n\r\n", r"hello\\r\\n"),
+    ],
+)
+def test_a_server_that_talks_nonsense_is_told_in_one_line(data, words, tmp_path):
+    with pytest.raises(InputError, match=words) as error:
+        fetch.download(fetch.Download(answer(data), "set.zip"), tmp_path)
+    assert printable(error.value) == str(error.value)
+
+
+def test_a_damaged_note_of_the_servers_version_begins_the_download_anew(tmp_path):
+    (tmp_path / "set.zip.part").write_bytes(b"of another file")
+    (tmp_path / "set.zip.part.etag").write_bytes(b"\xffa\r\nX: y")
+    fetch.download(fetch.Download(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), "set.zip"), tmp_path)
+    assert (tmp_path / "set.zip").read_bytes() == b"abc"
+
+
+def test_a_damaged_record_of_a_checksum_does_not_speak_to_the_terminal(tmp_path):
+    (tmp_path / "set.zip").write_bytes(b"a")
+    (tmp_path / "set.zip.sha256").write_bytes(bytes(range(256)))
+    with pytest.raises(InputError, match=r"but set\.zip\.sha256 says") as error:
+        fetch.verified(tmp_path / "set.zip")
+    assert printable(error.value) == str(error.value)

@@ -233,6 +233,11 @@ def test_stale_maps_are_refused(manifest, tmp_path):
     maps = tmp_path / "maps"
     with pytest.raises(InputError, match=r"no readable index\.json"):
         rescore(manifest, maps)
+    maps.mkdir()
+    for content in ("[" * 90_000, "[]", "NaN", '{"manifest": []}'):
+        (maps / "index.json").write_text(content)
+        with pytest.raises(InputError, match=r"no readable index\.json"):
+            rescore(manifest, maps)
     result = evaluate(brightness, manifest, maps_dir=maps)
     changed = np.full_like(read_image(tmp_path / "photo 6.png"), 200)  # an image of the same name and size
     Image.fromarray(changed).save(tmp_path / "photo 6.png")

@@ -185,9 +185,10 @@ def test_metadata(tmp_path):
 def test_what_cannot_be_exported_or_read_is_said(tmp_path):
     with pytest.raises(InputError, match="no shipped weights 'light'"):
         export("light", tmp_path / "model.onnx")
-    (tmp_path / "scores.json").write_text("[]")
-    with pytest.raises(InputError, match=r"scores\.json is not a file that 'mpc-lite evaluate --json' wrote"):
-        export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
+    for content in ("[]", "[" * 90_000):
+        (tmp_path / "scores.json").write_text(content)
+        with pytest.raises(InputError, match=r"scores\.json is not a file that 'mpc-lite evaluate --json' wrote"):
+            export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
     with pytest.raises(InputError, match="cannot read"):
         export("lite", tmp_path / "model.onnx", [tmp_path / "gone.json"])
     assert not (tmp_path / "model.onnx").exists()
@@ -208,6 +209,17 @@ def test_a_file_that_is_not_ours_is_refused(exported, tmp_path):
             Localizer.from_pretrained(str(tmp_path / f"{name}.onnx"), backend="onnx")
     with pytest.raises(InputError, match=r"cannot read .*gone"):
         Localizer.from_pretrained(str(tmp_path / "gone.onnx"), backend="onnx")
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("evaluate", [{"mode": "tiles", "size": 30000, "overlap": 0}, {"size": "x"}, 3])
+def test_the_recipe_in_a_file_is_checked_as_that_of_weights_is(exported, tmp_path, evaluate):
+    model = onnx.load_model(exported)
+    (recipe,) = (entry for entry in model.metadata_props if entry.key == "recipe")
+    recipe.value = json.dumps({**json.loads(recipe.value), "evaluate": evaluate})
+    (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"other\.onnx says what cannot be: recipe\.evaluate"):
+        Localizer.from_pretrained(str(tmp_path / "other.onnx"), backend="onnx")
 
 
 # --------------------------------------------------------------------------------------------------------- the runtime

@@ -48,3 +48,16 @@ def test_every_photograph_is_scored_and_named(tmp_path, capsys):
         assert all((tmp_path / "out" / file).is_file() for file in line["files"].values())
     files = [file for line in lines for file in line["files"].values()]
     assert len(set(files)) == len(files) == 3 * len(NAMES)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_a_folder_with_a_pipe_in_it_and_weights_that_are_a_device(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    os.mkfifo(tmp_path / "photos" / "a.jpg")
+    Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "photos" / "b.png")
+    call = ["predict", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(call) == 1
+    said = capsys.readouterr()
+    assert "a.jpg: cannot be read as an image (a pipe or a device" in said.err and "b.png: score" in said.out
+    assert main([*call, "--weights", os.devnull]) == 2
+    assert "null is a pipe or a device; expected a .safetensors file" in capsys.readouterr().err

@@ -3,7 +3,7 @@
     python tests/mutations/run.py [WORD]      # all faults, or those whose name holds WORD; some minutes
 
 Only the named test of a fault is run, after all of them have passed on the copy as it is. Exits with 0 when each fault
-was caught.
+was caught. How many were stands on the book's status page (book/results/trust.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the processes of test_many_processes.py do: `torchrun many_processes.py FOLDER` and `… FOLDER kill`.
+"""What the processes of test_many_processes.py do: `torchrun many_processes.py FOLDER`, and `… FOLDER kill`, `… end`.
 
 Each process leaves what it saw in FOLDER/RANK.pt.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import torch
@@ -40,6 +41,8 @@ def recipe(**changes):
 
 # One term, so that most projections get no gradient and an image passes once; weights that all but stand still.
 STILL = recipe(pretrain__terms=["within_image"], pretrain__learning_rate=1e-12, pretrain__checkpoint_every=STEPS)
+
+RARE = recipe(pretrain__checkpoint_every=100)  # none before the end
 
 
 def uneven(seen: dict):
@@ -111,6 +114,14 @@ def in_step(number: int, rank: int, act) -> None:
     ContrastiveStep.forward = acting
 
 
+def end_the_launcher() -> None:
+    """SIGTERM to the process that started this one, and wait until it has been handed on."""
+    told, answer = threading.Event(), signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda number, frame: (told.set(), answer(number, frame)))
+    os.kill(os.getppid(), signal.SIGTERM)
+    assert told.wait(60), "the launcher kept SIGTERM to itself"
+
+
 def outcome(work) -> str:
     try:
         return f"done: {work().name}"
@@ -152,5 +163,8 @@ if __name__ == "__main__":
     if sys.argv[2:] == ["kill"]:
         in_step(3, 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
         pretrain(recipe(), Path(sys.argv[1]), device="cpu")
+    elif sys.argv[2:] == ["end"]:
+        in_step(2, 0, end_the_launcher)
+        print(outcome(lambda: pretrain(RARE, Path(sys.argv[1]), device="cpu")), flush=True)
     else:
         main(Path(sys.argv[1]))

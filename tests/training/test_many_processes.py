@@ -25,9 +25,15 @@ SCRIPT = Path(many_processes.__file__)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def torchrun(*arguments) -> subprocess.CompletedProcess:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1])])}
-    command = [*TORCHRUN, *map(str, arguments)]
+# Two processes of one machine on its CPU, by the part of accelerate that starts one process a GPU.
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+ACCELERATE += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+
+
+def torchrun(*arguments, launcher=TORCHRUN) -> subprocess.CompletedProcess:
+    here = os.pathsep.join(map(str, (SCRIPT.parents[2], SCRIPT.parents[1])))  # not another clone
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
+    command = [*launcher, *map(str, arguments)]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
 
 
@@ -152,12 +158,29 @@ def test_kill_nine_of_one_process_and_resume_gives_the_weights_of_an_unbroken_ru
     killed = torchrun(SCRIPT, tmp_path, "kill")
     assert killed.returncode != 0 and str(-signal.SIGKILL) in killed.stderr
     assert torch.load(tmp_path / "pretrain.state")["step"] == 2
-    values = [x for key, value in many_processes.SMALL.items() for x in ("-p", f"{key}={value}")]
-    command = ["pretrain", "--recipe", "quickstart", "--profile", "smoke", "--out", tmp_path, "--resume", *values]
+    resume_and_compare(tmp_path, two[0] / "unbroken", many_processes.SMALL)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate launch"])
+def test_sigterm_to_the_launcher_writes_a_checkpoint_and_the_run_resumes(two, tmp_path, launcher):
+    """The launcher hands SIGTERM on and waits: the step at hand is finished and saved, though no checkpoint was due."""
+    done = torchrun(SCRIPT, tmp_path, "end", launcher=launcher)
+    assert done.returncode != 0
+    said = f"Interrupted: pretrain stopped after step 2 of {STEPS}; the checkpoint is written"
+    assert [line for line in done.stdout.splitlines() if "Interrupted" in line] == [said, said], done.stderr
+    assert torch.load(tmp_path / "pretrain.state")["step"] == 2
+    resume_and_compare(tmp_path, two[0] / "unbroken", {**many_processes.SMALL, "pretrain.checkpoint_every": 100})
+
+
+def resume_and_compare(out: Path, unbroken: Path, values: dict) -> None:
+    """Start the command line again, as a user would, and find the weights of the run that nothing stopped."""
+    options = [x for key, value in values.items() for x in ("-p", f"{key}={value}")]
+    command = ["pretrain", "--recipe", "quickstart", "--profile", "smoke", "--out", out, "--resume", *options]
     done = torchrun("-m", "mpc_lite.cli", *command)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(tmp_path / "stage1.safetensors")]
+    assert done.stdout.split() == [str(out / "stage1.safetensors")]
     assert done.stderr.count("loading torch") == 1
-    ours, theirs = (load_file(f / "stage1.safetensors") for f in (tmp_path, two[0] / "unbroken"))
+    ours, theirs = (load_file(f / "stage1.safetensors") for f in (out, unbroken))
     assert [k for k in theirs if not torch.equal(ours[k], theirs[k])] == []
-    assert [x["step"] for x in lines(tmp_path) if "loss" in x] == [1, 2, 3]
+    assert [x["step"] for x in lines(out) if "loss" in x] == [1, 2, 3]

@@ -41,6 +41,12 @@ def test_the_file_stop_asks_as_ctrl_c_does(tmp_path):
         assert stop() == signal.SIGINT and not (tmp_path / "stop").exists() and stop() == signal.SIGINT
 
 
+def test_a_folder_by_that_name_asks_too(tmp_path):
+    (tmp_path / "stop" / "within").mkdir(parents=True)
+    with asked_to_stop(tmp_path) as stop:
+        assert stop() == signal.SIGINT
+
+
 def test_a_signal_that_was_inherited_as_ignored_stays_ignored():
     """As nohup starts a process."""
     code = (
