@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.forgeries.camera import Camera, cameras_of, photograph, split_ranges
+from mpc_lite.forgeries.resample import affine
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.images import decode, encode_jpeg
 
@@ -124,8 +125,7 @@ def _move(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tupl
     there = rng.uniform(0.15, 0.85, 2) * size
     turn = cv2.getRotationMatrix2D(tuple(map(float, there)), rng.uniform(-25, 25), rng.uniform(0.8, 1.25))
     turn[:, 2] += here - there
-    moved = cv2.warpAffine(image, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return moved, mask
+    return affine(image, turn), mask
 
 
 def _blend(image: np.ndarray, pasted: np.ndarray, mask: np.ndarray, feather: float) -> np.ndarray:
