@@ -131,8 +131,13 @@ def _move(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tupl
 def _blend(image: np.ndarray, pasted: np.ndarray, mask: np.ndarray, feather: float) -> np.ndarray:
     if feather == 0:
         return np.where(mask[..., None] == 1, pasted, image)
-    weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), feather)[..., None]
+    weight = softened(mask, feather)[..., None]
     return np.round(weight * pasted + (1 - weight) * image).astype(np.uint8)
+
+
+def softened(mask: np.ndarray, sigma: float) -> np.ndarray:
+    """A mask (H,W) uint8 0/1 after a Gaussian of `sigma` pixels: float32 in [0,1], the same under every OpenCV."""
+    return cv2.GaussianBlur(mask * np.uint16(65535), (0, 0), sigma) / np.float32(65535)
 
 
 def write_set(
