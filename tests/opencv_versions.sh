@@ -3,8 +3,9 @@
 #
 #     tests/opencv_versions.sh [pytest arguments]      # default: the files of tests that hold bytes
 #
-# Each version is installed, alone, into a temporary folder, which PYTHONPATH puts before the environment's own. PYTHON
-# names the Python (default: python on the PATH). Needs a package index.
+# The third run is the highest without the processor's newer instructions. Each version is installed, alone, into a
+# temporary folder, which PYTHONPATH puts before the environment's own. PYTHON names the Python (default: python on the
+# PATH). Needs a package index.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 [ $# -gt 0 ] || set -- -n 0 tests/forgeries/test_same_bytes.py tests/forgeries/test_resample.py tests/data/test_official.py
@@ -15,16 +16,18 @@ lowest=$(sed -n 's/.*"opencv-python-headless>=\([0-9.]*\)".*/\1/p' pyproject.tom
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=()
+within() { printf '\n== %s\n' "$1"; "${@:2}" "$python" -m pytest -p no:cacheprovider "${test[@]}" || failed+=("$1"); }
+test=("$@")
 for version in "==$lowest.*" ">=$lowest"; do
-    folder=$work/${version//[^0-9]/}-${#version}
+    folder=$(mktemp -d -p "$work")
     # Without what it depends on: its own NumPy would be another difference.
     "$python" -m pip install --quiet --no-deps --target "$folder" "opencv-python-headless$version" || exit 2
     export PYTHONPATH=$folder:$PWD
-    found=$("$python" -c 'import cv2; print(cv2.__version__, cv2.__file__)')
-    printf '\n== opencv-python-headless%s: %s\n' "$version" "${found%% *}"
-    [[ $found == *"$folder"* ]] || { echo "another OpenCV is imported: ${found#* }" >&2; exit 2; }
-    "$python" -m pytest -p no:cacheprovider "$@" || failed+=("${found%% *}")
+    read -r number file < <("$python" -c 'import cv2; print(cv2.__version__, cv2.__file__)')
+    [[ $file == "$folder"* ]] || { echo "another OpenCV is imported: $file" >&2; exit 2; }
+    within "OpenCV $number" env
 done
-[ ${#failed[@]} -eq 0 ] && echo "the same bytes under both" && exit 0
-printf 'failed under OpenCV %s\n' "${failed[@]}" >&2
+within "OpenCV $number without AVX and FMA" env OPENCV_CPU_DISABLE=AVX512_SKX,AVX2,FMA3,FP16,AVX
+[ ${#failed[@]} -eq 0 ] && echo "the same bytes in all three" && exit 0
+printf 'failed: %s\n' "${failed[@]}" >&2
 exit 1
