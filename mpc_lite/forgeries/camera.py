@@ -73,6 +73,20 @@ def _draw_camera(split: str, number: int, r: dict) -> Camera:
 
 # --- one photograph ---------------------------------------------------------------------------------------------------
 
+# Filters read 16 bits, not float32: there OpenCV's versions, and processors with other instructions, agree on each bit.
+_TOP = np.float32(65535)
+
+
+def _whole(image: np.ndarray) -> np.ndarray:
+    """[0,1] float32 -> uint16."""
+    return np.round(image * _TOP).astype(np.uint16)
+
+
+@lru_cache(maxsize=128)
+def _tone_curve(gamma: float) -> np.ndarray:
+    """What x^(1/gamma) makes of each of the 65536 values: uint16."""
+    return np.round((np.arange(65536) / 65535) ** (1 / gamma) * 65535).astype(np.uint16)
+
 
 def mosaic(light: np.ndarray) -> np.ndarray:
     """Keep one colour a pixel, RGGB: (H,W,3) -> (H,W)."""
@@ -91,8 +105,7 @@ def demosaic(raw: np.ndarray, method: str) -> np.ndarray:
     if method in ("bilinear", "edge_aware"):
         # OpenCV names a Bayer pattern by its second row's second and third pixel: RGGB is its "BG".
         code = cv2.COLOR_BayerBG2RGB if method == "bilinear" else cv2.COLOR_BayerBG2RGB_EA
-        full = cv2.demosaicing(np.round(np.clip(raw, 0, 1) * 65535).astype(np.uint16), code)
-        return full.astype(np.float32) / 65535
+        return cv2.demosaicing(_whole(np.clip(raw, 0, 1)), code) / _TOP
     red, green, blue = (np.zeros_like(raw) for _ in range(3))
     red[0::2, 0::2], blue[1::2, 1::2] = raw[0::2, 0::2], raw[1::2, 1::2]
     green[0::2, 1::2], green[1::2, 0::2] = raw[0::2, 1::2], raw[1::2, 0::2]
@@ -103,7 +116,9 @@ def demosaic(raw: np.ndarray, method: str) -> np.ndarray:
         return np.dstack([green + cv2.filter2D(red, -1, _TENT), green, green + cv2.filter2D(blue, -1, _TENT)])
     if method != "malvar":
         raise InputError(f"demosaicing method '{method}' is unknown")
-    at_colour, along, across, diagonal = (cv2.filter2D(raw, -1, kernel) for kernel in _MALVAR)
+    # Whole numbers below 2^24 are added without rounding, in whatever order.
+    whole = _whole(np.clip(raw, 0, 1)).astype(np.float32)
+    at_colour, along, across, diagonal = (cv2.filter2D(whole, -1, 16 * kernel) / (16 * _TOP) for kernel in _MALVAR)
     out = np.dstack([raw, raw, raw])
     out[0::2, 0::2, 1], out[1::2, 1::2, 1] = at_colour[0::2, 0::2], at_colour[1::2, 1::2]
     out[0::2, 1::2, 0], out[1::2, 0::2, 0] = along[0::2, 1::2], across[1::2, 0::2]
@@ -133,11 +148,12 @@ def shoot(light: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.nda
     spread = np.sqrt(camera.shot * raw + camera.read)
     raw = np.clip(raw + spread * rng.standard_normal(raw.shape, dtype=np.float32), 0, 1)
     image = np.clip(demosaic(raw, camera.demosaic) * gains, 0, 1)
-    image = image ** np.float32(1 / camera.gamma)
+    whole = _tone_curve(camera.gamma)[_whole(image)]
     if camera.denoise > 0:
-        image = cv2.GaussianBlur(image, (0, 0), max(camera.denoise, 0.1))
+        whole = cv2.GaussianBlur(whole, (0, 0), max(camera.denoise, 0.1))
+    image = whole / _TOP
     if camera.sharpen > 0:
-        image = image + np.float32(camera.sharpen) * (image - cv2.GaussianBlur(image, (0, 0), 1.0))
+        image = image + np.float32(camera.sharpen) * (image - cv2.GaussianBlur(whole, (0, 0), 1.0) / _TOP)
     if camera.zoom != 1:
         how = cv2.INTER_CUBIC if camera.zoom > 1 else cv2.INTER_AREA
         image = cv2.resize(image, None, fx=camera.zoom, fy=camera.zoom, interpolation=how)

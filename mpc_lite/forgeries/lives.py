@@ -134,8 +134,8 @@ def apply_filter(image: np.ndarray, filter_: tuple[str, float] | None, rng: np.r
     if name == "blur":
         return cv2.GaussianBlur(image, (0, 0), 0.3 + 0.5 * strength)
     if name == "sharpen":
-        amount = 0.3 + 0.9 * strength
-        return cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), 1.0), -amount, 0)
+        fine = image - cv2.GaussianBlur(image, (0, 0), 1.0).astype(np.float32)
+        return np.clip(np.round(image + np.float32(0.3 + 0.9 * strength) * fine), 0, 255).astype(np.uint8)
     if name == "curve":
         levels = (np.arange(256) / 255) ** (0.75 + 0.6 * strength)
         return np.round(levels * 255).astype(np.uint8)[image]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mpc_lite.forgeries.synth import region
+from mpc_lite.forgeries.synth import region, softened
 
 CELL = 8  # distance of the watershed's seeds, pixels of the picture at half its size
 
@@ -42,8 +42,8 @@ def object_region(image: np.ndarray, rng: np.random.Generator, area: tuple[float
     chosen[taken] = 1
     inside = chosen[labels]
     _, parts = cv2.connectedComponents(inside, connectivity=4)
-    inside = (parts == parts[int(centre[0]), int(centre[1])]).astype(np.float32)
-    soft = cv2.resize(cv2.GaussianBlur(inside, (0, 0), 0.8), (size, size), interpolation=cv2.INTER_LINEAR)
+    inside = (parts == parts[int(centre[0]), int(centre[1])]).astype(np.uint8)
+    soft = cv2.resize(softened(inside, 0.8), (size, size), interpolation=cv2.INTER_LINEAR)
     mask = (soft > 0.5).astype(np.uint8)
     return mask if mask.any() else plain_region(size, rng, area)
 
@@ -95,7 +95,7 @@ def paste(
     host, donor, weight = host[near], donor[near], mask[near]
     if blend == "matched":
         donor = _matched(host, donor, weight, strength)
-    weight = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), spread)[..., None]
+    weight = softened(weight, spread)[..., None]
     out[near] = np.round(weight * donor + (1 - weight) * host).astype(np.uint8)
     return out, mask
 

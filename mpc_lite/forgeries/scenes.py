@@ -122,7 +122,7 @@ class Scenes:
 
 
 # A fixed curve takes display values back to light; dither is not needed: the sensor's noise comes on top.
-_TO_LINEAR = ((np.arange(256, dtype=np.float32) / 255) ** np.float32(2.2)).astype(np.float32)
+_TO_LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
 
 
 def photo_files(folder: str) -> list[Path]:
@@ -180,6 +180,6 @@ def dead_leaves(seed: int, side: int = LEAVES_SIDE) -> np.ndarray:
         colour = np.clip(palette[rng.integers(12)] + rng.normal(0, 12, 3), 0, 255)
         spot = ((int(centre[0]), int(centre[1])), axes, float(rng.uniform(0, 180)), 0, 360)
         cv2.ellipse(image, *spot, tuple(map(float, colour)), -1, cv2.LINE_AA)
-    rough = cv2.GaussianBlur(rng.random((side, side)).astype(np.float32), (0, 0), 24)
+    rough = cv2.GaussianBlur(rng.random((side, side)), (0, 0), 24)  # float64: no rounding moves a pixel past the median
     image += (texture * (rough > np.median(rough)))[..., None]
     return np.round(np.clip(image, 0, 255)).astype(np.uint8)

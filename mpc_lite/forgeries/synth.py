@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.forgeries.camera import Camera, cameras_of, photograph, split_ranges
+from mpc_lite.forgeries.resample import affine
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.images import decode, encode_jpeg
 
@@ -124,15 +125,19 @@ def _move(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tupl
     there = rng.uniform(0.15, 0.85, 2) * size
     turn = cv2.getRotationMatrix2D(tuple(map(float, there)), rng.uniform(-25, 25), rng.uniform(0.8, 1.25))
     turn[:, 2] += here - there
-    moved = cv2.warpAffine(image, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return moved, mask
+    return affine(image, turn), mask
 
 
 def _blend(image: np.ndarray, pasted: np.ndarray, mask: np.ndarray, feather: float) -> np.ndarray:
     if feather == 0:
         return np.where(mask[..., None] == 1, pasted, image)
-    weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), feather)[..., None]
+    weight = softened(mask, feather)[..., None]
     return np.round(weight * pasted + (1 - weight) * image).astype(np.uint8)
+
+
+def softened(mask: np.ndarray, sigma: float) -> np.ndarray:
+    """A mask (H,W) uint8 0/1 after a Gaussian of `sigma` pixels: float32 in [0,1], the same under every OpenCV."""
+    return cv2.GaussianBlur(mask * np.uint16(65535), (0, 0), sigma) / np.float32(65535)
 
 
 def write_set(

@@ -154,6 +154,14 @@ FAULTS = [
         "elif False:",
         "tests/network/test_hostile_weights.py::test_values_that_no_training_leaves_are_refused",
     ),
+    # generator
+    Fault(
+        "pixels moved by half of 1/32",
+        "forgeries/resample.py",
+        "half = _FINE // _PART // 2 if linear",
+        "half = 0 if linear",
+        "tests/forgeries/test_same_bytes.py::test_forgeries_from_simulated_cameras",
+    ),
     # resume
     Fault(
         "momentum forgotten",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from mpc_lite.data.augment.resample import affine, remap
+from mpc_lite.forgeries.resample import affine, remap
 
 Pair = tuple[np.ndarray, np.ndarray]
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mpc_lite.data.augment.resample import affine, remap
+from mpc_lite.forgeries.resample import affine, remap
 
 pytestmark = pytest.mark.trust
 
