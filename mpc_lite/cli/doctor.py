@@ -142,11 +142,11 @@ def data() -> Iterator[Finding]:
 
 
 def weights() -> Iterator[Finding]:
-    """The shipped weights against the sha256 of their model card."""
+    """The shipped weights against the sha256 of their model cards."""
     from mpc_lite.network.weights import PRETRAINED, pretrained_file, pretrained_names
 
-    card = (PRETRAINED / "lite.md").read_text(encoding="utf-8")
-    for name, card_digest in re.findall(r"^\| `([\w-]+)` \|.*`([0-9a-f]{64})` \|$", card, re.M):
+    cards = "\n".join(card.read_text(encoding="utf-8") for card in sorted(PRETRAINED.glob("*.md")))
+    for name, card_digest in re.findall(r"^\| `([\w-]+)` \|.*`([0-9a-f]{64})` \|$", cards, re.M):
         if name not in pretrained_names():
             yield Finding("fails", f"the shipped weights {name} are missing", "install mpc-lite anew")
             continue

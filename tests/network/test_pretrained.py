@@ -20,15 +20,20 @@ from mpc_lite.recipes.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
 RESULTS = json.loads((ROOT / "book/results/lite.json").read_text())
+SECOND = json.loads((ROOT / "book/results/second-edition.json").read_text())
 NAMES = ("lite", "lite-stage1", "lite-initial")
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name.replace("-", "_"), ROOT / f"book/results/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("lite_card", ROOT / "book/results/lite.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("lite")
 
 
 def test_files_are_small_and_those_that_were_measured():
@@ -36,6 +41,24 @@ def test_files_are_small_and_those_that_were_measured():
         data = pretrained_file(name).read_bytes()
         assert len(data) <= 5e6
         assert hashlib.sha256(data).hexdigest() == RESULTS["sha256"][name]
+
+
+def test_the_second_edition_is_the_one_that_was_measured_and_its_card_says_so():
+    data = pretrained_file("lite2").read_bytes()
+    assert len(data) <= 5e6
+    assert hashlib.sha256(data).hexdigest() == SECOND["weights"]["second"]["sha256"]
+    tool = script("second-edition")
+    assert tool.CARD.read_text() == tool.card(SECOND)
+
+
+def test_the_second_edition_says_what_its_score_means():
+    facts, localizer = read_facts("lite2"), Localizer.from_pretrained("lite2", device="cpu")
+    scores = facts["calibration"]["scores"]
+    assert len(scores) >= 300 and scores == sorted(scores) and localizer.calibration.scores == tuple(scores)
+    plain = np.full((192, 192, 3), 128, np.uint8)
+    assert localizer(plain).verdict.startswith("cannot tell")
+    sources = set(facts["recipe"]["data"]["real"]["sources"])
+    assert not sources & {"bsds500", "kodak", "casia2", "lalonde", "cvip"}  # nothing measured was trained on
 
 
 def test_ranges_of_the_splits_have_not_moved_since():
