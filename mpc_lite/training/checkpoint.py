@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mpc_lite.errors import InputError
-from mpc_lite.files import expand_all, write_atomic
+from mpc_lite.files import expand_all, open_file, write_atomic
 from mpc_lite.forgeries.scenes import photo_files
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
@@ -98,7 +98,7 @@ _KINDS |= dict.fromkeys(("model", "optimizer", "scheduler"), dict)
 def _read(path: Path) -> dict[str, Any]:
     """A checkpoint's content, checked: torch does not compare the checksums that it writes (CRC-32, as in any zip)."""
     try:
-        with zipfile.ZipFile(path) as file:
+        with open_file(path) as whole, zipfile.ZipFile(whole) as file:
             if member := file.testzip():
                 raise zipfile.BadZipFile(f"checksum of {member}")
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -122,7 +122,8 @@ def _damaged(path: Path, error: Exception) -> InputError:
 def read_done(path: Path, recipe: Recipe) -> None:
     """InputError when the note that a stage has ended is damaged, or of another run; see `same_run`."""
     try:
-        written = path.read_text(encoding="utf-8")
+        with open_file(path) as file:
+            written = file.read().decode("utf-8")
         if not isinstance(json.loads(written), dict):
             raise ValueError("no object")
     except OSError as error:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from mpc_lite.errors import InputError
-from mpc_lite.files import write_atomic
+from mpc_lite.files import open_file, write_atomic
 from mpc_lite.training.processes import Processes
 from mpc_lite.training.progress import parse
 
@@ -40,7 +40,9 @@ class Log:
     def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            content = self.path.read_bytes() if self.path.exists() else b""
+            content = b""
+            with suppress(FileNotFoundError), open_file(self.path) as file:
+                content = file.read()
         except OSError as error:
             folder = self.path.parent
             raise InputError(f"{folder} cannot be written: {error.strerror}; choose another output folder") from None

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import zipfile
 
@@ -13,7 +14,7 @@ from torch import nn
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.training.checkpoint import identity, restore, store
+from mpc_lite.training.checkpoint import identity, read_done, restore, store
 from mpc_lite.training.progress import read_log
 from tests.training.test_log import log
 
@@ -163,3 +164,18 @@ def test_a_note_of_the_end_without_the_weights_is_told(tmp_path, capsys):
     words = ["pretrain", "--recipe", "quickstart", "--profile", "smoke", "--out", str(tmp_path), "--resume"]
     assert main(words) == 2
     assert "stage1.safetensors is missing; delete pretrain.done" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_a_pipe_is_not_waited_for(state, tmp_path):
+    """As what an archive or a shared disk may hold by the names of a run; a device would fill the memory."""
+    for name in ("pretrain.state", "pretrain.done", "log.jsonl"):
+        os.mkfifo(tmp_path / name)
+    reads = {
+        "pretrain.state": lambda file: restore(file, state[0], 1, **learner(1)),
+        "pretrain.done": lambda file: read_done(file, state[0]),
+        "log.jsonl": lambda file: log(file.parent),
+    }
+    for name, read in reads.items():
+        with pytest.raises(InputError, match="a pipe or a device"):
+            read(tmp_path / name)
