@@ -93,11 +93,10 @@ def two_waves(
     check_licence(sources)
     if not len(waves) == len(bank) == len(centers):
         raise InputError(f"{len(waves)} waves, {len(bank)} pictures, {len(centers)} rows of centres: expected as many")
-    rounded = np.round(centers.astype(float), 3)
+    centers = np.round(centers.astype(float), 3)
+    top = np.abs(centers).max()
     frames = [
-        _wave_frame(
-            feature * wave, labels, f"({u},{v})", rounded[0], rounded[i], shown, waves[0], np.abs(rounded).max()
-        )
+        _wave_frame(feature * wave, labels, f"({u},{v})", centers[0], centers[i], shown, waves[0], top)
         for i, ((u, v), wave) in enumerate(zip(waves, bank, strict=True))
     ]
     return slider(frames, [f"({u},{v})" for u, v in waves], prefix="wave (u,v): ", active=min(1, len(waves) - 1))

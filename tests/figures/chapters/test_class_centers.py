@@ -24,7 +24,7 @@ def test_panels_show_each_map_on_one_scale():
     assert np.array_equal(drawn[0].images[0].get_array(), image)
     for axes, values in zip(drawn[1:], maps.values(), strict=True):
         assert np.array_equal(axes.images[0].get_array(), values)
-        assert axes.images[0].get_clim() == (0, 1) and axes.images[0].get_extent() == (0, 20, 12, 0)
+        assert axes.images[0].get_clim() == (0, 1) and axes.images[0].get_extent() == [0, 20, 12, 0]
 
 
 @pytest.mark.parametrize("bad", [np.full((2, 2), 1.1), np.full((2, 2), -0.1), np.full((2, 2), np.nan), np.zeros(3)])
