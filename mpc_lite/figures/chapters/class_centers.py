@@ -10,7 +10,6 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from mpc_lite.errors import InputError
 from mpc_lite.figures.chapters.sampling import outlined
@@ -49,18 +48,17 @@ def panels(image: np.ndarray, maps: Mapping[str, np.ndarray], *, sources: Sequen
 
 
 def growth(sides: Sequence[int], curves: Mapping[str, Sequence[float]], ylabel: str) -> Figure:
-    """One value for each side of the grid and rule, on two logarithmic axes; dotted: proportional to the side."""
+    """One value for each side of the grid and rule; dotted: proportional to the side."""
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.subplots()
     for (name, values), (colour, marker, dash) in zip(curves.items(), STYLES, strict=False):
         axes.plot(sides, values, color=colour, marker=marker, ls=dash, label=name)
     first = next(iter(curves.values()))
-    straight = first[0] * np.asarray(sides) / sides[0]
-    axes.plot(sides, straight, color=GREY, ls=":", lw=1, label="proportional to the side")
-    axes.set(xscale="log", yscale="log", xlabel="cells along a side of the grid", ylabel=ylabel)
-    axes.set_xticks(list(sides))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
+    straight = first[0] * np.array([0, *sides]) / sides[0]
+    axes.plot([0, *sides], straight, color=GREY, ls=":", lw=1, label="proportional to the side")
+    axes.set(xlabel="cells along a side of the grid", ylabel=ylabel, xticks=list(sides))
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)

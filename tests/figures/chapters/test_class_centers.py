@@ -37,8 +37,9 @@ def test_growth_draws_the_curves_and_a_line_proportional_to_the_side():
     figure = figures.growth([8, 16, 32], {"a": [1.0, 2, 5], "b": [3.0, 3, 3]}, "centre")
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert list(lines["a"].get_ydata()) == [1, 2, 5] and list(lines["b"].get_ydata()) == [3, 3, 3]
-    assert list(lines["proportional to the side"].get_ydata()) == [1, 2, 4]
-    assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
+    assert list(lines["proportional to the side"].get_ydata()) == [0, 1, 2, 4]
+    assert figure.axes[0].get_xlim()[0] == figure.axes[0].get_ylim()[0] == 0
+    assert list(figure.axes[0].get_xticks()) == [8, 16, 32]
 
 
 def test_signed_colours_are_white_at_zero_and_tell_the_sign():
