@@ -68,9 +68,10 @@ def around_the_circle(degrees: np.ndarray, losses: Mapping[str, np.ndarray], ent
         axes.plot(degrees, values, color=colour, ls=dash, label=name)
         lowest = int(np.argmin(values))
         axes.plot(degrees[lowest], values[lowest], marker=marker, color=colour, ms=8)
+    axes.set_ylim(top=1.2 * max(values.max() for values in losses.values()))  # room for the names of the lines
     for (name, angle), dash in zip(entries.items(), ("-", "--"), strict=False):
         axes.axvline(angle, color=GREY, lw=1, ls=dash)
-        axes.annotate(name, (angle, 0.97), xycoords=("data", "axes fraction"), fontsize=9, va="top", ha="left")
+        axes.annotate(f" {name}", (angle, 0.98), xycoords=("data", "axes fraction"), fontsize=9, va="top", ha="left")
     axes.set(xlabel="angle of the anchor, degrees", ylabel="loss, nats", xticks=range(-180, 181, 90))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
