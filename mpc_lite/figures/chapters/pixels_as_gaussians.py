@@ -99,8 +99,8 @@ def two_gaussians(variances: Sequence[float], distance: float, prototype: float,
     """
     z = np.linspace(-4, 4, 161)
     curve = np.geomspace(min(variances), max(variances), 61)
-    lines = {name: [math.log(expected_likelihood(d, v, prototype)) for v in curve] for name, d in
-             (("means apart", distance), ("means equal", 0.0))}  # fmt: skip
+    distances = {"means apart": distance, "means equal": 0.0}
+    lines = {name: [math.log(expected_likelihood(d, v, prototype)) for v in curve] for name, d in distances.items()}
     frames = [_pair(z, v, distance, prototype, curve, lines) for v in variances]
     figure = slider(frames, [f"{v:.3g}" for v in variances], prefix="variance of the pixel: ", active=active)
     figure.layout.sliders[0].pad = {"t": 60, "b": 10}
