@@ -93,7 +93,7 @@ def gaussian_similarity(first: Gaussians, second: Gaussians, kind: str = "likeli
 
 # ----------------------------------------------------------------------------------------------------------------- loss
 
-# Released: a mean over D channels, divided by 100. What the means can move is then 2e-5 of ln 2; variances move little more.
+# Released: a mean over D channels, divided by 100: what means can move is 2e-5 of ln 2; variances move little more.
 PRESETS = {
     "lite": {"reduction": "sum", "temperature": 0.1},
     "released": {"reduction": "mean", "temperature": 100.0},
