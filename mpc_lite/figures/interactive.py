@@ -130,3 +130,9 @@ def picture(image: np.ndarray, width: int | None = None, colours: int | None = 6
     data = io.BytesIO()
     file.save(data, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def behind(source: str, width: float, height: float, axes: str = "") -> dict[str, Any]:
+    """A layout image that fills the area of `width` × `height` from the origin of axes x, y (or x2, y2 by "2")."""
+    place = {"xref": f"x{axes}", "yref": f"y{axes}", "x": 0, "y": 0, "sizex": width, "sizey": height}
+    return {"source": source, **place, "sizing": "stretch", "layer": "below"}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from mpc_lite.errors import InputError
 from mpc_lite.figures.chapters.sampling import outlined
-from mpc_lite.figures.interactive import picture, slider
+from mpc_lite.figures.interactive import behind, picture, slider
 from mpc_lite.figures.show import check_licence
 from mpc_lite.figures.style import BLUE, GREY, ORANGE, STYLES, WIDTH
 
@@ -120,19 +120,7 @@ def _wave_frame(modulated, labels, name, across, up, shown, first, top) -> go.Fi
             "text": f"feature × wave {name}<br>sums: authentic {a:.2f}, tampered {t:.2f}",
             "font": {"size": 15},
         },
-        images=[
-            {
-                "source": picture(outlined(signed_colours(modulated), labels, 4), None, 64),
-                "xref": "x",
-                "yref": "y",
-                "x": 0,
-                "y": 0,
-                "sizex": width,
-                "sizey": height,
-                "sizing": "stretch",
-                "layer": "below",
-            }
-        ],
+        images=[behind(picture(outlined(signed_colours(modulated), labels, 4), None, 64), width, height)],
         xaxis={"range": [0, width], "domain": [0.2, 0.8], **hidden},
         yaxis={"range": [height, 0], "domain": [0.62, 1], "scaleanchor": "x", **hidden},
         xaxis2={"title": {"text": f"centre in wave ({first[0]},{first[1]})"}, "anchor": "y2", "fixedrange": True},

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from mpc_lite.errors import InputError
-from mpc_lite.figures.interactive import picture, slider
+from mpc_lite.figures.interactive import behind, picture, slider
 from mpc_lite.figures.show import check_licence
 from mpc_lite.figures.style import BLUE, GREY, ORANGE, STYLES, WIDTH
 
@@ -205,19 +205,7 @@ def _frame(background, shape, pair, k, ticks, losses, row, full) -> go.Figure:
             "text": f"{len(pair[0])} + {len(pair[1])} pixels drawn<br>loss {value:.2f} (all pixels: {full:.2f})",
             "font": {"size": 15},
         },
-        images=[
-            {
-                "source": background,
-                "xref": "x",
-                "yref": "y",
-                "x": 0,
-                "y": 0,
-                "sizex": width,
-                "sizey": height,
-                "sizing": "stretch",
-                "layer": "below",
-            }
-        ],
+        images=[behind(background, width, height)],
         xaxis={"range": [0, width], "domain": [0, 1], **hidden},
         yaxis={"range": [height, 0], "domain": [0.42, 1], "scaleanchor": "x", **hidden},
         xaxis2={

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mpc_lite.contrast.views import IGNORE
 from mpc_lite.errors import InputError
-from mpc_lite.figures.interactive import picture, slider
+from mpc_lite.figures.interactive import behind, picture, slider
 from mpc_lite.figures.show import check_licence
 from mpc_lite.figures.style import BLUE, GREEN, GREY, ORANGE, STYLES, WIDTH
 
@@ -120,19 +120,7 @@ def _frame(image, mask, labels, steps, curves, now) -> go.Figure:
         height=620,
         margin={"l": 50, "r": 10, "t": 60, "b": 10},
         title={"text": words, "font": {"size": 15}},
-        images=[
-            {
-                "source": background,
-                "xref": "x2",
-                "yref": "y2",
-                "x": 0,
-                "y": 0,
-                "sizex": width,
-                "sizey": height,
-                "sizing": "stretch",
-                "layer": "below",
-            }
-        ],
+        images=[behind(background, width, height, "2")],
         xaxis={"title": {"text": "step", "standoff": 2}, "anchor": "y", "fixedrange": True},
         yaxis={"title": {"text": "%"}, "range": [-3, 103], "domain": [0, 0.27], "fixedrange": True},
         xaxis2={"range": [0, width], "visible": False, "fixedrange": True, "anchor": "y2"},
