@@ -246,7 +246,7 @@ def test_no_kernel_is_left_behind(clone, how):
         assert process.poll() is None and alive(pids[0])  # one Ctrl-C leaves the kernel its step
         process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=300)
-    assert process.returncode == 128 + number and "--resume" in shown
+    assert process.returncode == 128 + number and "--resume" in shown, shown
     assert gone(pids)
     if number == signal.SIGTERM:
         assert (folder / "runs" / "quickstart" / "smoke" / "0" / "checkpoint").exists()

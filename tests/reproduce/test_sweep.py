@@ -168,7 +168,7 @@ def test_threads_of_a_worker_that_a_user_started(clone, monkeypatch, capfd):
         words = ["--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
         begun.append(subprocess.Popen([*dask, "worker", *words], **quiet))
         end = time.monotonic() + 60
-        while not file.exists():
+        while not (file.exists() and file.read_text().rstrip().endswith("}")):  # there, and written to its end
             assert time.monotonic() < end
             time.sleep(0.1)
         address = json.loads(file.read_text())["address"]
