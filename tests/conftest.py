@@ -28,7 +28,7 @@ settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None, print_blob=True)
 settings.load_profile("fixed")
 
-# A script in the background hands on an ignored Ctrl-C, and nohup an ignored SIGHUP: what tests start would inherit both.
+# A script in the background hands on an ignored Ctrl-C, nohup an ignored SIGHUP: what tests start would inherit both.
 if threading.current_thread() is threading.main_thread():
     for name, default in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
