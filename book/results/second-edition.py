@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,15 @@ def pixel_scores(localizer: Localizer, folder: Path) -> dict[str, dict]:
     return tables
 
 
+def verdicts(localizer: Localizer) -> dict[str, dict[str, int]]:
+    """What `predict` says of authentic photographs that neither training nor calibration saw, counted."""
+    return {
+        name: dict(Counter(localizer(path).verdict.split(":")[0] for path in paths))
+        for name, paths in photographs().items()
+        if name.startswith("test")
+    }
+
+
 def write_sets(folder: Path) -> None:
     data = load_recipe("lite2").data
     real = data.model_copy(update={"real": data.real.model_copy(update={"share": 1.0})})
@@ -166,6 +176,11 @@ def card(results: dict) -> str:
             for entry in (before, table)
         ]
         alarms.append(f"| {name} | {table['n']} | {' | '.join(cells)} |")
+    verdict_lines = "; ".join(
+        f"{name.removeprefix('test: ')} ({sum(counts.values())}): "
+        + ", ".join(f"{word} {count}" for word, count in sorted(counts.items()))
+        for name, counts in second["verdicts"].items()
+    )
     return f"""# Model card: `lite2`
 
 The network of `lite`, trained further on both worlds: simulated cameras, and forgeries cut from real photographs that
@@ -203,6 +218,8 @@ photographs.
 (1 + number at least as high) / ({len(facts["calibration"]["scores"])} + 1), a conformal p-value. If an authentic photograph is exchangeable with them, it falls to 5 % or
 below in at most 5 of 100 cases. A photograph of another size, camera or history is not exchangeable with them.
 
+Of authentic photographs that neither training nor calibration saw, `predict` says: {verdict_lines}.
+
 ## Limits
 
 - A score above the threshold is a reason to look, never a proof; a score below it says "cannot tell".
@@ -232,6 +249,8 @@ def main(weights: str | None) -> None:
                 "pixels": pixel_scores(localizer, folder),
                 "images": {key: detection(scores, key) for key in ("maximum", "top 1 %", "top 5 %", "mean")},
             }
+            if label == "second":
+                results["weights"][label]["verdicts"] = verdicts(localizer)
             write_atomic(TARGET, (json.dumps(results, indent=1) + "\n").encode())
             print(label, json.dumps(results["weights"][label]["images"], indent=1), flush=True)
     CARD.write_text(card(results))
