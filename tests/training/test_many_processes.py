@@ -182,5 +182,10 @@ def resume_and_compare(out: Path, unbroken: Path, values: dict) -> None:
     assert done.stdout.split() == [str(out / "stage1.safetensors")]
     assert done.stderr.count("loading torch") == 1
     ours, theirs = (load_file(f / "stage1.safetensors") for f in (out, unbroken))
-    assert [k for k in theirs if not torch.equal(ours[k], theirs[k])] == []
+    # A checkpoint averages the statistics over the processes, which are linear: at another moment they round otherwise.
+    rounded = values["pretrain.checkpoint_every"] != many_processes.SMALL["pretrain.checkpoint_every"]
+    different = [k for k in theirs if not torch.equal(ours[k], theirs[k])]
+    assert [k for k in different if not (rounded and k.endswith(("running_mean", "running_var")))] == []
+    for k in different:
+        torch.testing.assert_close(ours[k], theirs[k], rtol=1e-5, atol=1e-6)
     assert [x["step"] for x in lines(out) if "loss" in x] == [1, 2, 3]
