@@ -26,8 +26,14 @@ def identity(recipe: Recipe) -> str:
     """
     free = {"description": True, "tables": True, "evaluate": True, "data": {"workers", "epoch"}}
     free |= {"finetune": {"cache_features"}, "adapt": {"cache_features"}}
-    if recipe.augment.jpeg is None:  # a run that began before there was such a key goes on
+    # A run that began before there were such keys goes on.
+    if recipe.augment.jpeg is None:
         free["augment"] = {"jpeg"}
+    if recipe.data.real is None:
+        free["data"] = free["data"] | {"real"}
+    for name in ("finetune", "adapt"):
+        if getattr(recipe, name) is not None and not getattr(recipe, name).contrast:
+            free[name] = free[name] | {"contrast"}
     free |= {name: True for name in NEIGHBOURS if getattr(recipe, name) is None}
     parts = {"recipe": recipe.model_dump(mode="json", exclude=free)}
     lists = [recipe.data.manifest, recipe.data.validation]

@@ -374,6 +374,8 @@ def test_a_contrast_needs_an_encoder_that_learns_and_leaves_other_recipes_as_the
     with pytest.raises(InputError, match="encoder is 'frozen'; set it to trained"):
         Finetuning(MPC.build("nano"), recipe(finetune__contrast=0.5))
     assert "contrast" not in recipe().as_dict()["finetune"]
+    assert '"contrast"' not in identity(recipe()) and '"real"' not in identity(recipe())
+    assert '"contrast": 0.5' in identity(recipe(finetune__encoder="trained", finetune__contrast=0.5))
     assert recipe(finetune__encoder="trained", finetune__contrast=0.5).as_dict()["finetune"]["contrast"] == 0.5
 
 
