@@ -31,6 +31,14 @@ REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, e
 
 SOCKET_PATH = 103  # bytes that the path of a socket file may have, on macOS; 107 on Linux
 
+# Ended kernels log the interrupt that ends them as an error, and now and then that their sockets closed while they
+# still answered; what goes wrong in a cell stands in the notebook.
+_LAUNCH = (
+    "import sys; sys.path[0] == '' and sys.path.pop(0); "  # the working folder may hold any logging.py
+    "import logging, runpy; logging.getLogger('tornado.general').setLevel(50); "
+    "runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)"
+)
+
 AT_ONCE = "at once"  # in the file `stop`: wait for no step or cell
 
 
@@ -183,8 +191,7 @@ def _kernel_manager(cwd: str | Path | None, folder: str) -> tuple[type, list[int
     from jupyter_client.kernelspec import KernelSpec
 
     kernels: list[int] = []
-    # Ended kernels log the interrupt that ends them as an error; what goes wrong in a cell stands in the notebook.
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
+    argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=50"]
 
     class ThisPython(AsyncKernelManager):
         def __init__(self, **settings: Any) -> None:

@@ -118,6 +118,17 @@ def test_the_kernel_is_this_python_whatever_kernelspec_is_installed(clone, monke
     assert "mpc-lite reproduce quickstart --profile smoke" in capsys.readouterr().err
 
 
+def test_a_kernel_does_not_log_that_its_sockets_closed_at_its_end(clone):
+    folder = clone(
+        "import logging, json\n"
+        "json.dump(logging.getLogger('tornado.general').isEnabledFor(40), open(OUT + '/facts', 'w'))"
+    )
+    for name in ("logging.py", "runpy.py"):
+        (folder / name).write_text("raise ImportError('a file of the working folder')")
+    out = reproduce(Request("quickstart", "smoke"))
+    assert json.loads((out / "facts").read_text()) is False
+
+
 def test_a_users_mistake_in_the_notebook_is_told_without_traceback_and_a_bug_with_it(clone):
     clone("from mpc_lite.errors import InputError\nraise InputError('row 3: no mask') if SEED else ValueError('a bug')")
     with pytest.raises(InputError, match=r"^row 3: no mask$"):
