@@ -9,10 +9,16 @@ size at which a map is scored.
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
 import signal
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
+from multiprocessing.synchronize import Event
+from typing import Any
 
 import cv2
 import numpy as np
@@ -269,7 +275,7 @@ def loader(data: Dataset, positions: Positions | list[list[int]], workers: int) 
         batch_sampler=positions,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_begin_worker if workers else None,
+        worker_init_fn=partial(_begin_worker, _leaving()) if workers else None,
         collate_fn=_collate if data.split == "train" else _collate_native,
         generator=torch.Generator(),  # its own: a resumed run must find the global random numbers untouched
     )
@@ -286,11 +292,26 @@ def _collate_native(items: list[Item | str]) -> dict[str, Tensor | list[Tensor]]
     return {**default_collate([{k: v for k, v in item.items() if k != "mask"} for item in items]), "mask": masks}
 
 
-def _begin_worker(_: int) -> None:
+@cache
+def _leaving() -> Event:
+    """Set when this process ends, before Python terminates the workers that are left and waits for them."""
+    event = multiprocessing.Event()
+    atexit.register(event.set)
+    return event
+
+
+def _begin_worker(leaving: Event, _: int) -> None:
     """A worker that spins up threads of its own takes the cores from the training step; one that answers a signal meant
-    for the whole run takes it the images of its last step. It ends when the run does."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for the whole run takes it the images of its last step. It ends when the run does, also by an error that nobody
+    catches: then the traceback holds the loader, and the word to end is Python's own SIGTERM."""
+
+    def end_with_the_run(number: int, frame: Any) -> None:
+        if leaving.is_set():
+            os._exit(0)
+
+    for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_with_the_run)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
