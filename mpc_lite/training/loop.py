@@ -128,7 +128,9 @@ def _train(
 
     step, best = 0, -math.inf
     if processes.first(lambda: resume and state_file.exists()):
-        step, best = processes.together(lambda: restore(state_file, recipe, processes.number, **learner))
+        step, best = processes.together(
+            lambda: restore(state_file, recipe, processes.number, settings.steps, **learner)
+        )
     first = step
 
     def keep() -> None:
