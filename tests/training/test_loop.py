@@ -566,7 +566,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         pretrain(recipe(), tmp_path / "file" / "run", device="cpu")
-    with pytest.raises(InputError, match="cannot be written: .*null"):
+    with pytest.raises(InputError, match=r"cannot be written: .*null"):
         pretrain(recipe(), tmp_path / "a\0b", device="cpu")
 
 
