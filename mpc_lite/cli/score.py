@@ -78,7 +78,7 @@ def robustness(
         Path,
         typer.Option("--json", metavar="FILE", help="Gets each finished cell; the same command goes on from there."),
     ],
-    weights: WeightsOption = "lite",
+    weights: WeightsOption = "lite2",
     protocol: Annotated[
         str, typer.Option("--protocol", help="How maps become numbers: mpc, permuted, trufor, …")
     ] = "mpc",
@@ -116,7 +116,7 @@ def predict(
         list[Path], typer.Argument(metavar="PHOTO…|FOLDER", help="Photographs of any size, or folders of them.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and predictions.jsonl.")],
-    weights: WeightsOption = "lite",
+    weights: WeightsOption = "lite2",
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
     backend: Annotated[
