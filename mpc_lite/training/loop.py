@@ -195,7 +195,7 @@ def _train(
                 log.validation(step, scores)
                 if settings.schedule.name == "official":
                     _step_per_validation(scheduler, scores["score"])
-                if scores["score"] > best:
+                if scores["score"] >= best:  # of equal ones the last: early in a training all may be 0
                     best = scores["score"]
                     facts = {"stage": stage.name, "step": step, "validation": scores}
                     processes.first(lambda facts=facts: save_weights(target, model, _learnt_by(recipe), **facts))
