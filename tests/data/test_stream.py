@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mpc_lite.data.loader import loader
 from mpc_lite.data.manifest import Sample, read_manifest
-from mpc_lite.data.stream import Forgeries, ManifestImages, Positions, datasets, held_out, loader
+from mpc_lite.data.stream import Forgeries, ManifestImages, Positions, datasets, held_out
 from mpc_lite.errors import InputError
 from mpc_lite.images import decode, encode_jpeg
 from mpc_lite.recipes.load import load_recipe
@@ -38,7 +39,8 @@ def write_manifest(folder, rows):
 
 
 UNCAUGHT = """
-from mpc_lite.data.stream import Forgeries, Positions, loader
+from mpc_lite.data.loader import loader
+from mpc_lite.data.stream import Forgeries, Positions
 from mpc_lite.recipes.load import load_recipe
 
 batches = iter(loader(Forgeries(load_recipe("quickstart", "smoke"), "train"), Positions(0, 100, 2), 1))
