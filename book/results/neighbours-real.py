@@ -22,7 +22,7 @@ from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import weights_sha256
 from mpc_lite.provenance import record
-from mpc_lite.reproduce.arms import arm_of
+from mpc_lite.reproduce.neighbour_scores import arm_of
 
 RESULT = Path(__file__).with_suffix(".json")
 SETS = ("lalonde", "casia2")

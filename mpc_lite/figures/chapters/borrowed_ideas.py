@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from mpc_lite.errors import InputError
+from mpc_lite.evaluation.arms import Arm
 from mpc_lite.figures.interactive import behind, picture, slider
 from mpc_lite.figures.show import check_licence
 from mpc_lite.figures.style import BLUE, GREY, ORANGE, STYLES, WIDTH
-from mpc_lite.reproduce.arms import Arm
 
 
 def comparison(arms: Sequence[Arm], label: str, against: str) -> Figure:
@@ -112,7 +112,7 @@ def _turned(image: np.ndarray, values: np.ndarray, stranger: float) -> go.Figure
     square = {"range": [1, 0], "visible": False, "fixedrange": True}
     figure.update_layout(
         height=420,
-        margin={"l": 5, "r": 5, "t": 60, "b": 10},
+        margin={"l": 22, "r": 5, "t": 60, "b": 10},
         title={"text": words, "font": {"size": 15}},
         images=[behind(picture(image, None, 48), 1, 1)],
         xaxis={"domain": [0, 0.47], "range": [0, 1], "visible": False, "fixedrange": True, "anchor": "y"},

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mpc_lite.errors import InputError
+from mpc_lite.evaluation.arms import side_by_side
 from mpc_lite.figures.chapters import borrowed_ideas as figures
 from mpc_lite.figures.show import show
-from mpc_lite.reproduce.arms import side_by_side
 
 RNG = np.random.default_rng(0)
 SOURCES = ["generated-splice"]

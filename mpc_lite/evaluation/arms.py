@@ -1,6 +1,6 @@
 """The arms of a comparison beside one another: means over seeds, and differences from one arm in pairs of one seed.
 
-What `collect` gathers, or a script of `book/results`, is a list of runs; each has an arm, a seed and figures. Arms and
+What a sweep or a script of `book/results` leaves is a list of runs; each has an arm, a seed and a figure. Arms and
 seeds may be missing: what nobody ran is called *not run*, and an arm counts its differences over the seeds in common.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
 # Student's t exceeded by 2.5 %, for 1, 2, 3 … degrees of freedom; from 15 on the last one, which is the wider.
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -93,34 +92,3 @@ def arm_rows(arms: Sequence[Arm], against: str, digits: int = 3) -> list[list[st
             row += ["–", "–" if arm.name == against else "no seed in common"]
         rows.append(row)
     return rows
-
-
-# -------------------------------------------------------------------------------------- what a run of `neighbours` says
-
-
-def arm_of(run: Mapping[str, Any]) -> str | None:
-    """The arm of a results.json of recipe `neighbours`; None where other values of the recipe were changed, too."""
-    return None if set(run["parameters"]) - {"arm"} else run["recipe"]["choice"]["arm"]
-
-
-def figures_of(run: Mapping[str, Any]) -> dict[str, float | None]:
-    """A results.json with `neighbour_scores` as one level of names; scores in 0–1, minutes of the whole run, hd95 in
-    pixels; None where a figure is undefined.
-
-    f1, iou, auc: tampered images, each weighing alike. f1_best_threshold: with the best threshold of each image.
-    null_f1, null_auc: of null splices. false_alarms, image_auc: of whole images. The rest are `own_metrics`.
-    """
-    sets = [scores for scores in run["sets"].values() if scores["auc"] is not None]
-    pixels = sum(scores["n"] for scores in sets)
-    return {
-        "f1": run["average"]["f1"],
-        "f1_best_threshold": run["protocols"]["best_threshold"]["f1"],
-        "iou": run["average"]["iou"],
-        "auc": sum(scores["n"] * scores["auc"] for scores in sets) / pixels if pixels else None,
-        "null_f1": run["null_splices"]["f1"],
-        "null_auc": run["null_splices"]["auc"],
-        "false_alarms": run["image_level"]["false_alarm_rate"],
-        "image_auc": run["image_level"]["auc"],
-        "minutes": run["seconds"] / 60,
-        **{name if name != "image_auc" else "head_image_auc": value for name, value in run["own_metrics"].items()},
-    }

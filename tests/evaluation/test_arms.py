@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from mpc_lite.reproduce.arms import T975, arm_of, arm_rows, difference, figures_of, side_by_side
+from mpc_lite.evaluation.arms import T975, arm_rows, difference, side_by_side
 
 RUNS = [("focal", 0, 0.50), ("focal", 1, 0.52), ("focal", 2, 0.48)]
 RUNS += [("mpc", 0, 0.60), ("mpc", 1, 0.63), ("mpc", 2, 0.57), ("mscc", 0, 0.70), ("pppc", 5, 0.9), ("other", 0, 1.0)]
@@ -51,23 +51,3 @@ def test_arms_that_are_run_in_part_or_not_at_all_keep_their_place():
     assert rows["pppc"][2:] == ["–", "no seed in common"] and rows["pclmix"] == ["0", "not run", "–", "–"]
     nothing = side_by_side([], NAMES, "focal")
     assert all(row[2] == "not run" for row in arm_rows(nothing, "focal")[1:])
-
-
-def test_figures_of_a_run_of_the_comparison():
-    run = {
-        "parameters": {"arm": "pclmix"},
-        "recipe": {"choice": {"arm": "pclmix"}},
-        "seconds": 90.0,
-        "average": {"f1": 0.4, "iou": 0.3},
-        "sets": {"a": {"n": 3, "auc": 0.9}, "b": {"n": 1, "auc": 0.5}, "c": {"n": 7, "auc": None}},
-        "protocols": {"best_threshold": {"f1": 0.6, "iou": 0.5}},
-        "null_splices": {"n": 8, "f1": 0.2, "iou": 0.1, "auc": 0.55},
-        "image_level": {"auc": 0.7, "false_alarm_rate": 0.9},
-        "own_metrics": {"dice": 0.4, "image_auc": 0.1},
-    }
-    assert arm_of(run) == "pclmix"
-    assert arm_of({**run, "parameters": {"arm": "pclmix", "pclmix.mix_label_rule": "splice"}}) is None
-    assert arm_of({**run, "parameters": {}, "recipe": {"choice": {"arm": "mpc"}}}) == "mpc"
-    figures = figures_of(run)
-    assert figures["auc"] == pytest.approx(0.8) and figures["minutes"] == 1.5 and figures["null_f1"] == 0.2
-    assert (figures["image_auc"], figures["head_image_auc"], figures["false_alarms"]) == (0.7, 0.1, 0.9)
