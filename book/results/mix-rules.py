@@ -1,9 +1,9 @@
-"""What should a pasted patch be called? Train PCLMix under each `mix_label_rule`, write mix-rules.json beside this file.
+"""What should a pasted patch be called? Train PCLMix under each `mix_label_rule`, write mix-rules.json beside this.
 
     python book/results/mix-rules.py FOLDER [RULE,… [SEED,…]]
 
-Recipe `pclmix`, half as long: STEPS steps of eight generated forgeries, scribbles alone. Finished runs of FOLDER are not
-run again, an unfinished one goes on, and each call writes mix-rules.json from all that have finished. Runs of one seed
+Recipe `pclmix`, half as long: STEPS steps of eight generated forgeries, scribbles alone. Finished runs of FOLDER are
+not run again, an unfinished one goes on, and each call writes mix-rules.json from all that have finished. Runs of one seed
 share their first weights and their images; all are scored on the same generated test images, with one thread.
 """
 

@@ -1,4 +1,4 @@
-"""How the arms of `neighbours`, trained on generated forgeries alone, do on research images: write neighbours-real.json.
+"""How do the arms of `neighbours`, trained on generated forgeries alone, do on research images? neighbours-real.json.
 
     MPC_LITE_DATA=… python book/results/neighbours-real.py runs/neighbours/lite
 
