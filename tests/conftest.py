@@ -52,6 +52,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture
+def fake_gpu():
+    """A mode in which tensors on "cuda" have no data: reading a value or mixing in a CPU tensor raises."""
+    import torch
+    from torch._subclasses import FakeTensorMode
+
+    mode = FakeTensorMode()
+    if torch.__version__.startswith("2.6."):  # a few of its operations ask for a driver even so
+        try:
+            with mode:
+                torch.empty(2, device="cuda").uniform_()
+        except RuntimeError as error:
+            pytest.skip(f"torch {torch.__version__}: tensors without data need a CUDA driver ({str(error)[:50]})")
+    return mode
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real photographs and forgeries; tests skip without MPC_LITE_DATA and fail with a wrong one."""

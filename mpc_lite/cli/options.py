@@ -40,7 +40,10 @@ MaxPixelsOption = Annotated[
     ),
 ]
 WeightsOption = Annotated[
-    str, typer.Option("--weights", metavar="NAME|FILE|hf://…", help="'lite', a .safetensors file, or hf://OWNER/NAME.")
+    str,
+    typer.Option(
+        "--weights", metavar="NAME|FILE|hf://…", help="'lite2', 'lite', a .safetensors file, or hf://OWNER/NAME."
+    ),
 ]
 
 # ----------------------------------------------------------------------------------------------------- of `reproduce`

@@ -114,7 +114,7 @@ def calibrate(
         typer.Argument(metavar="PHOTO…|FOLDER", help="Authentic photographs that no training saw; 99 or more."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
-    weights: WeightsOption = "lite",
+    weights: WeightsOption = "lite2",
     photographs: Annotated[
         str | None, typer.Option("--photographs", metavar="TEXT", help="What they are, in words, for the file.")
     ] = None,
@@ -139,7 +139,7 @@ def calibrate(
 @commands.command(epilog=examples("mpc-lite export --weights lite --out model.onnx"))
 def export(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")],
-    weights: WeightsOption = "lite",
+    weights: WeightsOption = "lite2",
     results: Annotated[
         list[Path] | None,
         typer.Option("--results", metavar="JSON", help="From 'evaluate --json', stored in the file; repeatable."),

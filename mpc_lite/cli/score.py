@@ -1,8 +1,9 @@
-"""Networks measured and used: `mpc-lite evaluate`, `robustness`, `predict`."""
+"""Networks measured and used: `mpc-lite evaluate`, `score`, `robustness`, `predict`."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +21,18 @@ from mpc_lite.errors import InputError, printable
 
 commands = typer.Typer()
 
+ProtocolsOption = Annotated[
+    list[str] | None,
+    typer.Option("--protocol", help="How maps become numbers: mpc (default), permuted, trufor, …; repeatable."),
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")]
+
 
 @commands.command(
     epilog=examples(
         "mpc-lite evaluate --weights lite --manifest forgeries/manifest.csv --protocol mpc --json scores.json",
         "mpc-lite evaluate --weights my-run/model.safetensors --manifest casia.csv --split test --maps maps",
+        "mpc-lite evaluate --weights lite2 --manifest casia.csv --protocol mpc --protocol permuted",
         "mpc-lite evaluate --manifest casia.csv --split test --maps maps --protocol permuted",
     )
 )
@@ -36,33 +44,71 @@ def evaluate(
             "--weights", metavar="NAME|FILE|hf://…", help="As for predict; without it saved --maps are scored anew."
         ),
     ] = None,
-    protocol: Annotated[
-        str, typer.Option("--protocol", help="How maps become numbers: mpc, permuted, trufor, …")
-    ] = "mpc",
+    protocol: ProtocolsOption = None,
     split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
     maps: Annotated[Path | None, typer.Option("--maps", metavar="DIR", help="Keep the score maps here.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")
-    ] = None,
+    json_file: JsonOption = None,
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Score weights on the images of a manifest, beside three baselines. Exit code 1 when rows had to be left out."""
     if weights is None and maps is None:
         raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
-    from mpc_lite.evaluation.evaluate import evaluate as score
-    from mpc_lite.evaluation.evaluate import format_table, rescore
+    from mpc_lite.evaluation.evaluate import evaluate as run
+    from mpc_lite.evaluation.evaluate import rescore
+
+    names = _protocols(protocol)
+    if weights is None:
+        return _report([rescore(manifest, maps, name, split) for name in names], json_file)
+    localizer = _localizer(weights, device)
+    with tempfile.TemporaryDirectory() as folder:  # for one protocol nothing is kept that nobody asked for
+        kept = maps or (folder if len(names) > 1 else None)
+        first = run(localizer, manifest, names[0], split, kept)
+        _report([first, *(rescore(manifest, kept, name, split) for name in names[1:])], json_file)
+
+
+@commands.command(
+    epilog=examples(
+        "mpc-lite score maps/ --manifest casia.csv --protocol mpc --protocol trufor",
+        "mpc-lite score trufor_out/ --key map --manifest casia.csv --json trufor.json",
+    )
+)
+def score(
+    maps: Annotated[Path, typer.Argument(metavar="FOLDER", help="Maps, a file an image: PNG, TIFF, .npy or .npz.")],
+    manifest: Annotated[Path, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")],
+    protocol: ProtocolsOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="The array of .npz files that hold several.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Score the maps of any other detector, beside three baselines. Exit code 1 when rows had to be left out.
+
+    a.jpg is scored by a.png, a.jpg.npz, a_pred.png, … Integer files count from 0 to their greatest value, floats are
+    scores in [0,1]; maps of another size are brought to their image's.
+    """
+    from mpc_lite.evaluation.evaluate import score_maps
+
+    _report([score_maps(manifest, maps, name, split, key) for name in _protocols(protocol)], json_file)
+
+
+def _protocols(names: list[str] | None) -> list[str]:
+    """As asked for, each once; all known, so that none fails after the others' work."""
+    from mpc_lite.evaluation.protocols import get_protocol
+
+    return [get_protocol(name).name for name in dict.fromkeys(names or ["mpc"])]
+
+
+def _report(tables: list[dict], json_file: Path | None) -> None:
+    """Print results under one or several protocols, write them; a file of several is {protocols: {NAME: result}}."""
+    from mpc_lite.evaluation.evaluate import format_table
     from mpc_lite.files import write_atomic
 
-    if weights is None:
-        table = rescore(manifest, maps, protocol, split)
-    else:
-        table = score(_localizer(weights, device), manifest, protocol, split, maps)
-    tell(format_table(table))
+    tell(format_table(*tables))
     if json_file:
-        text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+        content = tables[0] if len(tables) == 1 else {"protocols": {table["protocol"]: table for table in tables}}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_atomic(json_file, text.encode(errors="backslashreplace"))
-    if table["errors"]:
+    if tables[0]["errors"]:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -78,7 +124,7 @@ def robustness(
         Path,
         typer.Option("--json", metavar="FILE", help="Gets each finished cell; the same command goes on from there."),
     ],
-    weights: WeightsOption = "lite",
+    weights: WeightsOption = "lite2",
     protocol: Annotated[
         str, typer.Option("--protocol", help="How maps become numbers: mpc, permuted, trufor, …")
     ] = "mpc",
@@ -116,7 +162,7 @@ def predict(
         list[Path], typer.Argument(metavar="PHOTO…|FOLDER", help="Photographs of any size, or folders of them.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and predictions.jsonl.")],
-    weights: WeightsOption = "lite",
+    weights: WeightsOption = "lite2",
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
     backend: Annotated[

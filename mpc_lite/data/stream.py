@@ -9,7 +9,6 @@ size at which a map is scored.
 
 from __future__ import annotations
 
-import signal
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset
 
 from mpc_lite.data.augment import pixels as augment_pixels
 from mpc_lite.data.augment.official import official_augment
@@ -257,40 +256,3 @@ class Positions:
         for turn in range(self.first, self.last):
             start = (turn * self.processes + self.process) * self.batch
             yield list(range(start, start + self.batch))
-
-
-def loader(data: Dataset, positions: Positions | list[list[int]], workers: int) -> DataLoader:
-    """Batches {image (B,3,S,S) uint8, mask (B,S,S) uint8, turn (B,) int64}, in the order of `positions`; or a message,
-    for a batch with a row that cannot be read. A training batch whose images the device has still to save as JPEG has
-    their quality (B,) int64. The masks of a validation batch are a list of B tensors (H,W) uint8,
-    each of the size of its file."""
-    return DataLoader(
-        data,
-        batch_sampler=positions,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_begin_worker if workers else None,
-        collate_fn=_collate if data.split == "train" else _collate_native,
-        generator=torch.Generator(),  # its own: a resumed run must find the global random numbers untouched
-    )
-
-
-def _collate(items: list[Item | str]) -> Item | str:
-    return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
-
-
-def _collate_native(items: list[Item | str]) -> dict[str, Tensor | list[Tensor]] | str:
-    if message := next((item for item in items if isinstance(item, str)), None):
-        return message
-    masks = [item["mask"] for item in items]
-    return {**default_collate([{k: v for k, v in item.items() if k != "mask"} for item in items]), "mask": masks}
-
-
-def _begin_worker(_: int) -> None:
-    """A worker that spins up threads of its own takes the cores from the training step; one that answers a signal meant
-    for the whole run takes it the images of its last step. It ends when the run does."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

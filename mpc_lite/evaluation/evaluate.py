@@ -1,8 +1,8 @@
 """Evaluation: a score map of every image, a protocol that turns them into numbers, and baselines beside each of them.
 
-`evaluate` scores a network on a manifest, `rescore` does it again from saved maps, `table_rows` and `format_table`
-print a result. Pixel scores average tampered images only; authentic images enter only the image-level figures. One
-image is in memory at a time.
+`evaluate` scores a network on a manifest, `rescore` does it again from saved maps, `score_maps` from the maps of any
+other detector; `table_rows` and `format_table` print results. Pixel scores average tampered images only; authentic
+images enter only the image-level figures. One image is in memory at a time.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from torch import nn
 from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
 from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.evaluation.baselines import BASELINES, LABELS, shipped_thresholds
+from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.metrics import roc_auc
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.images import read_image
@@ -76,13 +77,32 @@ def rescore(
     return _evaluate(None, manifest, protocol, split, maps_dir, thresholds, BASELINES)
 
 
+def score_maps(
+    manifest: Manifest,
+    folder: str | Path,
+    protocol: str = "mpc",
+    split: str | None = None,
+    key: str | None = None,
+) -> dict:
+    """What `evaluate` returns, from maps that another program wrote to `folder`, one file an image: see `ForeignMaps`.
+
+    key: the array of .npz files that hold several. `maps` is added: {folder, sha256 of its maps, resized: how many were
+    brought to their image's size}. An image without a map, or with one that is none, counts as a row with an error.
+    """
+    maps = ForeignMaps(folder, key)
+    table = _evaluate(None, manifest, protocol, split, maps, None, BASELINES)
+    return {**table, "maps": {"folder": maps.folder.name, "sha256": maps.digest(), "resized": maps.resized}}
+
+
 def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, baselines) -> dict:
     protocol, facts = get_protocol(protocol_name), _facts(manifest)
     fixed = protocol.threshold is not None
     thresholds = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
     marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in baselines}
     rows, saved = _samples(manifest, split), None
-    if model is None:
+    if isinstance(maps_dir, ForeignMaps):
+        saved = maps_dir
+    elif model is None:
         saved = SavedMaps.open(maps_dir, facts)
     elif maps_dir is not None:
         saved = SavedMaps.create(maps_dir, facts, model)
@@ -263,15 +283,18 @@ def table_rows(result: dict) -> list[list[str]]:
     return rows
 
 
-def format_table(result: dict) -> str:
-    """A result of `evaluate` as plain text: table, image-level figures, what the protocol is, rows left out."""
-    level = result["image_level"]
+def format_table(*results: dict) -> str:
+    """Results of one network on one manifest under some protocols, as one table; below it image-level figures, what
+    each protocol is, and rows left out."""
+    level, errors = results[0]["image_level"], results[0]["errors"]
     lines = [
-        *aligned(table_rows(result)),
+        *aligned([*table_rows(results[0]), *(row for result in results[1:] for row in table_rows(result)[1:])]),
         f"image level: AUC {number(level['auc'])} ({level['n_tampered']} tampered, {level['n_authentic']} authentic), "
         f"false alarms {number(level['false_alarm_rate'])} (score > {level['threshold']} after 8×8 mean pooling)",
-        f"protocol {result['protocol']}: {PROTOCOLS[result['protocol']].description}",
+        *(f"protocol {name}: {PROTOCOLS[name].description}" for name in (result["protocol"] for result in results)),
     ]
-    if result["errors"]:
-        lines += [f"{len(result['errors'])} rows left out:", *(f"  {printable(line)}" for line in result["errors"])]
+    if resized := results[0].get("maps", {}).get("resized"):
+        lines.append(f"{resized} maps had another size than their image and were resized bilinearly")
+    if errors:
+        lines += [f"{len(errors)} rows left out:", *(f"  {printable(line)}" for line in errors)]
     return "\n".join(lines)

@@ -23,7 +23,7 @@ from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import read_facts, save_weights
 
 SUSPICIOUS, UNSURE = 0.05, 0.2  # authentic photographs are called so at most this often, if they are exchangeable
-_OWN = ("version", "size", "head", "recipe", "fingerprint")  # facts that save_weights writes by itself
+WRITTEN = ("version", "size", "head", "recipe", "fingerprint")  # facts that save_weights writes by itself
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Calibration:
 
 def write_calibrated(weights: str | Path, calibration: Calibration, out: str | Path) -> str:
     """Write `weights` (a shipped name or a file) again with the calibration in it; returns the new file's sha256."""
-    facts = {key: fact for key, fact in read_facts(weights).items() if key not in _OWN}
+    facts = {key: fact for key, fact in read_facts(weights).items() if key not in WRITTEN}
     model = load_weights(weights)
     return save_weights(out, model, model.recipe, **{**facts, "calibration": calibration.facts()})
 

@@ -113,13 +113,13 @@ class Localizer:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_file: str = "lite",
+        name_or_file: str = "lite2",
         mode: str | None = None,
         device: str | None = None,
         backend: str = "torch",
         revision: str | None = None,
     ):
-        """A localizer from shipped weights (`lite`), a checkpoint file, or `hf://OWNER/NAME`, there of a revision.
+        """A localizer from shipped weights (`lite2`, `lite`), a checkpoint, or `hf://OWNER/NAME` of a revision.
 
         By default it is on the device that trains; `mpc_lite.network.hub` says what a name on a hub may ask for.
         backend `onnx`: onnxruntime computes the same maps on the CPU, several times as fast; it also takes a file by

@@ -24,7 +24,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mpc_lite.data.stream import ManifestImages, loader
+from mpc_lite.data.loader import loader
+from mpc_lite.data.stream import ManifestImages
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.training.processes import Processes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,11 @@ def store(
 
 
 def restore(
-    path: Path, recipe: Recipe, processes: int, model, optimizer, scheduler, companion=None
+    path: Path, recipe: Recipe, processes: int, steps: int, model, optimizer, scheduler, companion=None
 ) -> tuple[int, float]:
     """Put a checkpoint back into its parts; returns (step, best score so far).
 
+    steps: of the whole stage.
     Raises:
         InputError: damaged; of another run; of another number of processes, whose steps read another number of images.
     """
@@ -85,8 +87,13 @@ def restore(
             f"{path} was written by {state['processes']} processes together, now there are {processes}; a step would "
             f"read another number of images. Start {state['processes']} again, or choose another folder"
         )
+    step, best = state["step"], state["best"]
     extra = {"lr_lambdas": [None]} if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR) else {}
     try:
+        if not 0 <= step <= steps or math.isnan(best) or best == math.inf:
+            raise ValueError(f"step {step}, score {best}")
+        _same_kinds(state["scheduler"], {**scheduler.state_dict(), **extra})
+        _same_kinds(state["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"])
         model.load_state_dict(state["model"])
         if companion is not None:
             companion.load_state_dict(state["companion"])
@@ -94,7 +101,23 @@ def restore(
         scheduler.load_state_dict({**state["scheduler"], **extra})
     except Exception as error:  # torch has no one type for what does not fit
         raise _damaged(path, error) from error
-    return state["step"], state["best"]
+    return step, best
+
+
+def _same_kinds(found: Any, expected: Any) -> None:
+    """Raises ValueError where settings that were read are of another kind than those of today's parts: torch takes any,
+    and the next step would fail by them."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in expected.keys() & found.keys():
+            _same_kinds(found[key], expected[key])
+    elif isinstance(expected, list | tuple) and isinstance(found, list | tuple) and len(found) == len(expected):
+        for one, other in zip(found, expected, strict=True):
+            _same_kinds(one, other)
+    elif isinstance(expected, int | float) and not isinstance(expected, bool):
+        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+            raise ValueError(f"{found!r:.20} for a number")
+    elif type(found) is not type(expected):
+        raise ValueError(f"{type(found).__name__} for {type(expected).__name__}")
 
 
 _KINDS = {"step": int, "best": float, "processes": int, "recipe": str}
@@ -108,7 +131,7 @@ def _read(path: Path) -> dict[str, Any]:
             if member := file.testzip():
                 raise zipfile.BadZipFile(f"checksum of {member}")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        wrong = [name for name, kind in _KINDS.items() if not isinstance(state[name], kind)]
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(state[name], kind) or state[name] is True]
         if wrong:
             raise TypeError(f"type of {wrong[0]}")
     except OSError as error:

@@ -34,7 +34,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
-from mpc_lite.data.stream import Positions, datasets, loader
+from mpc_lite.data.loader import loader
+from mpc_lite.data.stream import Positions, datasets
 from mpc_lite.devices import choose_accelerator
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
@@ -90,11 +91,11 @@ def _train(
 ) -> Path:
     """`train`, in a folder that is locked."""
     settings = getattr(recipe, kind.name)
-    target, state_file, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
+    target, state, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
     features = out / f"{kind.name}.features"  # what the stage made of its images
 
     def finished() -> bool:
-        if not resume and (target.exists() or state_file.exists()):
+        if not resume and (target.exists() or state.exists()):
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
         if done.exists():
             read_done(done, recipe)
@@ -105,7 +106,7 @@ def _train(
 
     def clear() -> None:
         """What only an unfinished stage needs."""
-        state_file.unlink(missing_ok=True)
+        state.unlink(missing_ok=True)
         shutil.rmtree(features, ignore_errors=True)
 
     if processes.first(finished):
@@ -127,23 +128,22 @@ def _train(
     learner = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "companion": stage.companion}
 
     step, best = 0, -math.inf
-    if processes.first(lambda: resume and state_file.exists()):
-        step, best = processes.together(lambda: restore(state_file, recipe, processes.number, **learner))
+    if processes.first(lambda: resume and state.exists()):
+        step, best = processes.together(lambda: restore(state, recipe, processes.number, settings.steps, **learner))
     first = step
 
     def keep() -> None:
         watch.look(step)
         processes.average_statistics(model)
-        processes.first(lambda: store(state_file, recipe, processes.number, step, best, **learner))
+        processes.first(lambda: store(state, recipe, processes.number, step, best, **learner))
 
     log = Log(out, stage.name, settings.steps, step, accelerator, processes)
     if recipe.tracker == "tensorboard":
         accelerator.init_trackers(stage.name)
     train_set, validation = _read(recipe, stage, processes, accelerator.device.type)
     per_step = settings.accumulate
-    watch = Watch(
-        out / f"{stage.name}.not-finite.json", stage.name, train_set, settings.batch, per_step, processes, learner
-    )
+    not_finite = out / f"{stage.name}.not-finite.json"
+    watch = Watch(not_finite, stage.name, train_set, settings.batch, per_step, processes, learner)
     positions = Positions(step * per_step, settings.steps * per_step, settings.batch, processes.index, processes.number)
     with asked_to_stop(out) as stop:
         train_set = stage.training_set(train_set, features, accelerator, processes, stop)
@@ -193,7 +193,7 @@ def _train(
                 log.validation(step, scores)
                 if settings.schedule.name == "official":
                     _step_per_validation(scheduler, scores["score"])
-                if scores["score"] > best:
+                if scores["score"] >= best:  # of equal ones the last: early in a training all may be 0
                     best = scores["score"]
                     facts = {"stage": stage.name, "step": step, "validation": scores}
                     processes.first(lambda facts=facts: save_weights(target, model, _learnt_by(recipe), **facts))

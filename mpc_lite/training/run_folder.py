@@ -46,8 +46,9 @@ def locked(out: Path) -> Iterator[None]:
         return
     except NotImplementedError:  # some parallel file systems are mounted without locks
         warnings.warn(f"{out}: this file system has no locks; see to it that one run at a time uses it", stacklevel=3)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}; choose another output folder") from None
+    except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{out} cannot be written: {reason}; choose another output folder") from None
     try:
         if (out / HOLDER).exists():  # its run was killed
             time.sleep(_ENDS)

@@ -32,8 +32,9 @@ from mpc_lite.contrast.views import label_pyramid, resize_mask
 from mpc_lite.data.augment.official import official_augment
 from mpc_lite.data.augment.on_device import dihedral
 from mpc_lite.data.augment.pixels import jpeg
+from mpc_lite.data.loader import loader
 from mpc_lite.data.manifest import read_manifest, read_mask
-from mpc_lite.data.stream import Forgeries, ManifestImages, Positions, loader
+from mpc_lite.data.stream import Forgeries, ManifestImages, Positions
 from mpc_lite.files import expand
 from mpc_lite.images import read_image
 from mpc_lite.network.model import MPC

@@ -17,7 +17,7 @@ from mpc_lite.data.manifest import read_manifest
 from tests.fake_clone import write_notebook
 
 COMMANDS = ["reproduce", "synth", "pretrain", "finetune", "adapt", "neighbour", "evaluate"]
-COMMANDS += ["robustness", "predict", "check", "convert", "calibrate", "export", "info", "doctor"]
+COMMANDS += ["score", "robustness", "predict", "check", "convert", "calibrate", "export", "info", "doctor"]
 TINY = ["-p", "pretrain.steps=2", "-p", "finetune.steps=2", "-p", "data.size=32", "-p", "data.validation_images=4"]
 
 

@@ -1,13 +1,17 @@
 """The stream of items: order, sharing out, validation rows, native images and masks, what a bad row becomes."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mpc_lite.data.loader import loader
 from mpc_lite.data.manifest import Sample, read_manifest
-from mpc_lite.data.stream import Forgeries, ManifestImages, Positions, datasets, held_out, loader
+from mpc_lite.data.stream import Forgeries, ManifestImages, Positions, datasets, held_out
 from mpc_lite.errors import InputError
 from mpc_lite.images import decode, encode_jpeg
 from mpc_lite.recipes.load import load_recipe
@@ -32,6 +36,23 @@ def write_manifest(folder, rows):
         lines.append(f"{name}.png,{f'{name}_m.png' if i % 2 else ''},{i % 2},toy,{split}")
     (folder / "m.csv").write_text("\n".join(lines))
     return folder / "m.csv"
+
+
+UNCAUGHT = """
+from mpc_lite.data.loader import loader
+from mpc_lite.data.stream import Forgeries, Positions
+from mpc_lite.recipes.load import load_recipe
+
+batches = iter(loader(Forgeries(load_recipe("quickstart", "smoke"), "train"), Positions(0, 100, 2), 1))
+next(batches)
+raise RuntimeError("a bug")
+"""
+
+
+@pytest.mark.slow
+def test_an_error_that_nobody_catches_ends_the_process_and_its_workers():
+    run = subprocess.run([sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1 and "RuntimeError: a bug" in run.stderr
 
 
 def test_items_do_not_depend_on_workers_or_batches(recipe):

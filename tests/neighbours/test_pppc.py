@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch._subclasses import FakeTensorMode
 
 from mpc_lite.errors import InputError
 from mpc_lite.neighbours.pppc.gaussians import (
@@ -456,8 +455,8 @@ def test_small_temperatures_stay_finite():
 # ------------------------------------------------------------------------------------------------ devices and bad input
 
 
-def test_on_a_gpu_nothing_comes_back_to_the_host():
-    with FakeTensorMode(), torch.device("cuda"):
+def test_on_a_gpu_nothing_comes_back_to_the_host(fake_gpu):
+    with fake_gpu, torch.device("cuda"):
         head, prototypes = GaussianHead(12, 8), GaussianPrototypes(2, 8)
         pixels = head(torch.randn(2, 12, 8, 8, device="cuda"))
         labels = torch.zeros(2, 32, 32, device="cuda", dtype=torch.uint8)

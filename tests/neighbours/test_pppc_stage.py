@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image
 from pydantic import ValidationError
 from torch import nn
-from torch._subclasses import FakeTensorMode
 
 from mpc_lite.data.manifest import Sample
 from mpc_lite.data.stream import Forgeries, ManifestImages
@@ -193,8 +192,8 @@ def test_only_the_rule_intra_mixes_one_scene_with_itself(rule, monkeypatch):
     assert (same > 0.9).all() if rule == "intra" else (same < 0.8).all()
 
 
-def test_on_a_gpu_nothing_comes_back_to_the_host():
-    with FakeTensorMode(), torch.device("cuda"):
+def test_on_a_gpu_nothing_comes_back_to_the_host(fake_gpu):
+    with fake_gpu, torch.device("cuda"):
         network = step()
         batch = {
             "image": torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8),

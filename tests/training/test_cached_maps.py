@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mpc_lite.data.stream import ManifestImages, datasets, loader
+from mpc_lite.data.loader import loader
+from mpc_lite.data.stream import ManifestImages, datasets
 from mpc_lite.devices import choose_accelerator
 from mpc_lite.errors import InputError
 from mpc_lite.network.hrformer import SIZES

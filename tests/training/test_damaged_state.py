@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import pickle
 import zipfile
@@ -66,17 +67,24 @@ def test_a_foreign_checkpoint_is_told_in_one_line(tmp_path, state, name):
     file = tmp_path / "pretrain.state"
     file.write_bytes(FOREIGN[name])
     with pytest.raises(InputError, match=r"state is damaged, or no checkpoint .* delete it, and --resume") as told:
-        restore(file, state[0], 1, **learner(1))
+        restore(file, state[0], 1, 9, **learner(1))
     assert "\n" not in str(told.value)
 
 
 def test_parts_that_do_not_fit_are_told_in_one_line(tmp_path, state):
     content = torch.load(io.BytesIO(state[1]), weights_only=True)
     wrong = [{"step": "7"}, {"model": {}}, {"optimizer": {"state": 1}}, {"scheduler": []}, {"best": None}]
+    wrong += [{"step": -1}, {"step": 10}, {"step": True}, {"best": math.nan}, {"best": math.inf}]
+    wrong += [{"scheduler": {**content["scheduler"], "last_epoch": far}} for far in ("7", None, math.nan, True)]
+    groups = content["optimizer"]["param_groups"]
+    wrong += [
+        {"optimizer": {**content["optimizer"], "param_groups": [{**groups[0], "lr": lr}]}} for lr in ("1", math.inf)
+    ]
+    wrong += [{"optimizer": {**content["optimizer"], "param_groups": []}}]
     for change in wrong:
         (tmp_path / "x.state").write_bytes(saved({**content, **change}))
         with pytest.raises(InputError, match="is damaged"):
-            restore(tmp_path / "x.state", state[0], 1, **learner(1))
+            restore(tmp_path / "x.state", state[0], 1, 9, **learner(1))
 
 
 def test_no_flipped_or_missing_byte_makes_another_run(tmp_path, state):
@@ -91,7 +99,7 @@ def test_no_flipped_or_missing_byte_makes_another_run(tmp_path, state):
         file.write_bytes(content)
         parts = learner(1)
         try:
-            assert restore(file, recipe, 1, **parts) == (7, 0.5)
+            assert restore(file, recipe, 1, 9, **parts) == (7, 0.5)
         except InputError as error:
             refused += 1
             assert "\n" not in str(error)
@@ -172,7 +180,7 @@ def test_a_pipe_is_not_waited_for(state, tmp_path):
     for name in ("pretrain.state", "pretrain.done", "log.jsonl"):
         os.mkfifo(tmp_path / name)
     reads = {
-        "pretrain.state": lambda file: restore(file, state[0], 1, **learner(1)),
+        "pretrain.state": lambda file: restore(file, state[0], 1, 9, **learner(1)),
         "pretrain.done": lambda file: read_done(file, state[0]),
         "log.jsonl": lambda file: log(file.parent),
     }

@@ -566,6 +566,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         pretrain(recipe(), tmp_path / "file" / "run", device="cpu")
+    with pytest.raises(InputError, match=r"cannot be written: .*null"):
+        pretrain(recipe(), tmp_path / "a\0b", device="cpu")
 
 
 def toy_manifest(folder, labels):
@@ -654,10 +656,10 @@ def scripted(monkeypatch, scores):
     monkeypatch.setattr(Pretraining, "validate", lambda self, model, batches, gather: {"score": next(left)})
 
 
-def test_the_best_weights_are_kept_not_the_last(tmp_path, monkeypatch):
+def test_the_best_weights_are_kept_not_the_last_and_of_equal_ones_the_later(tmp_path, monkeypatch):
     scripted(monkeypatch, [0.2, 0.7, 0.7, 0.1])
     path = pretrain(recipe(pretrain__validate_every="1"), tmp_path, device="cpu")
-    assert read_facts(path)["step"] == 2 and read_facts(path)["validation"] == {"score": 0.7}
+    assert read_facts(path)["step"] == 3 and read_facts(path)["validation"] == {"score": 0.7}
 
 
 def test_the_official_schedule_steps_with_the_validations(tmp_path, monkeypatch):

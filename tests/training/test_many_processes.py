@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mpc_lite.data.stream import Forgeries, datasets, loader
+from mpc_lite.data.loader import loader
+from mpc_lite.data.stream import Forgeries, datasets
 from mpc_lite.network.model import load_weights
 from mpc_lite.training.finetune import Finetuning, finetune
 from mpc_lite.training.loop import seed_micro_batch, starting_model

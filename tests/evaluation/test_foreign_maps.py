@@ -1,0 +1,148 @@
+"""Maps of other programs: found by name, read by type, brought to size; never guessed, never one for another."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpc_lite.cli import main
+from mpc_lite.data.manifest import Sample
+from mpc_lite.errors import InputError
+from mpc_lite.evaluation.evaluate import evaluate, score_maps
+from mpc_lite.evaluation.foreign_maps import ForeignMaps
+
+SIZE = (40, 60)  # height, width
+SCORES = np.linspace(0, 1, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.float32)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A manifest of two tampered images and an authentic one."""
+    rng, lines = np.random.default_rng(0), ["image,mask,label,source,split"]
+    mask = np.zeros(SIZE, np.uint8)
+    mask[20:] = 255
+    for name, label in (("a.png", 1), ("b.jpg", 1), ("c.png", 0)):
+        Image.fromarray(rng.integers(0, 255, (*SIZE, 3), np.uint8)).save(tmp_path / name)
+        Image.fromarray(mask).save(tmp_path / f"{name}.mask.png")
+        lines.append(f"{name},{f'{name}.mask.png' if label else ''},{label},toy,test")
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    (tmp_path / "maps").mkdir()
+    return tmp_path
+
+
+def sample(name):
+    return Sample(image=name, mask=None, label=0, source="toy", split="test", row=1)
+
+
+def save(file, array, key=None):
+    if file.suffix == ".npy":
+        np.save(file, array)
+    elif file.suffix == ".npz":
+        np.savez(file, **(array if isinstance(array, dict) else {key: array}))
+    else:
+        Image.fromarray(array).save(file)
+
+
+SAME = {  # one map, as programs write it
+    "8-bit PNG": ("a.png", np.round(SCORES * 255).astype(np.uint8)),
+    "8-bit PNG saved as colours": ("a.png", np.repeat(np.round(SCORES * 255).astype(np.uint8)[..., None], 3, 2)),
+    "16-bit PNG, an ending": ("a_pred.png", np.round(SCORES * 65535).astype(np.uint16)),
+    "floats": ("a.npy", SCORES),
+    "floats with axes of one": ("a-map.npy", SCORES[None, None].astype(np.float64)),
+    "half floats beside other arrays": ("a.png.npz", {"conf": SCORES * 0, "map": SCORES.astype(np.float16)}),
+    "the only array": ("a.npz", {"anything": SCORES}),
+}
+
+
+@pytest.mark.parametrize("how", SAME)
+def test_one_map_in_every_form(how, images):
+    name, array = SAME[how]
+    save(images / "maps" / name, array)
+    maps = ForeignMaps(images / "maps")
+    levels = maps.read(sample(images / "a.png"), SIZE)
+    assert levels.dtype == np.uint16 and maps.resized == 0
+    assert np.abs(levels / 65535 - SCORES).max() <= 0.5 / 255 + 1e-3
+
+
+def test_a_faint_map_of_16_bits_is_not_taken_for_one_of_8(images):
+    save(images / "maps" / "a.png", np.full(SIZE, 200, np.uint16))
+    assert ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE).max() < 300
+
+
+def test_a_chosen_array_and_a_masks_booleans(images):
+    save(images / "maps" / "a.npz", {"map": SCORES, "conf": SCORES > 0.5})
+    levels = ForeignMaps(images / "maps", "conf").read(sample(images / "a.png"), SIZE)
+    np.testing.assert_array_equal(levels == 65535, SCORES > 0.5)
+    with pytest.raises(InputError, match="no array 'x'; choose one with --key: map, conf"):
+        ForeignMaps(images / "maps", "x").read(sample(images / "a.png"), SIZE)
+
+
+def test_another_size_is_brought_to_the_images_and_counted(images):
+    save(images / "maps" / "a.npy", np.full((8, 8), 0.25, np.float32))
+    maps = ForeignMaps(images / "maps")
+    levels = maps.read(sample(images / "a.png"), SIZE)
+    assert levels.shape == SIZE and maps.resized == 1 and np.abs(levels / 65535 - 0.25).max() < 1e-4
+
+
+WRONG = {
+    "two maps": ({"a.png": np.zeros(SIZE, np.uint8), "a_pred.png": np.zeros(SIZE, np.uint8)}, "found a.png, a_pred"),
+    "none": ({"b.png": np.zeros(SIZE, np.uint8)}, "such as a.png or a.png.npz in maps; found none"),
+    "logits": ({"a.npy": 9 * SCORES - 4}, "expected .0,1."),
+    "no number": ({"a.npy": SCORES * np.nan}, "a.npy"),
+    "signed": ({"a.npy": np.zeros(SIZE, np.int64)}, "values of type int64"),
+    "colours": ({"a.png": np.eye(3, dtype=np.uint8)[None].repeat(4, 0) * 255}, "a coloured picture is no map"),
+    "objects": ({"a.npy": np.array([{}], dtype=object)}, "cannot be read as an array"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_no_map_is_told(what, images):
+    files, says = WRONG[what]
+    for name, array in files.items():
+        save(images / "maps" / name, array)
+    with pytest.raises(InputError, match=says):
+        ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+
+
+def test_damaged_files_are_told(images):
+    np.save(images / "maps" / "a.npy", SCORES)
+    whole = (images / "maps" / "a.npy").read_bytes()
+    for content in (b"", whole[:40], whole[:-100], b"PK\3\4", whole.replace(b"(40, 60)", b"(1e9, 6)")):
+        (images / "maps" / "a.npy").write_bytes(content)
+        with pytest.raises(InputError, match=r"a.npy: cannot be read as an array"):
+            ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+    with pytest.raises(InputError, match="expected files"):
+        ForeignMaps(images / "nowhere")
+
+
+def test_the_table_is_that_of_a_detector_which_gives_these_maps(images):
+    for name in ("a", "b", "c"):
+        save(images / "maps" / f"{name}.npy", SCORES)
+    table = score_maps(images / "m.csv", images / "maps", "permuted")
+    same = evaluate(lambda image: SCORES, images / "m.csv", "permuted")
+    assert table.pop("maps")["resized"] == 0 and table == same
+
+
+def test_command_several_protocols_one_table_one_file(images, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    for name in ("a", "b"):
+        save(images / "maps" / f"{name}.npy", np.repeat(SCORES, 2, 0))
+    words = ["--manifest", "m.csv", "--protocol", "mpc", "--protocol", "permuted", "--json", "out.json"]
+    assert main(["score", "maps", *words]) == 1  # c.png has no map
+    shown = capsys.readouterr().out
+    results = json.loads((images / "out.json").read_text())["protocols"]
+    assert list(results) == ["mpc", "permuted"] and results["permuted"]["sets"]["toy"]["n"] == 2
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("toy")] == ["mpc", "permuted"]
+    assert "2 maps had another size" in shown and "1 rows left out" in shown and "c.png" in shown
+    assert main(["score", "maps", "--manifest", "m.csv", "--protocol", "nothing"]) == 2
+
+
+def test_evaluate_scores_several_protocols_from_one_pass(images, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    words = ["evaluate", "--weights", "lite", "--device", "cpu", "--manifest", "m.csv"]
+    assert main([*words, "--protocol", "mpc", "--protocol", "best_threshold", "--json", "two.json"]) == 0
+    assert main([*words, "--protocol", "best_threshold", "--json", "one.json"]) == 0
+    two, one = (json.loads((images / f"{n}.json").read_text()) for n in ("two", "one"))
+    assert two["protocols"]["best_threshold"] == one and two["protocols"]["mpc"]["protocol"] == "mpc"
+    assert not (images / "index.json").exists()
