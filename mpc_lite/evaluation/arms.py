@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-# Student's t exceeded by 2.5 %, for 1, 2, 3 … degrees of freedom; from 15 on the last one, which is the wider.
-T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+from mpc_lite.evaluation.paired import paired_difference
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,11 @@ class Arm:
 
 def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
     """ours − theirs over the seeds in common, {seed: figure} each; None without one."""
-    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-    if not pairs:
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
         return None
-    n, middle = len(pairs), mean(pairs)
-    if n == 1:
-        return Difference(1, middle, None)
-    half = T975[min(n - 1, len(T975)) - 1] * stdev(pairs) / n**0.5
-    return Difference(n, middle, (middle - half, middle + half))
+    pairs = paired_difference([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    return Difference(pairs.n, pairs.mean, None if pairs.n == 1 else (pairs.low, pairs.high))
 
 
 def side_by_side(runs: Iterable[tuple[str, int, float | None]], names: Sequence[str], against: str) -> list[Arm]:
