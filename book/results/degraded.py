@@ -37,7 +37,7 @@ from mpc_lite.provenance import record
 RESULT = Path(__file__).with_suffix(".json")
 SHIPPED = ("lite", "lite2")
 ARMS = {"0": "two stages, whole network", "1": "focal only"}  # of contrast.py, by the number in a run's name
-EACH, SEED, SHARE = 40, 0, 0.05  # images of a class; of the noise; of the untouched authentic images above the threshold
+EACH, SEED, SHARE = 40, 0, 0.05  # images of a class; of the noise; of untouched authentic images above the threshold
 SHARING = (("resize_ratio", 0.75), ("jpeg_quality", 75), ("jpeg_quality", 70))  # simulated: no network's settings
 SINGLE = {
     "jpeg_quality": (95, 80, 60),
