@@ -3,8 +3,8 @@
     python book/results/mix-rules.py FOLDER [RULE,… [SEED,…]]
 
 Recipe `pclmix`, half as long: STEPS steps of eight generated forgeries, scribbles alone. Finished runs of FOLDER are
-not run again, an unfinished one goes on, and each call writes mix-rules.json from all that have finished. Runs of one seed
-share their first weights and their images; all are scored on the same generated test images, with one thread.
+not run again, an unfinished one goes on, and each call writes mix-rules.json from all that have finished. Runs of one
+seed share their first weights and their images; all are scored on the same generated test images, with one thread.
 """
 
 from __future__ import annotations
