@@ -1,17 +1,19 @@
 """How pixels lie in the embedding of each shipped network: write geometry.json beside this file.
 
-    MPC_LITE_DATA=… python book/results/geometry.py
+    MPC_LITE_DATA=… python book/results/geometry.py [FORGERIES RESEARCH]
 
-Four weights (before stage 1, after it, after stage 2, second edition) on FORGERIES generated test forgeries and, where
-MPC_LITE_DATA is set, on RESEARCH real splices of the set `lalonde`. Of each image EACH pixels of each class are drawn
-among those that are alive in the maps compared. Every measure is also taken with the mask of the next image, laid over
-this one: same vectors, same kind of region, wrong place. What is above that is about the forgery.
+Four weights (before stage 1, after it, after stage 2, second edition) on 60 generated test forgeries and, where
+MPC_LITE_DATA is set, on 30 real splices of the set `lalonde`, or on as many as the arguments say. Of each image EACH
+pixels of each class are drawn among those that are alive in the maps compared. Every measure is also taken with the
+mask of the next image, laid over this one: same vectors, same kind of region, wrong place. What is above that is about
+the forgery.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from itertools import count, islice
 from pathlib import Path
@@ -35,22 +37,23 @@ from mpc_lite.provenance import book_result, record
 
 RESULT = Path(__file__).with_suffix(".json")
 WEIGHTS = ("lite-initial", "lite-stage1", "lite", "lite2")
-SEED, SIZE, FORGERIES, RESEARCH, EACH = 0, 256, 60, 30, 200
+SEED, SIZE, EACH = 0, 256, 200
+IMAGES = (60, 30)  # generated forgeries, research images
 DISTANCES = (4, 8, 16, 32, 48, 64, 96)  # pixels
 APART = 32
 LEAST = 40  # pixels of a class that an image must have
 VIEWS = ("within_image", "cross_scale", "cross_modality")
 
 
-def images() -> dict[str, list[tuple[np.ndarray, np.ndarray, str]]]:
+def images(forgeries: int, research: int) -> dict[str, list[tuple[np.ndarray, np.ndarray, str]]]:
     """Set -> (image (H,W,3) uint8, mask (H,W), kind): the first with EACH pixels of both classes on the finest map."""
     scenes = Scenes("test", ["packaged", "dead_leaves"])
-    forgeries = (forge("test", SEED, i, scenes, SIZE, authentic_share=0.0) for i in count())
-    sets = {"generated": list(islice(((f.image, f.mask, f.kind) for f in forgeries if enough(f.mask)), FORGERIES))}
+    stream = (forge("test", SEED, i, scenes, SIZE, authentic_share=0.0) for i in count())
+    sets = {"generated": list(islice(((f.image, f.mask, f.kind) for f in stream if enough(f.mask)), forgeries))}
     if "MPC_LITE_DATA" in os.environ:
         rows = [s for s in read_manifest(Path(os.environ["MPC_LITE_DATA"]) / "forged.csv", "test")]
         pairs = ((read_image(s.image), read_mask(s), "splice") for s in rows if s.source == "lalonde")
-        sets["lalonde"] = list(islice((p for p in pairs if enough(p[1])), RESEARCH))
+        sets["lalonde"] = list(islice((p for p in pairs if enough(p[1])), research))
     return sets
 
 
@@ -225,10 +228,10 @@ def tables(pairs, model: MPC) -> tuple[dict, dict]:
 
 
 @torch.no_grad()
-def main() -> None:
+def main(numbers: tuple[int, ...]) -> None:
     torch.set_num_threads(1)
-    started, sets = time.process_time(), images()
-    facts = {"command": "python book/results/geometry.py", "seed": SEED, "device": "cpu"}
+    started, sets = time.process_time(), images(*numbers)
+    facts = {"command": f"python book/results/geometry.py {numbers[0]} {numbers[1]}", "seed": SEED, "device": "cpu"}
     facts |= {"images": {name: len(pairs) for name, pairs in sets.items()}, "pixels_of_a_class": EACH}
     facts["kinds"] = {name: [kind for *_, kind in pairs] for name, pairs in sets.items()}
     result = {"schema": 1, **record(**facts), "distances": DISTANCES, "weights": {}, "dead": {}}
@@ -245,10 +248,10 @@ def main() -> None:
             result["weights"][weights][name], result["dead"][weights][name] = tables(pairs, model)
         in_training = dead_in_training(weights, sets["generated"])  # of one size, so that they make batches
         result["dead"][weights]["generated"]["finest_in_training"] = in_training
-        result["minutes"] = round((time.process_time() - started) / 60, 1)
-        write_atomic(RESULT, (json.dumps(result) + "\n").encode())
-        print(weights, result["minutes"], "minutes", json.dumps(result["dead"][weights]), flush=True)
+        print(weights, json.dumps(result["dead"][weights]), flush=True)
+    result["minutes"] = round((time.process_time() - started) / 60, 1)  # of one processor
+    write_atomic(RESULT, (json.dumps(result) + "\n").encode())
 
 
 if __name__ == "__main__":
-    main()
+    main(tuple(map(int, sys.argv[1:3])) or IMAGES)
