@@ -223,7 +223,7 @@ def tables(pairs, model: MPC) -> tuple[dict, dict]:
         for view, pools in views_of(maps).items():
             for rows, truth in ((right, mask), (wrong, other)):
                 told = measures(view, pools, truth, np.random.default_rng([SEED, i]))
-                rows[view] += [told] if told else []
+                rows[view].append(told)
     return {view: summary(right[view], wrong[view]) for view in VIEWS}, dead_table(died)
 
 

@@ -24,7 +24,7 @@ NAMES = {  # of the shipped weights, as the figures call them
 }
 SETS = {"generated": "generated forgeries", "lalonde": "research splices"}
 VIEWS = {"within_image": "within the image", "cross_scale": "cross-scale", "cross_modality": "cross-modality"}
-MEASURES = {"purity": ("purity", "purity of neighbours ≥ 32 px away"), "fisher_ratio": ("fisher", "Fisher ratio")}
+MEASURES = {"purity": ("purity", "neighbour purity"), "fisher_ratio": ("fisher", "Fisher ratio")}
 DEAD = 20  # grey level of a dead pixel's ground; every second dot of it is white
 
 
