@@ -37,7 +37,7 @@ def measure_by_weights(result: Mapping[str, Any], measure: str = "purity") -> Fi
     weights = [name for name in NAMES if name in result["weights"]]
     sets = [name for name in SETS if any(name in result["weights"][w] for w in weights)]
     figure = Figure(figsize=(WIDTH, 2.5 * len(sets)), layout="constrained")
-    for axes, name in zip(figure.subplots(len(sets), squeeze=False, sharex=True)[:, 0], sets, strict=True):
+    for axes, name in zip(figure.subplots(len(sets), squeeze=False, sharex=True, sharey=True)[:, 0], sets, strict=True):
         for x, weight in enumerate(weights):
             table = result["weights"][weight][name]["within_image"]
             each = np.array([v for v in table[f"{key}_each"] if v is not None])
