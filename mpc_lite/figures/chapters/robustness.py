@@ -37,6 +37,8 @@ def side_by_side(networks: Sequence[Mapping[str, Any]], share: float) -> Figure:
     Both above the threshold that `share` (dotted) of the untouched authentic images exceed.
     """
     labels = [short(cell) for cell in networks[0]["cells"]]
+    cells = [cell for network in networks for cell in network["cells"]]
+    right = 0.05 + max(max(cell["found_own"], cell["alarms_own"]) for cell in cells)
     figure = Figure(figsize=(WIDTH, 0.23 * len(labels) + 1.1), layout="constrained")
     panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
     for axes, network in zip(panels, networks, strict=True):
@@ -44,11 +46,11 @@ def side_by_side(networks: Sequence[Mapping[str, Any]], share: float) -> Figure:
         found = np.array([cell["found_own"] for cell in network["cells"]])
         alarms = np.array([cell["alarms_own"] for cell in network["cells"]])
         axes.hlines(rows, alarms, found, color=GREY, lw=1)
-        axes.plot(found, rows, "o", color=BLUE, ms=6, label="tampered, found")
-        axes.plot(alarms, rows, "s", color=ORANGE, ms=5, label="authentic, false alarm")
+        axes.plot(found, rows, "o", color=BLUE, ms=8, mfc="none", mew=1.6, label="tampered, found")
+        axes.plot(alarms, rows, "s", color=ORANGE, ms=4, label="authentic, false alarm")
         axes.axvline(share, color="black", ls=":", lw=1)
         axes.set_title(network["name"], fontsize=10, loc="left")
-        axes.set(xlim=(-0.04, 1.04), xticks=(0, 0.5, 1), xlabel="share of images")
+        axes.set(xlim=(-0.04, right), xlabel="share of images")
         axes.set_yticks(rows, labels, fontsize=9)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -119,7 +121,7 @@ def bands(networks: Sequence[Mapping[str, Any]], panels: Mapping[str, str]) -> F
             if len(seeds) > 1:
                 axes.fill_between(range(len(labels)), values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
         axes.set_title(title, fontsize=10, loc="left")
-        axes.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+        axes.set_ylim(bottom=-0.03)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     grid[-1].set_xticks(range(len(labels)), labels, rotation=90, fontsize=9)
@@ -163,7 +165,7 @@ def _shares(networks: Sequence[Mapping[str, Any]], number: int) -> go.Figure:
             x=[own, own], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot", "width": 1.5},
             name="own threshold", showlegend=i == 0, **axes,
         )  # fmt: skip
-        words.append(f"{network['name']}: found {cell['found_own']:.0%}, false alarms {cell['alarms_own']:.0%}")
+        words.append(f"{network['name']}: found {cell['found_own']:.1%}, false alarms {cell['alarms_own']:.1%}")
     figure.update_layout(
         height=620,
         margin={"l": 50, "r": 10, "t": 70, "b": 10},

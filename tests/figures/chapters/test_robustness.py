@@ -86,7 +86,7 @@ def test_the_slider_has_a_frame_for_each_cell_and_says_its_shares():
         visible, moves = step.args
         shown = [trace for trace, on in zip(figure.data, visible["visible"], strict=True) if on]
         assert len(shown) == 6 and "a: found" in moves["title"]["text"]
-        assert f"found {0.5 + 0.1 * i:.0%}, false alarms {0.05 + 0.2 * i:.0%}" in moves["title"]["text"]
+        assert f"found {0.5 + 0.1 * i:.1%}, false alarms {0.05 + 0.2 * i:.1%}" in moves["title"]["text"]
         at = int(np.argmin(abs(figures.THRESHOLDS - 0.65)))
         assert shown[0].y[at] == np.mean(np.array(networks[0]["cells"][i]["tampered"]) > figures.THRESHOLDS[at])
         assert shown[1].y[at] == 0.25 and set(shown[2].x) == {0.6}
