@@ -132,8 +132,10 @@ def purity_by_distance(result: Mapping[str, Any]) -> go.Figure:
             tables = {w: table for w, table in tables.items() if "purity_at" in table}
             if len(tables) == len(weights):  # the slider's frames need the same lines
                 frames.append(_distance_frame(result, name, view, tables))
-                labels.append(f"{SETS[name]}, {VIEWS[view]}")
-    return slider(frames, labels)
+                labels.append(VIEWS[view].split()[0])  # the title says the rest; long labels would be cut
+    figure = slider(frames, labels)
+    figure.layout.sliders[0].update(currentvalue={"visible": False}, pad={"t": 60})
+    return figure
 
 
 def _distance_frame(result: Mapping[str, Any], name: str, view: str, tables: Mapping[str, Any]) -> go.Figure:

@@ -86,7 +86,7 @@ def test_the_slider_has_a_frame_for_each_set_and_view(result):
     assert list(figure.data[0].y) == [0.9, 0.6, 0.4] and list(figure.data[lines].y)[1] == 0.7
     assert list(figure.data[0].error_y.array) == [0.02, 0.04, 0.06]
     assert list(figure.data[1].y) == [0.8, 0.5, 0.3] and list(figure.data[lines - 1].y) == [0.5, 0.45, 0.3]
-    assert [s.label for s in figure.layout.sliders[0].steps][3] == "research splices, within the image"
+    assert [s.label for s in figure.layout.sliders[0].steps] == ["within", "cross-scale", "cross-modality"] * 2
     assert "research splices" in figure.layout.sliders[0].steps[3].args[1]["title"]["text"]
     show(figure, "embedding-test", alt="Purity against distance of the neighbour.")
     result["weights"]["lite-stage1"].pop("lalonde")
