@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import urllib.error
 import urllib.request
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +22,10 @@ def repository() -> str | None:
     return urls.get("Repository")
 
 
-def book_result(name: str) -> dict[str, Any]:
+def book_result(name: str, missing: dict[str, Any] | None = None) -> dict[str, Any]:
     """A committed result of the book, book/results/NAME.json: from the clone, or fetched where only the package is.
+
+    missing: returned in place of a result that nobody has made yet; without it that is an error.
 
     Raises:
         InputError: the result is not in the clone, or there is no clone and the repository cannot be reached.
@@ -30,6 +33,8 @@ def book_result(name: str) -> dict[str, Any]:
     folder = Path(__file__).resolve().parents[1] / "book" / "results"
     if folder.is_dir():
         if not (folder / f"{name}.json").is_file():
+            if missing is not None:
+                return missing
             known = ", ".join(sorted(p.stem for p in folder.glob("*.json")))
             raise InputError(f"no result '{name}' in book/results; there are {known}")
         return json.loads((folder / f"{name}.json").read_text())
@@ -45,6 +50,8 @@ def book_result(name: str) -> dict[str, Any]:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return json.load(answer)
     except (OSError, ValueError) as error:
+        if missing is not None and isinstance(error, urllib.error.HTTPError) and error.code == 404:
+            return missing
         hint = f"run in a clone of {address} instead, installed with pip install -e ."
         raise InputError(f"{url}: {error}; {hint}") from error
 

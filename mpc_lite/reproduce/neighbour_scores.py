@@ -10,8 +10,9 @@ method, on the same score maps at threshold 0.5:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -122,6 +123,34 @@ def hausdorff95(marked: np.ndarray, truth: np.ndarray) -> float:
     first, second = borders
     to_first, to_second = (cv2.distanceTransform(1 - border, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for border in borders)
     return float(np.percentile(np.concatenate([to_second[first == 1], to_first[second == 1]]), 95))
+
+
+def arm_of(run: Mapping[str, Any]) -> str | None:
+    """The arm of a results.json of recipe `neighbours`; None where other values of the recipe were changed, too."""
+    return None if set(run["parameters"]) - {"arm"} else run["recipe"]["choice"]["arm"]
+
+
+def figures_of(run: Mapping[str, Any]) -> dict[str, float | None]:
+    """A results.json with `neighbour_scores` as one level of names; scores in 0–1, minutes of the whole run, hd95 in
+    pixels; None where a figure is undefined.
+
+    f1, iou, auc: tampered images, each weighing alike. f1_best_threshold: with the best threshold of each image.
+    null_f1, null_auc: of null splices. false_alarms, image_auc: of whole images. The rest are `own_metrics`.
+    """
+    sets = [scores for scores in run["sets"].values() if scores["auc"] is not None]
+    pixels = sum(scores["n"] for scores in sets)
+    return {
+        "f1": run["average"]["f1"],
+        "f1_best_threshold": run["protocols"]["best_threshold"]["f1"],
+        "iou": run["average"]["iou"],
+        "auc": sum(scores["n"] * scores["auc"] for scores in sets) / pixels if pixels else None,
+        "null_f1": run["null_splices"]["f1"],
+        "null_auc": run["null_splices"]["auc"],
+        "false_alarms": run["image_level"]["false_alarm_rate"],
+        "image_auc": run["image_level"]["auc"],
+        "minutes": run["seconds"] / 60,
+        **{name if name != "image_auc" else "head_image_auc": value for name, value in run["own_metrics"].items()},
+    }
 
 
 def format_scores(scores: dict[str, dict]) -> str:

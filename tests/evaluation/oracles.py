@@ -46,3 +46,39 @@ def image_score(score_map: np.ndarray) -> float:
     height, width = score_map.shape
     blocks = [(y, x) for y in range(0, height, 8) for x in range(0, width, 8)]
     return max(float(np.mean(score_map[y : y + 8, x : x + 8].astype(np.float64))) for y, x in blocks)
+
+
+# ------------------------------------------------------------------------------------- geometry, one pair at a time
+
+
+def mean_cosine(first, second, same_set: bool) -> float:
+    """Mean product of a vector of each list; within one list never of a vector with itself."""
+    products = [
+        float(np.dot(a, b)) for i, a in enumerate(first) for j, b in enumerate(second) if not (same_set and i == j)
+    ]
+    return sum(products) / len(products)
+
+
+def fisher(authentic, tampered) -> float:
+    """Squared distance of the means over the mean squared distances to them, added up."""
+    means = [np.mean(x, axis=0) for x in (authentic, tampered)]
+    within = [np.mean([np.sum((v - m) ** 2) for v in x]) for x, m in zip((authentic, tampered), means, strict=True)]
+    return float(np.sum((means[0] - means[1]) ** 2) / sum(within))
+
+
+def purity(vectors, labels, places, others, other_labels, other_places, apart, neighbours):
+    """(share, chance, counted) with dead pixels left out, neighbour by neighbour."""
+    shares, chances = [], []
+    for vector, label, place in zip(vectors, labels, places, strict=True):
+        if not np.any(vector):
+            continue
+        far = [
+            (-float(np.dot(vector, other)), int(other_label == label))
+            for other, other_label, there in zip(others, other_labels, other_places, strict=True)
+            if np.any(other) and max(abs(place - there)) >= apart
+        ]
+        if len(far) < neighbours:
+            continue
+        shares.append(np.mean([same for _, same in sorted(far)[:neighbours]]))
+        chances.append(np.mean([same for _, same in far]))
+    return np.mean(shares), np.mean(chances), len(shares)

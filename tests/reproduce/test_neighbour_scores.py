@@ -12,7 +12,7 @@ from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.neighbours.pppc.stage import shifted
 from mpc_lite.network.model import MPC
-from mpc_lite.reproduce.neighbour_scores import format_scores, hausdorff95, matthews, own_metrics
+from mpc_lite.reproduce.neighbour_scores import arm_of, figures_of, format_scores, hausdorff95, matthews, own_metrics
 
 
 class Brightness(torch.nn.Module):
@@ -112,3 +112,23 @@ def test_hausdorff_distance_of_borders():
         apart = np.linalg.norm(a[:, None] - b[None], axis=2)
         expected = np.percentile(np.concatenate([apart.min(1), apart.min(0)]), 95)
         assert hausdorff95(marked, truth) == pytest.approx(expected, abs=1e-4)
+
+
+def test_figures_of_a_run_of_the_comparison():
+    run = {
+        "parameters": {"arm": "pclmix"},
+        "recipe": {"choice": {"arm": "pclmix"}},
+        "seconds": 90.0,
+        "average": {"f1": 0.4, "iou": 0.3},
+        "sets": {"a": {"n": 3, "auc": 0.9}, "b": {"n": 1, "auc": 0.5}, "c": {"n": 7, "auc": None}},
+        "protocols": {"best_threshold": {"f1": 0.6, "iou": 0.5}},
+        "null_splices": {"n": 8, "f1": 0.2, "iou": 0.1, "auc": 0.55},
+        "image_level": {"auc": 0.7, "false_alarm_rate": 0.9},
+        "own_metrics": {"dice": 0.4, "image_auc": 0.1},
+    }
+    assert arm_of(run) == "pclmix"
+    assert arm_of({**run, "parameters": {"arm": "pclmix", "pclmix.mix_label_rule": "splice"}}) is None
+    assert arm_of({**run, "parameters": {}, "recipe": {"choice": {"arm": "mpc"}}}) == "mpc"
+    figures = figures_of(run)
+    assert figures["auc"] == pytest.approx(0.8) and figures["minutes"] == 1.5 and figures["null_f1"] == 0.2
+    assert (figures["image_auc"], figures["head_image_auc"], figures["false_alarms"]) == (0.7, 0.1, 0.9)
