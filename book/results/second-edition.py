@@ -172,8 +172,9 @@ def best_cut(localizer: Localizer, folder: Path) -> dict[str, float]:
 def ship(weights: str, folder: Path) -> None:
     """Move the scores so that the best cut of the validation images is 0.5, calibrate, and write the shipped file.
 
-    The last bias takes it, so the order of all pixels stays, and what depends on it: pixel AUC, best thresholds. Half
-    of the training images are authentic, a share no user's threshold knows of.
+    The last bias takes it, so the order of the pixels of a tile stays; where tiles overlap, scores are averaged, and
+    pixel AUC and best thresholds change a little. Half of the training images are authentic, a share no user's
+    threshold knows of.
     """
     facts, model = read_facts(weights), load_weights(weights)
     if "cut" not in facts:  # else WEIGHTS is the shipped file itself
@@ -231,7 +232,7 @@ went through resizing, re-saves and screenshots. It carries a calibration: how h
 - The best step by held-out generated validation images of both worlds was kept: step {facts["step"]}, F1 {facts["validation"]["f1"]:.3f} on {recipe.data.size}²
   crops at 0.5.
 - Then all scores were moved, by the last bias, so that {facts["cut"]["threshold"]:.2f} became 0.5: the cut with the highest F1 on validation images of
-  both worlds ({facts["cut"]["f1_at_0.5"]:.3f} before, {facts["cut"]["f1"]:.3f} after). The order of pixels is the same.
+  both worlds ({facts["cut"]["f1_at_0.5"]:.3f} before, {facts["cut"]["f1"]:.3f} after). The order of pixels within a tile is the same.
 
 ## Measured
 
