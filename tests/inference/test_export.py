@@ -275,10 +275,10 @@ def test_the_commands(tmp_path, capsys):
     assert main(["export", "--out", str(tmp_path / "m.onnx")]) == 0
     assert hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest() in capsys.readouterr().out
     lines = {}
-    for name in ("lite", str(tmp_path / "m.onnx")):
+    for name in ("lite2", str(tmp_path / "m.onnx")):
         words = ["--backend", "onnx", "--weights", name, "--out", str(tmp_path / "found")]
         assert main(["predict", str(tmp_path / "a.png"), *words]) == 0
         lines[name] = json.loads((tmp_path / "found" / "predictions.jsonl").read_text())
-    assert lines["lite"]["score"] == lines[str(tmp_path / "m.onnx")]["score"] > 0
+    assert lines["lite2"]["score"] == lines[str(tmp_path / "m.onnx")]["score"] > 0
     assert main(["predict", str(tmp_path / "a.png"), "--backend", "tf", "--out", str(tmp_path / "x")]) == 2
     assert "choose one of torch, onnx" in capsys.readouterr().err
