@@ -1,20 +1,25 @@
-"""The ablation of Table 8 on a laptop: train recipe `table8` with each set of terms, write results/ablation.json.
+"""Table 8 and what it leaves out, on a laptop: train recipe `table8` in each form, write results/ablation.json.
 
-    python book/results/ablation.py
+    python book/results/ablation.py FOLDER [RUN,RUN,… [SEED,SEED,…]]
 
-Chapter 14 reads the file. One run is both stages from random weights, on generated crops, shortened; the encoder is
-frozen in stage 2, so that the score depends on what stage 1 left. `no stage 1` is the same with a learning rate of
-1e-12: running statistics settle, weights stay. Runs of one seed share their starting weights and their images.
-Finished runs are kept in the folder given as the only argument, or are made anew in a temporary one.
+Chapters 10 and 14 read the file. One run is both stages from random weights, on generated crops, shortened; the encoder
+is frozen in stage 2, so that the score depends on what stage 1 left. `no stage 1` is the same with a learning rate of
+1e-12: running statistics settle, weights stay. Runs of one seed share their starting weights and their images, but for
+the forms of another width. Finished runs of FOLDER are not run again, an unfinished one goes on, and each call writes
+the file from all that have finished; calls with other runs or seeds may go side by side. RUN counts from 0 in RUNS.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,13 +31,15 @@ from mpc_lite.files import write_atomic
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.forgeries.synth import forge, write_set
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network import hrformer
 from mpc_lite.provenance import record
 from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training import pretrain as stage1
 from mpc_lite.training.finetune import finetune
 from mpc_lite.training.pretrain import pretrain
 
 RESULT = Path(__file__).resolve().with_suffix(".json")
-SEEDS, TEST, STEPS = (0, 1, 2), 96, {"pretrain": 150, "finetune": 100}
+SEEDS, TEST, STEPS = (0, 1, 2, 3, 4), 96, {"pretrain": 150, "finetune": 100}
 SHORT = {
     "variant": "corrected",
     "data.size": 96,
@@ -43,16 +50,48 @@ SHORT = {
     "finetune.schedule": {"name": "cosine", "warmup": 10},
 }
 RUNS = {
-    "full": {"ablation": "full"},
+    "full": {},
     "without_within_image": {"ablation": "without_within_image"},
-    "no stage 1": {
-        "ablation": "full",
-        "pretrain.learning_rate": 1e-12,
-        "pretrain.steps": 40,
-        "pretrain.validate_every": 40,
-    },
+    "no stage 1": {"pretrain.learning_rate": 1e-12, "pretrain.steps": 40, "pretrain.validate_every": 40},
     "without_cross_modality": {"ablation": "without_cross_modality"},
     "without_cross_scale": {"ablation": "without_cross_scale"},
+    "within_image alone": {"pretrain.terms": ["within_image"]},
+    "cross_scale alone": {"pretrain.terms": ["cross_scale"]},
+    "cross_modality alone": {"pretrain.terms": ["cross_modality"]},
+    "temperature 0.05": {"pretrain.temperature": 0.05},
+    "temperature 0.5": {"pretrain.temperature": 0.5},
+    "128 pixels a class": {"pretrain.max_pixels": 128},
+    "512 pixels a class": {"pretrain.max_pixels": 512},
+    "second view identical": {},
+    "anchors of both classes": {},
+    "32 channels": {},
+    "128 channels": {},
+    "no ReLU": {},
+}
+
+
+def nano(**changes: Any) -> AbstractContextManager:
+    """Networks of size nano are built with these changes while it lasts."""
+    return patch.dict(hrformer.SIZES, nano=replace(hrformer.SIZES["nano"], **changes))
+
+
+def of_both_classes(maps_a, maps_b, mask, *settings, **names):
+    """The released terms, and the same with the classes exchanged: tampered pixels are anchors too."""
+    exchanged = torch.where(mask > 1, mask, 1 - mask)
+    (ours, counted), (theirs, too) = (
+        mpc_loss_per_image(maps_a, maps_b, labels, *settings, **names) for labels in (mask, exchanged)
+    )
+    both = counted & too
+    return {name: torch.where(both, (ours[name] + theirs[name]) / 2, 0) for name in ours}, both
+
+
+# What no key of a recipe says: how the network or the loss differs while a run lasts.
+FORMS: dict[str, Callable[[], AbstractContextManager]] = {
+    "second view identical": lambda: nano(drop_path=0.0),
+    "anchors of both classes": lambda: patch.object(stage1, "mpc_loss_per_image", of_both_classes),
+    "32 channels": lambda: nano(embedding=32),
+    "128 channels": lambda: nano(embedding=128),
+    "no ReLU": lambda: patch.object(hrformer.Projection, "forward", lambda self, x: self.bn(self.conv(x))),
 }
 
 
@@ -86,34 +125,46 @@ def score(file: Path, manifest: Path) -> dict[str, float]:
     return {key: round(value, 4) for key, value in scores.items()}
 
 
-def main(folder: Path) -> None:
-    scenes = Scenes("test", ["packaged", "dead_leaves"])
-    manifest = write_set(folder / "test", "test", TEST, 0, 128, scenes, authentic_share=0)
-    runs = []
-    for name, parameters in RUNS.items():
-        for seed in SEEDS:
-            out, started = folder / f"{name}-{seed}".replace(" ", "_"), time.monotonic()
-            recipe = load_recipe("table8", overrides={**SHORT, **parameters, "seed": seed})
-            stage1 = pretrain(recipe, out, resume=True, device="cpu")
-            weights = finetune(recipe, out, resume=True, device="cpu")
-            row = {"run": name, "seed": seed, "terms": terms_of(stage1), **score(weights, manifest)}
-            print(json.dumps(row), f"{time.monotonic() - started:.0f} s", flush=True)
-            runs.append(row)
-    facts = record(
-        command="python book/results/ablation.py",
-        recipe="table8",
-        profile="lite",
-        overrides=SHORT,
-        parameters=RUNS,
-        test={"forgeries": TEST, "size": 128, "seed": 0, "protocol": "mpc"},
-        device="cpu",
-    )
-    write_atomic(RESULT, (json.dumps({**facts, "runs": runs}, indent=1) + "\n").encode())
+def run(name: str, seed: int, folder: Path, manifest: Path) -> dict:
+    started = time.monotonic()
+    recipe = load_recipe("table8", overrides={**SHORT, "ablation": "full", **RUNS[name], "seed": seed})
+    with FORMS.get(name, nullcontext)():
+        encoder = pretrain(recipe, folder, resume=True, device="cpu")
+        weights = finetune(recipe, folder, resume=True, device="cpu")
+        row = {"run": name, "seed": seed, "terms": terms_of(encoder), **score(weights, manifest)}
+    return {**row, "minutes": round((time.monotonic() - started) / 60, 1)}
+
+
+def main(folder: Path, names: list[str], seeds: list[int]) -> None:
+    manifest = folder / "test" / "manifest.csv"
+    if not manifest.is_file():
+        scenes = Scenes("test", ["packaged", "dead_leaves"])
+        write_set(manifest.parent, "test", TEST, 0, 128, scenes, authentic_share=0)
+    for name in names:
+        for seed in seeds:
+            out = folder / f"{list(RUNS).index(name)}-{seed}"
+            if not (out / "scores.json").is_file():
+                row = run(name, seed, out, manifest)
+                write_atomic(out / "scores.json", json.dumps(row).encode())
+                print(json.dumps(row), flush=True)
+            rows = [json.loads(file.read_text()) for file in folder.glob("*/scores.json")]
+            facts = record(
+                command="python book/results/ablation.py FOLDER",
+                recipe="table8",
+                profile="lite",
+                overrides=SHORT,
+                parameters=RUNS,
+                test={"forgeries": TEST, "size": 128, "seed": 0, "protocol": "mpc"},
+                device="cpu",
+            )
+            rows.sort(key=lambda r: (list(RUNS).index(r["run"]), r["seed"]))
+            write_atomic(RESULT, (json.dumps({**facts, "runs": rows}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            main(Path(temporary))
+    chosen = sys.argv[2].split(",") if len(sys.argv) > 2 else [str(k) for k in range(len(RUNS))]
+    main(
+        Path(sys.argv[1]),
+        [list(RUNS)[int(k)] for k in chosen],
+        [int(seed) for seed in sys.argv[3].split(",")] if len(sys.argv) > 3 else list(SEEDS),
+    )

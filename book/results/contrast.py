@@ -8,6 +8,9 @@ shortened: nano, crops of 96² from both worlds, IMAGES images seen in all. `two
 contrastive loss. Runs of one seed share their first weights and the stream of their images. Scored are the weights of
 the last step: a choice by validation images keeps the first of equal steps, and at threshold 0.5 all steps of such
 short trainings may score 0.
+
+Arms with `% labelled` give the focal loss a fixed set of so many of stage 2's images, seen again and again for as many
+steps as before; the set is the same for both. Stage 1 keeps all of its images, and their masks: it is supervised too.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from mpc_lite.forgeries.mixed import Stream
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.weights import read_facts, save_weights
 from mpc_lite.provenance import record
+from mpc_lite.recipes.keys import DataSection
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.finetune import finetune
 from mpc_lite.training.loop import starting_model
@@ -51,7 +55,12 @@ ARMS = {  # name: (steps of stage 1, what else differs)
     "two stages, paper's form": (STAGE1, {"finetune.encoder": "trained", "pretrain.formulation": "paper"}),
     "random encoder, head only": (0, {"finetune.encoder": "frozen"}),
     "one stage, both losses": (0, {"finetune.encoder": "trained", "finetune.contrast": 0.001}),
+    "two stages, 10 % labelled": (STAGE1, {"finetune.encoder": "trained"}),
+    "focal only, 10 % labelled": (0, {"finetune.encoder": "trained"}),
+    "two stages, 1 % labelled": (STAGE1, {"finetune.encoder": "trained"}),
+    "focal only, 1 % labelled": (0, {"finetune.encoder": "trained"}),
 }
+LABELLED = {name: int(name.split()[-3]) / 100 for name in ARMS if name.endswith("% labelled")}
 SEEDS = (0, 1, 2, 3, 4)
 TEST, SIDE = 160, 192
 
@@ -61,9 +70,13 @@ def run(arm: str, seed: int, folder: Path, manifests: dict[str, Path]) -> dict:
     left = STAGE1 - steps + STAGE2
     overrides = {**SHORT, "seed": seed, "finetune.steps": left, "finetune.validate_every": left, **changes}
     recipe, started = load_recipe("lite2", overrides=overrides), time.monotonic()
+    if share := LABELLED.get(arm):
+        lists = labelled(share, seed, folder.parent, recipe.data)
+        recipe = load_recipe("lite2", overrides={**overrides, **lists})
     if steps:  # on tampered images alone: authentic ones have no contrast
         first = load_recipe("lite2", overrides={**overrides, "data.authentic_share": 0.0})
-        start = pretrain(first, folder, resume=True, device="cpu")
+        whole = folder.parent / f"0-{seed}" if share else folder  # the same stage 1: it is done once a seed
+        start = pretrain(first, whole, resume=True, device="cpu")
     else:
         start = folder / "initial.safetensors"
         save_weights(start, starting_model(recipe, None), recipe.as_dict(), stage="initial")
@@ -87,6 +100,20 @@ def run(arm: str, seed: int, folder: Path, manifests: dict[str, Path]) -> dict:
         scores.setdefault("image level", {})[name] = fixed["image_level"]
     facts = {"arm": arm, "seed": seed, "step": read_facts(weights)["step"], "minutes": round(trained / 60, 1)}
     return {**facts, "scores": scores}
+
+
+def labelled(share: float, seed: int, folder: Path, data: DataSection) -> dict[str, str]:
+    """The keys that give stage 2 the first so many images of its stream, and validation images; made once a folder."""
+    keys = {}
+    for key, split, n in (
+        ("data.manifest", "train", round(share * BATCH * STAGE2)),
+        ("data.validation", "validation", data.validation_images),
+    ):
+        manifest = folder / f"{split}-{n}-{seed}" / "manifest.csv"
+        if not manifest.is_file():
+            Stream(split, seed, data, data.size).write(manifest.parent, n, data.size)
+        keys[key] = str(manifest)
+    return keys
 
 
 def test_sets(folder: Path) -> dict[str, Path]:
