@@ -7,6 +7,7 @@ SIGHUP, with a checkpoint written. Nothing heavy is imported before a command ru
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -36,7 +37,10 @@ for group in (runs, prepare, train, score, doctor):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command line; returns its exit code."""
+    """Run a command line; returns its exit code. Unless the user chose, OMP_WAIT_POLICY is PASSIVE from here on."""
+    # OpenMP's threads spin where they wait, and beside another busy process a training then takes many times as long.
+    # It is read once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else DONE

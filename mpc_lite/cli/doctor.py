@@ -176,7 +176,7 @@ def threads() -> Iterator[Finding]:
     else:
         yield Finding("ok", f"{what} ({settings})")
     if (variables["OMP_WAIT_POLICY"] or "").upper() != "PASSIVE":
-        do = "beside other work set OMP_WAIT_POLICY=PASSIVE before Python starts: threads that wait then sleep"
+        do = "beside other work unset OMP_WAIT_POLICY, and these commands set PASSIVE: threads that wait then sleep"
         yield Finding("note", "threads that wait may keep a core busy", do)
 
 

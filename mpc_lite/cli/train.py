@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +30,7 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
 
     checked = load_recipe(recipe, profile, assignments(parameters or []))
     with following(out / "log.jsonl") if speaks() else nullcontext(lambda text: None) as say:
-        say("loading torch…")
+        say(f"loading torch… (threads that wait: OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']})")
         from mpc_lite.training import finetune, pretrain
         from mpc_lite.training.loop import Interrupted
 

@@ -223,6 +223,17 @@ def test_both_stages_train_and_show_progress(trained, capsys):
     assert "resume it or choose another folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_user_chose(given, policy, monkeypatch, capsys):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    says = "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    program = f"import os, sys, mpc_lite.cli; mpc_lite.cli.main(['--help']); {says}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == f"{policy} False"
+
+
 def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, capsys):
     words = ["--weights", str(trained / "model.safetensors"), "--manifest", str(forgeries), "--device", "cpu"]
     json_file, maps = tmp_path / "scores.json", tmp_path / "maps"
