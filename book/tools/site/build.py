@@ -5,6 +5,7 @@
 Executed chapters are kept in _build/.jupyter_cache. Jupyter Book itself looks only at a chapter's text; here the cache
 is cleared whenever the package, its weights, a chapter, a result or a requirement changed. With MPC_LITE_BOOK_CACHE set
 to a folder, the executed chapters of one such state are kept there, so that another clone need not execute them again.
+Chapters that nbval has just executed are taken from MPC_LITE_EXECUTED (`executed.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import executed
 import try_it
 import vendor
 
@@ -46,6 +48,8 @@ def main() -> int:
             shutil.copytree(store / now, CACHE)
     CACHE.parent.mkdir(exist_ok=True)
     stamp.write_text(now)
+    if kept := os.environ.get("MPC_LITE_EXECUTED"):
+        print(f"{len(executed.into_cache(Path(kept), CACHE))} chapters were executed by the comparison of notebooks")
     vendor.main()
     try_it.main([])
     # One thread: the last digits of a sum must not depend on how many there are, nor the time on who else computes.
