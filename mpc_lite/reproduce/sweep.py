@@ -30,6 +30,7 @@ from mpc_lite.training.run_folder import empty, holds_run, locked
 from mpc_lite.training.signals import answering
 
 TRIES = 3  # so often a cell may lose its worker or its kernel
+_LOOK = 1.0  # seconds between two looks for a free worker
 _WITHOUT_WORKERS = 60.0  # seconds in which one of our own workers should have come back
 _WITHOUT_ANSWER = 20.0  # seconds in which a worker should have killed its kernel
 
@@ -111,6 +112,7 @@ class _Sweep:
         self.told: set[str] = set()  # what is said once
         self.asked_to_stop: set[Path] = set()
         self.worker_seen, self.kills_since = time.monotonic(), None
+        self.look_again = 0.0  # for a free worker: a question to the scheduler
 
     def work(self) -> None:
         self.client.subscribe_topic(self.topic, lambda event: self.news.append(event[1]))
@@ -119,10 +121,12 @@ class _Sweep:
                 self.start(self.news.popleft())
             if self.asked:
                 self.stop()
-            elif self.waiting:
+            elif self.waiting and time.monotonic() >= self.look_again:
                 self.hand_out()
+                self.look_again = time.monotonic() + _LOOK
             for future in [future for future in self.running if future.done()]:
                 self.end(self.running.pop(future), future)
+                self.look_again = 0.0
             time.sleep(0.2)
         for file in self.asked_to_stop:
             file.unlink(missing_ok=True)
