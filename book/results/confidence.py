@@ -2,7 +2,7 @@
 
     MPC_LITE_DATA=… python book/results/confidence.py [EACH]
 
-EACH (by default 40) tampered images of three sets: generated ones of both worlds, made anew in a temporary folder, and
+EACH (by default 24) tampered images of three sets: generated ones of both worlds, made anew in a temporary folder, and
 the test rows of `lalonde` and `casia2`. A pixel is wrong where the mask at 0.5 differs from the truth. Two signs of an
 error are compared on the same pixels: a low value of `Localizer.with_confidence`, which costs three passes more, and a
 score near the cut, |2s − 1| small, which costs nothing. `auc_…` is the probability that a wrong pixel has a lower value
@@ -91,4 +91,4 @@ def main(each: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 24)

@@ -104,6 +104,27 @@ def maps_after(rows: Mapping[str, Mapping[str, np.ndarray]], image: Mapping[str,
     return figure
 
 
+def reliability(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Share of wrong pixels by confidence, a line a set; the area of a mark is the bin's share of the set's pixels.
+
+    sets: name -> a row of book/results/confidence.json, {bins: [{from, to, pixels, wrong}]}; empty bins are left out.
+    """
+    edges = [f"{b['from']:g}–{b['to']:g}" for b in next(iter(sets.values()))["bins"]]
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    axes = figure.subplots()
+    for (name, each), (colour, marker, dash) in zip(sets.items(), STYLES, strict=False):
+        points = [(at, b["wrong"], b["pixels"]) for at, b in enumerate(each["bins"]) if b["wrong"] is not None]
+        at, wrong, pixels = zip(*points, strict=True)
+        axes.plot(at, wrong, color=colour, ls=dash, lw=1.2, marker=marker, ms=3, label=name)
+        axes.scatter(at, wrong, s=[400 * share for share in pixels], color=colour, alpha=0.35, lw=0)
+    axes.set_xticks(range(len(edges)), edges)
+    axes.set(xlabel="confidence of four mirrors", ylabel="share of wrong pixels", ylim=(0, None))
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9, frameon=False)
+    return figure
+
+
 def bands(networks: Sequence[Mapping[str, Any]], panels: Mapping[str, str]) -> Figure:
     """Each arm over the cells: mean over its seeds and, with several, the band from its lowest to its highest.
 

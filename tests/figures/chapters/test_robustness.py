@@ -139,3 +139,15 @@ def test_the_script_scores_degraded_images_of_both_classes_and_takes_finished_ru
             (tmp_path / name / "scores.json").write_text("{}")
     assert list(degraded.networks(tmp_path)) == ["lite", "lite2", "0-3", "1-0"]
     assert degraded.networks(tmp_path)["1-0"][1:] == ("focal only", 0)
+
+
+def test_reliability_draws_each_sets_wrong_share_and_leaves_empty_bins_out():
+    bins = [
+        {"from": 0.0, "to": 0.5, "pixels": 0.0, "wrong": None},
+        {"from": 0.5, "to": 1.0, "pixels": 1.0, "wrong": 0.2},
+    ]
+    both = [{**bins[0], "pixels": 0.5, "wrong": 0.4}, {**bins[1], "pixels": 0.5}]
+    (axes,) = figures.reliability({"one": {"bins": bins}, "two": {"bins": both}}).axes
+    assert [line.get_xydata().tolist() for line in axes.lines] == [[[1, 0.2]], [[0, 0.4], [1, 0.2]]]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0–0.5", "0.5–1"]
+    assert [c.get_sizes().tolist() for c in axes.collections] == [[400], [200, 200]]
