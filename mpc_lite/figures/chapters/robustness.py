@@ -109,7 +109,7 @@ def reliability(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
 
     sets: name -> a row of book/results/confidence.json, {bins: [{from, to, pixels, wrong}]}; empty bins are left out.
     """
-    edges = [f"{b['from']:g}–{b['to']:g}" for b in next(iter(sets.values()))["bins"]]
+    edges = [f"{b['to']:g}" for b in next(iter(sets.values()))["bins"]]
     figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
     axes = figure.subplots()
     for (name, each), (colour, marker, dash) in zip(sets.items(), STYLES, strict=False):
@@ -118,7 +118,7 @@ def reliability(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.plot(at, wrong, color=colour, ls=dash, lw=1.2, marker=marker, ms=3, label=name)
         axes.scatter(at, wrong, s=[400 * share for share in pixels], color=colour, alpha=0.35, lw=0)
     axes.set_xticks(range(len(edges)), edges)
-    axes.set(xlabel="confidence of four mirrors", ylabel="share of wrong pixels", ylim=(0, None))
+    axes.set(xlabel="confidence of four mirrors, up to", ylabel="share of wrong pixels", ylim=(0, None))
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=3, fontsize=9, frameon=False)

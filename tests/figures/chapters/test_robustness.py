@@ -149,5 +149,5 @@ def test_reliability_draws_each_sets_wrong_share_and_leaves_empty_bins_out():
     both = [{**bins[0], "pixels": 0.5, "wrong": 0.4}, {**bins[1], "pixels": 0.5}]
     (axes,) = figures.reliability({"one": {"bins": bins}, "two": {"bins": both}}).axes
     assert [line.get_xydata().tolist() for line in axes.lines] == [[[1, 0.2]], [[0, 0.4], [1, 0.2]]]
-    assert [t.get_text() for t in axes.get_xticklabels()] == ["0–0.5", "0.5–1"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0.5", "1"]
     assert [c.get_sizes().tolist() for c in axes.collections] == [[400], [200, 200]]
