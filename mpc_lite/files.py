@@ -75,6 +75,8 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
     """
     text = str(path)
     plain = Path(folder, os.path.expanduser(text))
+    if text and os.path.lexists(plain):  # most do, and lists have a million of them
+        return plain
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
     for spelling in spellings:
         forms = (spelling, unicodedata.normalize("NFC", spelling), unicodedata.normalize("NFD", spelling))
