@@ -172,7 +172,7 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         )
     if len(set(header)) != len(header):
         raise InputError(f"{path.name}: a column name occurs twice in {some(header)}; rename or drop one")
-    empty = True
+    empty, folder = True, path.parent
     for number, cells in enumerate(table, start=2):
         if not any(cells):
             continue
@@ -186,8 +186,8 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield None, f"{where}: label '{shown(cell['label'])}', expected 1 (tampered) or 0 (authentic)"
             continue
         sample = Sample(
-            image=place(cell["image"], path.parent),
-            mask=place(cell["mask"], path.parent) if cell["mask"] else None,
+            image=place(cell["image"], folder),
+            mask=place(cell["mask"], folder) if cell["mask"] else None,
             label=int(cell["label"]),
             source=cell["source"],
             split=cell.get("split") or None,
@@ -201,11 +201,11 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         elif not cell["source"]:
             yield sample, f"{where}: no source, expected the name of the data set"
         elif image is None:
-            yield sample, f"{where}: image {shown(cell['image'], 200)} does not exist in {path.parent}"
+            yield sample, f"{where}: image {shown(cell['image'], 200)} does not exist in {folder}"
         elif sample.mask is None and sample.label == 1:
             yield sample, f"{where}: label 1 (tampered) without a mask; only authentic images (label 0) go without"
         elif sample.mask is not None and mask is None:
-            yield sample, f"{where}: mask {shown(cell['mask'], 200)} does not exist in {path.parent}"
+            yield sample, f"{where}: mask {shown(cell['mask'], 200)} does not exist in {folder}"
         elif mask and os.path.samestat(image, mask) and sample.mask.resolve() == sample.image.resolve():
             yield sample, f"{where}: image {shown(cell['image'], 200)} is its own mask"
         else:

@@ -81,3 +81,24 @@ def counted(run: Callable, precision: str) -> dict:
         "bytes": sum(part.bytes for part in parts),
         "ceiling_seconds": sum(part.bound(PEAKS[precision], BANDWIDTH) for part in parts),
     }
+
+
+def with_backward(function: Callable, inputs: tuple) -> Callable:
+    def run():
+        for x in inputs:
+            x.grad = None
+        value = function(*inputs)
+        value.backward()
+        return value
+
+    return run
+
+
+def check_equal(values: dict[str, torch.Tensor], against: str, tolerance: float) -> float:
+    """The largest relative difference from those of the way `against`. ValueError above the tolerance: a faster way
+    that computes something else is worth nothing."""
+    expected = values[against].detach().double()
+    far = {n: ((v.detach().double() - expected).norm() / expected.norm()).item() for n, v in values.items()}
+    if not max(far.values()) < tolerance:
+        raise ValueError(f"values differ by {far}: there is nothing to compare")
+    return max(far.values())

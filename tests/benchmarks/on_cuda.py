@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from dense_loss import dense_loss
-from events import BANDWIDTH, PEAKS, Bench
+from events import BANDWIDTH, PEAKS, Bench, check_equal, with_backward
 from plain_hrformer import PlainHRFormer
 from side_by_side import write
 from torch import nn
@@ -40,17 +40,11 @@ from mpc_lite.network.model import MPC
 from mpc_lite.training.finetune import focal_loss
 
 FULL = {"rows": 5000, "channels": 256, "sides": (128, 64, 32, 16), "samples": 5000, "size": "base", "pixels": 512}
+FULL |= {"compared": "base"}  # the network whose maps are held against the plain one's; it has no size nano
 TINY = {"rows": 200, "channels": 16, "sides": (16, 8, 4, 2), "samples": 50, "size": "nano", "pixels": 64}
+TINY |= {"compared": "small"}
 BATCH = 4
-
-
-def with_backward(function: Callable, inputs: tuple) -> Callable:
-    def run():
-        for x in inputs:
-            x.grad = None
-        function(*inputs).backward()
-
-    return run
+EQUAL = {"fp32": 1e-4, "bf16": 1e-2}  # how far values may be apart
 
 
 # ---------------------------------------------------------------------------------------------------------- the losses
@@ -74,8 +68,10 @@ def one_term(bench: Bench) -> dict:
 
             return with_backward(call, inputs)
 
-        found |= labelled(bench.compare({k: way(f) for k, f in functions.items()}, "dense", precision), precision)
-    return {"n": n, "d": d, "ways": found}
+        ways = {name: way(function) for name, function in functions.items()}
+        far = check_equal({name: run() for name, run in ways.items()}, "dense", EQUAL[precision])
+        found |= labelled(bench.compare(ways, "dense", precision), precision)
+    return {"n": n, "d": d, "largest_difference": far, "ways": found}
 
 
 def labelled(table: dict, precision: str) -> dict:
@@ -83,17 +79,21 @@ def labelled(table: dict, precision: str) -> dict:
 
 
 def dense_image_by_image(maps_a, maps_b, mask, samples: int) -> torch.Tensor:
-    """The released code's five terms from draws like ours: each image and term by itself, its matrices whole."""
-    labels = label_pyramid(mask, maps_a)
+    """The released code's five terms from the same draws as ours: each image and term by itself, its matrices whole."""
+    labels, generator = label_pyramid(mask, maps_a), torch.Generator(mask.device).manual_seed(0)
     units = [unit_vectors(m) for m in maps_a], [unit_vectors(maps_b[0])]
-    terms = [
-        term for terms in draw_terms(*units, labels, max_pixels=samples, path="compact").values() for term in terms
-    ]
+    drawn = draw_terms(*units, labels, "official", samples, generator, "compact")
+    terms = [term for terms in drawn.values() for term in terms]
     total = 0
     for i in range(len(mask)):
         for anchors, _, negatives in terms:
             total = total + dense_loss(*(x.embeddings[i, x.valid[i]] for x in (anchors, negatives)))
     return total / len(mask)
+
+
+def our_loss(maps_a, maps_b, mask, samples: int) -> torch.Tensor:
+    generator = torch.Generator(mask.device).manual_seed(0)
+    return mpc_loss(maps_a, maps_b, mask, max_pixels=samples, generator=generator)["total"]
 
 
 def masks(side: int, device: torch.device | str) -> torch.Tensor:
@@ -124,11 +124,13 @@ def whole_loss(bench: Bench) -> dict:
 
         ways = {
             "dense": way(lambda: dense_image_by_image(maps_a, maps_b, mask, samples)),
-            "ours": way(lambda: mpc_loss(maps_a, maps_b, mask, max_pixels=samples)["total"]),
+            "ours": way(lambda: our_loss(maps_a, maps_b, mask, samples)),
             "ours, all pixels": way(lambda: mpc_loss(maps_a, maps_b, mask)["total"]),
         }
+        far = check_equal({name: ways[name]() for name in ("dense", "ours")}, "dense", EQUAL[precision])
         found |= labelled(bench.compare(ways, "dense", precision), precision)
-    return {"batch": BATCH, "sides": sides, "channels": bench.sizes["channels"], "samples": samples, "ways": found}
+    about = {"batch": BATCH, "sides": sides, "channels": bench.sizes["channels"], "samples": samples}
+    return {**about, "largest_difference": far, "ways": found}
 
 
 # ----------------------------------------------------------------------------------------------------------- the steps
@@ -173,8 +175,21 @@ def losses_of_steps(model: MPC, plain: PlainMPC | None, samples: int) -> dict[st
     return ways
 
 
+def check_encoders(bench: Bench) -> float:
+    """The plain network with our weights gives our maps; loosely, for convolutions use TF32 unless told not to."""
+    size = bench.sizes["compared"]
+    model, plain = MPC.build(size).encoder.eval(), PlainHRFormer(SIZES[size]).eval()
+    plain.load_state_dict(model.state_dict())
+    images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)).to(bench.device)
+    networks = {"plain": plain.to(bench.device), "ours": model.to(bench.device, memory_format=torch.channels_last)}
+    with torch.no_grad():
+        maps = {name: torch.cat([m.flatten() for m in network(images)]) for name, network in networks.items()}
+    return check_equal(maps, "plain", 1e-2)
+
+
 def steps(bench: Bench) -> dict:
     torch.manual_seed(0)
+    far = check_encoders(bench)
     model = MPC.build(bench.sizes["size"]).train()
     plain = PlainMPC(model).train().to(bench.device)
     model.to(bench.device, memory_format=torch.channels_last)
@@ -198,7 +213,7 @@ def steps(bench: Bench) -> dict:
 
         runs = {name: step(name, *way) for name, way in ways.items()}
         found[stage] = bench.compare(runs, "plain", "bf16")
-    return {"size": bench.sizes["size"], "pixels": side, "batch": BATCH, **found}
+    return {"size": bench.sizes["size"], "pixels": side, "batch": BATCH, "largest_difference": far, **found}
 
 
 def localizer(bench: Bench) -> dict:
