@@ -51,7 +51,7 @@ part tests INT $((whole * 2 / 5)) "$python" -m pytest -m "$chosen" tests/cuda -n
     -p no:cacheprovider
 part table INT $((whole * 3 / 10)) "$python" tests/benchmarks/on_cuda.py "$out/table.json" $dry
 left=$((whole - SECONDS - 20))  # the last seconds are for a late checkpoint
-part training TERM $((left > 30 ? left : 30)) "$python" tests/benchmarks/train_lite_gpu.py "$out/lite-gpu" --seconds \
-    $((left > 45 ? left - 15 : 30)) $dry
+left=$((left > 45 ? left : 45))
+part training TERM $left "$python" tests/benchmarks/train_lite_gpu.py "$out/lite-gpu" --seconds $((left - 15)) $dry
 echo "everything lies in $out"
 exit $failed
