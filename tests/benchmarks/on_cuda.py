@@ -157,8 +157,9 @@ def localization(encoder: Callable, localize: Callable, images, mask) -> torch.T
     return focal_loss(localize(encoder(images)), finest_labels(mask)[:, None])
 
 
-def losses_of_steps(model: MPC, plain: PlainMPC | None, samples: int) -> dict[str, dict[str, tuple]]:
-    """{stage: {way: (what learns, function (images, mask) -> loss)}}; without `plain` ours alone."""
+def losses_of_steps(model: MPC, frozen: MPC, plain: PlainMPC | None, samples: int) -> dict[str, dict[str, tuple]]:
+    """{stage: {way: (what learns, function (images, mask) -> loss)}}; without `plain` ours alone. frozen: ours as in
+    stage 2."""
     ways: dict[str, dict[str, tuple]] = {"stage 1": {}, "stage 2": {}}
     if plain is not None:
         dense = lambda *x: dense_image_by_image(*x, samples)  # noqa: E731
@@ -166,8 +167,6 @@ def losses_of_steps(model: MPC, plain: PlainMPC | None, samples: int) -> dict[st
         ways["stage 2"]["plain"] = plain.decoder, lambda *x: localization(plain.encoder, plain.localize, *x)
     ours = lambda *x: mpc_loss(*x, max_pixels=samples)["total"]  # noqa: E731
     ways["stage 1"]["ours"] = model.encoder, lambda *x: contrastive(model.encoder, ours, *x)
-    frozen = MPC.build(model.size).freeze_encoder().train()  # as Finetuning does, with a folded encoder
-    frozen.to(next(model.parameters()).device, memory_format=torch.channels_last)
     ways["stage 2"]["ours"] = (
         frozen.decoder,
         lambda *x: localization(lambda images: folded(frozen.encoder)(images), frozen.localize, *x),
@@ -192,12 +191,14 @@ def steps(bench: Bench) -> dict:
     far = check_encoders(bench)
     model = MPC.build(bench.sizes["size"]).train()
     plain = PlainMPC(model).train().to(bench.device)
-    model.to(bench.device, memory_format=torch.channels_last)
+    frozen = MPC.build(model.size).freeze_encoder().train()  # as Finetuning does it
+    for network in (model, frozen):
+        network.to(bench.device, memory_format=torch.channels_last)
     side, found = bench.sizes["pixels"], {}
     images = torch.rand(BATCH, 3, side, side, generator=torch.Generator().manual_seed(0)).to(bench.device)
     inputs = {"plain": images, "ours": images.contiguous(memory_format=torch.channels_last)}
     mask = masks(side, bench.device)
-    for stage, ways in losses_of_steps(model, plain, bench.sizes["samples"]).items():
+    for stage, ways in losses_of_steps(model, frozen, plain, bench.sizes["samples"]).items():
 
         def step(name, learner, loss):
             optimizer = torch.optim.AdamW(learner.parameters(), 1e-6, fused=True if name == "ours" else None)
@@ -242,11 +243,11 @@ def pretended() -> dict:
     """Forward pass and loss of our steps at their full size on a GPU that has no data: a tensor of the CPU in between,
     or a look at a value, raises. {stage: seconds this took}; their values do not exist."""
     found = {}
-    with FakeTensorMode(), torch.device("cuda"), torch.autocast("cuda", torch.bfloat16):
-        model = MPC.build(FULL["size"]).train()
+    with FakeTensorMode(), torch.device("cuda"):  # autocast to bf16 needs a driver
+        model, frozen = MPC.build(FULL["size"]).train(), MPC.build(FULL["size"]).freeze_encoder().train()
         images = torch.empty(BATCH, 3, FULL["pixels"], FULL["pixels"])
         mask = torch.zeros(BATCH, FULL["pixels"], FULL["pixels"], dtype=torch.uint8)
-        for stage, ways in losses_of_steps(model, None, FULL["samples"]).items():
+        for stage, ways in losses_of_steps(model, frozen, None, FULL["samples"]).items():
             start = time.perf_counter()
             value = ways["ours"][1](images, mask)
             if value.device.type != "cuda" or value.shape != ():
