@@ -45,5 +45,6 @@ def choose_accelerator(device: str | None, precision: str, **more) -> Accelerato
     # Processes started together without GPUs would otherwise not find each other, and each train by itself.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     mixed = "bf16" if precision == "bf16" else "no"
-    AcceleratorState._reset_state()  # the second stage of a process may want another precision
+    # The second stage of a process may want another precision, and one that trains alone another device.
+    AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
     return Accelerator(cpu=device == "cpu" or several, mixed_precision=mixed, **more)

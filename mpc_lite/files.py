@@ -74,7 +74,10 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
     backslashes as slashes, each with composed and with decomposed accents (Unicode NFC, NFD); else as written.
     """
     text = str(path)
-    plain = Path(folder, os.path.expanduser(text))
+    folder = folder if isinstance(folder, Path) else Path(folder)  # to join is quicker than to make one of two
+    plain = folder / os.path.expanduser(text)
+    if text and os.path.lexists(plain):  # most do, and lists have a million of them
+        return plain
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
     for spelling in spellings:
         forms = (spelling, unicodedata.normalize("NFC", spelling), unicodedata.normalize("NFD", spelling))

@@ -7,6 +7,7 @@ header is row 1, the first image row 2.
 
 import csv
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,19 +51,25 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Sample]:
     a file that is not a manifest, for the first bad row (with the number of others), and for a split without rows.
     """
     path = place(path)
-    samples, problems = [], []
-    for sample, problem in manifest_rows(path):
-        if problem:
-            problems.append(problem)
-        else:
-            samples.append(sample)
-    if problems:
-        others = f"; {len(problems) - 1} other rows are bad too" if len(problems) > 1 else ""
-        raise InputError(f"{problems[0]}{others}; {_mend(path)}")
+    samples = list(good_rows(path))
     if split is None:
         return samples
     check_split(split, (s.split for s in samples), path.name)
     return [s for s in samples if s.split == split]
+
+
+def good_rows(path: str | Path) -> Iterator[Sample]:
+    """The rows of a manifest one by one, so that a long list need not be in memory; at its end the InputError that
+    `read_manifest` raises for bad ones."""
+    path, problems = place(path), []
+    for sample, problem in manifest_rows(path):
+        if problem:
+            problems.append(problem)
+        else:
+            yield sample
+    if problems:
+        others = f"; {len(problems) - 1} other rows are bad too" if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{others}; {_mend(path)}")
 
 
 def check_split(split: str, found: Iterable[str | None], where: str) -> None:
@@ -154,18 +161,8 @@ def _mend(path: Path) -> str:
 def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     """(sample, None) for a good row, (sample or None, problem) for a bad one; files are only looked up, not opened."""
     path = place(path)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = list(csv.reader(file))
-    except FileNotFoundError:
-        name = shown(path, 200)
-        raise InputError(f"{name}: no such file; expected a manifest with the columns {','.join(COLUMNS)}") from None
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{shown(path, 200)}: cannot be read as a CSV file in UTF-8 ({reason}); save it in this form"
-        ) from None
-    header = [name.strip() for name in table[0]] if table else []
+    table = _table(path)
+    header = [name.strip() for name in next(table, [])]
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         columns = some(header).replace(", ", ",") or "an empty file"
@@ -175,11 +172,11 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         )
     if len(set(header)) != len(header):
         raise InputError(f"{path.name}: a column name occurs twice in {some(header)}; rename or drop one")
-    rows = [(number, cells) for number, cells in enumerate(table[1:], start=2) if any(cells)]
-    if not rows:
-        raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
-
-    for number, cells in rows:
+    empty, folder = True, path.parent
+    for number, cells in enumerate(table, start=2):
+        if not any(cells):
+            continue
+        empty = False
         where = f"row {number} of {path.name}"
         if len(cells) != len(header):
             yield None, f"{where}: {len(cells)} fields, expected {len(header)} ({some(header)})"
@@ -189,8 +186,8 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield None, f"{where}: label '{shown(cell['label'])}', expected 1 (tampered) or 0 (authentic)"
             continue
         sample = Sample(
-            image=place(cell["image"], path.parent),
-            mask=place(cell["mask"], path.parent) if cell["mask"] else None,
+            image=place(cell["image"], folder),
+            mask=place(cell["mask"], folder) if cell["mask"] else None,
             label=int(cell["label"]),
             source=cell["source"],
             split=cell.get("split") or None,
@@ -198,20 +195,47 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             manifest=path.name,
             extra={name: text for name, text in cell.items() if name not in COLUMNS},
         )
+        image, mask = _file(sample.image), sample.mask and _file(sample.mask)
         if not cell["image"]:
             yield sample, f"{where}: no image"
         elif not cell["source"]:
             yield sample, f"{where}: no source, expected the name of the data set"
-        elif not os.path.isfile(sample.image):  # False, not an error, for what no system takes as a path
-            yield sample, f"{where}: image {shown(cell['image'], 200)} does not exist in {path.parent}"
+        elif image is None:
+            yield sample, f"{where}: image {shown(cell['image'], 200)} does not exist in {folder}"
         elif sample.mask is None and sample.label == 1:
             yield sample, f"{where}: label 1 (tampered) without a mask; only authentic images (label 0) go without"
-        elif sample.mask is not None and not os.path.isfile(sample.mask):
-            yield sample, f"{where}: mask {shown(cell['mask'], 200)} does not exist in {path.parent}"
-        elif sample.mask is not None and sample.mask.resolve() == sample.image.resolve():
+        elif sample.mask is not None and mask is None:
+            yield sample, f"{where}: mask {shown(cell['mask'], 200)} does not exist in {folder}"
+        elif mask and os.path.samestat(image, mask) and sample.mask.resolve() == sample.image.resolve():
             yield sample, f"{where}: image {shown(cell['image'], 200)} is its own mask"
         else:
             yield sample, None
+    if empty:
+        raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
+
+
+def _table(path: Path) -> Iterator[list[str]]:
+    """The cells of a CSV file, line by line: a list of a million rows need not be in memory. InputError: it is none."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            yield from csv.reader(file)
+    except FileNotFoundError:
+        name = shown(path, 200)
+        raise InputError(f"{name}: no such file; expected a manifest with the columns {','.join(COLUMNS)}") from None
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{shown(path, 200)}: cannot be read as a CSV file in UTF-8 ({reason}); save it in this form"
+        ) from None
+
+
+def _file(path: Path) -> os.stat_result | None:
+    """What the system knows of a file; None where there is none, or the path is one that no system takes."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 from mpc_lite.data.augment import pixels as augment_pixels
 from mpc_lite.data.augment.official import official_augment
 from mpc_lite.data.augment.on_device import DIHEDRAL
-from mpc_lite.data.epoch import Rows, check_sources, drawn, epoch_order, repeated
-from mpc_lite.data.manifest import Sample, read_manifest, read_mask
+from mpc_lite.data.epoch import Rows, check_sources, column, drawn, epoch_order, repeated, taken
+from mpc_lite.data.manifest import Sample, good_rows, read_mask
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand_all
 from mpc_lite.forgeries.mixed import Stream
@@ -155,7 +155,7 @@ def _turn(recipe: Recipe, position: int) -> int:
 _TRAINED = (None, "", "train")  # splits of rows that may be trained on
 
 
-def held_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
+def held_out(samples: Sequence[Sample], fraction: float) -> tuple[Sequence[Sample], Sequence[Sample]]:
     """Share rows into training and validation by a hash of each image's name; ``test`` rows are left out.
 
     Rows that the manifest marks ``validation`` are the validation set; only without them the hash decides.
@@ -163,15 +163,18 @@ def held_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list
     Raises:
         InputError: a split that is none of train, validation, test or empty.
     """
-    unknown = sorted({s.split for s in samples} - {None, "", "train", "validation", "test"})
+    splits = column(samples, "split")
+    unknown = sorted(set(splits) - {None, "", "train", "validation", "test"})
     if unknown:
         raise InputError(f"splits {', '.join(unknown)} are unknown; a manifest's splits are train, validation and test")
-    named = [s for s in samples if s.split == "validation"]
-    rest = [s for s in samples if s.split in _TRAINED]
-    if named:
-        return rest, named
-    chosen = [zlib.crc32(s.image.stem.encode()) / 2**32 < fraction for s in rest]
-    return [s for s, c in zip(rest, chosen, strict=True) if not c], [s for s, c in zip(rest, chosen, strict=True) if c]
+    rest = [i for i, split in enumerate(splits) if split in _TRAINED]
+    if "validation" in splits:
+        held = [i for i, split in enumerate(splits) if split == "validation"]
+    else:
+        held = [i for i in rest if zlib.crc32(samples[i].image.stem.encode()) / 2**32 < fraction]
+        out = set(held)
+        rest = [i for i in rest if i not in out]
+    return taken(samples, rest), taken(samples, held)
 
 
 def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tuple[Dataset, Dataset, int]:
@@ -197,10 +200,10 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         if stage != "adapt":
             _compare_epoch(recipe, rows)
         if lists.validation:
-            train_rows = [s for s in rows if s.split in _TRAINED]
+            train_rows = taken(rows, [i for i, split in enumerate(column(rows, "split")) if split in _TRAINED])
         else:
             train_rows, held = held_out(rows, data.validation_fraction)
-        if not train_rows or held == []:
+        if not train_rows or (held is not None and not held):
             sizes = f"{len(train_rows)} training" + ("" if held is None else f" and {len(held)} validation")
             raise InputError(
                 f"{_names(lists.manifest)}: {sizes} rows; each needs at least one. Rows with split 'test' are never "
@@ -209,7 +212,7 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
             )
         check_sources(train_rows, repeats)
         train_rows = drawn(train_rows, draw, recipe.seed)
-        train = ManifestImages(recipe, "train", Rows(train_rows), repeated(train_rows, repeats), device)
+        train = ManifestImages(recipe, "train", train_rows, repeated(train_rows, repeats), device)
     if lists.validation:
         held = _rows(recipe, lists.validation)
         if not held:
@@ -217,21 +220,24 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
     if held:
         # Lists come sorted by label or source; the first rows would speak for one of them only.
         order = np.random.default_rng(recipe.seed).permutation(len(held))
-        validation = ManifestImages(recipe, "validation", Rows([held[i] for i in order]))
+        validation = ManifestImages(recipe, "validation", held.taken(order))
         count = min(len(held), count)
     return train, validation, count
 
 
-def _rows(recipe: Recipe, manifests: str | list[str]) -> list[Sample]:
+def _rows(recipe: Recipe, manifests: str | list[str]) -> Rows:
     """The rows of one manifest or several, one after another."""
-    rows = [sample for path in expand_all(manifests) for sample in read_manifest(path)]
-    return [s for s in rows if s.label == 1] if recipe.data.tampered_only else rows
+    rows = (sample for path in expand_all(manifests) for sample in good_rows(path))
+    return Rows(sample for sample in rows if sample.label == 1 or not recipe.data.tampered_only)
 
 
-def _compare_epoch(recipe: Recipe, rows: list[Sample]) -> None:
+def _compare_epoch(recipe: Recipe, rows: Rows) -> None:
     """Warn when a list is not as long as the recipe says: a part too many or too few would train without a word."""
-    length = recipe.data.draw or len(repeated([s for s in rows if s.split in _TRAINED], recipe.data.repeats))
-    if recipe.data.epoch not in (None, length):
+    if recipe.data.epoch is None:
+        return
+    trained = taken(rows, [i for i, split in enumerate(column(rows, "split")) if split in _TRAINED])
+    length = recipe.data.draw or len(repeated(trained, recipe.data.repeats))
+    if length != recipe.data.epoch:
         warnings.warn(
             f"the manifests give an epoch of {length} entries, the recipe expects {recipe.data.epoch}; compare the "
             "counts that the sets' scripts printed, or set data.epoch",

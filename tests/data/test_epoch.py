@@ -1,12 +1,13 @@
 """The rows of an epoch: packed, drawn, repeated, in a new order each time."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mpc_lite.data.epoch import Rows, check_sources, drawn, epoch_order, repeated
+from mpc_lite.data.epoch import Rows, check_sources, column, drawn, epoch_order, repeated, taken
 from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
 
@@ -34,6 +35,26 @@ def test_rows_come_out_of_their_arrays_as_they_went_in():
     with pytest.raises(IndexError):
         packed[5]
     assert list(Rows([])) == []
+
+
+def test_some_of_the_rows_share_the_arrays_of_all():
+    samples = rows(a=3, b=2)
+    packed = Rows(samples)
+    some = taken(packed, [4, 0, 3])
+    assert list(some) == taken(samples, [4, 0, 3]) and list(taken(some, [2])) == [samples[3]]
+    assert column(some, "source") == column(list(some), "source") == ["b", "a", "b"]
+    assert column(packed, "split") == [None] * 5 and len(packed) == 5
+    assert drawn(packed, 3, seed=1)[:] == drawn(samples, 3, seed=1)
+
+
+def test_a_row_takes_no_more_than_300_bytes_while_it_is_packed_and_after():
+    """The rows come one by one; as objects each would take two thousand."""
+    each, count = rows(a=1)[0], 20_000
+    tracemalloc.start()
+    packed = Rows(replace(each, image=Path(f"images/some-folder/{i:07d}.png"), row=i) for i in range(count))
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(packed) == count and kept < 300 * count and peak < 300 * count
 
 
 def test_drawn_rows_are_different_ones_and_the_seed_s():

@@ -533,6 +533,14 @@ def test_scoring_and_training_take_the_same_device(device):
     assert choose_device(device).type == choose_accelerator(device, "fp32").device.type
 
 
+def test_the_second_training_of_a_process_may_be_on_another_device(monkeypatch):
+    """accelerate keeps the first device of a process unless it is told to forget it."""
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    assert choose_accelerator(None, "fp32").device.type == "meta"
+    monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
+    assert choose_accelerator("cpu", "fp32").device.type == "cpu"
+
+
 def test_tensorboard_is_written_when_the_recipe_asks(tmp_path):
     pretrain(recipe(tracker="tensorboard", pretrain__steps="1"), tmp_path, device="cpu")
     assert list(tmp_path.rglob("events.out.tfevents*"))

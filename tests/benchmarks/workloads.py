@@ -1,0 +1,184 @@
+"""Pieces of work whose speed `versus.py` compares between checkouts; each imports what both layouts have.
+
+python workloads.py NAME FOLDER SCALE     one line of JSON: what was measured, and a result to compare
+python workloads.py FILE.py ARGUMENT…     a benchmark of this folder, with modules where this checkout has them
+
+A measure is one that is better when smaller: seconds of an image, a row, a megapixel; bytes. FOLDER holds what was made
+before and is equal for all: `images` (manifest.csv) and `list/list.csv`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import runpy
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flat_layout
+
+# How much of each; "small" says only that it runs.
+SCALES = {
+    "full": {"steps": 60, "size": 128, "images": 40, "photo": (2000, 3000), "forgeries": 40, "profile": "lite"},
+    "small": {"steps": 4, "size": 64, "images": 4, "photo": (200, 300), "forgeries": 2, "profile": "smoke"},
+}
+ROWS = {"full": 100_000, "small": 200}
+
+
+def stage_1(folder: Path, scale: dict) -> dict:
+    return _training("pretrain", scale)
+
+
+def stage_2(folder: Path, scale: dict) -> dict:
+    return _training("finetune", scale)
+
+
+def _training(stage: str, scale: dict) -> dict:
+    """Recipe `lite`, its whole loop with data; the first steps, which wait for libraries and the loader, left out."""
+    from mpc_lite.recipes.load import load_recipe
+    from mpc_lite.training.finetune import finetune
+    from mpc_lite.training.pretrain import pretrain
+
+    steps, every = scale["steps"], {"validate_every": scale["steps"], "checkpoint_every": 10 * scale["steps"]}
+    values: dict[str, Any] = {"data.validation_images": 4, "data.size": scale["size"], f"{stage}.steps": steps}
+    values |= {f"{stage}.{key}": value for key, value in every.items()}
+    if not os.environ.get("MPC_LITE_DATA"):
+        values |= {"data.scenes": ["packaged", "dead_leaves"], "data.photos": None}
+    recipe = load_recipe("lite", None, values)
+    with tempfile.TemporaryDirectory() as out:
+        train = {"pretrain": pretrain, "finetune": finetune}[stage]
+        train(recipe, Path(out), weights="lite-stage1" if stage == "finetune" else None, device="cpu")
+        lines = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
+    times = [(x["step"], x["seconds"]) for x in lines if "seconds" in x]
+    (first, start), (last, end) = times[len(times) // 4], times[-1]
+    return {"measures": {"seconds an image": (end - start) / (last - first) / getattr(recipe, stage).batch}}
+
+
+def _images(folder: Path, scale: dict) -> Path:
+    """The first images of the folder's manifest as one of their own."""
+    lines = (folder / "images/manifest.csv").read_text().splitlines(keepends=True)
+    part = folder / f"images/first-{scale['images']}.csv"
+    part.write_text("".join(lines[: scale["images"] + 1]))
+    return part
+
+
+def evaluating(folder: Path, scale: dict) -> dict:
+    from mpc_lite.data.manifest import read_manifest
+    from mpc_lite.evaluation.evaluate import evaluate
+    from mpc_lite.inference.localizer import Localizer
+
+    rows, network = read_manifest(_images(folder, scale)), Localizer.from_pretrained("lite", device="cpu")
+    evaluate(network, rows[:1])  # libraries, their buffers, the folded network
+    seconds, table = _timed(lambda: evaluate(network, rows))
+    scores = {key: table["average"][key] for key in ("f1", "iou", "auc")}
+    return {"measures": {"seconds an image": seconds / len(rows)}, "result": scores}
+
+
+def robustness_grid(folder: Path, scale: dict) -> dict:
+    from mpc_lite.evaluation.robustness import robustness
+    from mpc_lite.inference.localizer import Localizer
+
+    network, manifest = Localizer.from_pretrained("lite", device="cpu"), _images(folder, scale)
+    seconds, found = _timed(lambda: robustness(network, manifest, grid="paper"))
+    scores = [round(cell["f1"], 5) for cell in found["cells"] if cell["f1"] is not None]
+    return {"measures": {"seconds an image": seconds / scale["images"]}, "result": scores}
+
+
+def photograph(folder: Path, scale: dict) -> dict:
+    import numpy as np
+
+    from mpc_lite.inference.localizer import Localizer
+
+    height, width = scale["photo"]
+    photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    network = Localizer.from_pretrained("lite", mode="tiles", device="cpu")
+    network(photo[:200, :200])
+    seconds, hit = _timed(lambda: network(photo))
+    mean = round(float(hit.score_map.mean()), 5)
+    return {"measures": {"seconds a megapixel": seconds / (height * width / 1e6)}, "result": mean}
+
+
+def forgery(folder: Path, scale: dict) -> dict:
+    from mpc_lite.forgeries.scenes import Scenes
+    from mpc_lite.forgeries.synth import forge
+
+    scenes, count = Scenes("train", ["packaged", "dead_leaves"], None), scale["forgeries"]
+    forge("train", 1, 0, scenes, 128)
+    seconds, made = _timed(lambda: [forge("train", 0, i, scenes, 128) for i in range(count)])
+    digest = hashlib.sha256(b"".join(one.image.tobytes() for one in made)).hexdigest()
+    return {"measures": {"seconds a forgery": seconds / count}, "result": digest}
+
+
+def manifest(folder: Path, scale: dict) -> dict:
+    from mpc_lite.data.epoch import Rows, epoch_order
+    from mpc_lite.data.manifest import check, read_manifest
+
+    file = folder / "list/list.csv"
+    read, rows = _timed(lambda: read_manifest(file))
+    packed, _ = _timed(lambda: Rows(rows))
+    ordered, order = _timed(lambda: epoch_order(0, 0, len(rows)))
+    few = file.with_name(f"few-{os.getpid()}.csv")
+    few.write_text("".join(file.read_text().splitlines(keepends=True)[: 1 + max(100, len(rows) // 100)]))
+    checked, problems = _timed(lambda: check(few))
+    few.unlink()
+    measures = {"seconds to read a row": read, "seconds to pack a row": packed, "seconds to order a row": ordered}
+    measures = {name: value / len(rows) for name, value in measures.items()}
+    result = [len(rows), len(problems), hashlib.sha256(order.tobytes()).hexdigest()]
+    return {"measures": {**measures, "seconds to check a row": checked / max(100, len(rows) // 100)}, "result": result}
+
+
+def quickstart(folder: Path, scale: dict) -> dict:
+    """The command that the README begins with, from its start to its end, in a process of its own."""
+    import subprocess
+
+    run = "import sys, flat_layout; flat_layout.bridge(); from mpc_lite.cli import main; sys.exit(main(sys.argv[1:]))"
+    with tempfile.TemporaryDirectory() as out:
+        call = [sys.executable, "-c", run, "reproduce", "quickstart", "--profile", scale["profile"]]
+        paths = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)])
+        seconds, _ = _timed(
+            lambda: subprocess.run(
+                call, cwd=out, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": paths}
+            )
+        )
+        results = json.loads(next(Path(out).rglob("results.json")).read_text())
+    return {"measures": {"seconds": seconds}, "result": results["average"]["f1"]}
+
+
+def _timed(do: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = do()
+    return time.perf_counter() - start, result
+
+
+WORK: dict[str, Callable[[Path, dict], dict]] = {
+    "stage-1": stage_1,
+    "stage-2": stage_2,
+    "evaluate": evaluating,
+    "robustness": robustness_grid,
+    "localizer": photograph,
+    "forgery": forgery,
+    "manifest": manifest,
+    "quickstart": quickstart,
+}
+
+
+def main() -> None:
+    flat_layout.bridge()
+    if sys.argv[1].endswith(".py"):
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return
+    name, folder, scale = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    import mpc_lite
+
+    found = WORK[name](folder, SCALES[scale])
+    print(json.dumps({"result": None, **found, "package": str(Path(mpc_lite.__file__).parent)}))
+
+
+if __name__ == "__main__":
+    main()
