@@ -2,10 +2,10 @@
 
     python book/results/front-page.py book/results/front-page.json
 
-The method's overview and three examples of the shipped model go to book/assets/front. The examples are picked by rules,
+The method's overview and three examples of the shipped model go to book/assets/front. The examples are picked by rule,
 not by eye: of the first 36 test forgeries from packaged photographs, 256 pixels wide, the first splice with an F1 of at
-least 0.8 is `right`, the first forgery with one below 0.1 is `wrong`, the first authentic photograph with an image score
-above 0.5 is `alarm`.
+least 0.8 is `right`, the first forgery with one below 0.1 is `wrong`, and the first authentic photograph with an image
+score above 0.5 is `alarm`.
 """
 
 from __future__ import annotations
