@@ -1,4 +1,4 @@
-"""The pictures of the book's front page, and how usual each of its three examples is.
+"""The pictures of the book's front page, its logo, and how usual each of its three examples is.
 
     python book/results/front-page.py book/results/front-page.json
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from mpc_lite.evaluation.evaluate import ALARM
 from mpc_lite.evaluation.protocols import get_protocol
-from mpc_lite.figures.overview import example, overview
+from mpc_lite.figures.overview import example, logo, overview
 from mpc_lite.files import write_atomic
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.forgeries.synth import Forgery, forge
@@ -46,8 +46,8 @@ def looked_at(index: int, localizer: Localizer) -> tuple[Forgery, Hit]:
 
 
 def draw(picks: dict[str, int], localizer: Localizer) -> dict[str, bytes]:
-    """File name -> content of every picture of the front page."""
-    files = {}
+    """File name -> content of every picture of the front page, and the logos."""
+    files = {f"logo-{theme}.svg": logo(theme == "dark").encode() for theme in ("light", "dark")}
     for name, index in picks.items():
         forgery, hit = looked_at(index, localizer)
         source = f"generated-{forgery.kind}"

@@ -1,4 +1,4 @@
-"""The method on one picture, and examples of a detector at work: what the book's front page shows.
+"""The method on one picture, examples of a detector at work, and the logo: what the book's front page shows.
 
 The overview is an SVG text of 360 units across, so that on a phone a unit is about a pixel; its ground is white in
 every theme, as that of all figures.
@@ -57,6 +57,17 @@ def overview(image: np.ndarray, mask: np.ndarray, score_map: np.ndarray, source:
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="{PAPER}"/>'
     )
     return "\n".join([head, *body, *arrows, "</svg>\n"])
+
+
+def logo(dark: bool) -> str:
+    """An SVG text: five by five pixels, of which a few, of another colour, do not sit where they should."""
+    home, foreign = ("#56B4E9", "#E69F00") if dark else (BLUE, ORANGE)
+    cells = []
+    for row, column in np.ndindex(5, 5):
+        moved = (row, column) in ((1, 2), (1, 3), (2, 2), (2, 3), (3, 3))
+        x, y = 12 * column + 4 + 3 * moved, 12 * row + 4 - 2 * moved
+        cells.append(f'<rect x="{x}" y="{y}" width="10" height="10" rx="2" fill="{foreign if moved else home}"/>')
+    return "\n".join(['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 66 66">', *cells, "</svg>\n"])
 
 
 def example(image: np.ndarray, mask: np.ndarray, score_map: np.ndarray, source: str) -> np.ndarray:

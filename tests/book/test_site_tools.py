@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "book" / "tools" / "site"
+from mpc_lite.figures.style import WIDTH
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "book" / "tools" / "site"
 
 
 sys.path.insert(0, str(TOOLS))
@@ -91,10 +94,14 @@ def test_buttons_only_with_an_address(monkeypatch, urls):
 
     address = urls.get("urls", {}).get("Repository")
     monkeypatch.setattr(extension, "project", lambda: {"version": "1.2", **urls})
+    Config.project = "Book"
     extension.add_buttons(None, config := Config())
     assert config.html_theme_options.get("repository_url") == address
     assert ("launch_buttons" in config.html_theme_options) == (address is not None)
     assert config.html_theme_options.get("repository_branch") == (address and "v1.2")
+    assert config.html_theme_options["navbar_persistent"] == []  # one search box
+    logo = config.html_theme_options["logo"]
+    assert logo["text"] == "Book" and all((ROOT / logo[f"image_{theme}"]).is_file() for theme in ("light", "dark"))
 
 
 def test_docstrings_say_in_the_reference_what_they_say_in_the_file():
@@ -204,3 +211,11 @@ def test_long_lines_of_code_hang_and_no_character_is_added():
     assert done.endswith(printed)  # what a cell prints keeps its columns
     marked = block.replace(number, '<span class="hll">')
     assert code_lines.hanging(marked) == marked
+
+
+def test_still_and_moving_figures_have_one_text_size():
+    """Still ones are drawn WIDTH inches wide with 9-point text; book.css says how wide they stand on the page."""
+    css, script = ((ROOT / "book/assets" / name).read_text() for name in ("book.css", "figures.js"))
+    (rem,) = re.findall(r"\.cell_output img \{\s*max-width: min\(100%, (\d+)rem\)", css)
+    (size,) = re.findall(r"const SIZE = (\d+);", script)
+    assert 9 / 72 / WIDTH * int(rem) * 16 == pytest.approx(int(size), abs=0.5)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mpc_lite.errors import InputError
-from mpc_lite.figures.overview import HEIGHT, WIDTH, bordered, example, overview
+from mpc_lite.figures.overview import HEIGHT, WIDTH, bordered, example, logo, overview
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -74,3 +74,9 @@ def test_pictures_that_may_not_be_shown_are_refused():
     for draw in (lambda: overview(*scene(), "casia", "x"), lambda: example(*scene(), "casia")):
         with pytest.raises(InputError, match="may not be published"):
             draw()
+
+
+def test_the_logo_has_two_colours_in_each_theme_and_no_colour_of_the_other():
+    themes = [re.findall(r'fill="(#\w+)"', logo(dark)) for dark in (False, True)]
+    assert [len(fills) for fills in themes] == [25, 25] and [len(set(fills)) for fills in themes] == [2, 2]
+    assert not set(themes[0]) & set(themes[1])

@@ -22,7 +22,13 @@ from notebook_links import copy_notebooks, has_notebook, with_links
 
 
 def add_buttons(app: Sphinx, config: Config) -> None:
-    """Colab and repository buttons, where the address is known; Colab opens the notebook beside the chapter."""
+    """The theme's options: the logo, one search box, and buttons that need the repository's address where it is known.
+
+    The sidebar has a search box; the theme would put a second one above the page. Colab opens the notebook beside the
+    chapter.
+    """
+    logos = {f"image_{theme}": f"book/assets/front/logo-{theme}.svg" for theme in ("light", "dark")}
+    config.html_theme_options |= {"navbar_persistent": [], "logo": {**logos, "text": config.project}}
     facts = project()
     if address := repository(facts):
         config.html_theme_options |= {
