@@ -1,4 +1,5 @@
-"""Vendored scripts are the pinned ones or nothing; buttons appear with the repository's address and not before."""
+"""Vendored scripts are the pinned ones or nothing; buttons appear with the repository's address and not before; each
+chapter leads to its notebook, and code fits the page."""
 
 import hashlib
 import http.server
@@ -14,12 +15,17 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / "book" / "tools" / "site"
+from mpc_lite.figures.style import WIDTH
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "book" / "tools" / "site"
 
 
 sys.path.insert(0, str(TOOLS))
 
+import code_lines  # noqa: E402
 import mpc_book as extension  # noqa: E402
+import notebook_links  # noqa: E402
 import vendor  # noqa: E402
 
 
@@ -88,10 +94,14 @@ def test_buttons_only_with_an_address(monkeypatch, urls):
 
     address = urls.get("urls", {}).get("Repository")
     monkeypatch.setattr(extension, "project", lambda: {"version": "1.2", **urls})
+    Config.project = "Book"
     extension.add_buttons(None, config := Config())
     assert config.html_theme_options.get("repository_url") == address
     assert ("launch_buttons" in config.html_theme_options) == (address is not None)
     assert config.html_theme_options.get("repository_branch") == (address and "v1.2")
+    assert config.html_theme_options["navbar_persistent"] == []  # one search box
+    logo = config.html_theme_options["logo"]
+    assert logo["text"] == "Book" and all((ROOT / logo[f"image_{theme}"]).is_file() for theme in ("light", "dark"))
 
 
 def test_docstrings_say_in_the_reference_what_they_say_in_the_file():
@@ -118,10 +128,11 @@ def test_chapters_are_numbered_as_their_files_and_so_are_their_figures(tmp_path)
           - {caption: end, chapters: [file: glossary]}
     """
     math = "$$ x $$ (eq-{0})\n\n```{{math}}\n:label: m-{0}\nx\n```"
-    chapter = "(at-{0})=\n# Title {0}\n\n" + math + "\n\n## Inside\n\nSee {{numref}}`at-{0}`.\n"
+    chapter = "(at-{0})=\n# Title {0}\n\n" + math + "\n\n## Inside\n\nSee {{numref}}`at-{0}`.\n\n```python\nx\n```\n"
     files = {
         "conf.py": textwrap.dedent(config),
         "_toc.yml": textwrap.dedent(toc),
+        "01-first.ipynb": "{}",  # the second chapter has no twin
         "index.md": "# Book\n\nSee {ref}`at-b` and {eq}`eq-b`.\n",
         "01-first.md": chapter.format("a"),
         "12-second.md": chapter.format("b"),
@@ -137,3 +148,74 @@ def test_chapters_are_numbered_as_their_files_and_so_are_their_figures(tmp_path)
     assert all(text in second for text in ("12. Title b", "(12.1)", "(12.2)", "Section 12"))
     assert all(text in index for text in ("1. Title a", "12. Title b", "(12.1)"))
     assert not re.search(r"(?<!\d)2\. Title", second + index)
+    first = (tmp_path / "out" / "01-first.html").read_text()
+    assert '<a href="01-first.ipynb" download>download</a>' in first and "notebook-links" not in pages[0] + pages[1]
+    assert [p.name for p in (tmp_path / "out").rglob("*.ipynb")] == ["01-first.ipynb"]
+    assert first.count('class="code-line"') == 1
+
+
+# ---------------------------------------------------------------------------------------------------- notebooks, code
+
+PAGE = "book/part1-problem/01-traces"
+
+
+def project(repository=None):
+    return {"version": "1.2", "urls": {"Repository": repository} if repository else {}}
+
+
+def test_a_chapter_offers_its_notebook_and_no_more_while_there_is_no_address():
+    assert notebook_links.addresses(PAGE, project()) == [("download", "01-traces.ipynb")]
+    page = notebook_links.with_links("<h1>Traces</h1><p>Text</p><h1>x</h1>", PAGE, project())
+    assert page.startswith('<h1>Traces</h1>\n<p class="notebook-links">') and page.endswith("<p>Text</p><h1>x</h1>")
+    assert page.count("<a ") == 1 and "colab" not in page.lower() and "http" not in page
+
+
+def test_a_chapter_leads_to_colab_and_github_where_the_address_is_known():
+    ways = dict(notebook_links.addresses(PAGE, project("https://github.com/a/b.git")))
+    file = f"blob/v1.2/{PAGE}.ipynb"
+    assert list(ways) == ["download", "open in Colab", "see it on GitHub"]
+    assert ways["open in Colab"] == f"https://colab.research.google.com/github/a/b/{file}"
+    assert ways["see it on GitHub"] == f"https://github.com/a/b/{file}"
+    page = notebook_links.with_links("<h1>Traces</h1>", PAGE, project("https://github.com/a/b"))
+    assert page.count("<a ") == 3 and page.count(" download>") == 1
+    elsewhere = notebook_links.addresses(PAGE, project("https://codeberg.org/a/b"))  # Colab opens GitHub's only
+    assert [words for words, _ in elsewhere] == ["download", "see it in the repository"]
+
+
+def test_only_chapters_with_a_twin_have_a_notebook(tmp_path):
+    for page in (PAGE, "book/glossary"):
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{page}.ipynb").write_text("{}")
+    pages = [PAGE, "book/glossary", "book/part1-problem/02-measuring"]
+    copied = notebook_links.copy_notebooks(pages, tmp_path, tmp_path / "out")
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in copied] == [f"{PAGE}.ipynb"]
+    assert copied[0].read_text() == "{}"
+
+
+def test_long_lines_of_code_hang_and_no_character_is_added():
+    number = '<span class="linenos"> 12</span>'
+    code = (
+        f'<span></span>{number}<span class="k">def</span> f(x):\n{number}    <span class="k">return</span> x &lt; 1\n\n'
+    )
+    block = f'<div class="highlight-python notranslate"><div class="highlight"><pre>{code}</pre></div></div>'
+    printed = (
+        '<div class="output stream highlight-myst-ansi notranslate"><div class="highlight"><pre>a\n</pre></div></div>'
+    )
+    done = code_lines.hanging(block + printed)
+    assert re.sub(r"<[^>]+>", "", done) == re.sub(r"<[^>]+>", "", block + printed)
+    assert re.findall(r'"(code-line[^"]*)" style="--hang:(\d+)"', done) == [
+        ("code-line numbered", "7"),  # 3 columns of number, none of indent
+        ("code-line numbered", "11"),
+        ("code-line", "4"),
+    ]
+    assert done.endswith(printed)  # what a cell prints keeps its columns
+    marked = block.replace(number, '<span class="hll">')
+    assert code_lines.hanging(marked) == marked
+
+
+def test_still_and_moving_figures_have_one_text_size():
+    """Still ones are drawn WIDTH inches wide with 9-point text; book.css says how wide they stand on the page."""
+    css, script = ((ROOT / "book/assets" / name).read_text() for name in ("book.css", "figures.js"))
+    (rem,) = re.findall(r"\.cell_output img \{\s*max-width: min\(100%, (\d+)rem\)", css)
+    (size,) = re.findall(r"const SIZE = (\d+);", script)
+    assert 9 / 72 / WIDTH * int(rem) * 16 == pytest.approx(int(size), abs=0.5)

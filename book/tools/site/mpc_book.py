@@ -1,5 +1,5 @@
-"""What the book asks of Sphinx beyond `_config.yml`: buttons that need the repository's address, docstrings as text,
-and chapters numbered as their files are."""
+"""What the book asks of Sphinx beyond `_config.yml`: buttons that need the repository's address, the way to each
+chapter's notebook, code that fits the page, docstrings as text, and chapters numbered as their files are."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ from sphinx.environment import BuildEnvironment
 from sphinx.environment.collectors.toctree import TocTreeCollector
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "twins"))
+from code_lines import hanging
 from labels import CHAPTER, project, repository
+from notebook_links import copy_notebooks, has_notebook, with_links
 
 
 def add_buttons(app: Sphinx, config: Config) -> None:
-    """Colab and repository buttons, where the address is known; Colab opens the notebook beside the chapter."""
+    """The theme's options: the logo, one search box, and buttons that need the repository's address where it is known.
+
+    The sidebar has a search box; the theme would put a second one above the page. Colab opens the notebook beside the
+    chapter.
+    """
+    logos = {f"image_{theme}": f"book/assets/front/logo-{theme}.svg" for theme in ("light", "dark")}
+    config.html_theme_options |= {"navbar_persistent": [], "logo": {**logos, "text": config.project}}
     facts = project()
     if address := repository(facts):
         config.html_theme_options |= {
@@ -29,6 +37,20 @@ def add_buttons(app: Sphinx, config: Config) -> None:
             "use_repository_button": True,
             "launch_buttons": {"colab_url": "https://colab.research.google.com"},
         }
+
+
+def finish_page(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Code that fits the page, and below a chapter's title the way to its notebook."""
+    if "body" in context:
+        context["body"] = hanging(context["body"])
+        if has_notebook(page, Path(app.srcdir)):
+            context["body"] = with_links(context["body"], page, project())
+
+
+def add_notebooks(app: Sphinx, error: Exception | None) -> None:
+    """The notebooks beside the pages, as the links below the titles say."""
+    if error is None and app.builder.format == "html":
+        copy_notebooks(sorted(app.env.found_docs), Path(app.srcdir), Path(app.outdir))
 
 
 def as_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -80,6 +102,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # After Jupyter Book has set the theme's options, before the theme reads them.
     app.connect("config-inited", add_buttons, priority=400)
     app.connect("autodoc-process-docstring", as_text)
+    app.connect("html-page-context", finish_page)
+    app.connect("build-finished", add_notebooks)
     # The collector in charge: the one of the table of contents' extension where it brings its own.
     _number_after(next(iter(TocTreeCollector.__subclasses__()), TocTreeCollector))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
