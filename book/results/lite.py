@@ -158,9 +158,9 @@ def card(results: dict) -> str:
     splice = next(s for s in sets["generated forgeries, all scenes"]["sets"] if s.endswith("-splice"))
     null, mixed = sets["generated null splices, all scenes"]["average"], sets["generated forgeries, all scenes"]
     alarms = sets["research images"]["image_level"]["false_alarm_rate"]
-    return f"""# Model card: `lite`
+    return f"""# Model card: `lite`, the first edition
 
-A `nano` network ({n:,} parameters, encoder and {recipe.model.head} head) for learning and for trying things out on a
+Commands use the second edition, `lite2` (lite2.md), unless told otherwise. This one is a `nano` network ({n:,} parameters, encoder and {recipe.model.head} head) for learning and for trying things out on a
 laptop. It is not a forensic instrument: it marks something in nearly every authentic photograph, and on forgeries made
 by people its scores are low.
 

@@ -62,7 +62,7 @@ TOLD = [
     (
         "Unit vectors and temperature",
         "06-contrastive-loss",
-        {"negatives": "d", "share_tenth": ".0f", "share_cold": ".0f"},
+        {"alive": "d", "share_tenth": ".0f", "share_cold": ".0f"},
     ),
     ("Noise between the passes", "04-views", {"before_itself": ".2f", "after_itself": ".2f"}),
     ("Labels at the coarser maps", "04-views", {"gone_2": ".0f"}),
