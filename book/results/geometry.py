@@ -1,10 +1,11 @@
 """How pixels lie in the embedding of each shipped network: write geometry.json beside this file.
 
-    MPC_LITE_DATA=… python book/results/geometry.py [FORGERIES RESEARCH NULL]
+    MPC_LITE_DATA=… python book/results/geometry.py [FORGERIES RESEARCH NULL [SET]]
 
 Four weights (before stage 1, after it, after stage 2, second edition) on 60 generated test forgeries, on 30 null
 splices and, where MPC_LITE_DATA is set, on 30 real splices of the set `lalonde`, or on as many as the arguments say.
-For one image of each kind also the places that UMAP gives its pixels before and after stage 1. Of each image EACH
+For one image of each kind also the places that UMAP gives its pixels before and after stage 1. With SET only that set
+and the places are measured, and added to the file. Of each image EACH
 pixels of each class are drawn among those that are alive in the maps compared. Every measure is also taken with the
 mask of the next image, laid over this one: same vectors, same kind of region, wrong place. What is above that is about
 the forgery.
@@ -248,31 +249,45 @@ def tables(pairs, model: MPC) -> tuple[dict, dict]:
     return {view: summary(right[view], wrong[view]) for view in VIEWS}, dead_table(died)
 
 
-@torch.no_grad()
-def main(numbers: tuple[int, ...]) -> None:
-    torch.set_num_threads(1)
-    started, sets = time.process_time(), images(*numbers)
-    facts = {"command": f"python book/results/geometry.py {' '.join(map(str, numbers))}", "seed": SEED, "device": "cpu"}
-    facts |= {"images": {name: len(pairs) for name, pairs in sets.items()}, "pixels_of_a_class": EACH}
-    facts["kinds"] = {name: [kind for *_, kind in pairs] for name, pairs in sets.items()}
-    result = {"schema": 1, **record(**facts), "distances": DISTANCES, "weights": {}, "dead": {}}
-    rng = np.random.default_rng(SEED)
-    result["place_alone"] = {
-        name: np.nanmean([place_alone(mask, rng) for _, mask, _ in pairs], axis=0).round(4).tolist()
-        for name, pairs in sets.items()
-    }
-    result["maps"] = umap_maps()
+def measure(result: dict, sets: dict[str, list]) -> None:
+    """Add the tables of every network on `sets` to `result`."""
     for weights in WEIGHTS:
         model = load_weights(weights)
-        result["weights"][weights], result["dead"][weights] = {}, {}
+        both = [result[key].setdefault(weights, {}) for key in ("weights", "dead")]
         for name, pairs in sets.items():
-            result["weights"][weights][name], result["dead"][weights][name] = tables(pairs, model)
-        in_training = dead_in_training(weights, sets["generated"])  # of one size, so that they make batches
-        result["dead"][weights]["generated"]["finest_in_training"] = in_training
-        print(weights, json.dumps(result["dead"][weights]), flush=True)
-    result["minutes"] = round((time.process_time() - started) / 60, 1)  # of one processor
+            both[0][name], both[1][name] = tables(pairs, model)
+        print(weights, json.dumps(both[1]), flush=True)
+    result["images"] |= {name: len(pairs) for name, pairs in sets.items()}
+    result["kinds"] |= {name: [kind for *_, kind in pairs] for name, pairs in sets.items()}
+
+
+@torch.no_grad()
+def main(numbers: tuple[int, ...], only: str | None = None) -> None:
+    torch.set_num_threads(1)
+    started, sets = time.process_time(), images(*numbers)
+    command = f"python book/results/geometry.py {' '.join(map(str, numbers))}"
+    if only:
+        result = json.loads(RESULT.read_text())
+        measure(result, {only: sets[only]})
+        result["added"] = {only: record(command=f"{command} '{only}'")}
+    else:
+        facts = {"command": command, "seed": SEED, "device": "cpu", "pixels_of_a_class": EACH}
+        result = {"schema": 1, **record(**facts), "distances": DISTANCES}
+        result |= {"images": {}, "kinds": {}, "weights": {}, "dead": {}}
+        measure(result, sets)
+        rng = np.random.default_rng(SEED)
+        result["place_alone"] = {
+            name: np.nanmean([place_alone(mask, rng) for _, mask, _ in pairs], axis=0).round(4).tolist()
+            for name, pairs in sets.items()
+        }
+        for weights in WEIGHTS:  # of one size, so that they make batches
+            in_training = dead_in_training(weights, sets["generated"])
+            result["dead"][weights]["generated"]["finest_in_training"] = in_training
+        result["minutes"] = round((time.process_time() - started) / 60, 1)  # of one processor
+    result["maps"] = umap_maps()
+    result.pop("island", None)
     write_atomic(RESULT, (json.dumps(result) + "\n").encode())
 
 
 if __name__ == "__main__":
-    main(tuple(map(int, sys.argv[1:4])) or IMAGES)
+    main(tuple(map(int, sys.argv[1:4])) or IMAGES, *sys.argv[4:5])
