@@ -1,9 +1,11 @@
 """How pixels lie in the embedding of each shipped network: write geometry.json beside this file.
 
-    MPC_LITE_DATA=… python book/results/geometry.py [FORGERIES RESEARCH]
+    MPC_LITE_DATA=… python book/results/geometry.py [FORGERIES RESEARCH NULL [SET]]
 
-Four weights (before stage 1, after it, after stage 2, second edition) on 60 generated test forgeries and, where
-MPC_LITE_DATA is set, on 30 real splices of the set `lalonde`, or on as many as the arguments say. Of each image EACH
+Four weights (before stage 1, after it, after stage 2, second edition) on 60 generated test forgeries, on 30 null
+splices and, where MPC_LITE_DATA is set, on 30 real splices of the set `lalonde`, or on as many as the arguments say.
+For one image of each kind also the places that UMAP gives its pixels before and after stage 1. With SET only that set
+and the places are measured, and added to the file. Of each image EACH
 pixels of each class are drawn among those that are alive in the maps compared. Every measure is also taken with the
 mask of the next image, laid over this one: same vectors, same kind of region, wrong place. What is above that is about
 the forgery.
@@ -33,19 +35,21 @@ from mpc_lite.forgeries.synth import forge
 from mpc_lite.images import read_image
 from mpc_lite.network.hrformer import STRIDES, DropPath
 from mpc_lite.network.model import MPC, load_weights
-from mpc_lite.provenance import book_result, record
+from mpc_lite.provenance import record
 
 RESULT = Path(__file__).with_suffix(".json")
 WEIGHTS = ("lite-initial", "lite-stage1", "lite", "lite2")
 SEED, SIZE, EACH = 0, 256, 200
-IMAGES = (60, 30)  # generated forgeries, research images
+IMAGES = (60, 30, 30)  # generated forgeries, research images, null splices
 DISTANCES = (4, 8, 16, 32, 48, 64, 96)  # pixels
 APART = 32
 LEAST = 40  # pixels of a class that an image must have
 VIEWS = ("within_image", "cross_scale", "cross_modality")
+MAPPED = {"splice": ("splice", False), "copy-move": ("copy_move", False), "removal": ("removal", False)}
+MAPPED |= {"null splice": ("splice", True)}  # kind as the figure calls it -> kind, null of `forge`
 
 
-def images(forgeries: int, research: int) -> dict[str, list[tuple[np.ndarray, np.ndarray, str]]]:
+def images(forgeries: int, research: int, null: int) -> dict[str, list[tuple[np.ndarray, np.ndarray, str]]]:
     """Set -> (image (H,W,3) uint8, mask (H,W), kind): the first with EACH pixels of both classes on the finest map."""
     scenes = Scenes("test", ["packaged", "dead_leaves"])
     stream = (forge("test", SEED, i, scenes, SIZE, authentic_share=0.0) for i in count())
@@ -54,12 +58,14 @@ def images(forgeries: int, research: int) -> dict[str, list[tuple[np.ndarray, np
         rows = [s for s in read_manifest(Path(os.environ["MPC_LITE_DATA"]) / "forged.csv", "test")]
         pairs = ((read_image(s.image), read_mask(s), "splice") for s in rows if s.source == "lalonde")
         sets["lalonde"] = list(islice((p for p in pairs if enough(p[1])), research))
+    stream = (forge("test", SEED, i, scenes, SIZE, kind="splice", null=True) for i in count())
+    sets["null splices"] = list(islice(((f.image, f.mask, "null splice") for f in stream if enough(f.mask)), null))
     return sets
 
 
-def enough(mask: np.ndarray) -> bool:
+def enough(mask: np.ndarray, each: int = EACH) -> bool:
     labels = finest_labels(torch.from_numpy(mask)[None])
-    return min(int((labels == c).sum()) for c in (0, 1)) >= EACH
+    return min(int((labels == c).sum()) for c in (0, 1)) >= each
 
 
 def drawing(model: MPC, noise: bool) -> MPC:
@@ -197,19 +203,35 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float() / 255
 
 
-def island() -> dict:
-    """UMAP of an embedding that knows only the place, for the pixels of the first image of embedding.json."""
-    image = book_result("embedding")["images"][0]
-    forgery = forge("test", SEED, image["index"], Scenes("test", ["packaged", "dead_leaves"]), SIZE, kind="splice")
-    labels = finest_labels(torch.from_numpy(forgery.mask)[None])
-    rng = np.random.default_rng([SEED, image["index"]])
-    cells = image_pixels([torch.ones(1, 1, *labels.shape[1:])], [labels], STRIDES[:1])
-    pixels = cells.take(balanced(cells.labels.numpy(), len(image["labels"]) // 2, rng))
-    assert pixels.labels.tolist() == image["labels"]
-    pixels = pixels._replace(vectors=place_vectors(pixels.places))
+def purity_of(pixels: Pixels) -> float:
+    return round(neighbour_purity(pixels, None, APART).value, 3)
+
+
+def umap_places(pixels: Pixels) -> list[list[float]]:
     at = UMAP(metric="cosine", random_state=SEED, n_jobs=1).fit_transform(pixels.vectors.numpy())
-    purity = {str(d): round(neighbour_purity(pixels, None, d, 10).value, 3) for d in (4, APART)}
-    return {"index": image["index"], "places": at.round(2).tolist(), "labels": image["labels"], "purity": purity}
+    return [[round(float(v), 2) for v in xy] for xy in at]
+
+
+def umap_maps(per_class: int = 300) -> list[dict]:
+    """Of the first forgery of each kind with enough pixels of both classes: where UMAP puts a sample of them, dead ones
+    too, before and after stage 1, the purity of the sample, and, for the first kind, both for an embedding of the place
+    alone."""
+    scenes, maps = Scenes("test", ["packaged", "dead_leaves"]), []
+    models = {"before": load_weights("lite-initial").eval(), "after": load_weights("lite-stage1").eval()}
+    for name, (kind, null) in MAPPED.items():
+        made = ((i, forge("test", SEED, i, scenes, SIZE, kind=kind, null=null)) for i in count())
+        index, forgery = next((i, f) for i, f in made if enough(f.mask, per_class))
+        cells = {w: model.encode(to_tensor(forgery.image))[:1] for w, model in models.items()}
+        cells = {w: image_pixels(m, labelled(m, forgery.mask), STRIDES[:1]) for w, m in cells.items()}
+        labels = cells["before"].labels.numpy()
+        at = balanced(labels, per_class, np.random.default_rng([SEED, index]))
+        pixels = {w: each.take(at) for w, each in cells.items()}
+        if name == "splice":
+            pixels["place"] = pixels["before"]._replace(vectors=place_vectors(pixels["before"].places))
+        maps.append({"kind": name, "index": index, "labels": labels[at].tolist()})
+        maps[-1]["purity"] = {w: purity_of(each) for w, each in pixels.items()}
+        maps[-1] |= {w: umap_places(each) for w, each in pixels.items()}
+    return maps
 
 
 def tables(pairs, model: MPC) -> tuple[dict, dict]:
@@ -227,31 +249,45 @@ def tables(pairs, model: MPC) -> tuple[dict, dict]:
     return {view: summary(right[view], wrong[view]) for view in VIEWS}, dead_table(died)
 
 
-@torch.no_grad()
-def main(numbers: tuple[int, ...]) -> None:
-    torch.set_num_threads(1)
-    started, sets = time.process_time(), images(*numbers)
-    facts = {"command": f"python book/results/geometry.py {numbers[0]} {numbers[1]}", "seed": SEED, "device": "cpu"}
-    facts |= {"images": {name: len(pairs) for name, pairs in sets.items()}, "pixels_of_a_class": EACH}
-    facts["kinds"] = {name: [kind for *_, kind in pairs] for name, pairs in sets.items()}
-    result = {"schema": 1, **record(**facts), "distances": DISTANCES, "weights": {}, "dead": {}}
-    rng = np.random.default_rng(SEED)
-    result["place_alone"] = {
-        name: np.nanmean([place_alone(mask, rng) for _, mask, _ in pairs], axis=0).round(4).tolist()
-        for name, pairs in sets.items()
-    }
-    result["island"] = island()
+def measure(result: dict, sets: dict[str, list]) -> None:
+    """Add the tables of every network on `sets` to `result`."""
     for weights in WEIGHTS:
         model = load_weights(weights)
-        result["weights"][weights], result["dead"][weights] = {}, {}
+        both = [result[key].setdefault(weights, {}) for key in ("weights", "dead")]
         for name, pairs in sets.items():
-            result["weights"][weights][name], result["dead"][weights][name] = tables(pairs, model)
-        in_training = dead_in_training(weights, sets["generated"])  # of one size, so that they make batches
-        result["dead"][weights]["generated"]["finest_in_training"] = in_training
-        print(weights, json.dumps(result["dead"][weights]), flush=True)
-    result["minutes"] = round((time.process_time() - started) / 60, 1)  # of one processor
+            both[0][name], both[1][name] = tables(pairs, model)
+        print(weights, json.dumps(both[1]), flush=True)
+    result["images"] |= {name: len(pairs) for name, pairs in sets.items()}
+    result["kinds"] |= {name: [kind for *_, kind in pairs] for name, pairs in sets.items()}
+
+
+@torch.no_grad()
+def main(numbers: tuple[int, ...], only: str | None = None) -> None:
+    torch.set_num_threads(1)
+    started, sets = time.process_time(), images(*numbers)
+    command = f"python book/results/geometry.py {' '.join(map(str, numbers))}"
+    if only:
+        result = json.loads(RESULT.read_text())
+        measure(result, {only: sets[only]})
+        result["added"] = {only: record(command=f"{command} '{only}'")}
+    else:
+        facts = {"command": command, "seed": SEED, "device": "cpu", "pixels_of_a_class": EACH}
+        result = {"schema": 1, **record(**facts), "distances": DISTANCES}
+        result |= {"images": {}, "kinds": {}, "weights": {}, "dead": {}}
+        measure(result, sets)
+        rng = np.random.default_rng(SEED)
+        result["place_alone"] = {
+            name: np.nanmean([place_alone(mask, rng) for _, mask, _ in pairs], axis=0).round(4).tolist()
+            for name, pairs in sets.items()
+        }
+        for weights in WEIGHTS:  # of one size, so that they make batches
+            in_training = dead_in_training(weights, sets["generated"])
+            result["dead"][weights]["generated"]["finest_in_training"] = in_training
+        result["minutes"] = round((time.process_time() - started) / 60, 1)  # of one processor
+    result["maps"] = umap_maps()
+    result.pop("island", None)
     write_atomic(RESULT, (json.dumps(result) + "\n").encode())
 
 
 if __name__ == "__main__":
-    main(tuple(map(int, sys.argv[1:3])) or IMAGES)
+    main(tuple(map(int, sys.argv[1:4])) or IMAGES, *sys.argv[4:5])

@@ -136,7 +136,7 @@ def calibrate(
         tell(f"at most {alpha:.0%} false alarms: score above {calibration.threshold(alpha):.3f}")
 
 
-@commands.command(epilog=examples("mpc-lite export --weights lite --out model.onnx"))
+@commands.command(epilog=examples("mpc-lite export --weights lite2 --out model.onnx"))
 def export(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")],
     weights: WeightsOption = "lite2",

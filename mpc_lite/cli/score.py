@@ -30,7 +30,7 @@ JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help=
 
 @commands.command(
     epilog=examples(
-        "mpc-lite evaluate --weights lite --manifest forgeries/manifest.csv --protocol mpc --json scores.json",
+        "mpc-lite evaluate --weights lite2 --manifest forgeries/manifest.csv --protocol mpc --json scores.json",
         "mpc-lite evaluate --weights my-run/model.safetensors --manifest casia.csv --split test --maps maps",
         "mpc-lite evaluate --weights lite2 --manifest casia.csv --protocol mpc --protocol permuted",
         "mpc-lite evaluate --manifest casia.csv --split test --maps maps --protocol permuted",
@@ -114,8 +114,8 @@ def _report(tables: list[dict], json_file: Path | None) -> None:
 
 @commands.command(
     epilog=examples(
-        "mpc-lite robustness --weights lite --manifest forgeries/manifest.csv --protocol mpc --json robustness.json",
-        "mpc-lite robustness --weights lite --manifest columbia.csv --grid chains --json chains.json",
+        "mpc-lite robustness --weights lite2 --manifest forgeries/manifest.csv --protocol mpc --json robustness.json",
+        "mpc-lite robustness --weights lite2 --manifest columbia.csv --grid chains --json chains.json",
     )
 )
 def robustness(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,23 @@ NAMES = {"before": "before stage 1", "after": "after stage 1"}
 CLASSES = [("authentic", BLUE, "circle-open"), ("tampered", ORANGE, "x")]
 
 
-def embedding_map(result: dict[str, Any], first: str = "before") -> go.Figure:
+def embedding_map(images: Sequence[Mapping[str, Any]], first: str = "before") -> go.Figure:
     """Pixels of each image laid out by UMAP, with buttons for before or after and for the image.
 
     Args:
-        result: `book_result("embedding")`; made by book/results/embedding.md.
+        images: the `maps` of `book_result("geometry")`; made by book/results/geometry.py.
         first: the state shown first, `before` or `after`.
     Returns:
         two traces (authentic, tampered) for each image and state; one pair is visible.
     """
     figure = go.Figure()
-    states = [(image, when) for image in result["images"] for when in NAMES]
+    states = [(image, when) for image in images for when in NAMES]
     for image, when in states:
         places, labels = np.array(image[when]), np.array(image["labels"])
         for label, (name, colour, symbol) in enumerate(CLASSES):
             x, y = places[labels == label].T
             marker = {"color": colour, "symbol": symbol, "size": 5}
-            visible = image is result["images"][0] and when == first
+            visible = image is images[0] and when == first
             figure.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker, visible=visible, hoverinfo="skip")
     buttons = []
     for image, when in states:
@@ -41,7 +42,7 @@ def embedding_map(result: dict[str, Any], first: str = "before") -> go.Figure:
     axis = {"showticklabels": False, "showgrid": False, "zeroline": False, "showline": True, "mirror": True}
     figure.update_layout(
         title={
-            "text": _title(result["images"][0], first),
+            "text": _title(images[0], first),
             "font": {"size": 13},
             "x": 0.02,
             "y": 0.86,
@@ -58,5 +59,5 @@ def embedding_map(result: dict[str, Any], first: str = "before") -> go.Figure:
     return figure
 
 
-def _title(image: dict[str, Any], when: str) -> str:
+def _title(image: Mapping[str, Any], when: str) -> str:
     return f"{image['kind']}, {NAMES[when]}:<br>{image['purity'][when]:.0%} of far neighbours share the label"

@@ -67,7 +67,7 @@ def save_results(
     return results
 
 
-def score_shipped(run: Run, manifest: str | Path, name: str = "lite") -> dict | None:
+def score_shipped(run: Run, manifest: str | Path, name: str = "lite2") -> dict | None:
     """What `evaluate` says about the shipped weights on the same images, and `input`, how their own recipe feeds them
     photographs: {mode, size, overlap}; None when this version ships none."""
     if name not in pretrained_names():
@@ -77,7 +77,7 @@ def score_shipped(run: Run, manifest: str | Path, name: str = "lite") -> dict | 
     return {**evaluate(localizer, manifest, run.recipe.evaluate.protocol), "input": way}
 
 
-def save_shipped(run: Run, table: dict | None, name: str = "lite") -> dict:
+def save_shipped(run: Run, table: dict | None, name: str = "lite2") -> dict:
     """Write OUT/shipped.json: the same figures of the shipped weights, null where this version ships none."""
     keys = ("input", "sets", "average", "image_level")
     contents = {"weights": name, "table": table and {key: table[key] for key in keys}}

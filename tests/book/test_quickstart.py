@@ -153,7 +153,7 @@ def test_the_report_stands_alone_and_tells_everything(run):
     assert len(pictures) == 2
     for picture in pictures:
         assert picture["src"].startswith("data:image/png;base64,") and len(picture["alt"].split()) > 8
-    words = [f"{results['average']['f1']:.3f}", "Protocol mpc", "all tampered", "shipped 'lite'", "noise residual"]
+    words = [f"{results['average']['f1']:.3f}", "Protocol mpc", "all tampered", "shipped 'lite2'", "noise residual"]
     words += [results["versions"]["torch"], "cpu", "--profile smoke -p SEED=3 -p DEVICE=cpu", "Seed", "sha256"]
     assert [w for w in words if w not in page.text] == []
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text

@@ -7,13 +7,13 @@ from mpc_lite.provenance import book_result
 
 
 @pytest.fixture(scope="module")
-def result():
-    return book_result("embedding")
+def images():
+    return book_result("geometry")["maps"]
 
 
-def test_each_button_shows_one_pair_and_says_its_number(result):
-    figure = embedding_map(result, first="after")
-    shown = [(image, when) for image in result["images"] for when in ("before", "after")]
+def test_each_button_shows_one_pair_and_says_its_number(images):
+    figure = embedding_map(images, first="after")
+    shown = [(image, when) for image in images for when in ("before", "after")]
     assert len(figure.data) == 2 * len(shown)
     assert [i for i, t in enumerate(figure.data) if t.visible] == [2, 3]
     for i, ((image, when), button) in enumerate(zip(shown, figure.layout.updatemenus[0].buttons, strict=True)):
@@ -22,9 +22,9 @@ def test_each_button_shows_one_pair_and_says_its_number(result):
         assert image["kind"] in title and f"{image['purity'][when]:.0%}" in title
 
 
-def test_points_are_those_of_the_result_by_class(result):
-    figure = embedding_map(result)
-    image = result["images"][0]
+def test_points_are_those_of_the_result_by_class(images):
+    figure = embedding_map(images)
+    image = images[0]
     authentic = [xy for xy, label in zip(image["before"], image["labels"], strict=True) if label == 0]
     assert [list(p) for p in zip(figure.data[0].x, figure.data[0].y, strict=True)] == authentic
     assert figure.data[0].name == "authentic" and figure.data[1].name == "tampered"
@@ -32,6 +32,10 @@ def test_points_are_those_of_the_result_by_class(result):
     assert sum(len(t.x) for t in figure.data) <= 5000
 
 
-def test_the_result_says_how_it_came_about(result):
-    assert {"command", "seed", "device", "weights", "versions", "commit"} <= set(result)
-    assert {kind: r["n"] for kind, r in result["many"].items()} == dict.fromkeys(result["many"], 40)
+def test_the_result_says_how_it_came_about_and_what_its_maps_are():
+    result = book_result("geometry")
+    assert {"command", "seed", "device", "versions", "commit"} <= set(result)
+    for image in result["maps"]:
+        assert image["labels"] == [0] * 300 + [1] * 300
+        assert all(len(image[when]) == 600 and 0 < image["purity"][when] < 1 for when in ("before", "after"))
+    assert [image["kind"] for image in result["maps"]] == ["splice", "copy-move", "removal", "null splice"]

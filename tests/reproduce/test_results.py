@@ -84,7 +84,7 @@ def test_rows_weigh_each_image_alike(run):
     results = save_results(run, figures(0.5, 0.1, 0.2))
     rows = comparison(results, save_shipped(run, SHIPPED))
     assert [row["method"] for row in rows] == [
-        *("this run", "shipped 'lite'"),
+        *("this run", "shipped 'lite2'"),
         *("all tampered", "error levels", "noise residual"),
     ]
     assert [cells(row) for row in rows[:3]] == [
@@ -101,9 +101,9 @@ def test_each_row_says_how_its_photographs_are_fed(run):
     console.print(terminal_table(run.out))
     lines = [line.split() for line in console.export_text().splitlines()]
     assert ["this", "run", "tiles", "64"] in [line[:4] for line in lines]
-    assert ["shipped", "'lite'", "tiles", "256"] in [line[:4] for line in lines]
+    assert ["shipped", "'lite2'", "tiles", "256"] in [line[:4] for line in lines]
     page = write_report(run, results, shipped, []).read_text()
-    assert '<th scope="row">shipped \'lite\'</th><td class="words">tiles 256</td>' in page.replace("&#x27;", "'")
+    assert '<th scope="row">shipped \'lite2\'</th><td class="words">tiles 256</td>' in page.replace("&#x27;", "'")
     assert '<th scope="row">all tampered</th><td class="words">native</td>' in page
     assert "tiles of 64 pixels" not in page  # for the whole table: untrue
 
@@ -173,7 +173,7 @@ def test_pictures_are_shown_only_where_they_may_be_published(run, tmp_path, monk
 
 def test_shipped_weights_are_scored_in_their_own_way(run, tmp_path, monkeypatch):
     recipe = {"evaluate": {"mode": "tiles", "size": 96, "overlap": 32}}
-    save_weights(tmp_path / "lite.safetensors", MPC.build("nano"), recipe)
+    save_weights(tmp_path / "lite2.safetensors", MPC.build("nano"), recipe)
     monkeypatch.setattr("mpc_lite.network.weights.PRETRAINED", tmp_path)
     Image.new("RGB", (96, 96)).save(tmp_path / "a.png")
     table = score_shipped(run, [Sample(tmp_path / "a.png", None, 0, "x")])
@@ -190,7 +190,7 @@ def test_missing_weights_and_the_best_baseline_are_said_in_table_and_report(run)
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(terminal_table(run.out))
     said = console.export_text()
-    assert "shipped 'lite': not shipped in this version" in said and "0.400" in said
+    assert "shipped 'lite2': not shipped in this version" in said and "0.400" in said
     page = write_report(run, results, shipped, []).read_text()
     assert "not shipped in this version" in page and "the best baseline, error levels, reaches 0.300" in page
 

@@ -1,4 +1,4 @@
-"""Draw book/assets/readme.png: the lite model on the first tampered test forgeries from packaged photographs."""
+"""Draw book/assets/readme.png: the shipped model on the first tampered test forgeries from packaged photographs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ N, SIZE = 4, 256
 
 scenes = Scenes("test", ["packaged"])
 forgeries = [m for m in (forge("test", 0, i, scenes, SIZE) for i in range(4 * N)) if m.kind != "authentic"][:N]
-localizer = Localizer.from_pretrained("lite")
+localizer = Localizer.from_pretrained()
 maps = [localizer(m.image).score_map for m in forgeries]
 figure = gallery(
     [m.image for m in forgeries], [m.mask for m in forgeries], maps, sources=[f"generated-{m.kind}" for m in forgeries]

@@ -40,16 +40,21 @@ def weight_maps(
 
     Args:
         image: (H,W,3) uint8. labels: (h,w) of the finest map, 1 tampered. anchor: (row, column) on that map.
-        cosines: (M,) similarity of the anchor to the tampered pixels in reading order.
+        cosines: (M,) similarity of the anchor to the tampered pixels in reading order; nan for a dead pixel, which gets
+            no share and is drawn grey.
         temperatures: three of them, as the grid has four places. sources: see `check_licence`.
     """
     check_licence(sources)
     figure = Figure(figsize=(WIDTH, 1.12 * WIDTH), layout="constrained")
     grid = figure.subplots(2, 2).flat
     height, width = labels.shape
-    tampered = labels == 1
+    tampered, alive = labels == 1, np.isfinite(cosines)
+    gone = np.full(labels.shape, np.nan)
+    gone[tampered] = np.where(alive, np.nan, 0.6)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    panels = [("the forgery", None)] + [(f"temperature {t:g}", softmax_weights(cosines, t)) for t in temperatures]
+    panels = [("the forgery", None)] + [
+        (f"temperature {t:g}", softmax_weights(cosines[alive], t)) for t in temperatures
+    ]
     mappable = None
     for axes, (title, weights) in zip(grid, panels, strict=True):
         if weights is None:
@@ -57,10 +62,11 @@ def weight_maps(
             axes.contour(tampered, [0.5], colors="white", linewidths=1.2)
         else:
             values = np.full(labels.shape, np.nan)
-            values[tampered] = np.maximum(weights * weights.size, 0.01)
+            values[tampered & np.isnan(gone)] = np.maximum(weights * weights.size, 0.01)
             mappable = axes.imshow(
                 values, extent=extent, cmap="cividis", norm=LogNorm(0.01, 100), interpolation="nearest"
             )
+            axes.imshow(gone, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.plot(*anchor[::-1], marker="X", color=ORANGE, ms=9, mec="white", ls="none")
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=10)

@@ -260,8 +260,8 @@ def plane(
     x = np.linspace(0, 1, 101)
     axes.fill_between(x, x / (2 - x), x, color="#eee", label="where averages can lie")
     axes.plot(x, x / (2 - x), color=GREY, linewidth=1, label="IoU = F1/(2 − F1), any one image")
-    axes.plot(*own, "o", color=BLUE, ms=4, alpha=0.6, ls="none", label="lite, each image")
-    axes.plot(*mean, "*", color=BLUE, ms=14, mec="white", ls="none", label="lite, mean")
+    axes.plot(*own, "o", color=BLUE, ms=4, alpha=0.6, ls="none", label="lite2, each image")
+    axes.plot(*mean, "*", color=BLUE, ms=14, mec="white", ls="none", label="lite2, mean")
     axes.plot(
         *zip(*published.values(), strict=True), "s", color=ORANGE, ms=5, ls="none", label="MPC, ten sets (arXiv v1)"
     )
