@@ -17,6 +17,7 @@ function tryItWorker(core, ort) {
 
   /** Makes the session and computes the start-up tile; {largest difference to Python's logits, seconds of the tile}. */
   async function start({ backend, glue, wasm, model, parity }) {
+    ort.env.logLevel = "error"; // it warns of what is meant so: shapes are computed on the CPU
     ort.env.wasm.numThreads = 1; // more would need headers that a plain web server does not send
     ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([glue], { type: "text/javascript" })) };
     ort.env.wasm.wasmBinary = wasm;
