@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from mpc_lite.errors import InputError
 from mpc_lite.figures.show import check_licence
 from mpc_lite.figures.style import BLUE, GREY, STYLES, WIDTH
+from mpc_lite.inference.overlay import painted
 from mpc_lite.training.progress import SCORES, VALIDATED
 
 # ------------------------------------------------------------------------------------------------------ training
@@ -82,15 +83,6 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------------------------- pictures
 
-TINT = np.array([255, 0, 96]) / 255  # what is marked
-
-
-def overlay(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
-    """The photograph (H,W,3) uint8, tinted in proportion to the score (H,W) in [0,1]; (H,W,3) float in [0,1]."""
-    strength = 0.6 * np.clip(score_map, 0, 1)[..., None]
-    return np.minimum(image / 255 * (1 - strength) + TINT * strength, 1)  # rounding can pass 1 by a hair
-
-
 def gallery(
     images: Sequence[np.ndarray],
     truths: Sequence[np.ndarray],
@@ -99,7 +91,7 @@ def gallery(
     sources: Sequence[str],
     out: str | Path | None = None,
 ) -> Figure:
-    """One row per photograph: image, truth and, with `maps`, score map and overlay.
+    """One row per photograph: image, truth and, with `maps`, score map and overlay as `predict` draws it.
 
     Args:
         images: (H,W,3) uint8 RGB. truths: (H,W), 1 = tampered, 255 = ignore (drawn grey). maps: (H,W) in [0,1].
@@ -119,7 +111,7 @@ def gallery(
     for row, (image, truth) in enumerate(zip(images, truths, strict=True)):
         pictures = [image, np.where(truth == 255, 0.5, truth)]
         if maps is not None:
-            pictures += [maps[row], overlay(image, maps[row])]
+            pictures += [maps[row], painted(image, maps[row])]
         for axes, picture, title in zip(grid[row], pictures, titles, strict=True):
             axes.imshow(picture, cmap="magma" if title == "score map" else "gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,19 +27,18 @@ class OnnxNetwork(nn.Module):
 
     It takes the place of an `MPC` wherever one is only applied (`Localizer`, `evaluate`). It has no parameters; the
     sha256 of its file is a buffer, so that a fingerprint of its tensors tells it from other networks. It uses as many
-    threads as PyTorch is set to when it is made.
+    threads as PyTorch is set to when it is made: the images of a batch are computed side by side, because threads that
+    share an image wait for each other after each of its five hundred operators.
     """
 
     def __init__(self, data: bytes, source: str = "the ONNX file"):
         """data: a file by `export`; source: what messages call it. InputError for any other file."""
         super().__init__()
+        self.threads = torch.get_num_threads()
+        self._data, self._sessions = data, {}  # sessions by their threads, made when they are needed
         runtime = _onnxruntime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting would cost others their core
-        options.log_severity_level = 3  # errors alone
         try:
-            self.session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self.session = self._session(runtime, 1)
             metadata = self.session.get_modelmeta().custom_metadata_map
             self.facts: dict = {key: json.loads(entry) for key, entry in metadata.items()}
             self.recipe: dict = self.facts["recipe"]
@@ -70,8 +72,30 @@ class OnnxNetwork(nn.Module):
             raise InputError(
                 f"images of {width}×{height} pixels; the ONNX backend takes multiples of {STRIDE}: choose such a size"
             )
-        (logits,) = self.session.run(["logits"], {"images": images.float().contiguous().numpy()})
-        return torch.from_numpy(logits)
+        pixels = images.float().contiguous().numpy()
+        parts = min(len(pixels), self.threads)
+        session = self._session(_onnxruntime(), max(1, self.threads // max(1, parts)))
+
+        def compute(part: np.ndarray) -> np.ndarray:
+            return session.run(["logits"], {"images": part})[0]
+
+        if parts < 2:
+            return torch.from_numpy(compute(pixels))
+        with ThreadPoolExecutor(parts) as pool:
+            return torch.from_numpy(np.concatenate([*pool.map(compute, np.array_split(pixels, parts))]))
+
+    def _session(self, runtime: Any, threads: int) -> Any:
+        """An onnxruntime session whose runs use so many threads each; runs of one may overlap."""
+        if threads not in self._sessions:
+            options = runtime.SessionOptions()
+            options.intra_op_num_threads = threads
+            # Waiting in a loop would cost others their core.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.log_severity_level = 3  # errors alone
+            self._sessions[threads] = runtime.InferenceSession(
+                self._data, options, providers=["CPUExecutionProvider"]
+            )
+        return self._sessions[threads]
 
 
 def _onnxruntime():

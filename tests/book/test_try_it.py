@@ -3,7 +3,9 @@
 A real browser without network opens it from the disk and from a local server. Screenshots go to _build/screenshots.
 """
 
+import base64
 import functools
+import gzip
 import http.server
 import json
 import shutil
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 from mpc_lite.images import read_image
+from mpc_lite.inference.calibration import SUSPICIOUS, UNSURE, Calibration
 from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, tile_starts
 from tests.book.site_under_test import NO_BROWSER, ROOT, SHOTS, browser
 
@@ -86,7 +89,21 @@ def test_similarity_and_f1():
     np.testing.assert_allclose(found, np.einsum("dhw,d->hw", unit, unit[:, 1, 2]).ravel(), atol=1e-6)
     assert in_node("core.f1([0.9, 0.6, 0.1, 0.5], [1, 0, 1, 0], 0.5)") == pytest.approx(0.5)
     assert in_node("core.f1([0.9], [0], 0.5)") is None  # NaN: nothing is tampered
-    assert in_node("core.rank(0.5, [0.1, 0.2, 0.5, 0.7])") == 50
+
+
+@needs_node
+def test_the_words_are_those_of_predict():
+    """Also where a share rounds a half, and where none or all of the photographs score as high."""
+    draw = np.random.default_rng(0)
+    for n in (5, 39, 367, 2000):
+        scores = tuple(sorted(draw.random(n).round(3).tolist()))
+        known = Calibration(scores, "photographs", "tiles", 192, 96)
+        asked = [0.0, 1.0, *scores[-60:], *draw.random(100).tolist()]
+        facts = {"scores": scores, "suspicious": SUSPICIOUS, "unsure": UNSURE}
+        said = in_node("v.asked.map(score => core.verdict(score, v.known))", asked=asked, known=facts)
+        expected = [known.verdict(score) for score in asked]
+        assert [each["verdict"] for each in said] == expected
+        assert [each["word"] for each in said] == [words.partition(":")[0] for words in expected]
 
 
 # ------------------------------------------------------------------------------------------------------- in a browser
@@ -102,8 +119,17 @@ def packed():
 
 def test_the_chapter_names_the_size_that_the_first_click_reads(packed):
     """Compressed wasm differs by some bytes between versions of zlib."""
-    read = sum((packed / name).stat().st_size for name in ("runtime.js", "model.js"))
-    assert json.loads((ROOT / "book/results/try-it.json").read_text())["bytes"] == pytest.approx(read, rel=0.01)
+    named = json.loads((ROOT / "book/results/try-it.json").read_text())["bytes"]
+    for backend in ("wasm", "webgpu"):
+        read = sum((packed / name).stat().st_size for name in (f"runtime-{backend}.js", "model.js"))
+        assert named[backend] == pytest.approx(read, rel=0.01)
+
+
+def test_the_page_s_results_are_those_of_the_shipped_weights():
+    known = Localizer.from_pretrained("lite2", device="cpu")
+    results = json.loads((ROOT / "book/results/try-it.json").read_text())
+    assert results["fingerprint"] == known.fingerprint
+    assert results["previews"]["validation"]["n"] == len(known.calibration.scores)
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +153,15 @@ def addresses(packed):
     server.shutdown()
 
 
-def open_page(chromium, address, look="light"):
-    """The page, and a list that gets every request to elsewhere and every error."""
+def open_page(chromium, address, look="light", gpu=False):
+    """The page, and a list that gets every request to elsewhere and every error. gpu: it is told that there is one."""
     width, height, theme = LOOKS[look]
     context = chromium.new_context(
         viewport={"width": width, "height": height}, color_scheme=theme, offline=address.startswith("file:")
     )
     tab, wrong = context.new_page(), []
+    adapter = "({})" if gpu else "null"
+    tab.add_init_script(f"Object.defineProperty(navigator, 'gpu', {{value: {{requestAdapter: async () => {adapter}}}}})")
     own = ("file:", "blob:", "data:") if address.startswith("file:") else (address.rpartition("/")[0], "blob:", "data:")
     tab.on("request", lambda r: None if r.url.startswith(own) else wrong.append(f"asks {r.url}"))
     tab.on("pageerror", lambda e: wrong.append(str(e)))
@@ -182,8 +210,10 @@ def test_an_example_runs_and_three_maps_are_python_s(chromium, addresses, photos
     tab.click("#examples button >> nth=0")
     wait(tab, "Done")
     assert tab.get_attribute("#badge", "data-same") == "true" and tab.get_attribute("#badge", "data-canvas") is None
-    assert "of 100 authentic photographs" in tab.inner_text("#score") and "F1" in tab.inner_text("#truth-score")
-    localizer = Localizer.from_pretrained("lite", device="cpu")
+    assert tab.get_attribute("#badge", "data-backend") == "wasm" and "no WebGPU" in tab.inner_text("#badge")
+    assert "made by a generator" in tab.inner_text("#meaning") and "F1" in tab.inner_text("#truth-score")
+    localizer = Localizer.from_pretrained("lite2", device="cpu")
+    assert localizer.calibration.photographs in tab.inner_text("#meaning")
     for path in photos:
         give(tab, path)
         found = tab.evaluate("(({values, width, height}) => ({values: [...values], width, height}))(tryIt.state.map)")
@@ -191,7 +221,64 @@ def test_an_example_runs_and_three_maps_are_python_s(chromium, addresses, photos
         found_map = np.reshape(found["values"], (found["height"], found["width"]))
         assert found_map.shape == expected.score_map.shape
         assert np.abs(found_map - expected.score_map).mean() <= 0.01
-        assert f"{expected.score:.2f}"[:3] in tab.inner_text("#score")
+        assert tab.inner_text("#score").lower().startswith(expected.verdict)
+        assert f"image score {expected.score:.2f}"[:-1] in tab.inner_text("#score")
+        assert "made by a generator" not in tab.inner_text("#meaning")
+    assert wrong == []
+    context.close()
+
+
+def runtime(run: str, create: str = "") -> str:
+    """A runtime's file whose sessions answer as `run` says; `right` are the start-up tile's logits."""
+    model = (PAGE / "model.js").read_text().removeprefix("const TRY_IT_MODEL = ").rstrip(";\n")
+    library = (
+        """var ort = {env: {wasm: {}}, Tensor: class { constructor(type, data, dims) { this.dims = dims; } }};
+    const right = new Float32Array(Uint8Array.from(atob("RIGHT"), c => c.charCodeAt(0)).buffer); let runs = 0;
+    ort.InferenceSession = {create: async () => { CREATE; return {run: async ({images}) => {
+      runs++; const [, , h, w] = images.dims; let logits = h * w / 16 === right.length ? right.slice() :
+        new Float32Array(h * w / 16); RUN;
+      return {logits: {data: logits}, embeddings: {data: logits, dims: [1, 1, h / 4, w / 4]}}; }}; }};"""
+    ).replace("RIGHT", json.loads(model)["parity"]["logits"])
+    library = library.replace("CREATE", create).replace("RUN", run)
+    packed = {k: base64.b64encode(gzip.compress(v)).decode() for k, v in _parts(library).items()}
+    return f"(globalThis.TRY_IT_RUNTIMES ||= {{}}).NAME = {json.dumps(packed)};"
+
+
+def _parts(library: str) -> dict[str, bytes]:
+    return {"library": library.encode(), "glue": b"", "wasm": b""}
+
+
+GPUS = {  # what a GPU does: run, creation of the session, backend that is used, what the page says of it
+    "agrees": ("", "", "webgpu", "Backend: WebGPU. Checked"),
+    "computes something else": ("logits[7] += 0.1", "", "wasm", "WebGPU computes other numbers than Python here (1e-1"),
+    "computes nothing": ("logits[7] = NaN", "", "wasm", "WebGPU computes other numbers than Python here"),
+    "fails": ("", "throw Error('no device')", "wasm", "WebGPU does not work here (no device)"),
+    "is slow": ("await new Promise(r => setTimeout(r, 2000))", "", "wasm", "WebGPU is slow here (2."),
+    "hangs": ("await new Promise(() => 0)", "", "wasm", "WebGPU does not work here (no answer after 20 seconds)"),
+    "is taken away": ("if (runs > 3) throw Error('device lost')", "", "wasm", "WebGPU stopped (device lost)"),
+}
+
+
+@needs_browser
+@pytest.mark.parametrize("what", GPUS)
+def test_webgpu_is_used_only_where_the_tile_agrees(chromium, addresses, photos, what):
+    """With an adapter in name only, and runtimes that answer as told; one falls back on the true WebAssembly."""
+    run, create, backend, words = GPUS[what]
+    context, tab, wrong = open_page(chromium, addresses["http"], gpu=True)
+    asked = []
+    tab.on("request", lambda r: asked.append(r.url.rpartition("/")[2]))
+    bodies = {"webgpu": runtime(run, create), "wasm": runtime("")}
+    if what == "computes something else":
+        del bodies["wasm"]
+    for name, body in bodies.items():
+        tab.route(f"**/runtime-{name}.js", lambda route, n=name, b=body: route.fulfill(body=b.replace("NAME", n)))
+    tab.wait_for_function("document.getElementById('size').textContent.includes('14 MB')")
+    tab.evaluate("Object.assign(TRY_IT_ABOUT, {slowest: 1.5, patience: 20})")  # a busy machine is no slow GPU
+    assert give(tab, photos[1]).endswith({"webgpu": "WebGPU.", "wasm": "WebAssembly with one thread."}[backend])
+    badge = tab.inner_text("#badge")
+    assert words.replace("(1e-1", "(difference 1e-1") in badge and "computes what Python computes" in badge
+    assert tab.get_attribute("#badge", "data-backend") == backend
+    assert ("runtime-wasm.js" in asked) == (backend == "wasm") and "runtime-webgpu.js" in asked
     assert wrong == []
     context.close()
 
@@ -242,7 +329,7 @@ def test_handles_clicks_and_keys_change_the_picture(chromium, addresses):
     tab.wait_for_function("() => document.querySelectorAll('#history tbody tr').length === 2")
     cells = "[...document.querySelectorAll('#history tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
     rows = tab.evaluate(cells)
-    assert rows[1][0] == "JPEG 20, 50 %" and rows[0][1:] != rows[1][1:] and rows[1][2] != "–"
+    assert rows[1][0] == "JPEG 20, 50 %" and rows[0][1:] != rows[1][1:] and rows[1][3] != "–"
     assert tab.evaluate("[tryIt.state.photo.width, tryIt.state.map.width]") == [192, 192]
     assert wrong == []
     context.close()

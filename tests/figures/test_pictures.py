@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from mpc_lite.errors import InputError
-from mpc_lite.figures.pictures import TINT, gallery, overlay, training_curves
+from mpc_lite.figures.pictures import gallery, training_curves
 from mpc_lite.figures.show import check_licence, show
+from mpc_lite.inference.overlay import painted
 
 LOG = [
     *({"stage": "pretrain", "step": s, "steps": 40, "loss": 40.0 / s, "learning_rate": 1e-3} for s in range(1, 41)),
@@ -95,20 +96,10 @@ def test_gallery_draws_what_it_is_given(pictures):
     np.testing.assert_array_equal(image, images[0])
     assert set(np.unique(truth[0])) == {0.5} and truth[5:10, 5:10].min() == 1 and truth[12:].max() == 0
     np.testing.assert_array_equal(score, maps[0])
-    np.testing.assert_allclose(
-        over[3, 4], images[0][3, 4] / 255 * (1 - 0.6 * maps[0][3, 4]) + TINT * 0.6 * maps[0][3, 4]
-    )
+    np.testing.assert_array_equal(over, painted(images[0], maps[0]))
     for axes in figure.axes:
         assert axes.images[0].get_clim() == (0, 1)  # a weak map must look weak
     assert len(gallery(images, truths, sources=["dead_leaves"] * 2).axes) == 4
-
-
-def test_overlay_without_score_is_the_photograph(pictures):
-    image = pictures[0][0]
-    np.testing.assert_allclose(overlay(image, np.zeros(image.shape[:2])), image / 255)
-    white = np.full((50, 50, 3), 255, np.uint8)
-    for score_map in (np.random.default_rng(0).random((50, 50), dtype=np.float32), np.full((50, 50), 7.0)):
-        assert overlay(white, score_map).min() >= 0 and overlay(white, score_map).max() <= 1
 
 
 def test_gallery_needs_as_many_of_each(pictures):

@@ -108,6 +108,23 @@ def test_an_exported_file_is_a_network_too(exported):
     assert len({x.fingerprint for x in (b, *others)}) == 3
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_a_batch_is_the_same_whoever_computes_its_images(threads):
+    """Images side by side, a thread or several each, a batch that does not divide evenly, and one image."""
+    before = torch.get_num_threads()
+    batch = torch.cat([images(64, 96, 3), images(64, 96, 2) * 0.5])
+    data = network_graph(network("nano"), {"recipe": {}})
+    alone = OnnxNetwork(data)
+    torch.set_num_threads(threads)
+    try:
+        several = OnnxNetwork(data)
+        expected = torch.cat([alone(image[None]) for image in batch])
+        for n in (5, 3, 1):
+            assert torch.allclose(several(batch[:n]), expected[:n], atol=1e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_sides_that_are_no_multiple_of_32_are_named():
     localizer = Localizer(OnnxNetwork.from_pretrained("lite"), "tiles", size=100)
     with pytest.raises(InputError, match=r"100×100.*multiples of 32"):

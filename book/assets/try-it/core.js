@@ -101,7 +101,10 @@ function tryItCore() {
     return map;
   }
 
-  /** A whole photo in one go: its map, and the embeddings of the finest scale {values (D,h,w), depth, height, width}. */
+  /**
+   * A whole photo in one go: its map, and the embeddings of the finest scale {values (D,h,w), depth, height, width}.
+   * network answers {logits, embeddings, depth}.
+   */
   async function wholeMap(photo, network) {
     const height = Math.ceil(photo.height / 32) * 32;
     const width = Math.ceil(photo.width / 32) * 32;
@@ -160,12 +163,27 @@ function tryItCore() {
     return tampered ? (2 * both) / either : NaN;
   }
 
-  /** How many of 100 authentic photographs (ascending scores) have a lower score. */
-  function rank(score, authentic) {
-    return Math.round((100 * authentic.filter((x) => x < score).length) / authentic.length);
+  /** The share of authentic photographs that score as high, in (0,1]: the photograph itself counts as one. */
+  function authenticAbove(score, scores) {
+    return (1 + scores.filter((x) => x >= score).length) / (scores.length + 1);
   }
 
-  return { tileStarts, blendWeights, mirrored, planes, enlarged, tiledMap, wholeMap, similarity, imageScore, f1, rank };
+  /** A share of authentic photographs in words, counted in a hundred, or in a thousand below one; as in Python. */
+  function ofHundred(share) {
+    const even = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x)); // halves to even, as Python rounds
+    const [count, of] = share >= 0.01 ? [even(100 * share), 100] : [even(1000 * share), 1000];
+    if (count < 1) return `fewer than 1 of ${of} authentic photographs score`;
+    return `${count} of ${of} authentic photographs score${count === 1 ? "s" : ""}`;
+  }
+
+  /** The score in words, as `mpc-lite predict` says it: {word, verdict}; the word is where its sentence begins. */
+  function verdict(score, { scores, suspicious, unsure }) {
+    const share = authenticAbove(score, scores);
+    const word = share > unsure ? "cannot tell" : share > suspicious ? "unsure" : "look here";
+    return { word, verdict: `${word}: ${ofHundred(share)} as high` };
+  }
+
+  return { tileStarts, blendWeights, mirrored, planes, enlarged, tiledMap, wholeMap, similarity, imageScore, f1, verdict };
 }
 
 if (typeof module !== "undefined") module.exports = tryItCore;

@@ -5,171 +5,18 @@
   const core = tryItCore();
   const about = TRY_IT_ABOUT; // sizes, tiles, calibration: about.js
   const $ = (id) => document.getElementById(id);
-  const MOST_PIXELS = 64e6;
-  const PREVIEW_SIDE = 384; // a multiple of 32
   const SHOWN_SIDE = 1200; // larger photos are shown reduced; files to save have every pixel
-  const BARRED = /^(video|audio|text|application)\//;
-  // From 0 to 1, dark to light, so that the order is seen without colours too.
-  const STOPS = [[13, 8, 60], [92, 18, 110], [173, 46, 92], [231, 98, 44], [251, 172, 42], [252, 255, 190]];
   const state = { photo: null, map: null, score: null, embeddings: null, similar: null, truth: null, cross: null };
+  const calibration = about.calibration;
   let first = null; // {photo, truth} that "Save and look" starts from
-  let worker = null;
-  let loading = null;
   let turn = 0; // of the photo that is looked at
-  let number = 0; // of the last message to the worker
-  const waiting = new Map();
 
   const say = (text) => ($("status").textContent = text);
-  const megabytes = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;
+  const { context2d, blobOf, decoded, reduced, resized, canvasIsHonest, colour, nearest, outline, cross, save } =
+    tryItPictures();
+  const backend = tryItBackend({ about, say, progress: $("progress"), badge: $("badge"), canvasIsHonest });
 
-  class Told extends Error {} // its message is a sentence for the reader
   class Superseded extends Error {} // another photo came meanwhile: nothing to say
-
-  // ------------------------------------------------------------------------------------------------- runtime and model
-
-  function script(name) {
-    return new Promise((resolve, reject) => {
-      const tag = document.createElement("script");
-      tag.src = name;
-      tag.onload = resolve;
-      tag.onerror = () => reject(new Told(`The file ${name} is missing beside this page; copy the whole folder try-it.`));
-      document.head.append(tag);
-    });
-  }
-
-  const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-
-  async function unzipped(base64) {
-    const stream = new Blob([bytes(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  }
-
-  function ask(message, transfer = []) {
-    return new Promise((resolve, reject) => {
-      waiting.set(++number, { resolve, reject });
-      worker.postMessage({ number, ...message }, transfer);
-    });
-  }
-
-  /** The worker stops after the tile at hand, and its job is answered with an error. */
-  const cancel = () => worker && worker.postMessage({ number: ++number, cancel: true });
-
-  function heard({ data }) {
-    const { resolve, reject } = waiting.get(data.number) || {};
-    if (data.share !== undefined) {
-      if (data.number === number) $("progress").value = data.share;
-      return;
-    }
-    waiting.delete(data.number);
-    if (!resolve) return;
-    if (data.error) reject(data.error === "cancelled" ? new Told("Cancelled; what was computed so far stays.") : new Error(data.error));
-    else resolve(data);
-  }
-
-  async function load() {
-    say(`Loading the runtime and the model, ${megabytes(about.bytes)} …`);
-    await script("runtime.js");
-    await script("model.js");
-    const { library, glue, wasm } = TRY_IT_RUNTIME;
-    const text = new TextDecoder().decode(await unzipped(library));
-    const parts = [text, "\n;(", tryItWorker, ")((", tryItCore, ")(), ort);"].map(String);
-    worker = new Worker(URL.createObjectURL(new Blob(parts, { type: "text/javascript" })));
-    worker.onmessage = heard;
-    worker.onerror = (event) => {
-      for (const { reject } of waiting.values()) reject(new Error(event.message || "the worker stopped"));
-      waiting.clear();
-    };
-    const { parity } = TRY_IT_MODEL;
-    const { result } = await ask({
-      glue: new TextDecoder().decode(await unzipped(glue)),
-      wasm: await unzipped(wasm),
-      model: bytes(TRY_IT_MODEL.model),
-      parity: { side: parity.side, pixels: bytes(parity.pixels), logits: new Float32Array(bytes(parity.logits).buffer) },
-    });
-    const same = result.difference <= about.tolerance;
-    $("badge").textContent = same
-      ? `Checked at the start: this browser computes what Python computes (largest difference ${result.difference.toExponential(0)}).`
-      : `This browser computes other numbers than Python (difference ${result.difference.toExponential(0)}): do not rely on what it shows.`;
-    $("badge").dataset.same = same;
-    if (!canvasIsHonest()) {
-      $("badge").textContent += " It also returns other pixels than were drawn, as some privacy settings make it: maps will be wrong.";
-      $("badge").dataset.canvas = "changed";
-    }
-  }
-
-  function ready() {
-    loading ||= load().catch((error) => {
-      loading = null;
-      throw error;
-    });
-    return loading;
-  }
-
-  /** Some browsers add noise to what is read from a canvas: draw known pixels and read them back. */
-  function canvasIsHonest() {
-    const pixels = new ImageData(16, 16);
-    for (let i = 0; i < pixels.data.length; i++) pixels.data[i] = i % 4 === 3 ? 255 : (i * 37) % 256;
-    const context = context2d(16, 16);
-    context.putImageData(pixels, 0, 0);
-    return context.getImageData(0, 0, 16, 16).data.every((v, i) => v === pixels.data[i]);
-  }
-
-  // ---------------------------------------------------------------------------------------------------------- pictures
-
-  function context2d(width, height) {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [width, height];
-    return canvas.getContext("2d", { willReadFrequently: true });
-  }
-
-  const blobOf = (canvas, type, quality) => new Promise((resolve) => canvas.toBlob(resolve, type, quality));
-
-  /** A file -> {data (RGBA), width, height}: upright, colour profile ignored, transparency over white, as in Python. */
-  async function decoded(blob) {
-    const name = blob.name ? `“${blob.name}”` : "The picture";
-    if (!blob.size) throw new Told(`${name} is empty (0 bytes); choose another file.`);
-    if (BARRED.test(blob.type)) throw new Told(`${name} is not a photograph (${blob.type}); choose a picture file.`);
-    let bitmap;
-    try {
-      const how = { colorSpaceConversion: "none", imageOrientation: "from-image", premultiplyAlpha: "none" };
-      bitmap = await createImageBitmap(blob, how);
-    } catch {
-      const heic = /\.hei[cf]$/i.test(blob.name || "") || /hei[cf]/.test(blob.type);
-      throw new Told(heic
-        ? `${name} is a HEIC file, which this browser cannot read; save it as JPEG or PNG first.`
-        : `${name} cannot be read as a picture: it is damaged, cut off, or of a kind that this browser does not know.`);
-    }
-    const { width, height } = bitmap;
-    try {
-      if (width * height > MOST_PIXELS) {
-        throw new Told(`${name} has ${Math.round((width * height) / 1e6)} megapixels; this page takes up to ${MOST_PIXELS / 1e6}.`);
-      }
-      const context = context2d(width, height);
-      context.fillStyle = "white";
-      context.fillRect(0, 0, width, height);
-      context.drawImage(bitmap, 0, 0);
-      const { data } = context.getImageData(0, 0, width, height);
-      return { data, width, height };
-    } finally {
-      bitmap.close();
-    }
-  }
-
-  /** The photo no larger than `side`; the same object where it fits. */
-  function reduced(photo, side) {
-    const scale = side / Math.max(photo.width, photo.height);
-    if (scale >= 1) return photo;
-    return resized(photo, Math.round(photo.width * scale) || 1, Math.round(photo.height * scale) || 1);
-  }
-
-  function resized(photo, width, height) {
-    const from = context2d(photo.width, photo.height);
-    from.putImageData(new ImageData(photo.data, photo.width, photo.height), 0, 0);
-    const to = context2d(width, height);
-    to.imageSmoothingQuality = "high";
-    to.drawImage(from.canvas, 0, 0, width, height);
-    return { data: to.getImageData(0, 0, width, height).data, width, height };
-  }
 
   // -------------------------------------------------------------------------------------------------------------- work
 
@@ -182,19 +29,20 @@
       if (own !== turn) throw new Superseded();
       return answer;
     };
-    cancel();
-    await ready();
+    backend.cancel();
+    await backend.ready();
     stillMine();
     Object.assign(state, { photo, truth, map: null, score: null, embeddings: null, similar: null, cross: null });
     document.querySelector("[name=show][value=heat]").checked = true;
     $("truth-choice").hidden = !truth;
+    let lost = null;
     $("progress").removeAttribute("value");
     $("running").hidden = false;
     try {
       say("Computing a preview …");
-      const small = reduced(photo, PREVIEW_SIDE);
+      const small = reduced(photo, about.preview);
       const sent = copy(small);
-      const preview = await ask({ photo: sent, preview: true }, [sent.data.buffer]).then(stillMine);
+      const preview = await backend.ask({ photo: sent, preview: true }, [sent.data.buffer]).then(stillMine);
       state.map = { values: preview.result.map, width: small.width, height: small.height };
       state.embeddings = { ...preview.result.embeddings, photo: small };
       show();
@@ -202,16 +50,22 @@
       $("progress").value = 0;
       const whole = copy(photo);
       const job = { photo: whole, size: about.size, overlap: about.overlap };
-      const { result, seconds } = await ask(job, [whole.data.buffer]).then(stillMine);
+      const { result, seconds } = await backend.ask(job, [whole.data.buffer]).then(stillMine);
       state.map = { values: result.map, width: photo.width, height: photo.height };
       state.score = result.score;
-      say(`Done: ${photo.width} × ${photo.height} pixels in ${seconds.toFixed(1)} seconds, WebAssembly with one thread.`);
+      say(`Done: ${photo.width} × ${photo.height} pixels in ${seconds.toFixed(1)} seconds, ${backend.name()}.`);
       show();
       remember(name);
     } catch (error) {
-      throw own === turn ? error : new Superseded();
+      if (own !== turn) throw new Superseded();
+      if (!backend.isGpu() || error instanceof Told) throw error;
+      lost = error;
     } finally {
       if (own === turn) $("running").hidden = true;
+    }
+    if (lost) { // the GPU was taken away, or has too little memory
+      backend.abandonGpu(lost.message);
+      await look(photo, truth, name);
     }
   }
 
@@ -225,9 +79,10 @@
     }
   }
 
-  function begin(photo, truth, lookFor) {
+  function begin(photo, truth, lookFor, generated) {
     first = { photo, truth };
     $("look-for").textContent = lookFor;
+    $("generated").hidden = !generated;
     $("history").hidden = true;
     $("history").tBodies[0].replaceChildren();
     return look(photo, truth, "as it is");
@@ -236,17 +91,17 @@
   const take = (blob) =>
     attempt(async () => {
       say("Reading the picture …");
-      await begin(await decoded(blob), null, "");
+      await begin(await decoded(blob), null, "", false);
     });
 
   const takeExample = (example) =>
     attempt(async () => {
-      await ready();
+      await backend.ready();
       const stored = TRY_IT_MODEL.examples.find((x) => x.name === example.name);
-      const photo = await decoded(new Blob([bytes(stored.file)], { type: stored.type }));
-      const mask = stored.truth && (await decoded(new Blob([bytes(stored.truth)], { type: "image/png" })));
+      const photo = await decoded(new Blob([backend.bytes(stored.file)], { type: stored.type }));
+      const mask = stored.truth && (await decoded(new Blob([backend.bytes(stored.truth)], { type: "image/png" })));
       const truth = mask && Uint8Array.from({ length: mask.width * mask.height }, (_, i) => +(mask.data[4 * i] > 127));
-      await begin(photo, truth, example.look_for);
+      await begin(photo, truth, example.look_for, true);
     });
 
   /** The first photo, made smaller and compressed by the browser, looked at again. */
@@ -275,29 +130,22 @@
   function remember(name) {
     const f1 = state.truth ? core.f1(state.map.values, state.truth, threshold()) : NaN;
     const row = $("history").tBodies[0].insertRow();
-    const cells = [name, state.score.toFixed(2), Number.isNaN(f1) ? "–" : f1.toFixed(2)];
+    const { word } = core.verdict(state.score, calibration);
+    const cells = [name, state.score.toFixed(2), word, Number.isNaN(f1) ? "–" : f1.toFixed(2)];
     for (const text of cells) row.insertCell().textContent = text;
     $("history").hidden = false;
   }
 
-  function colour(share) {
-    const at = Math.min(Math.max(share, 0), 1) * (STOPS.length - 1);
-    const low = Math.min(Math.floor(at), STOPS.length - 2);
-    return STOPS[low].map((v, i) => v + (STOPS[low + 1][i] - v) * (at - low));
-  }
-
   /** What is laid over the photo: value(x, y) in [0,1] for pixel (x, y) of a canvas of that size; null for nothing. */
   function layer(width, height) {
-    const nearest = ({ values, width: w, height: h }) => {
-      const columns = Int32Array.from({ length: width }, (_, x) => Math.min(w - 1, Math.floor(((x + 0.5) * w) / width)));
-      return (x, y) => values[Math.min(h - 1, Math.floor(((y + 0.5) * h) / height)) * w + columns[x]];
-    };
     if (shown() === "similarity" && state.similar) {
-      const value = nearest(state.similar);
+      const value = nearest(state.similar, width, height);
       return (x, y) => (value(x, y) + 1) / 2;
     }
-    if (shown() === "truth" && state.truth) return nearest({ values: state.truth, width: state.photo.width, height: state.photo.height });
-    if (shown() === "heat" && state.map) return nearest(state.map);
+    if (shown() === "truth" && state.truth) {
+      return nearest({ values: state.truth, width: state.photo.width, height: state.photo.height }, width, height);
+    }
+    if (shown() === "heat" && state.map) return nearest(state.map, width, height);
     return null;
   }
 
@@ -312,52 +160,21 @@
     const picture = new ImageData(data.slice(), width, height);
     const value = layer(width, height);
     const opacity = $("opacity").value / 100;
-    if (value) {
+    if (value) { // the photograph turns grey, and the map alone has colours
       for (let y = 0; y < height; y++) {
         for (let x = 0; x < width; x++) {
           const at = 4 * (y * width + x);
           const over = colour(value(x, y));
-          for (let c = 0; c < 3; c++) picture.data[at + c] += (over[c] - picture.data[at + c]) * opacity;
+          const grey = 0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2];
+          for (let c = 0; c < 3; c++) picture.data[at + c] = grey + (over[c] - grey) * opacity;
         }
       }
     }
-    if ($("contour").checked && value && shown() !== "similarity") outline(picture, value);
+    if ($("contour").checked && value && shown() !== "similarity") outline(picture, value, shown() === "truth" ? 0.5 : threshold());
     const context = view.getContext("2d");
     context.putImageData(picture, 0, 0);
-    if (state.cross) cross(context);
+    if (state.cross) cross(context, state.cross);
     words();
-  }
-
-  /** A white line with a black rim where the mask begins: visible on any photo. */
-  function outline(picture, value) {
-    const { width, height, data } = picture;
-    const limit = shown() === "truth" ? 0.5 : threshold();
-    const line = [];
-    for (let y = 0; y + 1 < height; y++) {
-      for (let x = 0; x + 1 < width; x++) {
-        const inside = value(x, y) > limit;
-        if (inside !== value(x + 1, y) > limit || inside !== value(x, y + 1) > limit) line.push([x, y]);
-      }
-    }
-    const paint = (x, y, grey) => {
-      if (x >= 0 && y >= 0) data.fill(grey, 4 * (y * width + x), 4 * (y * width + x) + 3);
-    };
-    for (const [x, y] of line) for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) paint(x + dx, y + dy, 0);
-    for (const [x, y] of line) paint(x, y, 255);
-  }
-
-  function cross(context) {
-    const [x, y] = [state.cross.x * context.canvas.width, state.cross.y * context.canvas.height];
-    for (const [style, thick] of [["black", 5], ["white", 2]]) {
-      context.strokeStyle = style;
-      context.lineWidth = thick;
-      context.beginPath();
-      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-        context.moveTo(x + 4 * dx, y + 4 * dy);
-        context.lineTo(x + 14 * dx, y + 14 * dy);
-      }
-      context.stroke();
-    }
   }
 
   function words() {
@@ -367,10 +184,19 @@
     $("unit").textContent = similar ? "cosine similarity to the pixel under the cross" : "score: how tampered a pixel looks";
     for (const name of ["opacity", "threshold", "quality", "resize"]) $(`${name}-value`).textContent = $(name).value;
     const known = state.score !== null;
-    const higher = known && core.rank(state.score, about.authentic);
+    const { word, verdict } = known ? core.verdict(state.score, calibration) : { word: "", verdict: "" };
     $("score").textContent = known
-      ? `Image score ${state.score.toFixed(2)}: higher than ${higher} of 100 authentic photographs (${about.authentic_are}).`
-      : "The image score follows with the whole map.";
+      ? `${verdict[0].toUpperCase()}${verdict.slice(1)} (image score ${state.score.toFixed(2)}).`
+      : "The image score and what it means follow with the whole map; a preview's would mean nothing.";
+    $("score").dataset.word = word;
+    $("meaning").hidden = !known;
+    const megapixels = state.photo ? (state.photo.width * state.photo.height) / 1e6 : 0;
+    const larger = calibration.megapixels !== null && megapixels > calibration.megapixels;
+    $("larger").hidden = !larger;
+    if (larger) {
+      $("larger").textContent = `Yours has ${megapixels.toFixed(1)} megapixels, the largest of them ` +
+        `${calibration.megapixels.toFixed(1)}: with more places to look at, high scores are less rare than this says.`;
+    }
     const truth = $("truth-score");
     truth.hidden = !state.truth || !known;
     if (!truth.hidden) {
@@ -403,25 +229,14 @@
     show();
   }
 
-  async function saveLink(link, value) {
-    if (!state.map) return;
-    const { width, height, values } = state.map;
-    const context = context2d(width, height);
-    const picture = context.createImageData(width, height);
-    picture.data.fill(255);
-    for (let i = 0; i < values.length; i++) picture.data.fill(value(values[i]), 4 * i, 4 * i + 3);
-    context.putImageData(picture, 0, 0);
-    const url = URL.createObjectURL(await blobOf(context.canvas, "image/png"));
-    const saving = document.createElement("a");
-    saving.href = url;
-    saving.download = link.download;
-    saving.click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
-  }
-
   // ------------------------------------------------------------------------------------------------------------ events
 
-  $("size").textContent = `The first one loads the runtime and the model, ${megabytes(about.bytes)}, from beside this page.`;
+  backend.size().then((size) => {
+    $("size").textContent = `The first one loads the runtime and the model, ${size}, from beside this page.`;
+  });
+  $("bands").textContent = `Measured with ${calibration.photographs}. “Look here”: at most ` +
+    `${100 * calibration.suspicious} of 100 authentic photographs like them score so high; “unsure”: at most ` +
+    `${100 * calibration.unsure}; more often, the score cannot tell. `;
   for (const example of about.examples) {
     const button = document.createElement("button");
     button.type = "button";
@@ -449,10 +264,11 @@
     const [file] = files(event.clipboardData);
     if (file) take(file);
   });
-  $("cancel").onclick = cancel;
-  for (const id of ["opacity", "threshold", "contour"]) $(id).addEventListener("input", () => state.photo && show());
+  $("cancel").onclick = backend.cancel;
+  const redraw = () => state.photo && show();
+  for (const id of ["opacity", "threshold", "contour"]) $(id).addEventListener("input", redraw);
   for (const id of ["quality", "resize"]) $(id).addEventListener("input", words);
-  for (const radio of document.querySelectorAll("[name=show]")) radio.addEventListener("input", () => state.photo && show());
+  for (const radio of document.querySelectorAll("[name=show]")) radio.addEventListener("input", redraw);
   $("view").onclick = (event) => {
     const box = $("view").getBoundingClientRect();
     pick((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
@@ -473,7 +289,7 @@
     $(id).href = "#result";
     $(id).onclick = (event) => {
       event.preventDefault();
-      saveLink($(id), value);
+      if (state.map) save(state.map, value, $(id).download);
     };
   }
   const bar = $("colours").getContext("2d");

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from mpc_lite.errors import InputError
 from mpc_lite.figures.interactive import slider
-from mpc_lite.figures.pictures import overlay
 from mpc_lite.figures.show import check_licence
 from mpc_lite.figures.style import BLUE, GREY, ORANGE, STYLES, WIDTH
+from mpc_lite.inference.overlay import painted
 
 ROLES = {"trained on": (ORANGE, "s", -0.22), "selects": (GREY, "x", 0.0), "reported": (BLUE, "o", 0.22)}
 
@@ -110,14 +110,14 @@ def thin(widths: Sequence[int], best: Mapping[str, Sequence[float]], area: Mappi
 
 
 def augmented(pairs: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str], source: str) -> Figure:
-    """Pictures (H,W,3) uint8 with their masks (H,W) tinted, three in a row, each with its name."""
+    """Pictures (H,W,3) uint8 under their masks (H,W), three in a row, each with its name."""
     check_licence([source])
     rows = -(-len(pairs) // 3)
     figure = Figure(figsize=(WIDTH, WIDTH / 3 * rows + 0.2 * rows), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     grid = figure.subplots(rows, 3, squeeze=False).ravel()
     for axes, (image, mask), name in zip(grid, pairs, names, strict=False):
-        axes.imshow(overlay(image, mask.astype(np.float32)), interpolation="nearest")
+        axes.imshow(painted(image, mask.astype(np.float32)), interpolation="nearest")
         axes.set_title(name, fontsize=9)
     for axes in grid:
         axes.set(xticks=[], yticks=[])

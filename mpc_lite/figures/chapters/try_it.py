@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -12,7 +13,10 @@ from matplotlib.figure import Figure
 from mpc_lite.errors import InputError
 from mpc_lite.figures.show import check_licence
 from mpc_lite.figures.style import BLUE, STYLES, WIDTH
+from mpc_lite.inference.calibration import SUSPICIOUS, UNSURE, Calibration
 from mpc_lite.inference.overlay import LEAST_WIDTH, legend, painted
+
+WORDS = ("look here", "unsure", "cannot tell")  # of the verdicts, by rising share of authentic photographs
 
 
 def looked_at(
@@ -46,17 +50,22 @@ def looked_at(
     return figure
 
 
-def ranks(authentic: Sequence[float], marks: Mapping[str, float]) -> Figure:
-    """Share of authentic photographs below each score (a staircase), and where single photographs stand on it."""
-    scores = np.sort(np.asarray(authentic, float))
+def ranks(calibration: Calibration, marks: Mapping[str, float]) -> Figure:
+    """Share of authentic photographs that score as high (a staircase) under what `predict` says of it, and where single
+    photographs stand."""
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
-    steps = np.r_[0, scores, 1]
-    axes.step(steps, np.r_[0, np.arange(1, len(scores) + 1), len(scores)] / len(scores), where="post", color=BLUE)
+    bounds = (1 / (len(calibration.scores) + 1) / 1.2, SUSPICIOUS, UNSURE, 1.2)
+    for shade, (low, high), word in zip((0.75, 0.87, 1), pairwise(bounds), WORDS, strict=True):
+        axes.axhspan(low, high, color=str(shade), lw=0)
+        axes.text(0.405, (low * high) ** 0.5, word, fontsize=9, va="center")
+    steps = np.r_[0, calibration.scores, 1]
+    axes.step(steps, [calibration.authentic_above(score) for score in steps], where="pre", color=BLUE)
     for (name, score), (colour, marker, _) in zip(marks.items(), STYLES, strict=False):
-        axes.plot([score], [(scores < score).mean()], marker=marker, color=colour, ms=8, ls="none", label=name)
-    axes.axvline(0.5, color="black", ls=":", lw=1)
-    axes.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="image score", ylabel="authentic ones below")
+        share = calibration.authentic_above(score)
+        axes.plot([score], [share], marker=marker, color=colour, mec="white", ms=8, ls="none", label=name)
+    axes.set(xlim=(0.4, 1), ylim=(bounds[0], bounds[-1]), yscale="log")
+    axes.set(xlabel="image score", ylabel="authentic ones as high")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=10)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)

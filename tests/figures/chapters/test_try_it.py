@@ -5,6 +5,7 @@ import pytest
 
 from mpc_lite.errors import InputError
 from mpc_lite.figures.chapters import try_it
+from mpc_lite.inference.calibration import Calibration
 from mpc_lite.inference.overlay import painted
 
 
@@ -27,15 +28,16 @@ def test_pictures_that_may_not_be_shown_or_do_not_pair(sources, words):
         try_it.looked_at([photo()], [np.zeros((24, 32), np.float32)], ["a"], sources)
 
 
-def test_the_staircase_counts_the_authentic_scores_below():
-    axes = try_it.ranks([0.7, 0.2, 0.5, 0.1], {"mine": 0.5, "other": 0.9}).axes[0]
+def test_the_staircase_counts_the_authentic_scores_as_high():
+    known = Calibration((0.1, 0.2, 0.5, 0.7), "by hand", "tiles", 192, 96)
+    axes = try_it.ranks(known, {"mine": 0.5, "other": 0.9}).axes[0]
     x, y = axes.lines[0].get_data()
     np.testing.assert_allclose(x, [0, 0.1, 0.2, 0.5, 0.7, 1])
-    np.testing.assert_allclose(y, [0, 0.25, 0.5, 0.75, 1, 1])
-    assert [(line.get_label(), *line.get_xydata()[0]) for line in axes.lines[1:3]] == [
-        ("mine", 0.5, 0.5),
-        ("other", 0.9, 1),
-    ]
+    np.testing.assert_allclose(y, [1, 1, 0.8, 0.6, 0.4, 0.2])  # up to and with each score
+    assert axes.lines[0].get_drawstyle() == "steps-pre"
+    marks = [(line.get_label(), *line.get_xydata()[0]) for line in axes.lines[1:3]]
+    assert marks == [("mine", 0.5, pytest.approx(0.6)), ("other", 0.9, pytest.approx(0.2))]
+    assert [text.get_text() for text in axes.texts] == ["look here", "unsure", "cannot tell"]
 
 
 def test_a_click_is_marked_where_it_was_and_its_map_spans_the_photo():

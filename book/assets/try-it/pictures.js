@@ -1,0 +1,135 @@
+// Reading, resizing and drawing pictures: the page's functions that know nothing of the network.
+"use strict";
+
+class Told extends Error {} // its message is a sentence for the reader
+
+function tryItPictures() {
+  const MOST_PIXELS = 64e6;
+  const BARRED = /^(video|audio|text|application)\//;
+  // From 0 to 1, dark to light, so that the order is seen without colours too.
+  const STOPS = [[13, 8, 60], [92, 18, 110], [173, 46, 92], [231, 98, 44], [251, 172, 42], [252, 255, 190]];
+
+  function context2d(width, height) {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [width, height];
+    return canvas.getContext("2d", { willReadFrequently: true });
+  }
+
+  const blobOf = (canvas, type, quality) => new Promise((resolve) => canvas.toBlob(resolve, type, quality));
+
+  /** A file -> {data (RGBA), width, height}: upright, colour profile ignored, transparency over white, as in Python. */
+  async function decoded(blob) {
+    const name = blob.name ? `“${blob.name}”` : "The picture";
+    if (!blob.size) throw new Told(`${name} is empty (0 bytes); choose another file.`);
+    if (BARRED.test(blob.type)) throw new Told(`${name} is not a photograph (${blob.type}); choose a picture file.`);
+    let bitmap;
+    try {
+      const how = { colorSpaceConversion: "none", imageOrientation: "from-image", premultiplyAlpha: "none" };
+      bitmap = await createImageBitmap(blob, how);
+    } catch {
+      const heic = /\.hei[cf]$/i.test(blob.name || "") || /hei[cf]/.test(blob.type);
+      throw new Told(heic
+        ? `${name} is a HEIC file, which this browser cannot read; save it as JPEG or PNG first.`
+        : `${name} cannot be read as a picture: it is damaged, cut off, or of a kind that this browser does not know.`);
+    }
+    const { width, height } = bitmap;
+    try {
+      if (width * height > MOST_PIXELS) {
+        throw new Told(`${name} has ${Math.round((width * height) / 1e6)} megapixels; this page takes up to ${MOST_PIXELS / 1e6}.`);
+      }
+      const context = context2d(width, height);
+      context.fillStyle = "white";
+      context.fillRect(0, 0, width, height);
+      context.drawImage(bitmap, 0, 0);
+      const { data } = context.getImageData(0, 0, width, height);
+      return { data, width, height };
+    } finally {
+      bitmap.close();
+    }
+  }
+
+  /** The photo no larger than `side`; the same object where it fits. */
+  function reduced(photo, side) {
+    const scale = side / Math.max(photo.width, photo.height);
+    if (scale >= 1) return photo;
+    return resized(photo, Math.round(photo.width * scale) || 1, Math.round(photo.height * scale) || 1);
+  }
+
+  function resized(photo, width, height) {
+    const from = context2d(photo.width, photo.height);
+    from.putImageData(new ImageData(photo.data, photo.width, photo.height), 0, 0);
+    const to = context2d(width, height);
+    to.imageSmoothingQuality = "high";
+    to.drawImage(from.canvas, 0, 0, width, height);
+    return { data: to.getImageData(0, 0, width, height).data, width, height };
+  }
+
+  /** Some browsers add noise to what is read from a canvas: draw known pixels and read them back. */
+  function canvasIsHonest() {
+    const pixels = new ImageData(16, 16);
+    for (let i = 0; i < pixels.data.length; i++) pixels.data[i] = i % 4 === 3 ? 255 : (i * 37) % 256;
+    const context = context2d(16, 16);
+    context.putImageData(pixels, 0, 0);
+    return context.getImageData(0, 0, 16, 16).data.every((v, i) => v === pixels.data[i]);
+  }
+
+  function colour(share) {
+    const at = Math.min(Math.max(share, 0), 1) * (STOPS.length - 1);
+    const low = Math.min(Math.floor(at), STOPS.length - 2);
+    return STOPS[low].map((v, i) => v + (STOPS[low + 1][i] - v) * (at - low));
+  }
+
+  /** value(x, y) of a map for pixel (x, y) of a canvas of another size: the nearest one. */
+  function nearest({ values, width: w, height: h }, width, height) {
+    const columns = Int32Array.from({ length: width }, (_, x) => Math.min(w - 1, Math.floor(((x + 0.5) * w) / width)));
+    return (x, y) => values[Math.min(h - 1, Math.floor(((y + 0.5) * h) / height)) * w + columns[x]];
+  }
+
+  /** A white line with a black rim where the mask begins: visible on any photo. */
+  function outline(picture, value, limit) {
+    const { width, height, data } = picture;
+    const line = [];
+    for (let y = 0; y + 1 < height; y++) {
+      for (let x = 0; x + 1 < width; x++) {
+        const inside = value(x, y) > limit;
+        if (inside !== value(x + 1, y) > limit || inside !== value(x, y + 1) > limit) line.push([x, y]);
+      }
+    }
+    const paint = (x, y, grey) => {
+      if (x >= 0 && y >= 0) data.fill(grey, 4 * (y * width + x), 4 * (y * width + x) + 3);
+    };
+    for (const [x, y] of line) for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) paint(x + dx, y + dy, 0);
+    for (const [x, y] of line) paint(x, y, 255);
+  }
+
+  function cross(context, at) {
+    const [x, y] = [at.x * context.canvas.width, at.y * context.canvas.height];
+    for (const [style, thick] of [["black", 5], ["white", 2]]) {
+      context.strokeStyle = style;
+      context.lineWidth = thick;
+      context.beginPath();
+      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+        context.moveTo(x + 4 * dx, y + 4 * dy);
+        context.lineTo(x + 14 * dx, y + 14 * dy);
+      }
+      context.stroke();
+    }
+  }
+
+  /** Hands the reader a PNG file: grey(value of the map) at each pixel. */
+  async function save({ width, height, values }, grey, name) {
+    const context = context2d(width, height);
+    const picture = context.createImageData(width, height);
+    picture.data.fill(255);
+    for (let i = 0; i < values.length; i++) picture.data.fill(grey(values[i]), 4 * i, 4 * i + 3);
+    context.putImageData(picture, 0, 0);
+    const url = URL.createObjectURL(await blobOf(context.canvas, "image/png"));
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  return { context2d, blobOf, decoded, reduced, resized, canvasIsHonest, colour, nearest, outline, cross, save };
+}
