@@ -192,8 +192,8 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
     """
     data, lists = recipe.data, recipe.adapt if stage == "adapt" else recipe.data
     draw, repeats = (None, {}) if stage == "adapt" else (data.draw, data.repeats)
-    train: Dataset = Forgeries(recipe, "train", device=device)
-    validation: Dataset = Forgeries(recipe, "validation")
+    train: Dataset
+    validation: Dataset
     count, held = data.validation_images, None
     if lists.manifest:
         rows = _rows(recipe, lists.manifest)
@@ -213,6 +213,8 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         check_sources(train_rows, repeats)
         train_rows = drawn(train_rows, draw, recipe.seed)
         train = ManifestImages(recipe, "train", train_rows, repeated(train_rows, repeats), device)
+    else:
+        train = Forgeries(recipe, "train", device=device)
     if lists.validation:
         held = _rows(recipe, lists.validation)
         if not held:
@@ -222,6 +224,8 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         order = np.random.default_rng(recipe.seed).permutation(len(held))
         validation = ManifestImages(recipe, "validation", held.taken(order))
         count = min(len(held), count)
+    else:
+        validation = Forgeries(recipe, "validation")
     return train, validation, count
 
 

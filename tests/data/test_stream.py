@@ -157,6 +157,14 @@ def test_validation_of_a_sorted_list_holds_both_labels(tmp_path):
     assert count == 6 and 0 < sum(labels) < 6
 
 
+def test_sets_from_manifests_read_no_scenes(tmp_path, monkeypatch):
+    """They take a second and a hundred megabytes, and nobody would look at them."""
+    monkeypatch.setattr("mpc_lite.data.stream.Forgeries", lambda *_, **__: pytest.fail("scenes were read"))
+    samples = write_manifest(tmp_path, [("a", "train"), ("b", "train"), ("c", "validation"), ("d", "validation")])
+    train, validation, count = datasets(load_recipe("quickstart", "smoke", {"data.manifest": str(samples)}))
+    assert (train.epoch, len(validation.samples), count) == (2, 2, 2)
+
+
 def test_a_rotated_photograph_is_turned_before_its_mask_is_laid_over_it(tmp_path, recipe):
     """The same rule as in evaluation: masks belong to the upright picture."""
     for orientation, turns in ((3, 2), (6, 1)):
