@@ -172,7 +172,8 @@ def generated(folder: Path, images: int, seed: int = 3) -> Path:
     call = [sys.executable, "-c", "import sys; from mpc_lite.cli import main; sys.exit(main(sys.argv[1:]))"]
     call += ["synth", "--out", str(folder), "--n", str(images), "--seed", str(seed), "--size", "128"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    subprocess.run(call, check=True, capture_output=True, env=environment)
+    # Elsewhere, for Python looks for the package in the folder that it starts in before all others.
+    subprocess.run(call, check=True, capture_output=True, env=environment, cwd=folder.parent)
     return folder
 
 

@@ -92,9 +92,8 @@ def test_a_checkout_without_rooms_has_todays_names(tmp_path):
     for name, text in modules.items():
         (tmp_path / f"mpc_lite/{name}.py").write_text(text)
     paths = os.pathsep.join([str(tmp_path), str(HERE)])
-    done = subprocess.run(
-        [sys.executable, "-c", FLAT], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}
-    )
+    call, environment = [sys.executable, "-c", FLAT], {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
 
 
