@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from typing import Literal
 
 import cv2
 import numpy as np
+
+from mpc_lite.data.pairs import stem  # the key that most sets pair by
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 SEEN, UNVERIFIED = "seen", "from documentation, unverified"
@@ -160,11 +161,6 @@ def _ends(parts: tuple[str, ...], wanted: list[str]) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------- pairing
-
-
-def stem(path: Path) -> str:
-    """The key that most sets pair by: the file's name without its suffix, whatever the case and the form of accents."""
-    return unicodedata.normalize("NFC", path.stem).casefold()
 
 
 def without_end(*ends: str) -> Callable[[Path], str]:

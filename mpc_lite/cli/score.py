@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,17 @@ ProtocolsOption = Annotated[
     list[str] | None,
     typer.Option("--protocol", help="How maps become numbers: mpc (default), permuted, trufor, …; repeatable."),
 ]
+ManifestOption = Annotated[
+    Path | None, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")
+]
+PairsOption = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        "--pairs",
+        metavar="IMAGES MASKS",
+        help="Instead of a manifest: a folder of images, one of masks with their names, or with _gt, _mask, … more.",
+    ),
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")]
 
 
@@ -34,10 +45,12 @@ JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help=
         "mpc-lite evaluate --weights my-run/model.safetensors --manifest casia.csv --split test --maps maps",
         "mpc-lite evaluate --weights lite2 --manifest casia.csv --protocol mpc --protocol permuted",
         "mpc-lite evaluate --manifest casia.csv --split test --maps maps --protocol permuted",
+        "mpc-lite evaluate --weights lite2 --pairs photos masks --protocol mpc --json mine.json",
     )
 )
 def evaluate(
-    manifest: Annotated[Path, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")],
+    manifest: ManifestOption = None,
+    pairs: PairsOption = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -51,31 +64,33 @@ def evaluate(
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
 ) -> None:
-    """Score weights on the images of a manifest, beside three baselines. Exit code 1 when rows had to be left out."""
+    """Score weights on a manifest or on pairs, beside three baselines. Exit code 1 when rows had to be left out."""
     if weights is None and maps is None:
         raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
     from mpc_lite.evaluation.evaluate import evaluate as run
     from mpc_lite.evaluation.evaluate import rescore
 
-    names = _protocols(protocol)
+    names, (rows, found) = _protocols(protocol), _rows(manifest, pairs)
     if weights is None:
-        return _report([rescore(manifest, maps, name, split) for name in names], json_file)
+        return _report([rescore(rows, maps, name, split) for name in names], json_file, found)
     localizer = _localizer(weights, device)
     with tempfile.TemporaryDirectory() as folder:  # for one protocol nothing is kept that nobody asked for
         kept = maps or (folder if len(names) > 1 else None)
-        first = run(localizer, manifest, names[0], split, kept)
-        _report([first, *(rescore(manifest, kept, name, split) for name in names[1:])], json_file)
+        first = run(localizer, rows, names[0], split, kept)
+        _report([first, *(rescore(rows, kept, name, split) for name in names[1:])], json_file, found)
 
 
 @commands.command(
     epilog=examples(
         "mpc-lite score maps/ --manifest casia.csv --protocol mpc --protocol trufor",
         "mpc-lite score trufor_out/ --key map --manifest casia.csv --json trufor.json",
+        "mpc-lite score maps/ --pairs photos masks --protocol mpc --protocol permuted",
     )
 )
 def score(
     maps: Annotated[Path, typer.Argument(metavar="FOLDER", help="Maps, a file an image: PNG, TIFF, .npy or .npz.")],
-    manifest: Annotated[Path, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")],
+    manifest: ManifestOption = None,
+    pairs: PairsOption = None,
     protocol: ProtocolsOption = None,
     split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="The array of .npz files that hold several.")] = None,
@@ -88,7 +103,21 @@ def score(
     """
     from mpc_lite.evaluation.evaluate import score_maps
 
-    _report([score_maps(manifest, maps, name, split, key) for name in _protocols(protocol)], json_file)
+    names, (rows, found) = _protocols(protocol), _rows(manifest, pairs)
+    _report([score_maps(rows, maps, name, split, key) for name in names], json_file, found)
+
+
+def _rows(manifest: Path | None, folders: tuple[Path, Path] | None) -> tuple[Any, Any]:
+    """(manifest, None), or of a folder of images and one of masks (samples, how they were paired)."""
+    if (manifest is None) == (folders is None):
+        raise InputError("give either --manifest CSV or --pairs IMAGES MASKS")
+    if folders is None:
+        return manifest, None
+    from mpc_lite.data.pairs import read_pairs
+
+    found = read_pairs(*folders)
+    tell(found.told())
+    return found.samples, found
 
 
 def _protocols(names: list[str] | None) -> list[str]:
@@ -98,11 +127,16 @@ def _protocols(names: list[str] | None) -> list[str]:
     return [get_protocol(name).name for name in dict.fromkeys(names or ["mpc"])]
 
 
-def _report(tables: list[dict], json_file: Path | None) -> None:
-    """Print results under one or several protocols, write them; a file of several is {protocols: {NAME: result}}."""
+def _report(tables: list[dict], json_file: Path | None, pairs: Any = None) -> None:
+    """Print results under one or several protocols, write them; a file of several is {protocols: {NAME: result}}.
+
+    pairs: what `--pairs` found; each result says how its pairs were made, and lists files without a partner.
+    """
     from mpc_lite.evaluation.evaluate import format_table
     from mpc_lite.files import write_atomic
 
+    if pairs is not None:
+        tables = [{**table, "pairs": pairs.facts, "errors": [*pairs.left_out, *table["errors"]]} for table in tables]
     tell(format_table(*tables))
     if json_file:
         content = tables[0] if len(tables) == 1 else {"protocols": {table["protocol"]: table for table in tables}}

@@ -5,9 +5,7 @@ import json
 import os
 import reprlib
 import sys
-import unicodedata
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,13 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mpc_lite.data.pairs import SAME, match_names
 from mpc_lite.errors import InputError, shortened, shown, some
 from mpc_lite.files import place
 
 FORMATS = ("json", "folders", "npy", "space", "comma", "names")
 _FOLDERS = (("tp", "gt"), ("tamper", "gt"))  # of tampered images and of their masks, in any case of letters
-# What a mask's name may have more than its image's; letters of either case.
-ENDINGS = ("_gt", "-gt", "_mask", "-mask", "_edgemask", "_groundtruth")
 _EXPECTED = (
     'a JSON list of pairs, a folder with Tp/ and Gt/, an .npy file of shape (N,2), or lines "image mask label" or '
     '"image,mask"'
@@ -243,35 +240,16 @@ def _folders(path: Path) -> list[Entry]:
     names = next(((inside[a], inside[b]) for a, b in _FOLDERS if a in inside and b in inside), None)
     if names is None:
         raise InputError(f"{path}: found the folders {some(inside.values()) or '(none)'}, expected Tp and Gt")
-    images, masks = (_stems(path / name) for name in names)
-    ending = {}  # stem of a mask -> stem of the image that it is called after, several such masks are a problem below
-    for stem in images.keys() - masks.keys():
-        ending |= {stem + end: stem for end in ENDINGS if stem + end in masks and stem + end not in images}
-    for mask, stem in ending.items():
-        masks[stem] = masks.get(stem, []) + masks.pop(mask)
     rows = []
-    for stem in sorted({*images, *masks}):
-        of_image, of_mask = images.get(stem, []), masks.get(stem, [])
-        for file in of_image or of_mask:
-            folder = names[0] if of_image else names[1]
-            problem, note = None, ""
-            if not of_image:
-                problem = f"a mask without an image in {names[0]}"
-            elif not of_mask:
-                problem = f"no mask of this name in {names[1]}"
-            elif len(of_image) > 1 or len(of_mask) > 1:
-                problem = f"{some(of_image)} and {some(of_mask)} have one name, expected one of each"
-            elif Path(of_mask[0]).stem != Path(file).stem:
-                note = f"{file} with {of_mask[0]}"
-            mask = f"{names[1]}/{of_mask[0]}" if of_mask else None
-            rows.append(Entry(len(rows) + 1, f"{folder}/{file}", f"{folder}/{file}", mask, 1, problem, note))
+    for match in match_names(*(_files(path / name) for name in names), places=names):
+        where = f"{names[0]}/{match.image}" if match.image else f"{names[1]}/{match.mask}"
+        mask = f"{names[1]}/{match.mask}" if match.mask else None
+        note = f"{match.image} with {match.mask}" if match.how not in ("", SAME) else ""
+        rows.append(Entry(len(rows) + 1, where, where, mask, 1, match.problem or None, note))
     return rows
 
 
-def _stems(folder: Path) -> dict[str, list[str]]:
-    """File names by stem, letters of either case and accents however written; what systems put there does not count."""
-    stems = defaultdict(list)
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and not file.name.startswith(".") and file.name not in ("Thumbs.db", "desktop.ini"):
-            stems[unicodedata.normalize("NFC", file.stem).casefold()].append(file.name)
-    return stems
+def _files(folder: Path) -> list[str]:
+    """The names of a folder's files; what systems put there does not count."""
+    names = sorted(file.name for file in folder.iterdir() if file.is_file())
+    return [name for name in names if not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini")]

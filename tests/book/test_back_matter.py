@@ -14,7 +14,7 @@ from tests.book.site_under_test import ROOT
 
 BOOK = ROOT / "book"
 PAGES = sorted(path for path in BOOK.rglob("*.md") if "tools" not in path.parts)
-BACK = [BOOK / f"{name}.md" for name in ("notation", "glossary", "troubleshooting")]
+BACK = [BOOK / f"{name}.md" for name in ("notation", "glossary", "troubleshooting", "own-pictures", "other-tools")]
 TROUBLE = BOOK / "troubleshooting.md"
 # Where messages come from: the package, the set-up cell of the notebooks, the twins' tool, what the tests skip with.
 SPEAKERS = [*(ROOT / "mpc_lite").rglob("*.py"), *(BOOK / "tools").rglob("*.py"), ROOT / "tests/book/site_under_test.py"]
@@ -54,6 +54,25 @@ def test_every_term_is_defined_once():
     assert sorted(defined) == sorted(set(defined))
     missing = {page.name: used(page.read_text(encoding="utf-8")) - set(defined) for page in PAGES}
     assert {name: terms for name, terms in missing.items() if terms} == {}
+
+
+def test_words_with_several_meanings_are_told_apart_and_the_names_of_recipes_and_weights_are_there():
+    text = (BOOK / "glossary.md").read_text(encoding="utf-8")
+    meanings = re.findall(r"^\| (.*?) ?\| (.*?[^|-].*?) \| (.+?) \|$", text.split("| word |")[1].split(":::")[0], re.M)
+    words = [row[0].strip("*") for row in meanings if row[0]]
+    assert words == ["lite", "official", "cell", "stage", "map"]
+    assert len(meanings) >= 3 * len(words) and all(row[1] and row[2] for row in meanings)
+    # Every place where a recipe's value may be called official has its line.
+    keys = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "mpc_lite/recipes").glob("*keys.py"))
+    places = re.findall(r'^    (\w+): Literal\[[^\]]*"official"', keys, re.M)
+    of_official = " ".join(row[1] for row in meanings)
+    assert {f"{'schedule' if name == 'name' else name} `official`" for name in places} <= set(
+        re.findall(r"\w+ `official`", of_official)
+    )
+    shipped = {path.stem for path in (ROOT / "mpc_lite/pretrained").glob("*.safetensors")}
+    assert shipped | {"nano", "quickstart", "formulation", "profile", "variant", "stage 1", "stage 2"} <= set(
+        glossary(text)
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- messages

@@ -94,7 +94,7 @@ def test_buttons_only_with_an_address(monkeypatch, urls):
 
     address = urls.get("urls", {}).get("Repository")
     monkeypatch.setattr(extension, "project", lambda: {"version": "1.2", **urls})
-    Config.project = "Book"
+    Config.html_title = "Book"
     extension.add_buttons(None, config := Config())
     assert config.html_theme_options.get("repository_url") == address
     assert ("launch_buttons" in config.html_theme_options) == (address is not None)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,6 +249,34 @@ def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, c
     assert main([*again, "--json", str(tmp_path / "again.json")]) == 0
     assert json.loads((tmp_path / "again.json").read_text()) == table
     assert main(again[:-2]) == 2 and "--weights, or --maps" in capsys.readouterr().err
+
+
+def test_folders_of_pairs_are_scored_without_a_manifest(trained, forgeries, tmp_path, capsys):
+    tampered = [s for s in read_manifest(forgeries) if s.label][:2]
+    for name in ("photos", "masks", "maps"):
+        (tmp_path / name).mkdir()
+    for k, sample in enumerate(tampered):
+        shutil.copy(sample.image, tmp_path / "photos" / f"{k}{sample.image.suffix}")
+        shutil.copy(sample.mask, tmp_path / "masks" / f"{k}_gt.png")
+        shutil.copy(sample.mask, tmp_path / "maps" / f"{k}.png")  # what a perfect detector would have written
+    Image.new("RGB", (64, 64)).save(tmp_path / "photos" / "alone.png")
+    pairs = ["--pairs", str(tmp_path / "photos"), str(tmp_path / "masks")]
+    weights, file = ["--weights", str(trained / "model.safetensors"), "--device", "cpu"], tmp_path / "table.json"
+    capsys.readouterr()
+    assert main(["evaluate", *pairs, *weights, "--json", str(file)]) == 1  # one photograph has no mask
+    said, table = capsys.readouterr().out, json.loads(file.read_text())
+    assert "2 pairs of image and mask: 2 by ending _gt; files left out: 1" in said
+    assert "alone.png: no mask of this name in masks" in said
+    assert table["pairs"]["paired"] == {"ending _gt": 2} and table["sets"]["photos"]["n"] == 2
+    assert str(tmp_path) not in file.read_text()
+    (tmp_path / "photos" / "alone.png").unlink()
+    two = ["--protocol", "mpc", "--protocol", "permuted"]
+    assert main(["score", str(tmp_path / "maps"), *pairs, *two, "--json", str(file)]) == 0
+    both = json.loads(file.read_text())["protocols"]
+    assert [both[name]["sets"]["photos"]["f1"] for name in ("mpc", "permuted")] == [1.0, 1.0]
+    assert "sha256" in both["mpc"]["manifest"] and both["mpc"]["pairs"]["n"] == 2
+    assert main(["evaluate", *weights]) == 2 and "either --manifest CSV or --pairs" in capsys.readouterr().err
+    assert main(["evaluate", *pairs, *weights, "--manifest", str(forgeries)]) == 2
 
 
 def test_evaluate_leaves_bad_rows_out_and_exits_with_1(trained, forgeries, tmp_path, capsys):

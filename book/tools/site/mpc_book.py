@@ -28,7 +28,7 @@ def add_buttons(app: Sphinx, config: Config) -> None:
     chapter.
     """
     logos = {f"image_{theme}": f"book/assets/front/logo-{theme}.svg" for theme in ("light", "dark")}
-    config.html_theme_options |= {"navbar_persistent": [], "logo": {**logos, "text": config.project}}
+    config.html_theme_options |= {"navbar_persistent": [], "logo": {**logos, "text": config.html_title}}
     facts = project()
     if address := repository(facts):
         config.html_theme_options |= {

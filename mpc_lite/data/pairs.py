@@ -1,0 +1,154 @@
+"""Which mask belongs to which image, told by their names: one rule for lists, scripts and two plain folders.
+
+A mask is called as its image, whatever the case of letters and the form of accents (Unicode NFC or NFD), and may have
+one of `ENDINGS` more: `IMG_1.jpg` goes with `img_1.png` or `IMG_1_gt.png`. The order of files never decides, and where
+a name leaves a choice, nothing is paired.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mpc_lite.data.manifest import Sample, read_mask
+from mpc_lite.errors import InputError, shown, some
+from mpc_lite.files import PICTURES, place
+
+# What a mask's name may have more than its image's; letters of either case.
+ENDINGS = ("_gt", "-gt", "_mask", "-mask", "_edgemask", "_groundtruth")
+SAME = "the same name"
+SPELLED = "case or accents apart"
+
+
+def stem(name: str | Path) -> str:
+    """The key that names are compared by: without suffix, whatever the case and the form of accents."""
+    return unicodedata.normalize("NFC", Path(name).stem).casefold()
+
+
+class Match(NamedTuple):
+    """File names of an image and its mask, and `how` they were paired; or a file left over, and its `problem`."""
+
+    image: str | None
+    mask: str | None
+    how: str = ""
+    problem: str = ""
+
+
+def match_names(
+    images: Iterable[str], masks: Iterable[str], places: tuple[str, str] = ("images", "masks")
+) -> list[Match]:
+    """Every image name once, and the masks that no image claims, in the order of their keys.
+
+    places: how messages call the folders of images and of masks. `how` is `SAME`, `SPELLED` or "ending _gt".
+    """
+    of_image, of_mask = _by_stem(images), _by_stem(masks)
+    ending = {}  # key of a mask -> key of the image that it is called after; several such masks are a problem below
+    for key in of_image.keys() - of_mask.keys():
+        ending |= {key + end: key for end in ENDINGS if key + end in of_mask and key + end not in of_image}
+    for mask, key in ending.items():
+        of_mask[key] = of_mask.get(key, []) + of_mask.pop(mask)
+    matches = []
+    for key in sorted({*of_image, *of_mask}):
+        here, there = of_image.get(key, []), of_mask.get(key, [])
+        if not here:
+            matches += [Match(None, mask, problem=f"a mask without an image in {places[0]}") for mask in there]
+        elif not there:
+            matches += [Match(image, None, problem=f"no mask of this name in {places[1]}") for image in here]
+        elif len(here) > 1 or len(there) > 1:
+            problem = f"{some(here)} and {some(there)} have one name, expected one of each"
+            matches += [Match(image, there[0], problem=problem) for image in here]
+        else:
+            matches.append(Match(here[0], there[0], _how(here[0], there[0])))
+    return matches
+
+
+def _how(image: str, mask: str) -> str:
+    if Path(image).stem == Path(mask).stem:
+        return SAME
+    return f"ending {stem(mask)[len(stem(image)) :]}" if stem(image) != stem(mask) else SPELLED
+
+
+def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
+    groups = defaultdict(list)
+    for name in names:
+        groups[stem(name)].append(name)
+    return dict(groups)
+
+
+# -------------------------------------------------------------------------------------------------------- two folders
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of two folders. left_out: one line for each file that has no partner. facts: what results say of it:
+    {images, masks: names of the folders, n, authentic: how many masks are empty, paired: {how: number}}."""
+
+    samples: list[Sample]
+    left_out: list[str]
+    facts: dict[str, Any]
+
+    def told(self) -> str:
+        """In one line, what was paired how."""
+        how = ", ".join(f"{n} by {how}" for how, n in self.facts["paired"].items())
+        empty = f"; empty masks, so authentic images: {self.facts['authentic']}" if self.facts["authentic"] else ""
+        left = f"; files left out: {len(self.left_out)}" if self.left_out else ""
+        return f"{self.facts['n']} pairs of image and mask: {how}{empty}{left}"
+
+
+def read_pairs(images: str | Path, masks: str | Path, source: str | None = None) -> Pairs:
+    """The images of one folder with their masks in another, or in the same one, paired by name (`match_names`).
+
+    Pictures are looked for in the folders themselves, not below. In one folder for both, a file is a mask when its name
+    is another's plus one of `ENDINGS`. An image whose mask is empty is authentic; one without a mask is left out, for
+    nothing says so. source: the name of the set, by default that of the images' folder.
+
+    Raises InputError for a folder that is none or holds no picture, and when no image has a mask.
+    """
+    folders = [place(images), place(masks)]
+    names = [_pictures(folder) for folder in folders]
+    if folders[0].resolve() == folders[1].resolve():
+        keys = {stem(name) for name in names[0]}
+        names[1] = [n for n in names[0] if any(stem(n).removesuffix(e) in keys - {stem(n)} for e in ENDINGS)]
+        names[0] = [n for n in names[0] if n not in set(names[1])]
+    calls = [folder.resolve().name for folder in folders]
+    samples, left_out, paired = [], [], Counter()
+    for match in match_names(*names, places=(calls[0], calls[1])):
+        if match.problem:
+            at = calls[0] if match.image else calls[1]
+            left_out.append(f"{at}/{match.image or match.mask}: {match.problem}")
+            continue
+        image, mask = folders[0] / match.image, folders[1] / match.mask
+        paired[match.how] += 1
+        samples.append(Sample(image, mask, _label(mask), source or calls[0], row=len(samples) + 1))
+    if not samples:
+        reason = f"{left_out[0]} (and {len(left_out) - 1} more)" if len(left_out) > 1 else "".join(left_out)
+        raise InputError(
+            f"no image of {images} has a mask in {masks}: {reason}; a mask is called as its image, or with one of "
+            f"{' '.join(ENDINGS)} at its end"
+        )
+    authentic = sum(sample.label == 0 for sample in samples)
+    facts = {"images": calls[0], "masks": calls[1], "n": len(samples), "authentic": authentic, "paired": dict(paired)}
+    return Pairs(samples, left_out, facts)
+
+
+def _label(mask: Path) -> int:
+    """0 for an empty mask, 1 otherwise; a mask that cannot be read is met, and told, when its image is scored."""
+    try:
+        return int(read_mask(mask).any())
+    except InputError:
+        return 1
+
+
+def _pictures(folder: Path) -> list[str]:
+    if not os.path.isdir(folder):
+        raise InputError(f"{shown(folder, 200)} is not a folder; expected one with pictures")
+    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
+    pictures = [name for name in files if Path(name).suffix.lower() in PICTURES]
+    if not pictures:
+        raise InputError(f"{folder} holds no picture ({', '.join(PICTURES)}); folders below it are not looked into")
+    return pictures

@@ -1,0 +1,109 @@
+"""Two folders become pairs by name, or a file is named and left out; nothing is paired by order."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpc_lite.data.pairs import ENDINGS, SAME, SPELLED, match_names, read_pairs, stem
+from mpc_lite.errors import InputError
+
+
+def draw(file, mask=None):
+    """An image of 8 × 8 pixels, or a mask with so many tampered rows."""
+    file.parent.mkdir(exist_ok=True)
+    values = np.full((8, 8, 3), 90, np.uint8)
+    if mask is not None:
+        values = np.zeros((8, 8), np.uint8)
+        values[:mask] = 255
+    Image.fromarray(values).save(file)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """photos/ and masks/ with: a, the same name; B and b_gt; an accent in two forms; d, whose mask is empty."""
+    names = [("a.jpg", "a.png"), ("B.jpg", "b_GT.png"), ("é.png", "é.png"), ("d.png", "d-mask.png")]
+    for image, mask in names:
+        draw(tmp_path / "photos" / unicodedata.normalize("NFC", image))
+        draw(tmp_path / "masks" / unicodedata.normalize("NFD", mask), mask=0 if image[0] == "d" else 3)
+    return tmp_path
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_ending_of_the_field_names_a_mask(ending):
+    assert match_names(["x.jpg"], [f"X{ending.upper()}.png"]) == [
+        ("x.jpg", f"X{ending.upper()}.png", f"ending {ending}", "")
+    ]
+
+
+def test_how_a_pair_was_found_is_told():
+    decomposed = unicodedata.normalize("NFD", "café.png")
+    assert [m.how for m in match_names(["a.jpg", "B.jpg", "café.jpg"], ["a.png", "b.png", decomposed])] == [
+        SAME, SPELLED, SPELLED,
+    ]  # fmt: skip
+    assert stem("CAFÉ.x.png") == stem(unicodedata.normalize("NFD", "café.x.jpg"))
+
+
+def test_where_a_name_leaves_a_choice_nothing_is_paired():
+    matches = match_names(["a.jpg", "A.jpg", "b.jpg", "c.jpg"], ["a.png", "b_gt.png", "b-mask.png", "x.png"])
+    assert [(m.image, m.problem.split(" in ")[0]) for m in matches] == [
+        ("a.jpg", "a.jpg, A.jpg and a.png have one name, expected one of each"),
+        ("A.jpg", "a.jpg, A.jpg and a.png have one name, expected one of each"),
+        ("b.jpg", "b.jpg and b_gt.png, b-mask.png have one name, expected one of each"),
+        ("c.jpg", "no mask of this name"),
+        (None, "a mask without an image"),
+    ]
+
+
+def test_folders_become_samples_and_say_what_was_paired_how(folders):
+    draw(folders / "photos" / "lonely.jpg")
+    (folders / "photos" / "notes.txt").write_text("no picture")
+    pairs = read_pairs(folders / "photos", folders / "masks")
+    assert {(s.image.name[0], s.mask.name[0].upper(), s.label) for s in pairs.samples} == {
+        ("a", "A", 1), ("B", "B", 1), (unicodedata.normalize("NFC", "é"), "E", 1), ("d", "D", 0),
+    }  # fmt: skip
+    assert {s.source for s in pairs.samples} == {"photos"} and [s.row for s in pairs.samples] == [1, 2, 3, 4]
+    assert pairs.left_out == ["photos/lonely.jpg: no mask of this name in masks"]
+    assert pairs.facts == {
+        "images": "photos",
+        "masks": "masks",
+        "n": 4,
+        "authentic": 1,
+        "paired": {SAME: 1, "ending _gt": 1, "ending -mask": 1, SPELLED: 1},
+    }
+    assert pairs.told() == (
+        "4 pairs of image and mask: 1 by the same name, 1 by ending _gt, 1 by ending -mask, "
+        "1 by case or accents apart; empty masks, so authentic images: 1; files left out: 1"
+    )
+
+
+def test_one_folder_may_hold_both(tmp_path):
+    for name in ("a", "b_mask"):  # the second one's name has an ending, and is an image all the same
+        draw(tmp_path / "all" / f"{name}.jpg")
+        draw(tmp_path / "all" / f"{name}_gt.png", mask=2)
+    pairs = read_pairs(tmp_path / "all", tmp_path / "all", source="mine")
+    assert [(s.image.name, s.mask.name, s.source) for s in pairs.samples] == [
+        ("a.jpg", "a_gt.png", "mine"),
+        ("b_mask.jpg", "b_mask_gt.png", "mine"),
+    ]
+    assert pairs.left_out == []
+
+
+def test_what_is_no_pair_of_folders(folders):
+    with pytest.raises(InputError, match="is not a folder"):
+        read_pairs(folders / "nowhere", folders / "masks")
+    (folders / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no picture .* below it are not looked into"):
+        read_pairs(folders / "photos", folders / "empty")
+    draw(folders / "other" / "z.png", mask=1)
+    with pytest.raises(
+        InputError, match=r"no image of .* has a mask in .* \(and 4 more\); a mask is called as its image"
+    ):
+        read_pairs(folders / "photos", folders / "other")
+
+
+def test_a_mask_that_cannot_be_read_is_left_to_the_scoring(folders):
+    (folders / "masks" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    pairs = read_pairs(folders / "photos", folders / "masks")
+    assert len(pairs.samples) == 4 and [s.label for s in pairs.samples if s.image.name == "a.jpg"] == [1]
