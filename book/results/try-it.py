@@ -2,10 +2,10 @@
 
     python book/results/try-it.py
 
-Writes try-it.json. The page takes its first look at a photograph that was reduced to 384 pixels. The calibration in the
-weights' file holds for photographs at their own size, so the preview is given no words; this counts what they would be,
-for the photographs of the calibration (`validation`) and for others that no training saw (`test`). `MPC_LITE_DATA` names
-the folder of photographs.
+Writes try-it.json. The page takes its first look at a photograph that was reduced to 384 pixels. The calibration in
+the weights' file holds for photographs at their own size, so the preview is given no words; this counts what they would
+be, for the photographs of the calibration (`validation`) and for others that no training saw (`test`). `MPC_LITE_DATA`
+names the folder of photographs.
 """
 
 from __future__ import annotations

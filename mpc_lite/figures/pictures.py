@@ -83,6 +83,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------------------------- pictures
 
+
 def gallery(
     images: Sequence[np.ndarray],
     truths: Sequence[np.ndarray],

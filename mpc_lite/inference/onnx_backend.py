@@ -92,9 +92,7 @@ class OnnxNetwork(nn.Module):
             # Waiting in a loop would cost others their core.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.log_severity_level = 3  # errors alone
-            self._sessions[threads] = runtime.InferenceSession(
-                self._data, options, providers=["CPUExecutionProvider"]
-            )
+            self._sessions[threads] = runtime.InferenceSession(self._data, options, providers=["CPUExecutionProvider"])
         return self._sessions[threads]
 
 

@@ -10,14 +10,17 @@ function tryItBackend({ about, say, progress, badge, canvasIsHonest }) {
   let refusal = ""; // why WebGPU is not used
   let number = 0; // of the last message to the worker
   const waiting = new Map();
+  const scripts = new Set();
 
   const megabytes = (count) => `${(count / 1e6).toFixed(0)} MB`;
 
+  /** Reads a script that lies beside the page, once. */
   function script(name) {
+    if (scripts.has(name)) return;
     return new Promise((resolve, reject) => {
       const tag = document.createElement("script");
       tag.src = name;
-      tag.onload = resolve;
+      tag.onload = () => resolve(scripts.add(name));
       tag.onerror = () => reject(new Told(`The file ${name} is missing beside this page; copy the whole folder try-it.`));
       document.head.append(tag);
     });

@@ -3,10 +3,10 @@
     python book/tools/site/try_it.py [--weights lite2]
 
 Writes `about.js` (small, read when the page opens), and what is read on the first click: `model.js`, and one of
-`runtime-wasm.js` and `runtime-webgpu.js`. They go beside the page, in book/assets/try-it; git ignores them. The runtimes
-are onnxruntime-web from npm, pinned by version and sha256. A page that is opened from a disk may load scripts, but
-neither modules nor other files: so everything is a script that holds base64. What an image score means comes from the
-calibration in the weights' file; weights without one are refused (`mpc-lite calibrate` adds it).
+`runtime-wasm.js` and `runtime-webgpu.js`. They go beside the page, in book/assets/try-it; git ignores them. The
+runtimes are onnxruntime-web from npm, pinned by version and sha256. A page that is opened from a disk may load scripts,
+but neither modules nor other files: so everything is a script that holds base64. What an image score means comes from
+the calibration in the weights' file; weights without one are refused (`mpc-lite calibrate` adds it).
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ SCENES = ["packaged", "dead_leaves"]
 # Kind, index into the generator's test stream, title, what to look for. Chosen by hand, so that success and failure are
 # both among them.
 EXAMPLES = [
-    ("splice", 9, "A splice, saved as PNG", "Click inside the marked piece: its pixels are alike, most others less so."),
+    (
+        "splice",
+        9,
+        "A splice, saved as PNG",
+        "Click inside the marked piece: its pixels are alike, most others less so.",
+    ),
     ("splice", 3, "A splice, saved as JPEG", "Marks in and beside the pasted bricks: compare the map with Truth."),
     ("copy_move", 4, "A copy-move that is missed", "Click the moved piece (see Truth): one camera, no two sides."),
     ("removal", 3, "A removal", "What inpainting made up is smooth: click it and see it stand out."),
@@ -96,7 +101,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def large_files(weights: str, localizer: Any, entries: list[dict[str, Any]]) -> dict[str, str]:
-    """What is read on the first click: runtimes, and model with examples and the start-up tile; {file name: content}."""
+    """What the first click reads: runtimes, and model with examples and the start-up tile; {file name: content}."""
     import torch
 
     from mpc_lite.inference.export import export_bytes
