@@ -29,6 +29,14 @@ def chromium():
     (SHOTS.parent / "browser.json").write_text(json.dumps(DRAWN, indent=1))
 
 
+# The first line of each block of code that is wider than its box, and each name in a table that stands on two lines.
+RUNS_OFF = """[
+  ...[...document.querySelectorAll('article div[class^="highlight-"] pre')].filter(x => x.scrollWidth > x.clientWidth),
+  ...[...document.querySelectorAll('article td code .pre')].filter(
+    x => /^[\\w.]+$/.test(x.textContent) && x.getClientRects().length > 1),
+].map(x => x.textContent.slice(0, 60))"""
+
+
 def open_page(chromium, page, width, height, theme):
     """The page after its scripts have settled, and what went wrong or out meanwhile."""
     context = chromium.new_context(viewport={"width": width, "height": height}, offline=True)
@@ -64,6 +72,7 @@ def test_page_in_a_browser(chromium, page):
             == plots
         )
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, "the page itself scrolls sideways"
+        assert tab.evaluate(RUNS_OFF) == [], "code runs out of its box, or a table breaks a name"
         tab.screenshot(path=SHOTS / f"{page.replace('/', '_')}-{look}.png", full_page=True)
         assert wrong == [], look
         context.close()

@@ -121,5 +121,12 @@ def test_every_interactive_figure_of_the_notebook_is_on_the_page(page):
     )
 
 
+@pytest.mark.parametrize("page", chapters())
+def test_the_notebook_is_offered_below_the_title(page):
+    (line,) = article(read(page)).select("h1 + .notebook-links")
+    copy = (HTML / page).parent / line.find("a", download=True)["href"]
+    assert copy.read_bytes() == (ROOT / f"{page}.ipynb").read_bytes()
+
+
 def test_the_first_page_is_the_book():
     assert "book/index.html" in (HTML / "index.html").read_text()

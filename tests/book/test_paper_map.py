@@ -78,7 +78,11 @@ TOLD = [
     ("Prefix of the stage-1 tensors", "15-official-checkpoints", {"loss_right": ".3f", "loss_none": ".3f"}),
     ("The tolerant loader", "15-official-checkpoints", {"share": ".1f", "f1_lite": ".2f", "f1_last_middle": ".2f"}),
     ("Pixels without a direction", "09-embedding", {"dead_lite-stage1": ".0f", "dead_noise_lite-stage1": ".2f"}),
-    ("Pixels without a direction", "09-embedding", {"dead_training_lite-stage1": ".2f", "dead_lite": ".2f", "dead_lite2": ".2f"}),
+    (
+        "Pixels without a direction",
+        "09-embedding",
+        {"dead_training_lite-stage1": ".2f", "dead_lite": ".2f", "dead_lite2": ".2f"},
+    ),
     ("Weight of the tampered class", "07-fine-tuning", {"share_start_50": ".0f", "share_start_75": ".0f"}),
 ]
 
@@ -168,6 +172,21 @@ def test_the_ledger_is_grouped_and_every_row_complete():
             assert list(dict.fromkeys(lines)) == whole, name
         else:
             assert lines in (whole[1:], whole[2:]), name
+
+
+def label(row: str) -> str:
+    """What links to a row of the ledger: its name in small letters, with hyphens."""
+    return "row-" + re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+
+
+def test_every_row_can_be_linked_and_back_matter_does_it():
+    names = re.findall(r"^### (.+)$", LEDGER, re.M)
+    assert re.findall(r"^\((row-[a-z0-9-]+)\)=\n### (.+)$", LEDGER, re.M) == [(label(name), name) for name in names]
+    assert label("The CAT-Net training set") == "row-the-cat-net-training-set"
+    for page in sorted(BOOK.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        assert [name for name in names if f'"{name}"' in text] == [], page.name
+        assert set(re.findall(r"\{ref\}`(row-[\w-]+)`", text)) <= set(map(label, names)), page.name
 
 
 @pytest.mark.parametrize("item", ["Eq. 1 2 3 4 5 6", "Fig. 1 2 3 4 5", "Table 1 2 3 4 5 6 7 8"])
