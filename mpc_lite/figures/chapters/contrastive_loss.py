@@ -41,7 +41,7 @@ def weight_maps(
     Args:
         image: (H,W,3) uint8. labels: (h,w) of the finest map, 1 tampered. anchor: (row, column) on that map.
         cosines: (M,) similarity of the anchor to the tampered pixels in reading order; nan for a dead pixel, which gets
-            no share and is drawn grey.
+            no share and is drawn pale.
         temperatures: three of them, as the grid has four places. sources: see `check_licence`.
     """
     check_licence(sources)
@@ -50,7 +50,7 @@ def weight_maps(
     height, width = labels.shape
     tampered, alive = labels == 1, np.isfinite(cosines)
     gone = np.full(labels.shape, np.nan)
-    gone[tampered] = np.where(alive, np.nan, 0.6)
+    gone[tampered] = np.where(alive, np.nan, 0.88)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     panels = [("the forgery", None)] + [
         (f"temperature {t:g}", softmax_weights(cosines[alive], t)) for t in temperatures

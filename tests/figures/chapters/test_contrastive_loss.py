@@ -53,15 +53,15 @@ def test_weight_maps_put_each_weight_on_its_pixel():
         weight_maps(image, labels, (6, 1), cosines, [2, 0.5, 0.1], sources=["casia"])
 
 
-def test_a_dead_pixel_gets_no_share_and_is_drawn_grey():
+def test_a_dead_pixel_gets_no_share_and_is_drawn_pale():
     labels = np.zeros((8, 8), int)
     labels[2:4, 3:6] = 1
     cosines = np.array([0.9, np.nan, 0.1, 0.1, np.nan, 0.1])
     figure = weight_maps(
         np.zeros((32, 32, 3), np.uint8), labels, (6, 1), cosines, [2, 0.5, 0.1], sources=["generated-splice"]
     )
-    weights, grey = (np.ma.filled(i.get_array(), np.nan) for i in figure.axes[3].images)
-    assert np.argwhere(~np.isnan(grey)).tolist() == [[2, 4], [3, 4]] and np.isnan(weights[~np.isnan(grey)]).all()
+    weights, pale = (np.ma.filled(i.get_array(), np.nan) for i in figure.axes[3].images)
+    assert np.argwhere(~np.isnan(pale)).tolist() == [[2, 4], [3, 4]] and np.isnan(weights[~np.isnan(pale)]).all()
     assert weights[2, 3] == pytest.approx(4 * softmax_weights(cosines[~np.isnan(cosines)], 0.1)[0])
 
 
