@@ -78,7 +78,11 @@ TOLD = [
     ("Prefix of the stage-1 tensors", "15-official-checkpoints", {"loss_right": ".3f", "loss_none": ".3f"}),
     ("The tolerant loader", "15-official-checkpoints", {"share": ".1f", "f1_lite": ".2f", "f1_last_middle": ".2f"}),
     ("Pixels without a direction", "09-embedding", {"dead_lite-stage1": ".0f", "dead_noise_lite-stage1": ".2f"}),
-    ("Pixels without a direction", "09-embedding", {"dead_training_lite-stage1": ".2f", "dead_lite": ".2f", "dead_lite2": ".2f"}),
+    (
+        "Pixels without a direction",
+        "09-embedding",
+        {"dead_training_lite-stage1": ".2f", "dead_lite": ".2f", "dead_lite2": ".2f"},
+    ),
     ("Weight of the tampered class", "07-fine-tuning", {"share_start_50": ".0f", "share_start_75": ".0f"}),
 ]
 

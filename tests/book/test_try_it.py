@@ -161,7 +161,9 @@ def open_page(chromium, address, look="light", gpu=False):
     )
     tab, wrong = context.new_page(), []
     adapter = "({})" if gpu else "null"
-    tab.add_init_script(f"Object.defineProperty(navigator, 'gpu', {{value: {{requestAdapter: async () => {adapter}}}}})")
+    tab.add_init_script(
+        f"Object.defineProperty(navigator, 'gpu', {{value: {{requestAdapter: async () => {adapter}}}}})"
+    )
     own = ("file:", "blob:", "data:") if address.startswith("file:") else (address.rpartition("/")[0], "blob:", "data:")
     tab.on("request", lambda r: None if r.url.startswith(own) else wrong.append(f"asks {r.url}"))
     tab.on("pageerror", lambda e: wrong.append(str(e)))
