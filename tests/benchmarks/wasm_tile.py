@@ -47,7 +47,10 @@ const fs = require("fs"), ort = require(folder + "/library.js");
   if (profile === "yes") sessions.at(-1).endProfiling();
   const apart = last.map((x) => x.reduce((most, v, i) => Math.max(most, Math.abs(v - last[0][i])), 0));
   console.log("RESULT " + JSON.stringify({ times, apart }));
-})();
+})().catch((error) => {
+  console.log(error);
+  process.exit(1);
+});
 """
 
 
@@ -64,6 +67,8 @@ def in_node(files: list[str], profile: bool) -> str:
         script.write_text(NODE)
         how = [option("--side", "256"), option("--rounds", "15"), "yes" if profile else "no"]
         done = subprocess.run(["node", script, folder, *how, *files], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise SystemExit(done.stdout.decode())
         return done.stdout.decode()
 
 
