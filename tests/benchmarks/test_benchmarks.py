@@ -109,7 +109,7 @@ def test_the_script_for_a_gpu_runs_dry_and_leaves_its_files(tmp_path):
     assert "passed" in (tmp_path / "tests.log").read_text() and (tmp_path / "tests.xml").is_file()
     table = json.loads((tmp_path / "table.json").read_text())
     assert table["dry"] and not table["failed"] and table["cuda"] == "not measured"
-    assert {"one term", "whole loss", "steps", "localizer", "pretended"} == set(table["parts"])
+    assert {"one term", "whole loss", "stage 1", "stage 2", "localizer", "pretended"} == set(table["parts"])
     assert set(table["parts"]["pretended"]) == {"stage 1", "stage 2"}
     left = {path.name for path in (tmp_path / "lite-gpu").iterdir()}
     assert {"training.json", "log.jsonl", "stage1.safetensors", "model.safetensors"} <= left
