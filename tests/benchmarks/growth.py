@@ -61,10 +61,12 @@ def make_list(folder: Path, rows: int, sources: dict[str, int] | None = None) ->
     return folder / "list.csv"
 
 
-def timed(do: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
+def timed(name: str, do: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """{NAME: seconds, "NAME, processor": those that a processor worked for it}, which neighbours lengthen less."""
+    start, worked = time.perf_counter(), time.process_time()
     result = do()
-    return time.perf_counter() - start, result
+    found = {name: time.perf_counter() - start, f"{name}, processor": time.process_time() - worked}
+    return found, result
 
 
 def resident() -> int:
@@ -79,11 +81,11 @@ def reading(file: Path) -> dict[str, float]:
     from mpc_lite.data.epoch import epoch_order
     from mpc_lite.data.manifest import read_manifest
 
-    seconds, rows = timed(lambda: read_manifest(file))
+    read, rows = timed("read", lambda: read_manifest(file))
     count = len(rows)
     del rows
-    order, _ = timed(lambda: epoch_order(0, 0, count))
-    return {"rows": count, "read": seconds, "order": order, **_training_set(file)}
+    order, _ = timed("order", lambda: epoch_order(0, 0, count))
+    return {"rows": count, **read, **order, **_training_set(file)}
 
 
 def _training_set(file: Path) -> dict[str, float]:
@@ -94,22 +96,22 @@ def _training_set(file: Path) -> dict[str, float]:
     before = resident()
 
     def make() -> None:
-        seconds, sets = timed(lambda: datasets(recipe))
+        seconds, sets = timed("training set", lambda: datasets(recipe))
         times.append(seconds)
         kept.append(sets)
 
     peak = peak_bytes(make)
-    return {"training_set": times[0], "peak_bytes": peak, "kept_bytes": resident() - before}
+    return {**times[0], "peak_bytes": peak, "kept_bytes": resident() - before}
 
 
 def checking(file: Path) -> dict[str, float]:
     from mpc_lite.data.manifest import check, read_manifest
 
     rows = len(read_manifest(file))
-    seconds, problems = timed(lambda: check(file))
+    seconds, problems = timed("check", lambda: check(file))
     if problems:
         raise SystemExit(f"rows that should be good are not: {problems[0]}")
-    return {"rows": rows, "check": seconds}
+    return {"rows": rows, **seconds}
 
 
 def starting(file: Path) -> dict[str, float]:
@@ -126,8 +128,8 @@ def starting(file: Path) -> dict[str, float]:
         next(iter(loader(train, Positions(0, 4, 4), 1)))
         return train.epoch
 
-    seconds, entries = timed(start)
-    return {"entries": entries, "start": seconds}
+    seconds, entries = timed("start", start)
+    return {"entries": entries, **seconds}
 
 
 def evaluating(folder: Path, images: int) -> dict[str, float]:
@@ -137,8 +139,8 @@ def evaluating(folder: Path, images: int) -> dict[str, float]:
 
     rows, network = read_manifest(folder / "manifest.csv"), Localizer.from_pretrained("lite", device="cpu")
     evaluate(network, rows[:1])
-    seconds, table = timed(lambda: evaluate(network, (rows * -(-images // len(rows)))[:images]))
-    return {"images": images, "evaluate": seconds, "f1": table["average"]["f1"]}
+    seconds, table = timed("evaluate", lambda: evaluate(network, (rows * -(-images // len(rows)))[:images]))
+    return {"images": images, **seconds, "f1": table["average"]["f1"]}
 
 
 # ----------------------------------------------------------------------------------------------------------- all sizes
@@ -162,8 +164,9 @@ def sized(work: Callable, sizes: tuple[int, ...], folder: Path) -> list[dict[str
     return found
 
 
-def grown(found: list[dict[str, float]], of: str, keys: tuple[str, ...]) -> dict[str, float | None]:
-    return {key: exponent([x[of] for x in found], [x[key] for x in found]) for key in keys}
+def grown(found: list[dict[str, float]], of: str, *keys: str) -> dict[str, float | None]:
+    every = [name for key in keys for name in (key, f"{key}, processor")]
+    return {key: exponent([x[of] for x in found], [x[key] for x in found]) for key in every}
 
 
 def generated(folder: Path, images: int, seed: int = 3) -> Path:
@@ -197,16 +200,16 @@ def main() -> None:
     try:
         if given.rows:
             results["reading"] = sized(reading, given.rows, folder)
-            results["reading, exponents"] = grown(results["reading"], "rows", ("read", "order", "training_set"))
+            results["reading, exponents"] = grown(results["reading"], "rows", "read", "training set")
             largest = results["reading"][-1]
             results["bytes a row"] = {key: largest[key] / largest["rows"] for key in ("peak_bytes", "kept_bytes")}
         if given.checked:
             results["check"] = sized(checking, given.checked, folder)
-            results["check, exponents"] = grown(results["check"], "rows", ("check",))
+            results["check, exponents"] = grown(results["check"], "rows", "check")
         if given.images:
             images = generated(folder / "evaluate", 16 if given.quick else 40)
             results["evaluate"] = [alone(partial(evaluating, images), n) for n in given.images]
-            results["evaluate, exponents"] = grown(results["evaluate"], "images", ("evaluate",))
+            results["evaluate, exponents"] = grown(results["evaluate"], "images", "evaluate")
         if given.start:
             with tempfile.TemporaryDirectory(dir=folder) as name:
                 results["start"] = alone(starting, make_list(Path(name), given.start, SOURCES))
