@@ -270,7 +270,7 @@ def test_webgpu_is_used_only_where_the_tile_agrees(chromium, addresses, photos, 
     tab.route("**/runtime-webgpu.js", lambda route: route.fulfill(body=gpu))
     if what != "computes something else":
         tab.route("**/runtime-wasm.js", lambda route: route.fulfill(body=wasm))
-    tab.wait_for_function("document.getElementById('size').textContent.includes('14 MB')")
+    tab.wait_for_function("() => document.getElementById('size').textContent.includes('14 MB')")
     tab.evaluate("Object.assign(TRY_IT_ABOUT, {slowest: 1.5, patience: 20})")  # a busy machine is no slow GPU
     assert give(tab, photos[1]).endswith({"webgpu": "WebGPU.", "wasm": "WebAssembly with one thread."}[backend])
     badge = tab.inner_text("#badge")

@@ -132,7 +132,7 @@ function tryItBackend({ about, say, progress, badge, canvasIsHonest }) {
     }
     const same = result.difference <= about.tolerance;
     const digits = result.difference.toExponential(0);
-    badge.textContent = `Backend: ${NAMES[backend]}${refusal && `, for ${refusal}`}. `;
+    badge.textContent = `Backend: ${NAMES[backend]}${refusal && `, because ${refusal}`}. `;
     badge.textContent += same
       ? `Checked at the start: it computes what Python computes (largest difference ${digits}).`
       : `It computes other numbers than Python (difference ${digits}): do not rely on what it shows.`;
