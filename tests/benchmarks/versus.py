@@ -134,8 +134,9 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("arguments", nargs="*", help="of the script, after --")
-    given = parser.parse_args()
+    words = sys.argv[1:]
+    own = words.index("--") if "--" in words else len(words)  # what follows is the script's
+    given = parser.parse_args(words[:own])
     checkouts = {"other": given.other.resolve(), "this": THIS}
     scale, names = ("small" if given.quick else "full"), given.work.split(",")
     if unknown := [name for name in names if name not in WORK]:
@@ -154,7 +155,7 @@ def main() -> None:
 
                 def run(checkout: Path, name=name) -> dict[str, Any]:
                     if given.script:
-                        return script(checkout, name, given.arguments, folder)
+                        return script(checkout, name, words[own + 1 :], folder)
                     return work(checkout, name, folder, scale)
 
                 results["work"][name] = found = compare(run, checkouts, given.rounds)
