@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 from jupyter_cache import get_cache
 from myst_nb.core.read import read_myst_markdown_notebook
 
@@ -67,9 +68,17 @@ def test_what_passed_is_kept_with_its_outputs_and_what_failed_is_not(tmp_path):
     assert first[0].text == "one\n" and second[0].data["text/plain"] == "2"
 
 
-def test_a_chapter_that_changed_since_is_left_to_the_build(tmp_path):
+WIDGET = {"output_type": "display_data", "metadata": {}, "data": {"application/vnd.jupyter.widget-view+json": {}}}
+
+
+@pytest.mark.parametrize(
+    ("sources", "outputs"),
+    [(("print(1)", "x"), []), (('print("one")', "x = 1 + 1\nx"), [WIDGET])],
+    ids=["code", "widget"],
+)
+def test_a_chapter_that_changed_since_or_has_a_widget_is_left_to_the_build(sources, outputs, tmp_path):
     twin = written(tmp_path, "01-old", "one\n")
-    cells = [{"source": source, "outputs": [], "seconds": 1.0} for source in ("# set-up", "print(1)", "x")]
+    cells = [{"source": source, "outputs": outputs, "seconds": 1.0} for source in ("# set-up", *sources)]
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "old.json").write_text(json.dumps({"twin": str(twin), "cells": cells}))
     assert executed.into_cache(tmp_path / "kept", tmp_path / "cache") == []

@@ -3,7 +3,7 @@
     MPC_LITE_EXECUTED=FOLDER python -m pytest -p book.tools.site.executed --nbval-lax book/part*/*.ipynb
 
 leaves in FOLDER a file for each chapter all of whose cells passed. `build.py`, with the same variable, puts them into
-the cache of Jupyter Book; a chapter whose code is another by then is executed there as ever.
+the cache of Jupyter Book; a chapter whose code is another by then, or which has a widget, is executed there as ever.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jupyter_cache.base import CacheBundleIn
 from myst_nb.core.read import read_myst_markdown_notebook
 from nbformat import from_dict
 
+_WIDGET = "application/vnd.jupyter.widget-view+json"  # its state travels in messages that nbval does not read
 _cells, _failed = defaultdict(list), set()  # of each notebook, in this process
 
 
@@ -49,6 +50,8 @@ def into_cache(folder: Path, cache: Path) -> list[Path]:
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         cells = kept["cells"][1:]  # the twin's own first cell sets up Colab
         if [cell.source.strip() for cell in code] != [cell["source"].strip() for cell in cells]:
+            continue
+        if any(_WIDGET in output.get("data", {}) for cell in cells for output in cell["outputs"]):
             continue
         for count, (cell, done) in enumerate(zip(code, cells, strict=True), start=1):
             cell.execution_count, cell.outputs = count, [from_dict(output) for output in done["outputs"]]
