@@ -1,5 +1,6 @@
 """The chapters' sources keep the template: sections, card, figures, exercises, sizes; nothing is executed."""
 
+import ast
 import re
 import statistics
 
@@ -76,6 +77,7 @@ def test_figures_are_named_captioned_said_and_announced(chapter):
         assert f'"{figure["name"].removeprefix("fig-")}"' in cell.source, figure["name"]
         assert re.match(r"[A-Z].{15,}?[.:] ", figure["caption"].replace("\n", " ")), figure["caption"]
         assert "alt" in cell.source
+        assert isinstance(ast.parse(cell.source).body[-1], ast.Expr), f"{figure['name']}: its cell does not end with it"
         place = text.index(f"name: {figure['name']}\n")
         assert f"{{numref}}`{figure['name']}`" in text[:place], f"{figure['name']} is not announced before it appears"
         names.append(figure["name"])
