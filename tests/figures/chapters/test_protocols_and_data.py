@@ -8,6 +8,7 @@ from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
 from mpc_lite.figures.chapters import protocols_and_data as protocols
 from mpc_lite.figures.show import show
+from mpc_lite.inference.overlay import painted
 from mpc_lite.recipes.load import load_recipe
 
 IMAGES = {"A": 60, "B": 4, "C": 1}
@@ -59,14 +60,15 @@ def test_thin_draws_f1_above_and_area_below():
     assert [t.get_text() for t in below.get_xticklabels()] == ["1", "8"]
 
 
-def test_augmented_pictures_are_tinted_and_licensed():
+def test_augmented_pictures_are_painted_and_licensed():
     image, mask = np.full((6, 8, 3), 100, np.uint8), np.zeros((6, 8), np.uint8)
     mask[2:4] = 1
     figure = protocols.augmented([(image, mask)] * 4, ["a", "b", "c", "d"], "generated-splice")
     drawn = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in drawn] == ["a", "b", "c", "d"]
     shown = np.asarray(drawn[0].images[0].get_array())
-    assert np.allclose(shown[0], 100 / 255) and not np.allclose(shown[2], 100 / 255)
+    assert np.array_equal(shown, painted(image, mask.astype(np.float32)))
+    assert np.ptp(shown[0]) < 10 < np.abs(shown[2].astype(int) - shown[0]).max()  # authentic grey, tampered bright
     with pytest.raises(InputError, match="casia"):
         protocols.augmented([(image, mask)], ["a"], "casia")
 
