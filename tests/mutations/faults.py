@@ -143,7 +143,7 @@ FAULTS = [
     Fault(
         "paths from the working folder",
         "data/manifest.py",
-        'image=place(cell["image"], path.parent)',
+        'image=place(cell["image"], folder)',
         'image=place(cell["image"])',
         "tests/data/test_manifest.py::test_reads_rows_in_order_with_paths_from_the_manifests_folder",
     ),
