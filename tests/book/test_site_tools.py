@@ -211,6 +211,8 @@ def test_long_lines_of_code_hang_and_no_character_is_added():
     assert done.endswith(printed)  # what a cell prints keeps its columns
     marked = block.replace(number, '<span class="hll">')
     assert code_lines.hanging(marked) == marked
+    far = f'<div class="highlight-text notranslate"><div class="highlight"><pre>{" " * 60}x\n</pre>'
+    assert '--hang:24"' in code_lines.hanging(far)  # a phone's box is 40 columns wide
 
 
 def test_still_and_moving_figures_have_one_text_size():

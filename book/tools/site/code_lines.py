@@ -10,6 +10,7 @@ import html
 import re
 
 HANG = 4  # columns that the rest of a long line stands further to the right than its beginning
+DEEPEST = 24  # columns at most, on a phone half of the box: of a table in a docstring a line may begin far right
 # Blocks of code; what cells print is called "output …" instead, and keeps its columns.
 BLOCK = re.compile(r'(<div class="highlight-[\w-]+ notranslate"><div class="highlight"><pre>)(.*?)(</pre>)', re.DOTALL)
 _NUMBER = re.compile(r'^(?:<span></span>)?<span class="linenos">([^<]*)</span>')
@@ -31,5 +32,5 @@ def _lines(code: str) -> str:
 def _line(line: str) -> str:
     number = _NUMBER.match(line)
     text = html.unescape(re.sub(r"<[^>]+>", "", line[number.end() :] if number else line))
-    columns = len(text) - len(text.lstrip(" ")) + HANG + (len(number[1]) if number else 0)
+    columns = min(len(text) - len(text.lstrip(" ")) + HANG + (len(number[1]) if number else 0), DEEPEST)
     return f'<span class="code-line{" numbered" if number else ""}" style="--hang:{columns}">{line}'
