@@ -115,7 +115,7 @@ def test_chapters_are_numbered_as_their_files_and_so_are_their_figures(tmp_path)
     """Sphinx alone would call the second chapter 2: the parts between are not written yet."""
     config = """
         extensions = ["sphinx_external_toc", "myst_parser", "sphinx.ext.autodoc", "mpc_book"]
-        external_toc_path, use_multitoc_numbering = "_toc.yml", True
+        external_toc_path, use_multitoc_numbering, html_theme = "_toc.yml", True, "sphinx_book_theme"
         numfig, numfig_secnum_depth, math_numfig = True, 1, True
         myst_enable_extensions = ["dollarmath"]
     """
