@@ -3,7 +3,7 @@ PYTHON ?= python
 
 .PHONY: fast test lint twins book pages ci
 
-fast:   ## the fast tier: three minutes on two cores, every room
+fast:   ## the fast tier: the quick tests of every room
 	$(PYTHON) -m pytest -m "not slow"
 
 test:   ## all tests
