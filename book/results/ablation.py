@@ -6,7 +6,8 @@ Chapters 10 and 14 read the file. One run is both stages from random weights, on
 is frozen in stage 2, so that the score depends on what stage 1 left. `no stage 1` is the same with a learning rate of
 1e-12: running statistics settle, weights stay. Runs of one seed share their starting weights and their images, but for
 the forms of another width. Finished runs of FOLDER are not run again, an unfinished one goes on, and each call writes
-the file from all that have finished; calls with other runs or seeds may go side by side. RUN counts from 0 in RUNS.
+the file from all that have finished; calls with other runs or seeds may go side by side. RUN counts from 0 in RUNS. The
+chapters read the first five rows with as many seeds each: until FOLDER holds these, keep the file that is committed.
 """
 
 from __future__ import annotations

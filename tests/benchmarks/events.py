@@ -83,17 +83,6 @@ def counted(run: Callable, precision: str) -> dict:
     }
 
 
-def with_backward(function: Callable, inputs: tuple) -> Callable:
-    def run():
-        for x in inputs:
-            x.grad = None
-        value = function(*inputs)
-        value.backward()
-        return value
-
-    return run
-
-
 def check_equal(values: dict[str, torch.Tensor], against: str, tolerance: float) -> float:
     """The largest relative difference from those of the way `against`. ValueError above the tolerance: a faster way
     that computes something else is worth nothing."""

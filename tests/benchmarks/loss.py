@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from dense_loss import dense_loss, subtracted_loss, three_products
-from side_by_side import allocated_bytes, earlier, interleaved, kept_bytes, ratio, report
+from side_by_side import allocated_bytes, earlier, interleaved, kept_bytes, ratio, report, with_backward
 
 from mpc_lite.contrast.infonce import mean_positive_infonce
 from mpc_lite.contrast.loss import mpc_loss
@@ -31,17 +31,6 @@ PARTS = ("one_term", "whole_loss", "growth")
 def rows(n: int, seed: int) -> torch.Tensor:
     made = torch.randn(n, D, generator=torch.Generator().manual_seed(seed))
     return F.normalize(made, dim=1).requires_grad_()
-
-
-def with_backward(function, inputs):
-    def run():
-        for x in inputs:
-            x.grad = None
-        value = function(*inputs)
-        value.backward()
-        return value
-
-    return run
 
 
 def peak(run, inputs) -> int:

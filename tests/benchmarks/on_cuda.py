@@ -25,9 +25,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from dense_loss import dense_loss
-from events import BANDWIDTH, PEAKS, Bench, check_equal, with_backward
+from events import BANDWIDTH, PEAKS, Bench, check_equal
 from plain_hrformer import PlainHRFormer
-from side_by_side import write
+from side_by_side import with_backward, write
 from torch import nn
 from torch._subclasses import FakeTensorMode
 

@@ -29,6 +29,19 @@ from mpc_lite.provenance import record
 Run = Callable[[], Any]
 
 
+def with_backward(function: Callable[..., torch.Tensor], inputs: tuple) -> Run:
+    """A call of the function and its backward pass; gradients that an earlier call has left go first."""
+
+    def run():
+        for x in inputs:
+            x.grad = None
+        value = function(*inputs)
+        value.backward()
+        return value
+
+    return run
+
+
 def interleaved(ways: Mapping[str, Run], rounds: int = 5, warm_up: bool = True) -> dict[str, list[float]]:
     """Seconds of each way in each round. A round before the first, the warm-up, does not count; without `warm_up` the
     caller has called all ways already."""
