@@ -153,8 +153,9 @@ def addresses(packed):
     server.shutdown()
 
 
-def open_page(chromium, address, look="light", gpu=False):
-    """The page, and a list that gets every request to elsewhere and every error. gpu: it is told that there is one."""
+def open_page(chromium, address, look="light", gpu=False, first=""):
+    """The page, and a list that gets every request to elsewhere and every error. gpu: it is told that there is one.
+    first: a script that runs before the page's own."""
     width, height, theme = LOOKS[look]
     context = chromium.new_context(
         viewport={"width": width, "height": height}, color_scheme=theme, offline=address.startswith("file:")
@@ -163,6 +164,8 @@ def open_page(chromium, address, look="light", gpu=False):
     adapter = "({})" if gpu else "null"
     offer = f"requestAdapter: async () => {adapter}"
     tab.add_init_script(f"Object.defineProperty(navigator, 'gpu', {{value: {{{offer}}}}})")
+    if first:
+        tab.add_init_script(first)
     own = ("file:", "blob:", "data:") if address.startswith("file:") else (address.rpartition("/")[0], "blob:", "data:")
     tab.on("request", lambda r: None if r.url.startswith(own) else wrong.append(f"asks {r.url}"))
     tab.on("pageerror", lambda e: wrong.append(str(e)))
@@ -225,6 +228,43 @@ def test_an_example_runs_and_three_maps_are_python_s(chromium, addresses, photos
         assert tab.inner_text("#score").lower().startswith(expected.verdict)
         assert f"image score {expected.score:.2f}"[:-1] in tab.inner_text("#score")
         assert "made by a generator" not in tab.inner_text("#meaning")
+    assert wrong == []
+    context.close()
+
+
+HAND_OVER = """([how, content]) => {
+  const given = new DataTransfer(), photo = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+  given.items.add(new File([photo], 'b.png', {type: 'image/png'}));
+  const event = how === 'drop' ? new DragEvent(how, {dataTransfer: given, bubbles: true, cancelable: true})
+    : new ClipboardEvent(how, {clipboardData: given, bubbles: true, cancelable: true});
+  document.getElementById('drop').dispatchEvent(event);
+  return how !== 'drop' || event.defaultPrevented; }"""
+
+
+@needs_browser
+def test_a_photograph_may_be_dropped_or_pasted(chromium, addresses, photos):
+    context, tab, wrong = open_page(chromium, addresses["file"])
+    for how in ("drop", "paste"):
+        tab.evaluate("document.getElementById('status').textContent = ''")
+        assert tab.evaluate(HAND_OVER, [how, base64.b64encode(photos[1].read_bytes()).decode()]), "the browser opens it"
+        assert wait(tab, "Done").startswith("Done: 90 × 130")
+    assert wrong == []
+    context.close()
+
+
+NOISE = """const read = CanvasRenderingContext2D.prototype.getImageData;
+CanvasRenderingContext2D.prototype.getImageData = function (...where) {
+  const pixels = read.apply(this, where);
+  pixels.data[5] ^= 1;
+  return pixels; };"""
+
+
+@needs_browser
+def test_a_canvas_that_returns_other_pixels_is_told_in_a_sentence(chromium, addresses, photos):
+    context, tab, wrong = open_page(chromium, addresses["file"], first=NOISE)
+    give(tab, photos[1])
+    assert tab.get_attribute("#badge", "data-canvas") == "changed"
+    assert "The browser returns other pixels than were drawn" in tab.inner_text("#badge")
     assert wrong == []
     context.close()
 

@@ -224,6 +224,7 @@ def test_saves_use_their_tables_and_screenshots_none():
 
 
 def test_cache_is_bounded(photographs, monkeypatch):
+    assert module.CACHE_BYTES == 512 * 2**20
     module.windows.clear()
     monkeypatch.setattr(module, "held_bytes", 0)
     monkeypatch.setattr(module, "CACHE_BYTES", 2_000_000)
