@@ -1,6 +1,7 @@
 """The neighbours' recipes: each smoke profile trains, stops, resumes, and its weights predict and are evaluated."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from mpc_lite.reproduce.runner import find_notebook, plan, reproduce
 from mpc_lite.training.finetune import finetune
 from mpc_lite.training.loop import Interrupted
 from tests.elsewhere import FOLDER, elsewhere, names_in
+from tests.neighbours import two_processes
+from tests.training.test_many_processes import torchrun
 
 ARMS = [arm for arm in recipe_choices("neighbours")["arm"] if arm not in ("mpc", "focal")]
 
@@ -104,6 +107,17 @@ def test_it_trains_stops_resumes_and_its_weights_are_used_like_any_others(name, 
     table = tmp_path / "table.json"
     assert main(["evaluate", "--manifest", str(forgeries), "--json", str(table), *weights]) == 0
     assert json.loads(table.read_text())["errors"] == []
+
+
+@pytest.mark.slow
+def test_two_processes_train_each_method_in_bfloat16(tmp_path):
+    done = torchrun(two_processes.__file__, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in two_processes.TRAINED:
+        lines = [json.loads(x) for x in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        losses = [x["loss"] for x in lines if "loss" in x]
+        assert len(losses) == two_processes.STEPS and all(map(math.isfinite, losses)), name
+        assert read_facts(tmp_path / name / "model.safetensors")["stage"] == load_recipe(name).neighbour
 
 
 @pytest.mark.slow
