@@ -228,7 +228,8 @@ went through resizing, re-saves and screenshots. It carries a calibration: how h
 - `mpc-lite finetune --recipe lite2 --weights lite -p finetune.steps={facts["recipe"]["finetune"]["steps"]}`, seed {recipe.seed}, one run, one thread of a slow
   shared CPU. Stage 1 is that of `lite`; the recipe's own stage 1 on both worlds is *not run*.
 - {facts["recipe"]["finetune"]["steps"]} steps of {recipe.finetune.batch} crops of {recipe.data.size}², focal loss with alpha {recipe.finetune.alpha}; {recipe.data.authentic_share:.0%} of the images are authentic, {recipe.data.real.share:.0%} come from real
-  photographs. NOTICE names their sources and licences; no research data set was trained on.
+  photographs. NOTICE names their sources and licences, most of them CC0 1.0; with attribution merkato/odm_boruszyn_kap
+  (CC BY 3.0) and MicroPasts/socketed-axe-version2 (CC BY 4.0). No research data set was trained on.
 - The best step by held-out generated validation images of both worlds was kept: step {facts["step"]}, F1 {facts["validation"]["f1"]:.3f} on {recipe.data.size}²
   crops at 0.5.
 - Then all scores were moved, by the last bias, so that {facts["cut"]["threshold"]:.2f} became 0.5: the cut with the highest F1 on validation images of

@@ -40,6 +40,8 @@ def sentences() -> list[tuple[str, str]]:
     low, high = mean["baselines"]["all_tampered"]["lead_ci95"]
     zero = "contains 0" if low <= 0 <= high else "does not contain 0"
     splice, marked = scenes["sets"]["photos-clothing-splice"], mean["baselines"]["all_tampered"]["f1"]
+    trips = book_result("speed-real-forgeries")["ratio"]
+    cost = f"{trips['mean']:.1f} saves and openings of a JPEG of its size ({trips['low']:.1f} to {trips['high']:.1f} in"
     ledger, trouble = "book/deviations.md", "book/troubleshooting.md"
     return [
         (
@@ -51,6 +53,7 @@ def sentences() -> list[tuple[str, str]]:
         (trouble, f"at 0.5 the shipped model raised an alarm on {alarms} authentic research photographs"),
         (trouble, f"and on {generated} authentic generated ones."),
         (trouble, f"Its {whole['photographs']} authentic photographs are not yours"),
+        ("book/part3-evidence/08-training.md", f"A real-camera forgery of 128 × 128 costs {cost}"),
         ("book/index.md", f"how many of {whole['photographs']} authentic photographs score as high"),
         (
             ledger,
@@ -108,3 +111,9 @@ def test_of_authentic_photographs_few_are_suspected():
     for name, counts in said.items():
         assert sum(counts.values()) == second()["images"]["maximum"]["sets"][name]["n"] >= 20
         assert counts["cannot tell"] >= 0.9 * sum(counts.values()), name
+
+
+def test_a_real_camera_forgery_costs_at_most_eight_round_trips_in_half_a_gigabyte():
+    cost = book_result("speed-real-forgeries")
+    assert cost["ratio"]["mean"] <= 8 and cost["cache_bytes"] <= 512 * 2**20
+    assert (cost["size"], cost["threads"]) == (128, 1)

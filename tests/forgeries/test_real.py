@@ -3,10 +3,12 @@
 The photographs of these tests are dead leaves saved as JPEG files: no file of anybody's is needed.
 """
 
+import csv
 import hashlib
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,8 +27,10 @@ from mpc_lite.forgeries.real import GRID, forge_real, real_ranges
 from mpc_lite.forgeries.regions import moved, object_region, paste, plain_region, removed
 from mpc_lite.forgeries.scenes import SHARES, dead_leaves, hash_share
 from mpc_lite.forgeries.synth import forge
+from mpc_lite.network.weights import PRETRAINED
 from mpc_lite.recipes.load import load_recipe
 
+ROOT = Path(__file__).parents[2]
 SPLITS = ("train", "validation", "test")
 HEADER = "image,source,camera,licence"
 
@@ -286,6 +290,20 @@ def test_recipe_lite2_is_complete_and_reads_only_free_sources():
     assert lite2.data.authentic_share == 0.5 and lite2.finetune.alpha == 0.5 and lite2.model.size == "nano"
     assert not {"bsds500", "kodak"} & set(lite2.data.real.sources)
     assert load_recipe("lite2", "smoke").data.real is None
+
+
+def test_photographs_that_ask_for_credit_have_it(data_dir):
+    """Of those that lite2 is trained on: repository and licence, in NOTICE and in the model card."""
+    real = load_recipe("lite2").data.real
+    trained = {item.path.name for item in Photographs("train", real.lists, real.sources).items}
+    with open(data_dir / "open.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["image"].rpartition("/")[2] in trained]
+    asked = {(row["repository"].partition("@")[0], row["licence"]) for row in rows if "BY" in row["licence"]}
+    assert len(asked) > 1
+    for text in (ROOT / "NOTICE", PRETRAINED / "lite2.md"):
+        words = text.read_text(encoding="utf-8")
+        for repository, licence in asked:
+            assert repository in words and licence.replace("-", " ") in words, (text.name, repository)
 
 
 def test_lite2_sees_both_worlds_of_the_real_lists(data_dir):
