@@ -12,7 +12,7 @@ from tests.book.fake_colab import ROOT, colab, wheel
 __all__ = ["colab", "wheel"]  # fixtures
 pytestmark = pytest.mark.slow
 PHOTO = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
-DATA = ("*.yaml", "README.md", "pretrained/*")
+DATA = ("*.yaml", "*.js", "README.md", "pretrained/*")
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ FREE_SOURCES = ("generated", "packaged", "dead_leaves", "clothing")
 
 CONFIG = {"responsive": True, "displayModeBar": False}
 LIMIT = 500_000  # bytes of one figure
+KINDS = ("bar", "pie", "scatter")  # of trace that the book's copy of plotly.js can draw; another comes out as a line
 
 
 class Shown:
@@ -64,6 +66,8 @@ class Plotted:
         import plotly.graph_objects as go  # needed for the book only
 
         figure = go.Figure(self.figure)
+        if strange := sorted({trace.type for trace in figure.data} - set(KINDS)):
+            raise ValueError(f"figure '{self.name}' has {strange}; the book's plotly.js draws only {', '.join(KINDS)}")
         figure.layout.template = None  # the style below, not 6 kB of defaults with every figure
         figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", font={"size": 12, "color": "#222"})
         figure.update_xaxes(gridcolor="#ddd", linecolor="#444", automargin=True)
@@ -84,6 +88,36 @@ class Plotted:
             f'if (at) {{ at.textContent = ""; const f = {data}; '
             f"Plotly.newPlot(at, f.data, f.layout, {json.dumps(CONFIG)}); }} }}; "
             f"if (window.Plotly) draw();{_fetch() if live() else ''} }})();</script>{caption}</figure>"
+        )
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A figure that a script of the package draws and moves: in the book, in Jupyter and in Colab, without a network.
+
+    code: body of a function of `at`, the element to fill, and `data`. data: JSON. `show` puts it on a page.
+    """
+
+    code: str
+    data: Mapping[str, Any]
+
+
+class Played(Shown):
+    """A `Scripted` figure on a page: a white card with its script; its plain text is short and stable."""
+
+    def __repr__(self) -> str:
+        return f"Interactive figure '{self.name}'"
+
+    def _image(self) -> str:
+        here, data = json.dumps(f"scripted-{self.name}"), json.dumps(self.figure.data)
+        code = (
+            f"const at = document.getElementById({here}); at.textContent = ''; const data = {data};\n{self.figure.code}"
+        )
+        alt = html.escape(self.alt)
+        return (
+            f'<div id={here} class="scripted" role="group" aria-label="{alt}" style="background:white;color:#222;'
+            f'padding:.5rem;font-size:14px">{alt} <em>Run this cell to make it move.</em></div>'
+            f"<script>(() => {{ {code.replace('</', '<' + chr(92) + '/')} }})();</script>"
         )
 
 
@@ -124,7 +158,7 @@ def show(fig: Any, name: str, alt: str, caption: str = "") -> Any:
     """Put a figure on a page of the book or of a notebook.
 
     Args:
-        fig: a matplotlib or a plotly figure; plotly's stays interactive on a static page (`Plotted`).
+        fig: a matplotlib or a plotly figure, or a `Scripted` one; the last two stay interactive on a static page.
         name: unique on its page; letters, digits and hyphens.
         alt: one or two sentences that say what the data show, for readers who do not see the picture.
         caption: shown below the picture, the take-away first; pages of the book set theirs in the cell's metadata.
@@ -135,6 +169,8 @@ def show(fig: Any, name: str, alt: str, caption: str = "") -> Any:
         raise InputError(f"figure name '{name}': use letters, digits and hyphens")
     if len(alt.split()) < 4:
         raise InputError(f"figure '{name}': the alt text {alt!r} says too little; tell what the data show")
+    if isinstance(fig, Scripted):
+        return Played(fig, name, alt, caption)
     if isinstance(fig, Figure):
         return Shown(fig, name, alt, caption)
     return Plotted(fig, name, alt, caption)

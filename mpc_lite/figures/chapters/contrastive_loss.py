@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from mpc_lite.errors import InputError
 from mpc_lite.figures.interactive import slider
-from mpc_lite.figures.show import check_licence
+from mpc_lite.figures.show import Scripted, check_licence
 from mpc_lite.figures.style import BLUE, GREEN, GREY, ORANGE, WIDTH
 
 
@@ -99,6 +101,24 @@ def circle(anchors: np.ndarray, negatives: np.ndarray, steps: tuple[np.ndarray, 
     return figure
 
 
+def draggable(
+    anchors: np.ndarray, negatives: np.ndarray, temperature: float, temperatures: Sequence[float]
+) -> Scripted:
+    """`circle` to be played with: points that are dragged or moved by arrow keys, and a slider for the temperature.
+
+    Args:
+        anchors: (N,2) unit vectors, N ≥ 2. negatives: (M,2) unit vectors. temperature: one of `temperatures`.
+    Raises:
+        InputError: a temperature that the slider does not have.
+    """
+    if temperature not in temperatures:
+        raise InputError(f"temperature {temperature} is not on the slider, which has {list(temperatures)}")
+    degrees = [np.degrees(np.arctan2(x[:, 1], x[:, 0])).round(2).tolist() for x in (anchors, negatives)]
+    data = {"anchors": degrees[0], "negatives": degrees[1], "temperature": temperature}
+    script = Path(__file__).with_name("contrastive_loss.js").read_text(encoding="utf-8")
+    return Scripted(script, {**data, "temperatures": list(temperatures)})
+
+
 def temperature_slider(
     cosines: dict[str, np.ndarray], temperatures: Sequence[float], active: int = 0, points: int = 120
 ) -> go.Figure:
@@ -141,6 +161,8 @@ def temperature_slider(
                     "showarrow": False,
                     "align": "left",
                     "bgcolor": "rgba(255,255,255,0.85)",
+                    "bordercolor": GREY,
+                    "borderpad": 4,
                 }
             ],
             height=460,
