@@ -60,4 +60,6 @@ def embedding_map(images: Sequence[Mapping[str, Any]], first: str = "before") ->
 
 
 def _title(image: Mapping[str, Any], when: str) -> str:
-    return f"{image['kind']}, {NAMES[when]}:<br>{image['purity'][when]:.0%} of far neighbours share the label"
+    now, before = (image["purity"][key] for key in (when, "before"))
+    words = f"{image['kind']}, {NAMES[when]}:<br>{now:.0%} of far neighbours share the label"
+    return words if when == "before" else f"{words} (before: {before:.0%})"

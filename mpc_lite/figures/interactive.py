@@ -112,7 +112,7 @@ def slider(frames: Sequence[go.Figure], labels: Sequence[str], prefix: str = "",
         images=first.images,
         annotations=first.annotations,
         title=first.title,
-        sliders=[{"active": active, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 40}}],
+        sliders=[{"active": active, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 60, "b": 10}}],
     )
     return figure
 

@@ -94,7 +94,7 @@ def browse(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Figure:
     frames = [_frame(arms) for arms in panels.values()]
     names = list(next(iter(panels.values())))
     frames[0].update_layout(height=470, margin={"l": 10, "r": 10, "t": 20, "b": 110}, showlegend=False)
-    frames[0].update_xaxes(range=[-reach, reach], title="difference from focal only, points", fixedrange=True)
+    frames[0].update_xaxes(range=[-reach, reach], title="minus focal only, points", fixedrange=True)
     frames[0].update_yaxes(
         tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], fixedrange=True
     )

@@ -15,6 +15,8 @@ from mpc_lite.figures.interactive import behind, picture, slider
 from mpc_lite.figures.show import check_licence
 from mpc_lite.figures.style import BLUE, GREY, ORANGE, STYLES, WIDTH
 
+HEAT = ((255, 255, 255), (213, 94, 0), (0, 0, 0))  # of a map: at 0, at a half (ORANGE), at 1
+
 
 def comparison(arms: Sequence[Arm], label: str, against: str) -> Figure:
     """Left each seed and the mean of each arm, right its difference from the arm `against` with the 95 % interval;
@@ -78,6 +80,13 @@ def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return drawn
 
 
+def heat(values: np.ndarray) -> np.ndarray:
+    """(h,w) in [0,1] -> (h,w,3) uint8, white at 0, orange in the middle, black at 1."""
+    return np.stack([np.interp(values, (0, 0.5, 1), channel) for channel in zip(*HEAT, strict=True)], 2).astype(
+        np.uint8
+    )
+
+
 def turning(
     pictures: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray], stranger: float, *, sources: Sequence[str]
 ) -> go.Figure:
@@ -94,19 +103,13 @@ def turning(
 
 
 def _turned(image: np.ndarray, values: np.ndarray, stranger: float) -> go.Figure:
-    height, width = values.shape
     figure = go.Figure()
-    figure.add_heatmap(
-        z=values.round(2),
-        x=(np.arange(width) + 0.5) / width,
-        y=(np.arange(height) + 0.5) / height,
-        zmin=0,
-        zmax=1,
-        colorscale=[[0, "#ffffff"], [0.5, ORANGE], [1, "#000000"]],
-        colorbar={"title": {"text": "1 − cos"}, "thickness": 10, "len": 0.6, "x": 1.0},
-        xaxis="x2",
-        yaxis="y2",
-        hovertemplate="1 − cos: %{z}<extra></extra>",
+    # plotly.js as the book has it draws no heat maps: the map is a picture, and a pale point carries its scale.
+    marker = {"color": [0], "opacity": 0, "cmin": 0, "cmax": 1, "showscale": True}
+    marker["colorscale"] = [[at, f"rgb{colour}"] for at, colour in zip((0, 0.5, 1), HEAT, strict=True)]
+    marker["colorbar"] = {"title": {"text": "1 − cos"}, "thickness": 10, "len": 0.6, "x": 1.0}
+    figure.add_scatter(
+        x=[0.5], y=[0.5], mode="markers", marker=marker, xaxis="x2", yaxis="y2", hoverinfo="skip", showlegend=False
     )
     words = f"1 − cosine, mean {values.mean():.2f}<br>of another pixel: {stranger:.2f}"
     square = {"range": [1, 0], "visible": False, "fixedrange": True}
@@ -114,7 +117,7 @@ def _turned(image: np.ndarray, values: np.ndarray, stranger: float) -> go.Figure
         height=420,
         margin={"l": 22, "r": 5, "t": 60, "b": 10},
         title={"text": words, "font": {"size": 15}},
-        images=[behind(picture(image, None, 48), 1, 1)],
+        images=[behind(picture(image, None, 48), 1, 1), behind(picture(heat(values), None, 64), 1, 1, "2")],
         xaxis={"domain": [0, 0.47], "range": [0, 1], "visible": False, "fixedrange": True, "anchor": "y"},
         yaxis={**square, "scaleanchor": "x", "anchor": "x"},
         xaxis2={"domain": [0.51, 0.98], "range": [0, 1], "visible": False, "fixedrange": True, "anchor": "y2"},

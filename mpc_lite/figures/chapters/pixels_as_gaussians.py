@@ -130,15 +130,20 @@ def _pair(z, variance, distance, prototype, curve, lines) -> go.Figure:
     low, high = (math.log10(v) for v in RANGE)
     box = {"type": "rect", "xref": "x2", "yref": "y2 domain", "y0": 0, "y1": 1, "line": {"width": 0}}
     figure.update_layout(
-        height=620,
-        margin={"l": 55, "r": 10, "t": 60, "b": 10},
-        title={"text": f"E = {value:.3f}, log E = {math.log(value):.3f}", "font": {"size": 15}},
+        height=660,
+        margin={"l": 55, "r": 10, "t": 110, "b": 10},
+        title={
+            "text": f"E = {value:.3f}, log E = {math.log(value):.3f}",
+            "font": {"size": 15},
+            "y": 0.98,
+            "yanchor": "top",
+        },
         shapes=[{**box, "x0": 10**low, "x1": 10**high, "fillcolor": "rgba(0,114,178,0.15)", "layer": "below"}],
         xaxis={"title": {"text": "value of one channel", "standoff": 4}, "domain": [0, 1], "fixedrange": True},
         yaxis={"title": {"text": "density"}, "range": [0, 1.3], "domain": [0.56, 1], "fixedrange": True},
         xaxis2={
             "type": "log",
-            "title": {"text": "variance of the pixel (shaded: what the heads can give)", "standoff": 4},
+            "title": {"text": "variance of the pixel", "standoff": 4},
             "tickvals": [0.1, 0.3, 1, 3, 10],
             "anchor": "y2",
             "fixedrange": True,

@@ -165,10 +165,10 @@ def repeat_slider(
         frame.data[1].update(textposition="auto", insidetextanchor="start", constraintext="none", textangle=0)
         title = f"epoch of {entries:,} entries<br>a {moved} picture is seen {views[moved]:.1f} times".replace(",", " ")
         frame.update_layout(
-            title={"text": title, "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.98, "yanchor": "top"},
+            title={"text": title, "font": {"size": 13}, "x": 0.5, "xanchor": "center", "y": 0.95, "yanchor": "top"},
             barmode="group",
-            height=520,
-            margin={"l": 10, "r": 10, "t": 95, "b": 10},
+            height=540,
+            margin={"l": 10, "r": 10, "t": 110, "b": 10},
             legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.0, "yanchor": "bottom"},
             xaxis={"title": "%", "range": [0, 40], "nticks": 5},
             yaxis={"autorange": "reversed"},

@@ -188,9 +188,9 @@ def _shares(networks: Sequence[Mapping[str, Any]], number: int) -> go.Figure:
         )  # fmt: skip
         words.append(f"{network['name']}: found {cell['found_own']:.1%}, false alarms {cell['alarms_own']:.1%}")
     figure.update_layout(
-        height=620,
-        margin={"l": 50, "r": 10, "t": 70, "b": 10},
-        title={"text": "<br>".join(words), "font": {"size": 14}},
+        height=660,
+        margin={"l": 50, "r": 10, "t": 110, "b": 10},
+        title={"text": "<br>".join(words), "font": {"size": 14}, "y": 0.96, "yanchor": "top"},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
     )
     for i, network in enumerate(networks):

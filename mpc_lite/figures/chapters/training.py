@@ -108,9 +108,9 @@ def alarms(authentic: Sequence[float], tampered: Sequence[float], thresholds: Se
         )
         false, found = (100 * np.mean(np.asarray(scores) > threshold) for scores in (authentic, tampered))
         words = f"alarms on {false:.0f} % of the authentic,<br>on {found:.0f} % of the tampered images"
-        figure.update_layout(title={"text": words, "font": {"size": 14}})
+        figure.update_layout(title={"text": words, "font": {"size": 14}, "y": 0.95, "yanchor": "top"})
         frames.append(figure)
-    frames[0].update_layout(height=440, barmode="group", margin={"l": 10, "r": 10, "t": 70, "b": 90})
+    frames[0].update_layout(height=480, barmode="group", margin={"l": 10, "r": 10, "t": 110, "b": 90})
     frames[0].update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
     frames[0].update_xaxes(range=[0, 1], title="image score", fixedrange=True)
     frames[0].update_yaxes(range=[0, top], title="share of images, %", fixedrange=True)

@@ -139,7 +139,7 @@ def asked(axes: Axes, labels: Sequence[np.ndarray]) -> None:
         edges = np.where(tampered, "black", "white")
         axes.scatter(columns * step, rows * step, s=size, marker=marker, facecolors="none", edgecolors=edges, lw=0.8)
     axes.set(xticks=[], yticks=[])
-    axes.set_xlabel("tampered cells: " + " / ".join(str(int((g == 1).sum())) for g in labels), fontsize=9)
+    axes.set_xlabel("cells: " + " / ".join(str(int((g == 1).sum())) for g in labels), fontsize=9)
 
 
 def vanishing(areas: Sequence[float], shares: Mapping[int, Sequence[float]], n: int) -> Figure:

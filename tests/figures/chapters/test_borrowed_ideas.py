@@ -6,6 +6,7 @@ import pytest
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.arms import side_by_side
 from mpc_lite.figures.chapters import borrowed_ideas as figures
+from mpc_lite.figures.interactive import picture
 from mpc_lite.figures.show import show
 
 RNG = np.random.default_rng(0)
@@ -61,6 +62,11 @@ def test_the_line_lies_round_the_region_and_leaves_the_rest():
     np.testing.assert_array_equal(figures.outlined(image, mask)[~white], image[~white])
 
 
+def test_a_map_runs_from_white_over_orange_to_black():
+    colours = figures.heat(np.array([[0.0, 0.5, 1.0, 0.25]]))
+    assert colours.tolist() == [[[255, 255, 255], [213, 94, 0], [0, 0, 0], [234, 174, 127]]]
+
+
 def test_the_slider_has_a_picture_and_a_map_for_each_change():
     pictures = {name: RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8) for name in ("as it is", "mirror", "averaged")}
     maps = {name: RNG.random((n, n)) for name, n in zip(pictures, (4, 4, 2), strict=True)}
@@ -71,8 +77,10 @@ def test_the_slider_has_a_picture_and_a_map_for_each_change():
     for step, values in zip(steps, maps.values(), strict=True):
         visible, moves = step.args
         (shown,) = [t for t, on in zip(figure.data, visible["visible"], strict=True) if on]
-        np.testing.assert_allclose(shown.z, values.round(2))
-        assert (shown.zmin, shown.zmax) == (0, 1)
+        assert (shown.type, shown.marker.cmin, shown.marker.cmax) == ("scatter", 0, 1)
+        changed, drawn = moves["images"]
+        assert (drawn["xref"], drawn["yref"]) == ("x2", "y2") and drawn["source"] == picture(figures.heat(values))
+        assert changed["xref"] == "x"
         assert f"mean {values.mean():.2f}" in moves["title"]["text"] and "0.48" in moves["title"]["text"]
         seen.add(moves["images"][0]["source"])
     assert len(seen) == 3

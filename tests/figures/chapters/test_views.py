@@ -75,7 +75,7 @@ def test_pyramid_shows_the_labels_and_asks_for_the_licence():
 def test_asked_marks_the_cells_that_coarse_maps_read():
     axes = Figure().subplots()
     fv.asked(axes, [g[0].numpy() for g in labels()])
-    assert axes.get_xlabel() == "tampered cells: 20 / 6 / 1 / 0"
+    assert axes.get_xlabel() == "cells: 20 / 6 / 1 / 0"
     offsets = axes.collections[1].get_offsets()
     assert {tuple(map(int, p)) for p in offsets} == {(0, 0), (4, 0), (0, 4), (4, 4)}
     black = np.asarray(axes.collections[1].get_edgecolors())[:, :3].sum(1) == 0
