@@ -109,6 +109,15 @@ def test_docstrings_say_in_the_reference_what_they_say_in_the_file():
     extension.as_text(None, "function", "f", None, None, lines)
     assert lines[:3] == ["Mean of ``x`` over \\*all\\* pixels of x\\_.", "Second line.", ""]
     assert lines[3] == ".. code-block:: text" and "       x: (B,D) | value" in lines
+    lines = ["Short.", "", "More of `it`,", "as prose.", "", "a  table", "", "And on."]
+    extension.as_text(None, "function", "f", None, None, lines)
+    code = [".. code-block:: text", "", "   a  table", ""]
+    assert lines == ["Short.", "", "More of ``it``,", "as prose.", "", *code, "And on.", ""]
+
+
+def test_settings_of_pydantic_are_not_in_the_reference():
+    assert extension.skip_settings(None, "class", "model_config", {}, False, None) is True
+    assert extension.skip_settings(None, "class", "batch", 4, False, None) is None
 
 
 def test_chapters_are_numbered_as_their_files_and_so_are_their_figures(tmp_path):

@@ -17,6 +17,7 @@ from sphinx.environment.collectors.toctree import TocTreeCollector
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "twins"))
 from code_lines import hanging
+from first_uses import with_first_uses
 from labels import CHAPTER, project, repository
 from notebook_links import copy_notebooks, has_notebook, with_links
 
@@ -43,6 +44,8 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     """Code that fits the page, and below a chapter's title the way to its notebook."""
     if "body" in context:
         context["body"] = hanging(context["body"])
+        if CHAPTER.match(page.rpartition("/")[2]):
+            context["body"] = with_first_uses(context["body"], page)
         if has_notebook(page, Path(app.srcdir)):
             context["body"] = with_links(context["body"], page, project())
 
@@ -54,15 +57,31 @@ def add_notebooks(app: Sphinx, error: Exception | None) -> None:
 
 
 def as_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text with formulas and aligned columns: the first paragraph as prose, the rest as is."""
-    end = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
-    prose = []
-    for line in lines[:end]:
-        parts = re.split(r"(``[^`]+``|`[^`]+`)", line.strip())
-        marked = [p if p.startswith("``") else f"`{p}`" if p.startswith("`") else _escape(p) for p in parts]
-        prose.append("".join(marked))
-    rest = [f"   {line}" for line in lines[end:]]
-    lines[:] = [*prose, ""] + ([".. code-block:: text", "", *rest, ""] if any(x.strip() for x in rest) else [])
+    """Docstrings are plain text with formulas and aligned columns: paragraphs become prose, what is laid out stays."""
+    blocks = [block.split("\n") for block in re.split(r"\n\s*\n", "\n".join(lines).strip("\n")) if block.strip()]
+    written, kept = [], []
+    for i, block in enumerate(blocks):
+        if i and _laid_out(block):
+            kept += [*(f"   {line}" for line in block), ""]
+            continue
+        written += [".. code-block:: text", "", *kept] if kept else []
+        kept = []
+        for line in block:
+            parts = re.split(r"(``[^`]+``|`[^`]+`)", line.strip())
+            marked = [p if p.startswith("``") else f"`{p}`" if p.startswith("`") else _escape(p) for p in parts]
+            written.append("".join(marked))
+        written.append("")
+    lines[:] = [*written, *([".. code-block:: text", "", *kept] if kept else [])]
+
+
+def _laid_out(block: list[str]) -> bool:
+    """Whether a paragraph of a docstring means its columns: a section with indented lines, a table, a formula."""
+    return any(re.match(r"\s|[-*|]|\d+\.|\w+: ", line) or re.search(r"\S {2,}\S|::|:$|[=<>{}]", line) for line in block)
+
+
+def skip_settings(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what pydantic's classes carry all alike: their settings say nothing about a recipe."""
+    return True if name == "model_config" else None
 
 
 def _escape(text: str) -> str:
@@ -102,6 +121,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # After Jupyter Book has set the theme's options, before the theme reads them.
     app.connect("config-inited", add_buttons, priority=400)
     app.connect("autodoc-process-docstring", as_text)
+    app.connect("autodoc-skip-member", skip_settings)
     app.connect("html-page-context", finish_page)
     app.connect("build-finished", add_notebooks)
     # The collector in charge: the one of the table of contents' extension where it brings its own.
