@@ -24,6 +24,11 @@ HEADINGS = [
     "Reproduce this chapter",
     "Further reading",
 ]
+# What you will be able to do, three to six bullets; what it needs, in one line; the part of the paper.
+CARD = re.compile(
+    r":class: tip\n\*\*You will\*\*\n\n(?:- [a-z].*;\n){2,5}- [a-z].*\.\n\n"
+    r"\*\*Before\*\*: .+ · \*\*Data\*\*: .+ · \*\*Time\*\*: .+\n\n\*\*Paper\*\*: .+"
+)
 DRAWS = re.compile(r"^(?:\w+ = )?(?:show|flip|explore)\(", re.MULTILINE)
 
 
@@ -56,7 +61,7 @@ def test_sections_stand_in_the_templates_order(chapter):
 def test_card_sizes_and_length(chapter):
     text = text_of(chapter)
     card = text.split("} In this chapter\n", 1)[1].split("\n:::", 1)[0]
-    assert all(f"- **{word}" in card for word in ("You will", "Before", "Paper", "Data", "Time")), card
+    assert CARD.fullmatch(card), card
     lines = [len(c.source.splitlines()) for c in code_cells(chapter)]
     assert max(lines) <= 40 and statistics.median(lines) <= 12 and len(lines) >= 12
     words = len(re.findall(r"[A-Za-z][\w'’-]*", prose_of(text)))
@@ -99,7 +104,16 @@ def test_exercises_at_three_levels_with_hints_and_solutions(chapter):
 def test_pitfalls_lead_to_the_ledger(chapter):
     trips = section(text_of(chapter), "Where people trip")
     assert 2 <= len(re.findall(r"^(?::::+|```)\{(?:admonition|warning)\}", trips, re.M)) <= 4
-    assert re.search(r"/book/deviations|`[^`]*ledger-", trips)
+    assert re.search(r"/book/deviations|`row-|`[^`]*ledger-", trips)
+
+
+def test_a_row_of_the_ledger_is_a_link_to_it():
+    titles = re.findall(r"^\(row-[\w-]+\)=\n#+ (.*)$", (ROOT / "book" / "deviations.md").read_text(), re.M)
+    assert len(titles) > 50
+    named = "|".join(re.escape(title) for title in titles)
+    plain = re.compile(rf"\"(?:{named})\" (?:in|are)|(?:rows?|ledger-\w+>`,) \*(?:{named})\*")
+    assert plain.search('("Images of one class" in the ledger)') and plain.search("row *Padded tokens*")
+    assert [chapter for chapter in chapters() if plain.search(text_of(chapter))] == []
 
 
 @pytest.mark.parametrize("chapter", chapters())
