@@ -33,7 +33,7 @@ def flip(figures: Sequence[Figure], labels: Sequence[str], prefix: str, name: st
         raise InputError(f"flip '{name}': {len(figures)} pictures and {len(labels)} labels; expected equal, at most 12")
     pictures = []
     for figure, label in zip(figures, labels, strict=True):
-        kind, data = raster(figure, limit=60_000)
+        kind, data = raster(figure, limit=60_000, quality=85)  # a dozen pictures lie in one page
         code = base64.b64encode(data).decode()
         words = html.escape(f"{alt} Shown: {prefix} {label}.")
         pictures.append(

@@ -144,9 +144,9 @@ def live() -> bool:
     return shell is not None and "__vsc_ipynb_file__" in shell.user_ns
 
 
-def raster(figure: Figure, limit: int = 250_000) -> tuple[str, bytes]:
-    """A figure as PNG, or as WebP where photographs make the PNG larger than `limit` bytes: ("png"|"webp", file)."""
-    for kind, options in [("png", {"metadata": {"Software": None}}), ("webp", {"pil_kwargs": {"quality": 92}})]:
+def raster(figure: Figure, limit: int = 250_000, quality: int = 92) -> tuple[str, bytes]:
+    """A figure as PNG, or as WebP of a quality where photographs make the PNG larger than `limit` bytes."""
+    for kind, options in [("png", {"metadata": {"Software": None}}), ("webp", {"pil_kwargs": {"quality": quality}})]:
         data = io.BytesIO()
         figure.savefig(data, format=kind, dpi=DPI, facecolor="white", **options)
         if data.tell() <= limit:

@@ -90,3 +90,9 @@ def test_what_a_caption_names_is_drawn_in_the_first_view(chapter):
                 assert drawn(first, figure["layout"]), (
                     f"{name}: the caption names '{word}', and nothing like it is drawn"
                 )
+
+
+@pytest.mark.parametrize("chapter", [c for c in chapters() if "/21-" not in c])
+def test_a_notebook_leaves_its_page_below_a_megabyte_and_a_half(chapter):
+    """The page is the notebook's outputs and some 150 kB of text and code; test_pages weighs the built one."""
+    assert (ROOT / f"{chapter}.ipynb").stat().st_size <= 1_350_000

@@ -12,7 +12,8 @@ from bs4 import BeautifulSoup
 from tests.book.site_under_test import HTML, NOT_BUILT, ROOT, chapters, pages
 
 pytestmark = pytest.mark.skipif(not (HTML / "index.html").is_file(), reason=NOT_BUILT)
-MAX_BYTES = 3_000_000
+MAX_BYTES = 1_500_000
+LARGE = {"book/part6-use/21-try-it": 2_500_000}  # its examples are photographs, each with maps in several states
 RAW = re.compile(r"\{(ref|numref|eq|doc|term|cite:?\w?|glue:?\w*|py:\w+)\}`|^:::|\bTODO\b|\bFIXME\b")
 
 
@@ -60,7 +61,7 @@ def test_the_lint_sees_what_it_looks_for():
 @pytest.mark.parametrize("page", pages())
 def test_page(page):
     soup = read(page)
-    assert (HTML / f"{page}.html").stat().st_size <= MAX_BYTES
+    assert (HTML / f"{page}.html").stat().st_size <= LARGE.get(page, MAX_BYTES)
     assert requests_elsewhere(soup) == []
     body = article(soup)
     assert [str(x)[:200] for x in body.find_all("img") if not said(x.get("alt"))] == []

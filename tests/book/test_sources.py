@@ -27,7 +27,7 @@ HEADINGS = [
 # What you will be able to do, three to six bullets; what it needs, in one line; the part of the paper.
 CARD = re.compile(
     r":class: tip\n\*\*You will\*\*\n\n(?:- [a-z].*;\n){2,5}- [a-z].*\.\n\n"
-    r"\*\*Before\*\*: .+ · \*\*Data\*\*: .+ · \*\*Time\*\*: .+\n\n\*\*Paper\*\*: .+"
+    r"\*\*Before\*\*: .+ · \*\*Data\*\*: .+ · \*\*Time\*\*: about (\d+) s .+\n\n\*\*Paper\*\*: .+"
 )
 DRAWS = re.compile(r"^(?:\w+ = )?(?:show|flip|explore)\(", re.MULTILINE)
 
@@ -68,6 +68,13 @@ def test_card_sizes_and_length(chapter):
     assert 1500 <= words <= 3000, words
     assert len(re.findall(r"^(?:[-*]|\d\.) ", section(text, "Summary"), re.M)) == 5
     assert "TODO" not in text and "FIXME" not in text
+
+
+def test_the_front_page_promises_what_the_cards_say():
+    page = (ROOT / "book" / "index.md").read_text()
+    assert "most chapters take less than a minute on two laptop cores" in page
+    seconds = [int(re.search(r"\*\*Time\*\*: about (\d+) s", text_of(chapter))[1]) for chapter in chapters()]
+    assert sum(s < 60 for s in seconds) > len(seconds) / 2 and max(seconds) <= 90
 
 
 @pytest.mark.parametrize("chapter", chapters())
