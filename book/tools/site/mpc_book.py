@@ -20,6 +20,7 @@ from code_lines import hanging
 from first_uses import with_first_uses
 from labels import CHAPTER, project, repository
 from notebook_links import copy_notebooks, has_notebook, with_links
+from sources import copy_results, with_sources
 
 
 def add_buttons(app: Sphinx, config: Config) -> None:
@@ -41,9 +42,10 @@ def add_buttons(app: Sphinx, config: Config) -> None:
 
 
 def finish_page(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Code that fits the page, and below a chapter's title the way to its notebook."""
+    """Code that fits the page, files and words with several meanings linked, a way to the notebook below the title."""
     if "body" in context:
         context["body"] = hanging(context["body"])
+        context["body"] = with_sources(context["body"], page, Path(app.srcdir), project())
         if CHAPTER.match(page.rpartition("/")[2]):
             context["body"] = with_first_uses(context["body"], page)
         if has_notebook(page, Path(app.srcdir)):
@@ -51,8 +53,9 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 
 
 def add_notebooks(app: Sphinx, error: Exception | None) -> None:
-    """The notebooks beside the pages, as the links below the titles say."""
+    """The notebooks and the results beside the pages, as the pages' links say."""
     if error is None and app.builder.format == "html":
+        copy_results(Path(app.srcdir), Path(app.outdir))
         copy_notebooks(sorted(app.env.found_docs), Path(app.srcdir), Path(app.outdir))
 
 
