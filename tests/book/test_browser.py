@@ -39,6 +39,17 @@ RUNS_OFF = """[
 ].map(x => x.textContent.slice(0, 60))"""
 
 
+# Titles of moving figures that lie on their legend or leave the picture, the words of both.
+COVERED = """[...document.querySelectorAll('figure.plotted')].flatMap(figure => {
+  const box = (x) => { const part = figure.querySelector(x); return part && part.getBoundingClientRect(); };
+  const [picture, title, legend] = [box('.main-svg'), box('.gtitle'), box('.legend')];
+  if (!title || !title.height) return [];
+  const apart = !legend || title.bottom <= legend.top + 1 || title.top >= legend.bottom - 1
+    || title.right <= legend.left || title.left >= legend.right;
+  return apart && title.top >= picture.top - 1 ? [] : [`${figure.id}: ${figure.querySelector('.gtitle').textContent}`];
+})"""
+
+
 def open_page(chromium, page, width, height, theme):
     """The page after its scripts have settled, and what went wrong or out meanwhile."""
     context = chromium.new_context(viewport={"width": width, "height": height}, offline=True)
@@ -122,6 +133,8 @@ def test_page_in_a_browser(chromium, page):
         )
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, "the page itself scrolls sideways"
         assert tab.evaluate(RUNS_OFF) == [], "code runs out of its box, or a table breaks a name"
+        assert tab.evaluate(COVERED) == [], "a title that cannot be read"
+        assert tab.evaluate("[...document.querySelectorAll('.scripted')].every(x => x.querySelector('svg'))")
         if os.environ.get("MPC_LITE_SCREENSHOTS"):
             tab.screenshot(path=SHOTS / f"{page.replace('/', '_')}-{look}.png", full_page=True)
         if look == "light" and page in chapters():

@@ -22,7 +22,7 @@ def links(body):
 
 
 def test_each_word_once_and_only_in_running_text():
-    body = """<h1>A map of stage 1</h1><p>The mapping of <a href="x">a map</a>, then
+    body = """<h1>A map of stage 1</h1><summary><p>a cell</p></summary><p>The mapping of <a href="x">a map</a>, then
     <code><span class="pre">lite</span></code> and the <em>maps</em> of stage 2.</p><pre>map</pre><figcaption>
     <p>An official cell</p></figcaption>
     <ul><li><p>an official map<br>of the lite-stage1 cell.</p></li></ul>"""

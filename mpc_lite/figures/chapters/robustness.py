@@ -188,8 +188,8 @@ def _shares(networks: Sequence[Mapping[str, Any]], number: int) -> go.Figure:
         )  # fmt: skip
         words.append(f"{network['name']}: found {cell['found_own']:.1%}, false alarms {cell['alarms_own']:.1%}")
     figure.update_layout(
-        height=660,
-        margin={"l": 50, "r": 10, "t": 110, "b": 10},
+        height=690,
+        margin={"l": 50, "r": 10, "t": 135, "b": 10},
         title={"text": "<br>".join(words), "font": {"size": 14}, "y": 0.96, "yanchor": "top"},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
     )
