@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 from mpc_lite.evaluation.metrics import Counts, counts_by_level, f1, histogram, ignore_border, iou, pixel_auc
 from mpc_lite.inference.score_map import TOP, level_of
 
@@ -197,5 +197,5 @@ PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 def get_protocol(name: str) -> Protocol:
     """The protocol of that name; raises InputError that lists the known ones."""
     if name not in PROTOCOLS:
-        raise InputError(f"unknown protocol '{name}'; expected one of {', '.join(PROTOCOLS)}")
+        raise InputError(f"unknown protocol '{shown(name)}'; expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
