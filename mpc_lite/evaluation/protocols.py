@@ -33,6 +33,9 @@ _IOU = {
 }
 
 
+_TOGETHER = 8  # draws of a bootstrap that are averaged at once: few, for a draw is as long as the set
+
+
 @dataclass(frozen=True)
 class ImageScore:
     """What a protocol says about one image; `threshold` is the one used, `auc` None where the image lacks a class."""
@@ -125,13 +128,20 @@ class Protocol:
         if sum(sizes) < 2:
             return None
         draws, means = np.random.default_rng(0), []
-        for _ in range(1000):
-            chosen = [draws.integers(n, size=n) for n in sizes]
-            f1s = [self._average(values[index])[0] for values, index in zip(ours, chosen, strict=True)]
+        for _ in range(1000 // _TOGETHER):
+            chosen = [[draws.integers(n, size=n) for n in sizes] for _ in range(_TOGETHER)]
+            indices = [np.stack(of_set, axis=1) for of_set in zip(*chosen, strict=True)]
+            f1s = [self._drawn_f1(v, i) for v, i in zip(ours, indices, strict=True)]
             if beside:
-                f1s = [f - self._average(v[i])[0] for f, v, i in zip(f1s, theirs, chosen, strict=True)]
-            means.append(np.average(f1s, weights=sizes))
-        return [float(bound) for bound in np.percentile(means, (2.5, 97.5))]
+                f1s = [f - self._drawn_f1(v, i) for f, v, i in zip(f1s, theirs, indices, strict=True)]
+            means.append(np.average(np.stack(f1s, axis=1), axis=1, weights=sizes))
+        return [float(bound) for bound in np.percentile(np.concatenate(means), (2.5, 97.5))]
+
+    def _drawn_f1(self, values: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """(draws,) F1 as `_average` gives it, of the images `indices` (images,draws) of a set with these values."""
+        if self.averaging == "image":
+            return values[:, 0][indices].mean(axis=0)
+        return self.f1_of(Counts(*values[indices].sum(axis=0).T))
 
 
 _ALL = (
