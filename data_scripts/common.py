@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from mpc_lite.data.pairs import stem  # the key that most sets pair by
+from mpc_lite.errors import some
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 SEEN, UNVERIFIED = "seen", "from documentation, unverified"
@@ -216,7 +217,7 @@ def match(
         elif len(of_image[key]) > 1:
             pairs.append(Pair(image, problem=f"{len(of_image[key])} images are called {key}", **facts))
         elif len(of_mask.get(key, ())) > 1:
-            several = ", ".join(mask.name for mask in of_mask[key])
+            several = some(mask.name for mask in of_mask[key])
             pairs.append(Pair(image, problem=f"{len(of_mask[key])} masks for it: {several}", **facts))
         else:
             pairs.append(Pair(image, problem="no mask", **facts))

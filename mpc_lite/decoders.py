@@ -70,7 +70,8 @@ class Decoded(NamedTuple):
 
 
 def unreadable(path: str | Path, reason: object) -> InputError:
-    return InputError(f"{path}: cannot be read as an image ({reason}); replace the file or leave it out")
+    text = f"{path}: cannot be read as an image ({reason}); replace the file or leave it out"
+    return reason if isinstance(reason, InputError) else InputError(text)  # the former is caught as a ValueError too
 
 
 @contextmanager
@@ -114,11 +115,10 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             with Image.open(file, formats=FORMATS) as image:
                 _check_size(image.width, image.height, path)
                 yield image
-    except (InputError, MemoryError):
+    except MemoryError:
         raise
     except UnidentifiedImageError:
-        reason = "no format that is read here" if path.stat().st_size else "the file is empty"
-        raise unreadable(path, reason) from None
+        raise unreadable(path, "no format that is read here" if path.stat().st_size else "the file is empty") from None
     except OSError as error:
         raise unreadable(path, error.strerror or error) from None
     except Exception as error:  # decoders meet broken files with many kinds of errors (struct, zlib, SyntaxError, …)

@@ -25,8 +25,9 @@ def nearest(word: str, words: list[str]) -> str:
 
 def some(names: Iterable[object], most: int = 10) -> str:
     """Names for a message: `a, b, c and 240 more`, none of them longer than a line."""
-    texts = [text if len(text) <= 100 else text[:99] + "…" for text in map(printable, names)]
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+    names = list(names)
+    texts = [text if len(text) <= 100 else text[:99] + "…" for text in map(printable, names[:most])]
+    return ", ".join(texts) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def shortened(value: object, length: int = _LONGEST) -> str:

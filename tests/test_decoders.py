@@ -87,8 +87,9 @@ def test_what_is_no_picture_is_refused_in_its_own_words(tmp_path, name, monkeypa
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a program was started"))
     (tmp_path / name).write_bytes(data)
     for read in (read_image, read_mask_file):
-        with pytest.raises(InputError, match=rf"cannot be read as an image \(.*{words}"):
+        with pytest.raises(InputError, match=rf"cannot be read as an image \(.*{words}") as told:
             read(tmp_path / name)
+        assert str(told.value).count("cannot be read") == 1  # not wrapped in itself
 
 
 def test_only_listed_formats_are_opened(tmp_path, monkeypatch):

@@ -237,6 +237,20 @@ def test_the_room_table_names_every_module():
     assert not {name for name in modules if f"`{name}" not in table}
 
 
+def test_habits_name_what_is_there_and_fetch_nothing():
+    """make's targets and the hooks before a commit: files that exist, tools that requirements.txt installed."""
+    makefile = (ROOT / "Makefile").read_text()
+    assert {"fast", "test", "lint", "twins", "book", "pages", "ci"} == set(re.findall(r"^(\w+):", makefile, re.M))
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook for repository in repositories for hook in repository["hooks"]]
+    assert {r["repo"] for r in repositories} == {"local"} and {hook["language"] for hook in hooks} == {"system"}
+    called = makefile + " ".join(hook["entry"] for hook in hooks)
+    assert all((ROOT / path).is_file() for path in re.findall(r"(?<![\w*])(?:tests|book)/[\w/]+\.py", called))
+    assert {"ruff check", "ruff format", "make_twins.py --check"} <= {
+        w for w in re.findall(r"ruff \w+|make_twins.py --check", called)
+    }
+
+
 def test_recipes_know_every_protocol():
     from mpc_lite.evaluation.protocols import PROTOCOLS
     from mpc_lite.recipes.keys import PROTOCOL_NAMES

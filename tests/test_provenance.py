@@ -4,6 +4,7 @@ import io
 import json
 import urllib.error
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,16 @@ from mpc_lite import provenance
 from mpc_lite.errors import InputError
 
 NONE = {"runs": []}
+RESULTS = Path(__file__).parents[1] / "book" / "results"
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)
+def test_a_result_has_its_script_beside_it_or_names_the_command_that_made_it(file):
+    result = json.loads(file.read_text(encoding="utf-8"))
+    commands = [result["command"]] if "command" in result else result.get("commands", [])
+    assert file.with_suffix(".py").is_file() or commands
+    for script in (word for command in commands for word in command.split() if word.endswith(".py")):
+        assert (RESULTS.parents[1] / script).is_file(), script
 
 
 def test_a_result_that_is_not_made_yet_is_an_error_or_what_the_caller_says():

@@ -6,6 +6,7 @@ header is row 1, the first image row 2.
 """
 
 import csv
+import filecmp
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -110,7 +111,8 @@ def check(path: str | Path) -> list[str]:
     """One line per bad row of a manifest, an empty list when all is well; opens every image and mask, stops at none.
 
     Bad is: a missing, truncated or non-image file; a mask of another size than its image; label 1 without a tampered
-    pixel; label 0 with one; the same image twice. Raises InputError only for a file that is not a manifest at all.
+    pixel; label 0 with one; the same image twice; an image that is its own mask, or whose copy is. Raises InputError
+    only for a file that is not a manifest at all.
     """
     return look_through(path)[0]
 
@@ -134,7 +136,9 @@ def look_through(path: str | Path) -> tuple[list[str], list[str]]:
                 mask = read_mask(sample, size=read_image(sample.image).shape[:2])
                 if (share := float(mask.mean())) > 0.5:
                     most.append(f"row {sample.row} ({share:.0%})")
-                if sample.mask is not None:
+                if sample.mask is not None and filecmp.cmp(sample.image, sample.mask, shallow=False):
+                    problem = f"{sample.where}: the mask {sample.mask.name} is a copy of its image"
+                elif sample.mask is not None:
                     of_mask.setdefault(sample.mask.resolve(), []).append(sample.row)
             except InputError as error:
                 problem = str(error).removesuffix("; " + _mend(path))

@@ -18,7 +18,7 @@ import numpy as np
 
 from mpc_lite.data.manifest import Sample
 from mpc_lite.decoders import decode_file
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, some
 from mpc_lite.files import open_file, pixel_limit
 from mpc_lite.inference.score_map import quantise
 
@@ -53,7 +53,7 @@ class ForeignMaps:
         files = next((self._files[name] for name in names if name in self._files), [])
         if len(files) != 1:
             wanted = f"a map of {sample.image.name}, such as {sample.image.stem}.png or {sample.image.name}.npz"
-            here = ", ".join(str(file.relative_to(self.folder)) for file in files) or "none"
+            here = some(file.relative_to(self.folder) for file in files) or "none"
             raise InputError(f"{sample.where}: expected {wanted} in {self.folder.name}; found {here}")
         try:
             score_map = _scores(files[0], self.key)
@@ -105,9 +105,7 @@ def _array(file: Path, key: str | None) -> np.ndarray:
             with loaded:
                 name = key or (loaded.files[0] if len(loaded.files) == 1 else KEY)
                 if name not in loaded.files:
-                    raise InputError(
-                        f"{file.name}: no array '{name}'; choose one with --key: {', '.join(loaded.files)}"
-                    )
+                    raise InputError(f"{file.name}: no array '{name}'; choose one with --key: {some(loaded.files)}")
                 sizes = {member.filename: member.file_size for member in loaded.zip.infolist()}
                 if sizes.get(f"{name}.npy", 0) > 8 * limit + 4096:
                     raise InputError(f"{file.name}: array '{name}' has more than the {limit} values that may be read")

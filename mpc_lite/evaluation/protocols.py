@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 from mpc_lite.evaluation.metrics import Counts, counts_by_level, f1, histogram, ignore_border, iou, pixel_auc
 from mpc_lite.inference.score_map import TOP, level_of
 
@@ -31,6 +31,9 @@ _IOU = {
     "permuted": lambda c: np.maximum(iou(c), iou(c.inverted())),
     "released": _released_iou,
 }
+
+
+_TOGETHER = 8  # draws of a bootstrap that are averaged at once: few, for a draw is as long as the set
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,20 @@ class Protocol:
         if sum(sizes) < 2:
             return None
         draws, means = np.random.default_rng(0), []
-        for _ in range(1000):
-            chosen = [draws.integers(n, size=n) for n in sizes]
-            f1s = [self._average(values[index])[0] for values, index in zip(ours, chosen, strict=True)]
+        for _ in range(1000 // _TOGETHER):
+            chosen = [[draws.integers(n, size=n) for n in sizes] for _ in range(_TOGETHER)]
+            indices = [np.stack(of_set, axis=1) for of_set in zip(*chosen, strict=True)]
+            f1s = [self._drawn_f1(v, i) for v, i in zip(ours, indices, strict=True)]
             if beside:
-                f1s = [f - self._average(v[i])[0] for f, v, i in zip(f1s, theirs, chosen, strict=True)]
-            means.append(np.average(f1s, weights=sizes))
-        return [float(bound) for bound in np.percentile(means, (2.5, 97.5))]
+                f1s = [f - self._drawn_f1(v, i) for f, v, i in zip(f1s, theirs, indices, strict=True)]
+            means.append(np.average(np.stack(f1s, axis=1), axis=1, weights=sizes))
+        return [float(bound) for bound in np.percentile(np.concatenate(means), (2.5, 97.5))]
+
+    def _drawn_f1(self, values: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """(draws,) F1 as `_average` gives it, of the images `indices` (images,draws) of a set with these values."""
+        if self.averaging == "image":
+            return values[:, 0][indices].mean(axis=0)
+        return self.f1_of(Counts(*values[indices].sum(axis=0).T))
 
 
 _ALL = (
@@ -197,5 +207,5 @@ PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 def get_protocol(name: str) -> Protocol:
     """The protocol of that name; raises InputError that lists the known ones."""
     if name not in PROTOCOLS:
-        raise InputError(f"unknown protocol '{name}'; expected one of {', '.join(PROTOCOLS)}")
+        raise InputError(f"unknown protocol '{shown(name)}'; expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mpc_lite.images import TAMPERED_ABOVE
+
 T = TypeVar("T")
 Tables = tuple[tuple[int, ...], ...]  # of quantisation, luminance first, 64 numbers each
 
@@ -200,7 +202,8 @@ def finish(
             image = cv2.resize(image, (size, size), interpolation=_PLAIN[whole.resample])
         else:
             image = resize(image, size, whole.resample)
-        mask = (cv2.resize(mask * np.uint8(255), (size, size), interpolation=cv2.INTER_AREA) > 127).astype(np.uint8)
+        share = cv2.resize(mask * np.uint8(255), (size, size), interpolation=cv2.INTER_AREA)
+        mask = (share > TAMPERED_ABOVE).astype(np.uint8)
     image, data = apply_filter(image, whole.filter, rng), None
     for save in whole.saves:
         image, data = jpeg(image, save)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.forgeries.synth import region, softened
+from mpc_lite.images import TAMPERED_ABOVE
 
 CELL = 8  # distance of the watershed's seeds, pixels of the picture at half its size
 
@@ -72,7 +73,7 @@ def draw_region(donor: np.ndarray, rng: np.random.Generator, area: tuple[float, 
 def plain_region(size: int, rng: np.random.Generator, area: tuple[float, float]) -> np.ndarray:
     """`synth.region`, drawn at half the size and enlarged with a smooth outline: (size,size) uint8 0/1."""
     small = region(rng, (size + 1) // 2, area) * np.uint8(255)
-    return (cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC) > 127).astype(np.uint8)
+    return (cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC) > TAMPERED_ABOVE).astype(np.uint8)
 
 
 def paste(

@@ -120,7 +120,7 @@ def summary(facts: dict[str, Any]) -> str:
     elif same_size:
         known = f"as long as {same_size[0]}, but with another sha256: not that file, or changed since"
     groups = Counter(name.partition(".")[0] for name in facts["unused"])
-    unused = ", ".join(f"{name} ({n} tensors)" if n > 1 else name for name, n in groups.items())
+    unused = some(f"{name} ({n} tensors)" if n > 1 else name for name, n in groups.items())
     lines = [
         f"{source['file']}: {source['bytes']} bytes, sha256 {source['sha256']}, {known}",
         f"layout: {LAYOUTS[facts['layout']][0]}; network {facts['size']}, head {facts['head']}",

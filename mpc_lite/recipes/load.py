@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mpc_lite.errors import InputError, nearest, shortened, shown
+from mpc_lite.errors import InputError, nearest, shortened, shown, some
 from mpc_lite.recipes import yaml_text
 from mpc_lite.recipes.keys import EPOCHS, OTHER_NAMES, Recipe
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
@@ -68,7 +68,7 @@ def load_recipe(
     for known in profiles:
         if known not in PROFILES:
             raise InputError(
-                f"recipe {raw.get('name')}: profile '{known}' is unknown; profiles are {', '.join(PROFILES)}"
+                f"recipe {raw.get('name')}: profile '{shown(known)}' is unknown; profiles are {', '.join(PROFILES)}"
             )
     chosen = profile or "lite"
     if chosen not in profiles and chosen != "lite":
@@ -80,7 +80,7 @@ def load_recipe(
     for choice, alternatives in choices.items():
         taken = overrides.pop(choice, next(iter(alternatives)))
         if taken not in alternatives:
-            offered = ", ".join(alternatives)
+            offered = some(alternatives)
             hint = nearest(str(taken), list(alternatives))
             raise InputError(f"recipe {raw['name']}: {choice} '{taken}' is unknown{hint}; choose one of {offered}")
         change = dict(alternatives[taken] or {})
@@ -116,7 +116,7 @@ def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
             return _read(own_name, extended)
         if name not in names:
             short = shown(name)
-            raise InputError(f"no recipe '{short}'{nearest(name, names)}; recipes are {', '.join(names)}")
+            raise InputError(f"no recipe '{short}'{nearest(name, names)}; recipes are {some(names)}")
         data = (resources.files("mpc_lite.recipes") / f"{name}.yaml").read_bytes()
     raw = yaml_text.read(data, name_or_file)
     raw.setdefault("name", path.stem)
@@ -141,7 +141,7 @@ def _narrow(raw: dict[str, Any]) -> None:
         names = taken if isinstance(taken, list) else [taken]
         for name in names or [None]:
             if not isinstance(name, str) or name not in alternatives:
-                offered = ", ".join(alternatives) or "none"
+                offered = some(alternatives) or "none"
                 raise InputError(
                     f"recipe {raw['name']}: choice {shown(choice)} names {shown(name)}; alternatives are {offered}"
                 )

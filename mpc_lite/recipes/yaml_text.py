@@ -15,11 +15,17 @@ _MOST = 10_000  # keys and values, aliases counted as often as they are used
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """YAML's safe loader, with two differences.
+    """YAML's safe loader, with three differences.
 
-    A key given twice in one section is refused: YAML itself lets the last one win. And of YAML 1.1, whose floats need
+    A key given twice in one section is refused: YAML itself lets the last one win. Of YAML 1.1, whose floats need
     a point and a signed exponent, ``3e-4`` and ``1.5e3`` are numbers all the same, as in YAML 1.2 and as people write.
+    And brackets inside brackets end at once where they are too deep: the time they take grows with their square.
     """
+
+    def fetch_flow_collection_start(self, token):
+        if self.flow_level > _DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, f"nested more than {_DEEPEST} deep", self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def compose_mapping_node(self, anchor):
         node, marks = super().compose_mapping_node(anchor), {}

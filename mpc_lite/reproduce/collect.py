@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -24,12 +25,12 @@ from mpc_lite.training.run_folder import holds_run
 def collect(request: Request) -> tuple[Path, str, int]:
     """Write book/results/NAME-PROFILE.json; returns its path, the comparison with the paper, and an exit code.
 
-    The file holds {schema: 1, name, profile, runs, groups, unfinished}: `runs` what each results.json holds, ordered by
-    parameters and seed; `groups`, one for each set of parameters beside the seed, {parameters, seeds, average, sets}
-    with {mean, sd} over the seeds of F1 and IoU in 0–1 (sd null for one seed); `unfinished`, the runs that are not in
-    it, {folder, seed, parameters, reason}. Groups of `neighbour_scores` also have null_splices and own_metrics, and
-    lead, their F1 and IoU less those of the first group, seed by seed. Equal runs give equal bytes, and no path of a
-    machine is in them.
+    The file holds {schema: 1, name, profile, command, runs, groups, unfinished}: `command` that writes it; `runs`, what
+    each results.json holds, ordered by parameters and seed; `groups`, one for each set of parameters beside the seed,
+    {parameters, seeds, average, sets} with {mean, sd} over the seeds of F1 and IoU in 0–1 (sd null for one seed);
+    `unfinished`, the runs that are not in it, {folder, seed, parameters, reason}. Groups of `neighbour_scores` have
+    null_splices and own_metrics too, and lead, their F1 and IoU less those of the first group, seed by seed. Equal runs
+    give equal bytes, and no path of a machine is in them.
 
     Args:
         request: with `given` or `over` of these runs only, else of all in `root`/NAME/PROFILE.
@@ -64,6 +65,7 @@ def collect(request: Request) -> tuple[Path, str, int]:
         "schema": 1,
         "name": name,
         "profile": profile,
+        "command": _command(request, name, profile),
         "runs": [run for group in groups for run in group],
         "groups": [_summary(group) | _beside_first(group, groups[0]) for group in groups],
         "unfinished": without_paths(sorted(unfinished, key=lambda run: (_key(run), run["folder"]))),
@@ -73,6 +75,15 @@ def collect(request: Request) -> tuple[Path, str, int]:
     write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     texts, codes = zip(*(_beside_paper(group) for group in groups), strict=True)
     return path, "\n\n".join(filter(None, [*texts, _listed(document["unfinished"])])), max(codes)
+
+
+def _command(request: Request, name: str, profile: str) -> str:
+    words = ["mpc-lite", "reproduce", name, "--profile", profile]
+    for key, value in request.given.items():
+        words += ["-p", f"{key}={value}"]
+    for key, values in request.over.items():
+        words += ["--sweep", f"{key}={','.join(values)}"]
+    return without_paths(shlex.join([*words, "--collect"]))
 
 
 def _listed(unfinished: list[dict[str, Any]]) -> str:

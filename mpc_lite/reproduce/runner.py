@@ -12,7 +12,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from mpc_lite.errors import InputError, nearest
+from mpc_lite.errors import InputError, nearest, some
 from mpc_lite.files import expand_all
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
@@ -51,7 +51,7 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
             if name not in recipe_names():
                 raise InputError(
                     f"{name}: the notebook is there, but the package has no recipe '{name}' (recipes are "
-                    f"{', '.join(recipe_names())}); install the package of the same clone"
+                    f"{some(recipe_names())}); install the package of the same clone"
                 )
             return notebook.resolve()
     if name not in recipe_names():
@@ -65,7 +65,7 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
     known = sorted(p.stem for place in places for p in place.glob("*.ipynb"))
     raise InputError(
         f"the recipe '{name}' is there, its notebook {name}.ipynb is not{nearest(name, known)}; "
-        f"notebooks here are {', '.join(known) or 'none'}"
+        f"notebooks here are {some(known) or 'none'}"
     )
 
 

@@ -196,6 +196,15 @@ def test_an_image_is_not_its_own_mask(folder, name):
 
 
 @pytest.mark.trust
+def test_a_copy_of_the_image_is_no_mask(folder):
+    """Black and white, so that it could be one: only its bytes tell."""
+    for name in ("white.png", "copy.png"):
+        (folder / name).write_bytes((folder / "a_mask.png").read_bytes())
+    path = write(folder, HEADER + "a.png,a_mask.png,1,mine\nwhite.png,copy.png,1,mine\n")
+    assert check(path) == ["row 3 of m.csv: the mask copy.png is a copy of its image"]
+
+
+@pytest.mark.trust
 def test_paths_of_a_manifest_are_found_whichever_system_wrote_them(folder, monkeypatch):
     (folder / "sub").mkdir()
     for name in ("a.png", "b.png"):

@@ -1,5 +1,7 @@
 """Slow, plain readings of the metrics' definitions, one pixel at a time."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -82,3 +84,19 @@ def purity(vectors, labels, places, others, other_labels, other_places, apart, n
         shares.append(np.mean([same for _, same in sorted(far)[:neighbours]]))
         chances.append(np.mean([same for _, same in far]))
     return np.mean(shares), np.mean(chances), len(shares)
+
+
+def interval(
+    sets: list[np.ndarray], beside: list[np.ndarray], mean_f1: Callable[[np.ndarray], float]
+) -> tuple[float, float]:
+    """The bootstrap, one draw at a time: images drawn again within each set, sets weighed by their numbers of images.
+
+    sets, beside: an array a set, one row an image, or none; mean_f1: of the rows of a set."""
+    sizes, generator, means = [len(values) for values in sets], np.random.default_rng(0), []
+    for _ in range(1000):
+        drawn = [generator.integers(n, size=n) for n in sizes]
+        f1s = [mean_f1(values[rows]) for values, rows in zip(sets, drawn, strict=True)]
+        if beside:
+            f1s = [f - mean_f1(values[rows]) for f, values, rows in zip(f1s, beside, drawn, strict=True)]
+        means.append(np.average(f1s, weights=sizes))
+    return tuple(np.percentile(means, (2.5, 97.5)))

@@ -76,6 +76,10 @@ def test_a_chosen_array_and_a_masks_booleans(images):
     np.testing.assert_array_equal(levels == 65535, SCORES > 0.5)
     with pytest.raises(InputError, match="no array 'x'; choose one with --key: map, conf"):
         ForeignMaps(images / "maps", "x").read(sample(images / "a.png"), SIZE)
+    save(images / "maps" / "b.npz", {f"array\n{i}": SCORES[:1] for i in range(50)})
+    with pytest.raises(InputError, match=r"array\\n0, .* and 40 more") as told:
+        ForeignMaps(images / "maps", "x").read(sample(images / "b.jpg"), SIZE)
+    assert "\n" not in str(told.value)
 
 
 def test_another_size_is_brought_to_the_images_and_counted(images):

@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.metrics import Counts, count, counts_by_level, f1, histogram, ignore_border, iou, pixel_auc
-from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
+from mpc_lite.evaluation.protocols import PROTOCOLS, ImageScore, get_protocol
 from mpc_lite.inference.score_map import TOP, image_score, level_of, quantise
 from tests.evaluation import oracles
 
@@ -339,3 +339,30 @@ def test_interval_of_a_lead_is_paired_and_of_an_average_stratified():
     # Two sets that do not vary inside: resampling within each leaves the weighted mean where it is.
     assert protocol.interval([exact[:10], blank]) == pytest.approx([0.25, 0.25])
     assert protocol.interval([exact[:1]]) is None
+
+
+@pytest.mark.parametrize("lead", [False, True], ids=["f1", "lead"])
+@pytest.mark.parametrize("sizes", [[2], [1, 1], [130], [40, 7, 1], [5] * 9], ids=str)
+@pytest.mark.parametrize("name", ["mpc", "pooled"])
+def test_the_interval_is_that_of_one_draw_at_a_time_to_the_bit(name, sizes, lead):
+    protocol, rng = PROTOCOLS[name], np.random.default_rng(0)
+
+    def drawn_scores(n):
+        counted = [Counts(*(int(x) for x in row)) for row in rng.integers(0, 9, (n, 4))]
+        return [
+            ImageScore(f1=float(x), iou=0.0, auc=None, threshold=0.5, counts=c)
+            for x, c in zip(rng.random(n), counted, strict=True)
+        ]
+
+    sets, beside = ([drawn_scores(n) for n in sizes] for _ in range(2))
+
+    def rows(scores):
+        if name == "mpc":
+            return np.array([(s.f1, s.iou) for s in scores])
+        return np.array([(s.counts.tp, s.counts.fp, s.counts.fn, s.counts.tn) for s in scores])
+
+    def mean_f1(values):
+        return values.mean(axis=0)[0] if name == "mpc" else f1(Counts(*values.sum(axis=0)))
+
+    expected = oracles.interval([rows(s) for s in sets], [rows(s) for s in beside] if lead else [], mean_f1)
+    assert protocol.interval(sets, beside if lead else None) == list(expected)

@@ -106,7 +106,7 @@ def test_drop_path_rates_rise_linearly_with_depth_and_are_shared_by_the_branches
 
 
 def test_windows_are_attended_to_as_in_a_loop_over_tokens():
-    """Explicit padding, windows, softmax and bias for every token, in float64; the map is no multiple of 7."""
+    """Explicit padding, windows, softmax and bias for each token, in float64; the map is no multiple of 7."""
     torch.manual_seed(1)
     B, H, W, C, heads = 2, 9, 5, 6, 2
     layer = WindowAttention(C, heads).double()
@@ -130,13 +130,10 @@ def test_windows_are_attended_to_as_in_a_loop_over_tokens():
                 mixed = []
                 for h in range(heads):
                     part = slice(h * size, (h + 1) * size)
-                    scores = torch.stack(
-                        [
-                            q[n, part] @ k[m, part] / math.sqrt(size)
-                            + attn.relative_position_bias_table[(yn - ym + 6) * 13 + (xn - xm + 6), h]
-                            for m, (ym, xm) in enumerate(tokens)
-                        ]
-                    )
+                    bias = attn.relative_position_bias_table[
+                        [(yn - ym + 6) * 13 + (xn - xm + 6) for ym, xm in tokens], h
+                    ]
+                    scores = k[:, part] @ q[n, part] / math.sqrt(size) + bias
                     weights = scores.exp() / scores.exp().sum()
                     mixed.append(weights @ v[:, part])
                 expected[b, yn, xn] = attn.out_proj(torch.cat(mixed))

@@ -45,6 +45,10 @@ WRONG = {
     "steps for ever": (b"finetune: {steps: 10000000000000}\n", "finetune.steps"),
     "half a million workers": (b"data: {workers: 500000}\n", "data.workers"),
     "an unknown key of many letters": (b"k" * 900 + b": 1\n", r"k… \(900 characters\)"),
+    "many alternatives": (
+        b"choices: {a: {" + b"".join(b"x%d: {}, " % n for n in range(500)) + b"}}\nchoice: {a: none}\n",
+        "alternatives are x0, .* and 490 more",
+    ),
     "many unknown keys": (b"".join(b"k%d: 1\n" % n for n in range(500)), "and 490 more"),
 }
 

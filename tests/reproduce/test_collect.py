@@ -139,9 +139,12 @@ def test_a_sweep_collects_its_own_cells_alone(clone):
     collect(Request("quickstart", "smoke", over={"seed": ["1", "2"]}))
     found = collected(clone, "quickstart-smoke")
     assert [run["seed"] for run in found["runs"]] == [1]
+    assert found["command"] == "mpc-lite reproduce quickstart --profile smoke --sweep seed=1,2 --collect"
     assert found["unfinished"] == [{"folder": "2", "seed": 2, "parameters": {}, "reason": "not run"}]
     collect(Request("quickstart", "smoke", {"seed": "0"}))
-    assert [run["seed"] for run in collected(clone, "quickstart-smoke")["runs"]] == [0]
+    found = collected(clone, "quickstart-smoke")
+    assert [run["seed"] for run in found["runs"]] == [0]
+    assert found["command"] == "mpc-lite reproduce quickstart --profile smoke -p seed=0 --collect"
 
 
 def test_runs_that_are_no_group_are_refused(clone):
