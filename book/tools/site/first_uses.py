@@ -12,7 +12,8 @@ import re
 WORDS = ("lite", "official", "cell", "stage", "map")
 TABLE = ("book/glossary", "glossary-which")
 # A word is a link in running text only: not in a title, a caption, code that is shown, a formula or another link.
-SKIPPED = {"a", "button", "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "script", "style", "summary", "svg"}
+SKIPPED = {"a", "button", "figcaption", "figure", "pre", "script", "style", "summary", "svg"}
+SKIPPED |= {f"h{level}" for level in range(1, 7)}
 TEXT = {"p", "li", "td"}
 _TAG = re.compile(r"(<!--.*?-->|<[^>]+>)", re.DOTALL)
 _NAME = re.compile(r"</?([a-zA-Z][\w-]*)")
