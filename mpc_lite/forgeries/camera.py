@@ -158,7 +158,8 @@ def shoot(light: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.nda
     raw = np.clip(raw + spread * rng.standard_normal(raw.shape, dtype=np.float32), 0, 1)
     if camera.demosaic in _IN_WHOLE:  # gains and tone curve of 65536 values instead of all pixels
         whole = cv2.demosaicing(_whole(raw), _IN_WHOLE[camera.demosaic])
-        whole = np.dstack([np.take(*pair) for pair in zip(_developed(camera.gamma, camera.gains), cv2.split(whole))])
+        curves = _developed(camera.gamma, camera.gains)
+        whole = np.dstack([np.take(*pair) for pair in zip(curves, cv2.split(whole), strict=True)])
     else:
         planes = demosaic(raw, camera.demosaic)
         # As one long row: three gains at a time would cost a loop a pixel.

@@ -19,8 +19,8 @@ def two_passes(encoder: HRFormer, images: Tensor) -> tuple[list[Tensor], list[Te
 
     images (B,3,H,W) in [0,1] -> two lists of four maps, as `HRFormer` gives them.
     """
-    parts = [m for name, m in encoder.named_children() if not name.startswith(("stage3", "stage4", "transition", "convs"))]
-    parts.append(encoder.transition1)
+    stem = (encoder.conv1, encoder.bn1, encoder.conv2, encoder.bn2, encoder.layer1)
+    parts = [*stem, encoder.transition1, encoder.stage2]  # what `begin` runs
     if any(m.rate for part in parts for m in part.modules() if isinstance(m, DropPath)):
         return encoder(images), encoder(images)
     with _counted_twice(parts):
