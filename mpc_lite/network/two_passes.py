@@ -1,7 +1,7 @@
 """Two training passes over the same images, in which what cannot differ is computed once.
 
 DropPath alone makes the passes differ, and its rate rises from 0 with depth. As long as it is 0, both passes compute
-the same numbers from the same batch: in `nano` that is all up to the end of stage 2, more than half of a pass.
+the same numbers from the same batch: in `nano` that is all up to the end of stage 2, where the maps are largest.
 """
 
 from __future__ import annotations
