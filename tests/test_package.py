@@ -198,7 +198,7 @@ def test_neighbours_are_used_from_below_only():
 
 
 def test_the_house_stays_small():
-    """At most 24 entries to look at first, 13 in a room, 300 lines in a file (hrformer is one idea of 313)."""
+    """At most 24 entries to look at first, 13 in a room, 300 lines in a file (hrformer is one idea of 329)."""
     package = ROOT / "mpc_lite"
     own = subprocess.run(["git", "ls-files", "mpc_lite"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     entries = {Path(p).relative_to("mpc_lite").parts[0] for p in own} or {p.name for p in package.iterdir()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from mpc_lite.contrast.image_by_image import image_by_image, numbered
 from mpc_lite.contrast.infonce import check_temperature, log_sum_exp, masked_sum, mean_positive_infonce
 from mpc_lite.contrast.views import (
     Term,
@@ -61,11 +62,15 @@ def mpc_loss_per_image(
     if max_pixels is not None and max_pixels < 2:
         raise InputError(f"max_pixels {max_pixels}: expected at least 2 (an anchor and its positive), or None for all")
     labels = label_pyramid(mask, maps_a)
+    counted, names = counted_images(labels[0], formulation), chosen_terms(terms)
+    draws = labels, formulation, max_pixels, generator, path
+    on_host = maps_a[0].device.type == "cpu" and not torch.compiler.is_compiling()
+    if formulation == "official" and on_host and path != "fixed":
+        return _official_on_host(maps_a, maps_b[0], draws, names, counted, temperature), counted
     views_a, views_b = [unit_vectors(m) for m in maps_a], [unit_vectors(m) for m in maps_b[:1]]
-    counted = counted_images(labels[0], formulation)
     losses = {}
-    for name in chosen_terms(terms):  # one view at a time: what is drawn for it goes before the next is drawn
-        contrasts = draw_terms(views_a, views_b, labels, formulation, max_pixels, generator, path, [name])[name]
+    for name in names:  # one view at a time: what is drawn for it goes before the next is drawn
+        contrasts = draw_terms(views_a, views_b, *draws, [name])[name]
         if formulation == "official":
             value = sum(
                 mean_positive_infonce(a, n, temperature, a_valid, n_valid, reduction="none")
@@ -77,6 +82,29 @@ def mpc_loss_per_image(
             value = values.sum(0) / present.sum(0).clamp_min(1)
         losses[name] = torch.where(counted, value, 0)
     return losses, counted
+
+
+def _official_on_host(
+    maps_a: Sequence[torch.Tensor],
+    map_b: torch.Tensor,
+    draws: tuple,
+    names: Sequence[str],
+    counted: torch.Tensor,
+    temperature: float,
+) -> dict[str, torch.Tensor]:
+    """`mpc_loss_per_image` of the official formulation on the CPU; the same draws, values and gradients.
+
+    draws: labels, formulation, max_pixels, generator and path, as for `draw_terms`."""
+    # What no term looks at is not handed on, so that it gets no gradient at all, and no zeros.
+    first = list(maps_a if "cross_scale" in names else maps_a[:1])
+    used = [*first, map_b] if "cross_modality" in names else first
+    numbers = numbered(used)
+    drawn = [draw_terms(numbers[: len(first)], numbers[-1:], *draws, [name])[name] for name in names]
+
+    def contrast(anchors: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+        return mean_positive_infonce(anchors, negatives, temperature, reduction="none")
+
+    return dict(zip(names, image_by_image(used, drawn, counted, contrast), strict=True))
 
 
 def counted_images(labels: torch.Tensor, formulation: str = "official") -> torch.Tensor:

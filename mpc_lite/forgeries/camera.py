@@ -88,6 +88,13 @@ def _tone_curve(gamma: float) -> np.ndarray:
     return np.round((np.arange(65536) / 65535) ** (1 / gamma) * 65535).astype(np.uint16)
 
 
+@lru_cache(maxsize=64)
+def _developed(gamma: float, gains: tuple[float, float, float]) -> tuple[np.ndarray, ...]:
+    """What white balance and tone curve make of each of the 65536 values, for each colour: uint16."""
+    values = np.arange(65536, dtype=np.uint16) / _TOP
+    return tuple(_tone_curve(gamma)[_whole(np.clip(values * gain, 0, 1))] for gain in np.float32(gains))
+
+
 def mosaic(light: np.ndarray) -> np.ndarray:
     """Keep one colour a pixel, RGGB: (H,W,3) -> (H,W)."""
     raw = light[..., 1].copy()
@@ -102,10 +109,8 @@ def demosaic(raw: np.ndarray, method: str) -> np.ndarray:
     ``bilinear`` and ``edge_aware`` are OpenCV's; ``colour_difference`` interpolates red and blue as differences to
     green; ``malvar`` is the gradient-corrected linear filter of Malvar, He and Cutler (2004).
     """
-    if method in ("bilinear", "edge_aware"):
-        # OpenCV names a Bayer pattern by its second row's second and third pixel: RGGB is its "BG".
-        code = cv2.COLOR_BayerBG2RGB if method == "bilinear" else cv2.COLOR_BayerBG2RGB_EA
-        return cv2.demosaicing(_whole(np.clip(raw, 0, 1)), code) / _TOP
+    if method in _IN_WHOLE:
+        return cv2.demosaicing(_whole(np.clip(raw, 0, 1)), _IN_WHOLE[method]) / _TOP
     red, green, blue = (np.zeros_like(raw) for _ in range(3))
     red[0::2, 0::2], blue[1::2, 1::2] = raw[0::2, 0::2], raw[1::2, 1::2]
     green[0::2, 1::2], green[1::2, 0::2] = raw[0::2, 1::2], raw[1::2, 0::2]
@@ -127,6 +132,8 @@ def demosaic(raw: np.ndarray, method: str) -> np.ndarray:
     return out
 
 
+# OpenCV names a Bayer pattern by its second row's second and third pixel: RGGB is its "BG".
+_IN_WHOLE = {"bilinear": cv2.COLOR_BayerBG2RGB, "edge_aware": cv2.COLOR_BayerBG2RGB_EA}
 _CROSS = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
 _TENT = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
 _ALONG = [[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]]
@@ -144,11 +151,20 @@ _MALVAR = [
 def shoot(light: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """Photograph a scene: linear (H,W,3) float32 in [0,1] -> developed (H',W',3) uint8, before JPEG; H' = H * zoom."""
     gains = np.float32(camera.gains)
-    raw = mosaic(light / gains)
+    raw = mosaic(light)
+    raw[0::2, 0::2] /= gains[0]  # green has a gain of 1
+    raw[1::2, 1::2] /= gains[2]
     spread = np.sqrt(camera.shot * raw + camera.read)
     raw = np.clip(raw + spread * rng.standard_normal(raw.shape, dtype=np.float32), 0, 1)
-    image = np.clip(demosaic(raw, camera.demosaic) * gains, 0, 1)
-    whole = _tone_curve(camera.gamma)[_whole(image)]
+    if camera.demosaic in _IN_WHOLE:  # gains and tone curve of 65536 values instead of all pixels
+        whole = cv2.demosaicing(_whole(raw), _IN_WHOLE[camera.demosaic])
+        curves = _developed(camera.gamma, camera.gains)
+        whole = np.dstack([np.take(*pair) for pair in zip(curves, cv2.split(whole), strict=True)])
+    else:
+        planes = demosaic(raw, camera.demosaic)
+        # As one long row: three gains at a time would cost a loop a pixel.
+        image = np.clip(planes.reshape(len(planes), -1) * np.tile(gains, planes.shape[1]), 0, 1)
+        whole = np.take(_tone_curve(camera.gamma), _whole(image)).reshape(planes.shape)
     if camera.denoise > 0:
         whole = cv2.GaussianBlur(whole, (0, 0), max(camera.denoise, 0.1))
     image = whole / _TOP

@@ -104,7 +104,7 @@ class Scenes:
         piece = cv2.resize(piece, (side, side), interpolation=how)
         if rng.random() < 0.5:
             piece = piece[:, ::-1]
-        return np.minimum(_TO_LINEAR[piece] * np.float32(rng.uniform(0.6, 1.2)), 1)
+        return np.minimum(np.take(_TO_LINEAR, piece) * np.float32(rng.uniform(0.6, 1.2)), 1)
 
     def _image(self, k: int) -> np.ndarray:
         for step in range(len(self.items)):

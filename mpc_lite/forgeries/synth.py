@@ -47,11 +47,12 @@ class Forgery:
 def region(rng: np.random.Generator, size: int, area: tuple[float, float]) -> np.ndarray:
     """A random tampered region: (size,size) uint8 0/1; ellipse, polygon or blob that covers `area` of the picture."""
     share = np.exp(rng.uniform(np.log(area[0]), np.log(area[1])))
-    grid = np.mgrid[0:size, 0:size].astype(np.float32)
+    places = np.arange(size, dtype=np.float32)
     centre = rng.uniform(0.2, 0.8, 2) * size
-    angle = np.arctan2(grid[0] - centre[0], grid[1] - centre[1])
-    distance = np.hypot((grid[0] - centre[0]) * rng.uniform(0.7, 1.4), (grid[1] - centre[1]) * rng.uniform(0.7, 1.4))
+    down, along = (places - centre[0])[:, None], (places - centre[1])[None]
+    distance = np.hypot(down * rng.uniform(0.7, 1.4), along * rng.uniform(0.7, 1.4))
     shape = rng.integers(3)
+    angle = np.arctan2(down, along) if shape else None
     if shape == 1:  # polygon: the distance to the nearest of a few random half-planes
         turns = rng.uniform(0, 2 * np.pi, rng.integers(3, 7))
         distance = distance * np.max([np.cos(angle - turn) for turn in turns], axis=0).clip(0.3)
@@ -131,7 +132,7 @@ def _move(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tupl
 def _blend(image: np.ndarray, pasted: np.ndarray, mask: np.ndarray, feather: float) -> np.ndarray:
     if feather == 0:
         return np.where(mask[..., None] == 1, pasted, image)
-    weight = softened(mask, feather)[..., None]
+    weight = cv2.merge([softened(mask, feather)] * 3)  # whole: three colours at a time would cost a loop a pixel
     return np.round(weight * pasted + (1 - weight) * image).astype(np.uint8)
 
 

@@ -30,9 +30,9 @@ class LocalizationHead(nn.Module):
     def __init__(self, embedding: int, halvings: int):
         super().__init__()
         width = 4 * embedding
-        layers: list[nn.Module] = [nn.BatchNorm2d(width), nn.ReLU()]
+        layers: list[nn.Module] = [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         for _ in range(halvings):
-            layers += [nn.Conv2d(width, width // 2, 1), nn.BatchNorm2d(width // 2), nn.ReLU()]
+            layers += [nn.Conv2d(width, width // 2, 1), nn.BatchNorm2d(width // 2), nn.ReLU(inplace=True)]
             width //= 2
         self.classifier = nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
 

@@ -102,9 +102,10 @@ class Bottleneck(nn.Module):
         self.downsample = nn.Sequential(*conv_bn(inputs, outputs, 1)) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        # In place wherever the pass back needs no more than the result: fresh memory costs more than the arithmetic.
+        y = F.relu_(self.bn1(self.conv1(x)))
+        y = F.relu_(self.bn2(self.conv2(y)))
+        return F.relu_(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
 class BiasedAttention(nn.Module):
@@ -132,7 +133,14 @@ class BiasedAttention(nn.Module):
         # Views only: attention reads the heads with strides, so nothing is copied between here and the kernel.
         projections = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (project(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2) for project in projections)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias()[None].to(q.dtype))
+        bias = self.bias()[None].to(q.dtype)
+        if bias.requires_grad and q.device.type == "cpu":
+            # PyTorch's kernels learn no bias there, and its stand-in looks for rows of nothing but −∞, which a table
+            # cannot hold: two more passes over every similarity, and two of their gradient.
+            similarity = (q / (q.shape[-1] ** 0.5)) @ k.transpose(2, 3)
+            mixed = similarity.add_(bias).softmax(3) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def bias(self) -> Tensor:
@@ -230,7 +238,7 @@ class Module(nn.Module):
             outputs = channels[target] if step == target else channels[source]
             unit = conv_bn(channels[source], channels[source], 3, stride=2, groups=channels[source])
             unit += conv_bn(channels[source], outputs, 1)
-            units.append(nn.Sequential(*unit) if step == target else nn.Sequential(*unit, nn.ReLU()))
+            units.append(nn.Sequential(*unit) if step == target else nn.Sequential(*unit, nn.ReLU(inplace=True)))
         return nn.Sequential(*units)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
@@ -259,7 +267,7 @@ class Projection(nn.Module):
         self.bn = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        return F.relu_(self.bn(self.conv(x)))
 
 
 class HRFormer(nn.Module):
@@ -280,7 +288,7 @@ class HRFormer(nn.Module):
         self.layer1 = nn.Sequential(*(Bottleneck(wide if i else size.stem, size.stem) for i in range(size.bottlenecks)))
 
         def step(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-            return nn.Sequential(*conv_bn(inputs, outputs, 3, stride), nn.ReLU())
+            return nn.Sequential(*conv_bn(inputs, outputs, 3, stride), nn.ReLU(inplace=True))
 
         # A transition keeps the branches there are and starts a coarser one. Only the first also changes a width.
         self.transition1 = nn.ModuleList([step(wide, c[0], 1), nn.Sequential(step(wide, c[1], 2))])
@@ -298,11 +306,18 @@ class HRFormer(nn.Module):
         self.convs = nn.ModuleList(Projection(channels, size.embedding) for channels in c)
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        return self.finish(self.begin(images))
+
+    def begin(self, images: Tensor) -> list[Tensor]:
+        """The stem and stage 2: images -> two maps, strides 4 and 8."""
         # Channels last from here on: attention then needs no transposed copies, and depthwise convolutions are fast.
         x = self.residual(images).contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer1(F.relu(self.bn2(self.conv2(x))))
-        maps = self._run(self.stage2, [transition(x) for transition in self.transition1])
+        x = F.relu_(self.bn1(self.conv1(x)))
+        x = self.layer1(F.relu_(self.bn2(self.conv2(x))))
+        return self._run(self.stage2, [transition(x) for transition in self.transition1])
+
+    def finish(self, maps: list[Tensor]) -> list[Tensor]:
+        """Stages 3 and 4 and the projections: what `begin` gives -> the four maps."""
         maps = self._run(self.stage3, [*maps, self.transition2[2](maps[-1])])
         maps = self._run(self.stage4, [*maps, self.transition3[3](maps[-1])])
         return [project(x) for project, x in zip(self.convs, maps, strict=True)]

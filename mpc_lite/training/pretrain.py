@@ -20,6 +20,7 @@ from mpc_lite.evaluation.metrics import count, f1, iou
 from mpc_lite.files import expand
 from mpc_lite.inference.folding import folded
 from mpc_lite.network.model import MPC
+from mpc_lite.network.two_passes import two_passes
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.loop import train
 from mpc_lite.training.stage import check_trains
@@ -40,8 +41,10 @@ class ContrastiveStep(nn.Module):
         s = self.settings
         # The same images twice: DropPath makes the two passes differ (the paper's "cross-modality" view). No other
         # term looks at the second pass.
-        first = self.encoder(images)
-        second = self.encoder(images) if "cross_modality" in s.terms else first
+        if "cross_modality" in s.terms:
+            first, second = two_passes(self.encoder, images)
+        else:
+            first = second = self.encoder(images)
         losses, _ = mpc_loss_per_image(first, second, masks, s.formulation, s.temperature, s.max_pixels, terms=s.terms)
         sums = {name: values.sum() for name, values in losses.items()}
         return {**sums, "total": sum(sums.values())}

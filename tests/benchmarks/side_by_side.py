@@ -115,7 +115,8 @@ def kept_bytes(run: Run, inputs: tuple[torch.Tensor, ...]) -> dict[str, int]:
 def earlier(what: str, *keys: str) -> dict[str, Any]:
     """Those parts of the results in `--json FILE` that are not measured anew, and under `what` how they were made."""
     found = json.loads(_target().read_text())
-    return {what: {key: found[key] for key in ("command", "commit", "threads")}, **{key: found[key] for key in keys}}
+    made = found.get(what) or {key: found[key] for key in ("command", "commit", "threads")}
+    return {what: made, **{key: found[key] for key in keys}}
 
 
 def _target() -> Path:

@@ -19,6 +19,7 @@ QUICK = {
     "mscc": (["--quick"], {"attention", "attention, convolved", "module"}),
     "pclmix": (["--quick"], {"queue_contrast"}),
     "onnx_backend": (["--quick"], {"sizes", "rounds"}),
+    "levers": (["--quick"], {"side", "stages"}),
     "growth": (["--quick"], {"reading", "bytes a row", "check", "evaluate", "start"}),
     "stage2": (["--size", "nano", "--pixels", "64", "--batch", "2"], {"rows"}),
 }

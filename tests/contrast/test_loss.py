@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpc_lite.contrast import image_by_image as images_module
 from mpc_lite.contrast import infonce as infonce_module
 from mpc_lite.contrast import loss as loss_module
 from mpc_lite.contrast.loss import mpc_loss, mpc_loss_per_image
@@ -381,3 +382,42 @@ def test_mistakes_of_mpc_loss_are_explained(change, message):
 def test_mistakes_of_focal_loss_are_explained(change, message):
     with pytest.raises(InputError, match=message):
         focal_loss(**({"logits": torch.zeros(2, 1, 4, 4), "target": torch.zeros(2, 1, 4, 4)} | change))
+
+
+# ------------------------------------------------------------------------------------------ one image after the other
+
+
+def test_other_weights_and_a_second_time_sweep_again():
+    """What is formed on the way is the gradient of the plain sum; another is that of the path with whole maps."""
+    mask = torch.stack([MASKS["block"], MASKS["mixed_with_ignored"], MASKS["no_tampered"]])
+    maps_a, maps_b = random_maps(3, 0), random_maps(3, 1)
+    used, weights = maps_a + maps_b[:1], (0.5, -2.0, 3.0)
+    found = []
+    for path in ("compact", "fixed"):
+        generator = torch.Generator().manual_seed(7)
+        terms, _ = mpc_loss_per_image(maps_a, maps_b, mask, "official", 0.1, 6, generator, path)
+        plain = sum(v.sum() for v in terms.values())
+        weighted = sum(w * (v * torch.arange(1.0, 4)).sum() for w, v in zip(weights, terms.values(), strict=True))
+        found.append([torch.autograd.grad(x, used, retain_graph=True) for x in (plain, weighted, plain)])
+    for compact, fixed in zip(*found, strict=True):
+        assert all(torch.allclose(x, y, rtol=1e-9, atol=1e-12) for x, y in zip(compact, fixed, strict=True))
+
+
+def test_what_no_term_looks_at_gets_no_gradient_and_one_pass_may_be_both():
+    maps = random_maps(1, 0)
+    mask = MASKS["block"][None]
+    mpc_loss(maps, maps, mask, terms=["within_image"])["total"].backward()
+    assert [m.grad is None for m in maps] == [False, True, True, True]
+    twice = [m.detach().clone().requires_grad_() for m in maps]
+    one, two = (mpc_loss(maps, second, mask)["total"] for second in (maps, twice))
+    alone, apart = torch.autograd.grad(one, maps[0])[0], torch.autograd.grad(two, [maps[0], twice[0]])
+    assert one.item() == two.item() and torch.allclose(alone, sum(apart), rtol=1e-9, atol=1e-12)
+
+
+def test_no_map_of_unit_vectors_is_ever_whole(monkeypatch):
+    """Only drawn pixels are scaled, one image's at a time."""
+    sizes, scale = [], images_module.unit_vectors
+    monkeypatch.setattr(images_module, "unit_vectors", lambda x: sizes.append(len(x)) or scale(x))
+    maps_a, maps_b = random_maps(3, 0), random_maps(3, 1)
+    mpc_loss(maps_a, maps_b, MASKS["block"].expand(3, -1, -1), max_pixels=5)["total"].backward()
+    assert max(sizes) == 5 and len(sizes) == 3 * 5 * 2

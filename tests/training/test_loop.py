@@ -706,7 +706,8 @@ def test_bf16_reaches_the_convolutions(tmp_path, monkeypatch):
     seen, forward = [], ContrastiveStep.forward
 
     def spy(self, batch):
-        handle = self.encoder.conv1.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+        last = self.encoder.convs[0].conv  # the first ones serve both passes
+        handle = last.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
         result = forward(self, batch)
         handle.remove()
         return result

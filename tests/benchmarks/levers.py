@@ -1,0 +1,109 @@
+"""What each lever does to a step of `lite`: python FILE [--quick] [--json OUT].
+
+The step as it was (two whole passes, PyTorch's attention with its look for empty rows, ReLUs into fresh memory), then
+with each lever alone, then with all, in turn in one process. Processor seconds of this process and not the clock's:
+what neighbours take is not in them, what they push out of the caches is.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from side_by_side import ratio, report
+
+import mpc_lite.training.pretrain as stage_1
+from mpc_lite.network.hrformer import BiasedAttention
+from mpc_lite.network.model import MPC
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.training.finetune import Finetuning
+
+QUICK = "--quick" in sys.argv
+SIDE, ROUNDS = (32, 1) if QUICK else (128, 3)
+
+
+def safe_attention(self, tokens):
+    projections = (self.q_proj, self.k_proj, self.v_proj)
+    q, k, v = (project(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2) for project in projections)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias()[None].to(q.dtype))
+    return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+def whole_passes(encoder, images):
+    return encoder(images), encoder(images)
+
+
+BEFORE = {
+    "shared passes": lambda: patch.object(stage_1, "two_passes", whole_passes),
+    "attention": lambda: patch.object(BiasedAttention, "forward", safe_attention),
+    "in place": lambda: patch.object(F, "relu_", F.relu),
+}
+
+
+def step(kind, batch: int):
+    """A step of a stage on images of noise; the weights move, as in training."""
+    torch.manual_seed(0)
+    stage = kind(MPC.build("nano"), load_recipe("lite", None, {"data.scenes": ["packaged"], "data.photos": None}))
+    stage.network.to(memory_format=torch.channels_last)
+    stage.prepare_epoch()
+    mask = torch.zeros(batch, SIDE, SIDE, dtype=torch.uint8)
+    mask[:, SIDE // 4 : SIDE // 2, SIDE // 4 : SIDE // 2] = 1
+    image = torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
+    made = {"image": image, "mask": mask, "turn": torch.arange(batch) % 8}
+    optimizer = torch.optim.AdamW(stage.network.parameters(), lr=1e-4, fused=True)
+
+    def run():
+        (stage.network(made)["total"] / batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
+
+
+def measure(run, ways: dict[str, list[str]]) -> dict:
+    """ways: name -> the levers that are as they were."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(ROUNDS + 1):
+        for name, old in ways.items():
+            with ExitStack() as stack:
+                for lever in old:
+                    stack.enter_context(BEFORE[lever]())
+                start = time.process_time()
+                run()
+                if turn:
+                    seconds[name].append(time.process_time() - start)
+    return {
+        name: {
+            "processor_seconds": statistics.median(each),
+            "rounds": each,
+            "times_faster": ratio(seconds["before"], each),
+        }
+        for name, each in seconds.items()
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    results: dict = {"side": SIDE, "stages": {}}
+    lines = []
+    for name, kind, batch, levers in (
+        ("pretrain", stage_1.Pretraining, 12, list(BEFORE)),
+        ("finetune", Finetuning, 16, ["attention", "in place"]),
+    ):
+        ways = {"before": levers, **{x: [y for y in levers if y != x] for x in levers}, "all": []}
+        results["stages"][name] = found = measure(step(kind, batch), ways)
+        for way, row in found.items():
+            t = row["times_faster"]
+            times = f"{t['median']:.2f} ({t['low']:.2f}–{t['high']:.2f})"
+            lines.append(f"{name:10}{way:16}{row['processor_seconds']:7.3f} s  {times}")
+            print(lines[-1], flush=True)
+    report(lines, results)
+
+
+if __name__ == "__main__":
+    main()
