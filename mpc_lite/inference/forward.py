@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpc_lite.inference.folding import folded
+from mpc_lite.network.folding import folded
 
 
 def device_of(model: nn.Module) -> torch.device:

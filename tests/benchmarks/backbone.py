@@ -21,7 +21,7 @@ from torch import nn
 from mpc_lite.contrast.loss import mpc_loss
 from mpc_lite.contrast.views import draw_terms, label_pyramid, unit_vectors
 from mpc_lite.cost.roofline import Ledger, machine_peaks
-from mpc_lite.inference.folding import folded
+from mpc_lite.network.folding import folded
 from mpc_lite.network.hrformer import SIZES, HRFormer
 
 QUICK = "--quick" in sys.argv

@@ -7,7 +7,7 @@ from torch._subclasses import FakeTensorMode
 
 from mpc_lite.data.augment.on_device import augment
 from mpc_lite.errors import InputError
-from mpc_lite.inference.folding import folded
+from mpc_lite.network.folding import folded
 from mpc_lite.neighbours.mscc.network import MSCCNet, tampered_logit
 from mpc_lite.neighbours.mscc.training import ClassCenterTraining, mscc_loss
 from mpc_lite.network.model import MPC

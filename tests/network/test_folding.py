@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mpc_lite.inference.folding import folded
+from mpc_lite.network.folding import folded
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.hrformer import MLP, BiasedAttention
 from mpc_lite.network.model import MPC
