@@ -56,17 +56,17 @@ def choose_accelerator(device: str | None, precision: str, **more) -> Accelerato
 
 
 def side_by_side(do: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """do(item) of each item, in their order, in so many Python threads that compute with one PyTorch thread each.
+    """do(item) of each item, in their order, in so many Python threads, which share PyTorch's threads out.
 
-    Threads that share one small operation wait for each other at its end, hundreds of times an image; threads that have
+    Threads that share a small operation wait for each other at its end, hundreds of times an image; threads that have
     an image each do not. At most `threads` results are made or wait to be taken, so that memory stays bounded. An error
-    of `do` is raised in its turn. With one thread, or where a thread of this kind calls, all happens in the caller's.
+    of `do` is raised in its turn. With one thread, or in a thread that has only one, all happens in the caller's.
     """
-    if threads < 2 or torch.get_num_threads() < 2:
+    before, waiting = torch.get_num_threads(), deque()
+    if min(threads, before) < 2:
         yield from map(do, items)
         return
-    before, waiting = torch.get_num_threads(), deque()
-    pool = ThreadPoolExecutor(threads, initializer=_compute_alone)
+    pool = ThreadPoolExecutor(threads, initializer=_compute_with, initargs=(max(1, before // threads),))
     try:
         for item in items:
             if len(waiting) == threads:
@@ -79,6 +79,6 @@ def side_by_side(do: Callable[[Item], Result], items: Iterable[Item], threads: i
         torch.set_num_threads(before)  # else threads that start later would have learnt the number of these
 
 
-def _compute_alone() -> None:
-    torch.set_num_threads(1)
+def _compute_with(threads: int) -> None:
+    torch.set_num_threads(threads)
     torch.get_num_threads()  # settles it for this thread, whatever others set afterwards

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mpc_lite.network.folding import folded
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.folding import folded
 from mpc_lite.network.hrformer import MLP, BiasedAttention
 from mpc_lite.network.model import MPC
 from tests.network.test_hrformer import fill
