@@ -20,17 +20,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mpc_lite.network.hrformer import MLP, BiasedAttention, Block, Bottleneck, HRFormer, Module, Projection, _resize
 
 LANES = 16  # numbers of fp32 in a vector register; depthwise kernels are twice as fast when channels fill it
-_copies: WeakKeyDictionary[nn.Module, tuple[list, nn.Module]] = WeakKeyDictionary()
+_copies: WeakKeyDictionary[nn.Module, tuple[list, Tensor, nn.Module]] = WeakKeyDictionary()
 _one_at_a_time = threading.RLock()  # images may be scored side by side; one of them makes the copy
 
 
-def folded(network: nn.Module) -> nn.Module:
+def folded(network: nn.Module, read: bool = False) -> nn.Module:
     """A network that computes what `network` computes in evaluation mode, faster; equal up to rounding.
 
     Batch norms that follow a convolution are gone; queries, keys and values come from one product; the hidden channels
     of the MLPs are filled up to a multiple of 16 with channels that stay zero; activations and sums overwrite what
     nobody else reads. The copy cannot be trained and holds the weights a second time. It is kept, and made anew when a
-    tensor of `network` has been replaced, moved or changed in place (writing through `.data` is not seen).
+    tensor of `network` has been replaced, moved or changed in place. Writing through `.data` leaves no mark: with
+    `read`, the weights are added up to see it, which takes as long as reading them once.
 
     network: MPC or HRFormer in evaluation mode. Anything else (another kind of module, one in training mode or with
     hooks, tensors without values) comes back as it is.
@@ -47,11 +48,16 @@ def folded(network: nn.Module) -> nn.Module:
     except RuntimeError:  # tensors of `torch.func`, which stand for many
         return network
     with _one_at_a_time:
-        if network not in _copies or _copies[network][0] != state:
+        kept = _copies.get(network)
+        if kept is None or kept[0] != state or (read and not torch.equal(kept[1], _sums(tensors))):
             copied = _joined(without_norms(network))
             copied.foldable = False  # it is folded
-            _copies[network] = state, copied
-        return _copies[network][1]
+            kept = _copies[network] = state, _sums(tensors), copied
+        return kept[2]
+
+
+def _sums(tensors: list[Tensor]) -> Tensor:
+    return torch.stack([x.detach().sum().double() for x in tensors])
 
 
 @torch.inference_mode(False)  # a copy outlives the block that first asks for it
