@@ -104,8 +104,10 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
         saved = SavedMaps.create(maps_dir, facts, model)
 
     score = RowScores(model, saved, protocol, {name: (baselines[name], marked[name]) for name in baselines}, manifest)
-    found = list(side_by_side(score, rows, 1 if model is None else images_at_once(model)))
-    found = [score(row) if one.too_large else one for row, one in zip(rows, found, strict=True)]  # once more, alone
+    threads = 1 if model is None else images_at_once(model)
+    found = list(side_by_side(score, rows, threads))
+    if threads > 1:  # what was too large beside others may not be so alone
+        found = [score(row) if one.too_large else one for row, one in zip(rows, found, strict=True)]
     errors = [one.error for one in found if one.error]
     pixels, beside, scored = defaultdict(list), defaultdict(list), []
     for (sample, _), one in zip(rows, found, strict=True):
