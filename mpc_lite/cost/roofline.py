@@ -23,6 +23,7 @@ from mpc_lite.cost.counting import FORMULAS
 PRODUCTS, DENSE, DEPTHWISE = "matrix products and 1×1 convolutions", "3×3 convolutions", "depthwise convolutions"
 ATTENTION, NORMS, POINTWISE, MOVES = "attention", "norms", "element by element", "copies and resizing"
 KINDS = (PRODUCTS, DENSE, DEPTHWISE, ATTENTION, NORMS, POINTWISE, MOVES)
+JOINED = ("_convolution_pointwise", "_convolution_pointwise_")  # oneDNN's with what follows; onto another map
 _MOVES = ("copy", "clone", "cat", "pad", "index", "gather", "scatter", "upsample", "zeros", "fill", "stack", "select")
 
 
@@ -81,7 +82,7 @@ class Ledger(TorchDispatchMode):
 
 def _kind(name: str, arguments: tuple) -> str:
     if "convolution" in name:
-        weight = arguments[2] if "backward" in name else arguments[1]
+        weight = arguments[2] if "backward" in name or name in JOINED[1:] else arguments[1]
         if weight.shape[1] == 1 and weight.shape[0] > 1 and weight.shape[2] > 1:
             return DEPTHWISE
         return PRODUCTS if weight.shape[2:].numel() == 1 else DENSE
@@ -95,6 +96,9 @@ def _kind(name: str, arguments: tuple) -> str:
 
 
 def _flops(function, arguments, keywords, result) -> int:
+    if (name := function._overloadpacket.__name__) in JOINED:
+        weight = arguments[1 + JOINED.index(name)]
+        return 2 * result.numel() * weight[0].numel()
     formula = FORMULAS.get(function._overloadpacket)
     if formula is not None:
         shapes = [x.shape if isinstance(x, Tensor) else x for x in arguments]

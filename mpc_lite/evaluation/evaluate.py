@@ -2,34 +2,30 @@
 
 `evaluate` scores a network on a manifest, `rescore` does it again from saved maps, `score_maps` from the maps of any
 other detector; `table_rows` and `format_table` print results. Pixel scores average tampered images only; authentic
-images enter only the image-level figures. One image is in memory at a time.
+images enter only the image-level figures. On a CPU as many images are in memory as PyTorch may use threads.
 """
 
 import hashlib
 import json
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch import nn
 
-from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
+from mpc_lite.devices import side_by_side
 from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.evaluation.baselines import BASELINES, LABELS, shipped_thresholds
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.metrics import roc_auc
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
-from mpc_lite.images import read_image
-from mpc_lite.inference.localizer import map_of
+from mpc_lite.evaluation.rows import Manifest, RowScores, samples_of
+from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.saved_maps import SavedMaps
-from mpc_lite.inference.score_map import ScoreMap, image_score, quantise
+from mpc_lite.inference.score_map import ScoreMap
 
 ALARM = 0.5  # an authentic image whose image score is above this is a false alarm
-
-Manifest = str | Path | Sequence[Sample]
 
 
 def evaluate(
@@ -99,7 +95,7 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
     fixed = protocol.threshold is not None
     thresholds = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
     marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in baselines}
-    rows, saved = _samples(manifest, split), None
+    rows, saved = samples_of(manifest, split), None
     if isinstance(maps_dir, ForeignMaps):
         saved = maps_dir
     elif model is None:
@@ -107,37 +103,20 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
     elif maps_dir is not None:
         saved = SavedMaps.create(maps_dir, facts, model)
 
-    pixels, beside, scored, errors = defaultdict(list), defaultdict(list), [], []
-    for sample, problem in rows:
-        levels = None
-        try:
-            if problem:
-                raise InputError(problem)
-            image, mask = _read(sample)
-            levels = saved.read(sample, mask.shape) if saved else None
-            if levels is None and model is None:
-                raise InputError(
-                    "no score map of this image here (never written, or the image has changed since); "
-                    "evaluate with the network again"
-                )
-        except (InputError, MemoryError) as error:
-            errors.append(_message(sample, error, manifest))
-            continue
-        if levels is None:
-            try:
-                levels = _levels(model, image, sample)
-            except (MemoryError, RuntimeError, cv2.error) as error:
-                if not _out_of_memory(error):
-                    raise
-                errors.append(_message(sample, error, manifest))
-                continue
-            if saved:
-                saved.write(sample, levels)
-        scored.append((sample.label, image_score(levels)))
-        if sample.label == 1:
-            pixels[sample.source].append(protocol.score_image(levels, mask))
-            for name, score_map in baselines.items():
-                beside[sample.source, name].append(marked[name].score_image(score_map(image), mask))
+    score = RowScores(model, saved, protocol, {name: (baselines[name], marked[name]) for name in baselines}, manifest)
+    threads = 1 if model is None else images_at_once(model)
+    found = list(side_by_side(score, rows, threads))
+    if threads > 1:  # what was too large beside others may not be so alone
+        found = [score(row) if one.too_large else one for row, one in zip(rows, found, strict=True)]
+    errors = [one.error for one in found if one.error]
+    pixels, beside, scored = defaultdict(list), defaultdict(list), []
+    for (sample, _), one in zip(rows, found, strict=True):
+        if one.error is None:
+            scored.append((sample.label, one.image_score))
+        if one.pixels is not None:
+            pixels[sample.source].append(one.pixels)
+            for name in baselines:
+                beside[sample.source, name].append(one.beside[name])
     if not scored:
         reason = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
         raise InputError(f"no row could be scored: {reason}; expected at least one readable image")
@@ -166,50 +145,6 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
         "image_level": _image_level(scored),
         "errors": errors,
     }
-
-
-def _samples(manifest: Manifest, split: str | None) -> list[tuple[Sample | None, str | None]]:
-    """(sample, problem) per row. Unlike `read_manifest` a bad row does not hide the others."""
-    named = isinstance(manifest, str | Path)
-    pairs = list(manifest_rows(Path(manifest))) if named else [(sample, None) for sample in manifest]
-    if split is None:
-        return pairs
-    known = (sample.split for sample, _ in pairs if sample is not None)
-    check_split(split, known, Path(manifest).name if named else "the list of samples")
-    return [(sample, problem) for sample, problem in pairs if sample is None or sample.split == split]
-
-
-def _read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    image = read_image(sample.image)
-    if sample.label == 1 and sample.mask is None:
-        raise InputError(f"{sample.where}: label 1 (tampered) without a mask; only authentic images go without")
-    return image, read_mask(sample, size=image.shape[:2])
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """One image was too large; the others may not be. torch and OpenCV say so each in their own way."""
-    words = ("allocate memory", "out of memory", "Insufficient memory")
-    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
-
-
-def _message(sample: Sample | None, error: Exception, manifest: Manifest) -> str:
-    """The error, with the row it belongs to and without folders: results travel to other machines."""
-    text = str(error)
-    if not isinstance(error, InputError):
-        text = "the memory does not suffice for this image; score it on a larger machine, or leave it out"
-    if sample is None:
-        return text
-    text = text if text.startswith(sample.where) else f"{sample.where}: {text}"
-    for file in filter(None, (sample.image, sample.mask)):
-        text = text.replace(f"{file.parent}{os.sep}", "")
-    return text if not isinstance(manifest, str | Path) else text.replace(f" in {Path(manifest).parent}", "")
-
-
-def _levels(model: nn.Module | ScoreMap, image: np.ndarray, sample: Sample) -> np.ndarray:
-    try:
-        return quantise(map_of(model, image))
-    except InputError as error:
-        raise InputError(f"{sample.where}: {error}") from None
 
 
 def _facts(manifest: Manifest) -> dict:

@@ -72,8 +72,11 @@ class Protocol:
         """The protocol's kind of F1 of counts: a number, or an array where the counts are arrays."""
         return _F1[self.f1](counts)
 
-    def score_image(self, score_map: np.ndarray, mask: np.ndarray) -> ImageScore:
-        """Score one image: map (H,W) in [0,1] at the mask's size, mask (H,W) 0/1/255. Raises as `histogram` does."""
+    def score_image(self, score_map: np.ndarray, mask: np.ndarray, ranked: bool = True) -> ImageScore:
+        """Score one image: map (H,W) in [0,1] at the mask's size, mask (H,W) 0/1/255. Raises as `histogram` does.
+
+        Without `ranked` there is no AUC, which takes longer than the rest.
+        """
         pixels = self.histogram(score_map, mask)
         curve = counts_by_level(pixels)
         best = self.threshold is None
@@ -82,7 +85,7 @@ class Protocol:
         return ImageScore(
             f1=float(self.f1_of(counts)),
             iou=float(_IOU[self.iou](counts)),
-            auc=pixel_auc(pixels),
+            auc=pixel_auc(pixels) if ranked else None,
             threshold=(level - 0.5) / TOP if best else self.threshold,
             counts=counts,
         )

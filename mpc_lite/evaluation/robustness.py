@@ -6,7 +6,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from mpc_lite.evaluation.degrade import Cell, Steps, degrade, get_grid
 from mpc_lite.evaluation.evaluate import aligned, evaluate, number, score_with_interval
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.files import write_atomic
+from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import identity
 from mpc_lite.inference.score_map import ScoreMap
@@ -33,6 +34,22 @@ def degraded_map(model: nn.Module | ScoreMap, image: np.ndarray, steps: Steps, s
     files beside the masks as they were); any other map has the degraded photo's size and is resized bilinearly.
     """
     return map_of(model, degrade(image, steps, seed), image.shape[:2])
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A network that sees a photo degraded and answers at the size of the photo as it was."""
+
+    model: nn.Module | ScoreMap
+    steps: Steps
+    seed: int = 0
+
+    @property
+    def bears_threads(self) -> bool:
+        return images_at_once(self.model) > 1
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return degraded_map(self.model, image, self.steps, self.seed)
 
 
 def robustness(
@@ -76,7 +93,7 @@ def robustness(
         _write(json_file, result)  # a folder that cannot be written is found before the work
     for count, cell in enumerate(cells, start=1):
         if count > len(result["cells"]):
-            score = partial(degraded_map, model, steps=cell.steps, seed=seed)
+            score = Degraded(model, cell.steps, seed)
             beside = {} if result["baselines"] else BASELINES  # they see untouched images: once is enough
             result = _with_cell(result, cell, evaluate(score, manifest, protocol, split, baselines=beside))
             if json_file is not None:

@@ -5,7 +5,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpc_lite.inference.folding import folded
+from mpc_lite.network.folding import folded
+
+MOST_AT_ONCE = 4  # images; each holds the maps of a network and the photo, and more threads share an image well
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -25,6 +27,16 @@ def network_scores(model: nn.Module, images: Tensor) -> Tensor:
             return torch.sigmoid(folded(model)(images.to(device_of(model))).float())
     finally:
         model.train(was_training)
+
+
+def images_at_once(model: object) -> int:
+    """How many images `model` may be given at a time, in threads of their own: as many as PyTorch's threads, at most 4.
+
+    1 for what does not compute on the CPU, and for what is not known to bear it: other networks and callables, unless
+    they have a true attribute `bears_threads`.
+    """
+    known = isinstance(model, nn.Module) and device_of(model).type == "cpu" and folded(model) is not model
+    return min(MOST_AT_ONCE, torch.get_num_threads()) if getattr(model, "bears_threads", known) else 1
 
 
 def stretch_map(

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpc_lite.devices import choose_device
+from mpc_lite.devices import choose_device, side_by_side
 from mpc_lite.errors import InputError
 from mpc_lite.images import read_image
 from mpc_lite.inference.calibration import Calibration
-from mpc_lite.inference.forward import device_of, network_scores, stretch_map
+from mpc_lite.inference.forward import device_of, images_at_once, network_scores, stretch_map
 from mpc_lite.inference.score_map import ScoreMap, image_score
 from mpc_lite.network.hub import at_revision
 from mpc_lite.network.model import MPC
@@ -139,6 +139,11 @@ class Localizer:
         return cls(MPC.from_pretrained(name_or_file).to(device), mode, facts=read_facts(name_or_file))
 
     @property
+    def bears_threads(self) -> bool:
+        """Whether several photos may be scored at a time; then PyTorch's threads are better spent so."""
+        return images_at_once(self.model) > 1
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of all that decides a score map: weights, mode, size and overlap. Computed anew at each call, because
         the network may have been trained on since."""
@@ -210,12 +215,22 @@ class Localizer:
         down, across = (blend_weights(s, self.size) for s in (tops, lefts))
         score_map = np.empty((height, width), np.float32)
         band = np.zeros((self.size, width))  # float64: a constant stays the constant
-        for i, top in enumerate(tops):
-            for first in range(0, len(lefts), self.batch):
-                columns = range(first, min(first + self.batch, len(lefts)))
-                tiles = np.stack([image[top : top + self.size, lefts[j] : lefts[j] + self.size] for j in columns])
-                for j, scores in zip(columns, self._scores(tiles).cpu().numpy(), strict=True):
-                    band[:, lefts[j] : lefts[j] + self.size] += down[i][:, None] * across[j] * scores
+        threads = min(images_at_once(self.model), self.batch)
+        share = self.batch // threads
+        firsts = range(0, len(lefts), share)
+        parts = [(i, range(first, min(first + share, len(lefts)))) for i in range(len(tops)) for first in firsts]
+
+        def scores_of(part: tuple[int, range]) -> np.ndarray:
+            top = tops[part[0]]
+            tiles = [image[top : top + self.size, lefts[j] : lefts[j] + self.size] for j in part[1]]
+            return self._scores(np.stack(tiles)).cpu().numpy()
+
+        for (i, columns), tiles in zip(parts, side_by_side(scores_of, parts, threads), strict=True):
+            for j, scores in zip(columns, tiles, strict=True):
+                band[:, lefts[j] : lefts[j] + self.size] += down[i][:, None] * across[j] * scores
+            if columns.stop < len(lefts):
+                continue
+            top = tops[i]
             done = (tops[i + 1] if i + 1 < len(tops) else height) - top  # rows that no later tile touches
             score_map[top : top + done] = band[:done]
             for row in range(self.size - done):  # one by one, or a copy of the band would be made on the way

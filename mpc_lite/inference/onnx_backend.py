@@ -31,6 +31,8 @@ class OnnxNetwork(nn.Module):
     share an image wait for each other after each of its five hundred operators.
     """
 
+    bears_threads = True  # its maps may be asked for in several threads at a time
+
     def __init__(self, data: bytes, source: str = "the ONNX file"):
         """data: a file by `export`; source: what messages call it. InputError for any other file."""
         super().__init__()
@@ -73,8 +75,9 @@ class OnnxNetwork(nn.Module):
                 f"images of {width}×{height} pixels; the ONNX backend takes multiples of {STRIDE}: choose such a size"
             )
         pixels = images.float().contiguous().numpy()
-        parts = min(len(pixels), self.threads)
-        session = self._session(_onnxruntime(), max(1, self.threads // max(1, parts)))
+        threads = min(self.threads, torch.get_num_threads())  # one, where a thread has the image to itself
+        parts = min(len(pixels), threads)
+        session = self._session(_onnxruntime(), max(1, threads // max(1, parts)))
 
         def compute(part: np.ndarray) -> np.ndarray:
             return session.run(["logits"], {"images": part})[0]

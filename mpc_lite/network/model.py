@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from mpc_lite.errors import InputError
 from mpc_lite.network.checks import check_values
+from mpc_lite.network.folding import folded
 from mpc_lite.network.head import ADDED, ALL_HEADS, HEADS, LocalizationHead, added_network
 from mpc_lite.network.hrformer import SIZES, HRFormer
 from mpc_lite.network.hub import at_revision
@@ -23,7 +25,12 @@ class MPC(nn.Module):
     Stage 1 trains the encoder on `encode`, twice per step on the same images: the DropPath noise of the two passes
     differs, and batch-norm statistics are updated twice per step (so does the released code).
     Stage 2 calls `freeze_encoder` and trains the head on `forward`.
+
+    In evaluation mode and without gradients, on a CPU, it computes through a folded copy of itself
+    (`mpc_lite.network.folding`): the same numbers up to rounding, faster. The copy holds the weights a second time.
     """
+
+    foldable = True  # a batch norm listed right after a convolution normalises its output, here and in all parts
 
     def __init__(self, size: str, head: str = "4conv"):
         super().__init__()
@@ -59,11 +66,19 @@ class MPC(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images have shape {tuple(images.shape)}; expected (B, 3, H, W), RGB in [0, 1]")
-        return self.encoder(images)
+        return self._computing(images).encoder(images)
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B,3,H,W) in [0,1] -> logits (B,1,ceil(H/4),ceil(W/4)); sigmoid gives the score map."""
-        return self.localize(self.encode(images))
+        network = self._computing(images)
+        return network.localize(network.encode(images))
+
+    def _computing(self, images: Tensor) -> "MPC":
+        """The folded copy, on a CPU where nothing is learnt and nobody writes down what is computed, else itself."""
+        watched = torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
+        if self.training or torch.is_grad_enabled() or watched or images.device.type != "cpu":
+            return self
+        return folded(self, read=True)
 
     def localize(self, maps: Sequence[Tensor]) -> Tensor:
         """The head on four maps as `encode` gives them, (B,D,h,w) the finest -> logits (B,1,h,w).

@@ -21,7 +21,7 @@ from mpc_lite.data.augment.on_device import augment, turned_mask
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.metrics import count, f1, iou
 from mpc_lite.images import IGNORE
-from mpc_lite.inference.folding import folded
+from mpc_lite.network.folding import folded
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.stage_keys import FinetuneSection, PretrainSection

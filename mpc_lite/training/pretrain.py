@@ -18,7 +18,7 @@ from mpc_lite.contrast.views import finest_labels, resize_mask
 from mpc_lite.data.augment.on_device import augment, turned_mask
 from mpc_lite.evaluation.metrics import count, f1, iou
 from mpc_lite.files import expand
-from mpc_lite.inference.folding import folded
+from mpc_lite.network.folding import folded
 from mpc_lite.network.model import MPC
 from mpc_lite.network.two_passes import two_passes
 from mpc_lite.recipes.keys import Recipe

@@ -36,7 +36,7 @@ MOVED = {
     "files": "config weights",
     "forgeries.scenes": "scenes",
     "forgeries.synth": "synth",
-    "inference.folding": "folding",
+    "network.folding": "folding",
     "inference.localizer": "localizer",
     "network.hrformer": "hrformer",
     "network.model": "model",

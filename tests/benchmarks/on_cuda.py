@@ -34,8 +34,8 @@ from torch._subclasses import FakeTensorMode
 from mpc_lite.contrast.infonce import mean_positive_infonce
 from mpc_lite.contrast.loss import mpc_loss
 from mpc_lite.contrast.views import draw_terms, finest_labels, label_pyramid, unit_vectors
-from mpc_lite.inference.folding import folded
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.folding import folded
 from mpc_lite.network.hrformer import SIZES
 from mpc_lite.network.model import MPC
 from mpc_lite.training.finetune import focal_loss

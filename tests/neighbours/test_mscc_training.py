@@ -7,9 +7,9 @@ from torch._subclasses import FakeTensorMode
 
 from mpc_lite.data.augment.on_device import augment
 from mpc_lite.errors import InputError
-from mpc_lite.inference.folding import folded
 from mpc_lite.neighbours.mscc.network import MSCCNet, tampered_logit
 from mpc_lite.neighbours.mscc.training import ClassCenterTraining, mscc_loss
+from mpc_lite.network.folding import folded
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights
 from mpc_lite.recipes.load import load_recipe

@@ -1,14 +1,16 @@
 """The network without batch norm: the same answers, never those of old weights."""
 
 import copy
+import pickle
 
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from mpc_lite.inference.folding import folded
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.folding import folded
 from mpc_lite.network.hrformer import MLP, BiasedAttention
 from mpc_lite.network.model import MPC
 from tests.network.test_hrformer import fill
@@ -110,3 +112,89 @@ def test_a_localizer_follows_its_network(nano):
     after = localizer(photo).score_map
     assert abs(after - before).max() > 1e-4
     assert abs(after - Localizer(copy.deepcopy(nano), mode="stretch", size=64)(photo).score_map).max() < 1e-6
+
+
+# ----------------------------------------------------------------------------------------- a plain call of the network
+
+
+@pytest.fixture
+def folds(monkeypatch):
+    """How often a network asked for its folded copy."""
+    from mpc_lite.network import model as module
+
+    asked = []
+    monkeypatch.setattr(module, "folded", lambda network, **how: asked.append(network) or folded(network, **how))
+    return asked
+
+
+def test_a_plain_call_goes_through_the_copy_where_nothing_is_learnt(nano, folds):
+    x = images()
+    learning = nano(x)  # with gradients
+    assert not folds and learning.requires_grad
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            assert torch.equal(nano(x), folded(nano)(x))
+            assert torch.equal(nano.encode(x)[0], folded(nano).encode(x)[0])
+            assert (nano(x) - learning).norm() < 1e-5 * learning.norm()
+    assert folds
+    folds.clear()
+    with torch.no_grad():
+        nano.train()(x)
+        nano.eval().freeze_encoder().train()(x)
+    assert not folds
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_plain_call_never_answers_with_old_weights(nano, change):
+    nano(images())
+    with torch.enable_grad():
+        CHANGES[change](nano)
+    x = images().to(next(nano.parameters()).dtype)
+    with torch.enable_grad():
+        expected = nano(x)
+    assert (nano(x) - expected).norm() < 1e-5 * expected.norm()
+    nano.decoder.classifier[-1].bias.data.add_(1)  # leaves no mark
+    assert (nano(x) - expected - 1).norm() < 1e-5 * expected.norm()
+
+
+@torch.no_grad()
+def test_the_copy_leaves_no_trace_in_what_is_saved_or_copied(nano):
+    before = pickle.dumps(nano.state_dict())
+    nano(images())
+    assert pickle.dumps(nano.state_dict()) == before
+    for other in (copy.deepcopy(nano), pickle.loads(pickle.dumps(nano))):
+        assert [*other.state_dict()] == [*nano.state_dict()] and torch.equal(other(images()), nano(images()))
+
+
+@torch.no_grad()
+def test_who_watches_the_network_sees_its_own_layers(nano):
+    seen = []
+    handle = nano.encoder.stage2[0].branches[0][0].mlp.norm1.register_forward_hook(lambda *x: seen.append(x))
+    nano(images())
+    assert len(seen) == 1
+    with FlopCounterMode(display=False) as expected:
+        nano(images())
+    handle.remove()
+    with FlopCounterMode(display=False) as counter:
+        nano(images())
+    assert counter.get_total_flops() == expected.get_total_flops() > 0
+
+
+@torch.no_grad()
+def test_functional_calls_and_exports_compute_with_the_tensors_they_are_given(nano):
+    x = images()
+    nano(x)
+    zeros = {name: torch.zeros_like(p) for name, p in nano.named_parameters()}
+    assert torch.equal(torch.func.functional_call(nano, zeros, x), torch.zeros(2, 1, 16, 16))
+    stacked = {name: torch.stack([p, p]) for name, p in nano.named_parameters()}
+    both = torch.vmap(lambda p: torch.func.functional_call(nano, p, x))(stacked)
+    assert (both[1] - nano(x)).norm() < 1e-5 * nano(x).norm()
+    traced = torch.jit.trace(nano, x, check_trace=False)
+    assert any("batch_norm" in str(node) for node in traced.inlined_graph.nodes())
+
+
+def test_gradients_with_respect_to_the_images_pass_the_copy(nano):
+    x = images().requires_grad_()
+    ours, plain = (torch.autograd.grad(net(x).sum(), x)[0] for net in (folded(nano), nano))
+    assert (ours - plain).norm() < 1e-4 * plain.norm() > 0
