@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mpc_lite.network.hrformer import MLP, BiasedAttention, Block, Bottleneck, HRFormer, Module, Projection, _resize
+from mpc_lite.network.hrformer import MLP, BiasedAttention, Block, Bottleneck, HRFormer, Module, Projection, resized_to
 
 LANES = 16  # numbers of fp32 in a vector register; depthwise kernels are twice as fast when channels fill it
 _copies: WeakKeyDictionary[nn.Module, tuple[list, Tensor, nn.Module]] = WeakKeyDictionary()
@@ -213,7 +213,7 @@ def _added(layer: nn.Module, activation: str, x: Tensor, onto: Tensor) -> Tensor
             onto.unflatten(3, (width, times)).unflatten(2, (height, times)).add_(x[:, :, :, None, :, None])
             return onto
     y = _activated(layer(x), activation)
-    return _sum(onto, _resize(y, onto.shape[2:]))
+    return _sum(onto, resized_to(y, onto.shape[2:]))
 
 
 def _plain(layer: nn.Module | None) -> bool:

@@ -248,12 +248,12 @@ class Module(nn.Module):
             total = maps[target]
             for source, layer in enumerate(layers):
                 if source != target:
-                    total = total + _resize(layer(maps[source]), maps[target].shape[2:])
+                    total = total + resized_to(layer(maps[source]), maps[target].shape[2:])
             fused.append(F.relu(total))
         return fused
 
 
-def _resize(x: Tensor, shape: torch.Size) -> Tensor:
+def resized_to(x: Tensor, shape: torch.Size) -> Tensor:
     """Bilinear, corners aligned; maps of sizes divisible by 32 already fit, so that nothing happens."""
     return x if x.shape[2:] == shape else F.interpolate(x, size=shape, mode="bilinear", align_corners=True)
 
