@@ -132,7 +132,8 @@ def activations(kind: type[Stage], recipe: Recipe) -> tuple[int, int]:
         if stage.settings.precision == "bf16":
             stack.enter_context(bf16("cuda"))
         batch, passes, rounds = micro_batch(stage.settings.batch, recipe.data.size), [], [0]
-        hook = model.encoder.register_forward_hook(lambda *_: passes.append(1))
+        # The finest projection ends a pass; of two passes the encoder may compute the beginning once.
+        hook = model.encoder.convs[0].register_forward_hook(lambda *_: passes.append(1))
         with kept_for_backward(model) as storages:
             stage.network(batch)
         hook.remove()
