@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from mpc_lite.errors import InputError
-from mpc_lite.network.folding import without_norms
+from mpc_lite.network.folding import folded, without_norms
 from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import WINDOW, Block, Bottleneck, HRFormer, Module, Projection, Residual
 from mpc_lite.network.model import MPC
@@ -45,9 +45,9 @@ def network_graph(model: MPC, metadata: Mapping[str, Any]) -> bytes:
             f"a network of head {model.head} has no ONNX graph yet, only those of {', '.join(HEADS)}; "
             "use it with the torch backend"
         )
-    network = without_norms(model)
-    if network is model:
+    if folded(model) is model:
         raise ValueError("this network cannot be folded; expected an MPC with weights, in evaluation mode")
+    network = without_norms(model)
     graph = Graph()
     finest, *coarser = encoder(graph, network.encoder, "images")
     graph.node("Identity", [finest], output="embeddings")

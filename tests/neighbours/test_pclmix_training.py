@@ -68,14 +68,13 @@ def test_the_model_is_bit_identical_without_the_auxiliary_decoder(tmp_path):
     torch.manual_seed(0)
     network = DualDecoder(MPC.build("nano"), 8).eval()
     images = torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        first = network(images)
-        both = network.model(images)
-        assert torch.equal(first.main, two_logits(both, (64, 64)))
-        del network.auxiliary, network.embed
-        assert torch.equal(network.model(images), both)
-        save_weights(tmp_path / "model.safetensors", network.model, {}, stage="pclmix")
-        assert torch.equal(MPC.from_pretrained(tmp_path / "model.safetensors")(images), both)
+    # With gradients: without them a plain call of MPC computes with a folded copy, which is equal up to rounding.
+    both = network.model(images)
+    assert torch.equal(network(images).main, two_logits(both, (64, 64)))
+    del network.auxiliary, network.embed
+    assert torch.equal(network.model(images), both)
+    save_weights(tmp_path / "model.safetensors", network.model, {}, stage="pclmix")
+    assert torch.equal(MPC.from_pretrained(tmp_path / "model.safetensors")(images), both)
 
 
 def test_two_logits_are_the_sigmoid():
