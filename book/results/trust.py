@@ -1,6 +1,6 @@
 """What hostile files, kills and seeded faults did to the package: the figures of the book's status page.
 
-    pytest --cov --cov-report json:coverage.json                                  # all tests; for the last part
+    pytest -m 'not slow' --cov --cov-report json:coverage.json                    # the fast tier; for the last part
     python book/results/trust.py book/results/trust.json tests faults coverage    # or some of them
 
 `tests` runs `pytest -m trust` and takes the lines that its tests record; `faults` runs tests/mutations/run.py;
@@ -24,6 +24,7 @@ from mpc_lite.files import write_atomic
 from mpc_lite.provenance import record
 
 ROOT = Path(__file__).parents[2]
+MAKE_COVERAGE = "pytest -m 'not slow' --cov --cov-report json:coverage.json"
 
 
 def tests() -> dict[str, Any]:
@@ -50,10 +51,10 @@ def faults() -> dict[str, Any]:
 
 
 def coverage() -> dict[str, Any]:
-    """Shares of the package's lines and branches that the tests have run."""
+    """Shares of the package's lines and branches that the fast tier has run; all tests run at least as many."""
     file = ROOT / "coverage.json"
     if not file.is_file():
-        raise InputError(f"{file.name} is missing; make it with: pytest --cov --cov-report json:coverage.json")
+        raise InputError(f"{file.name} is missing; make it with: {MAKE_COVERAGE}")
     total = json.loads(file.read_text())["totals"]
     lines = {"lines": total["num_statements"], "lines_run": total["covered_lines"]}
     return {**lines, "branches": total["num_branches"], "branches_run": total["covered_branches"]}
