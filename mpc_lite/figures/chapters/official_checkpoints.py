@@ -223,8 +223,8 @@ def matching(pairs: Mapping[str, tuple[Iterable[str], Iterable[str]]]) -> go.Fig
         frame.update_layout(
             title={"text": "<br>".join([title, *sums]), "font": {"size": 14}, "x": 0.5, "y": 0.97, "yanchor": "top"},
             barmode="stack",
-            height=500,
-            margin={"l": 10, "r": 10, "t": 110, "b": 10},
+            height=570,
+            margin={"l": 10, "r": 10, "t": 180, "b": 10},  # on a phone the legend takes a line for each verdict
             legend={
                 "orientation": "h",
                 "y": 1,
