@@ -21,6 +21,7 @@ from mpc_lite.network.hrformer import MLP, BiasedAttention, Block, Bottleneck, H
 
 LANES = 16  # numbers of fp32 in a vector register; depthwise kernels are twice as fast when channels fill it
 _copies: WeakKeyDictionary[nn.Module, tuple[list, Tensor, nn.Module]] = WeakKeyDictionary()
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 _one_at_a_time = threading.RLock()  # images may be scored side by side; one of them makes the copy
 
 
@@ -49,15 +50,21 @@ def folded(network: nn.Module, read: bool = False) -> nn.Module:
         return network
     with _one_at_a_time:
         kept = _copies.get(network)
-        if kept is None or kept[0] != state or (read and not torch.equal(kept[1], _sums(tensors))):
+        if kept is None or kept[0] != state or (read and not torch.equal(kept[1], _marks(tensors))):
             copied = _joined(without_norms(network))
             copied.foldable = False  # it is folded
-            kept = _copies[network] = state, _sums(tensors), copied
+            kept = _copies[network] = state, _marks(tensors), copied
         return kept[2]
 
 
-def _sums(tensors: list[Tensor]) -> Tensor:
-    return torch.stack([x.detach().sum().double() for x in tensors])
+def _marks(tensors: list[Tensor]) -> Tensor:
+    """What changes whenever a value does: the bits as integers, added up along rows and across them, so exactly. Sums
+    of the values would round small changes away, and one sum alone would not see two values that change places."""
+    marks = []
+    for bits in (x.detach().view(_INTEGERS[x.itemsize]) for x in tensors):
+        along = [bits.sum(tuple(range(1, bits.ndim))), bits.sum(0)] if bits.ndim > 1 else [bits.long()]
+        marks += [x.flatten() for x in along]
+    return torch.cat(marks)
 
 
 @torch.inference_mode(False)  # a copy outlives the block that first asks for it

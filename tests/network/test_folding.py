@@ -159,6 +159,16 @@ def test_a_plain_call_never_answers_with_old_weights(nano, change):
 
 
 @torch.no_grad()
+def test_a_plain_call_sees_values_that_change_places(nano):
+    before, weight = nano(images()), nano.decoder.classifier[-1].weight.data
+    weight[:] = weight.flip(1).clone()  # the same sum, and no mark
+    with torch.enable_grad():
+        expected = nano(images())
+    assert not torch.allclose(before, expected, atol=1e-4)
+    assert torch.allclose(nano(images()), expected, atol=1e-5)
+
+
+@torch.no_grad()
 def test_the_copy_leaves_no_trace_in_what_is_saved_or_copied(nano):
     before = pickle.dumps(nano.state_dict())
     nano(images())
