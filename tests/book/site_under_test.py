@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +44,16 @@ def browser() -> str | None:
     """The browser's program, or None."""
     names = ["chromium", "chromium-browser", "google-chrome", "chrome"]
     return os.environ.get("MPC_LITE_BROWSER") or next((p for p in map(shutil.which, names) if p), None)
+
+
+@contextmanager
+def running_browser() -> Iterator[Any]:
+    """The browser as playwright drives it; what asks for it is skipped where playwright is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        program = p.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+        yield program
+        program.close()
 
 
 def harmless(message: str) -> bool:

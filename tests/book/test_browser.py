@@ -10,7 +10,17 @@ import time
 
 import pytest
 
-from tests.book.site_under_test import HTML, NO_BROWSER, NOT_BUILT, SHOTS, browser, chapters, harmless, pages
+from tests.book.site_under_test import (
+    HTML,
+    NO_BROWSER,
+    NOT_BUILT,
+    SHOTS,
+    browser,
+    chapters,
+    harmless,
+    pages,
+    running_browser,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,11 +33,8 @@ DRAWN: dict[str, int] = {}  # page -> interactive figures that moved; printed at
 
 @pytest.fixture(scope="module")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        program = p.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+    with running_browser() as program:
         yield program
-        program.close()
     (HTML.parent / "browser.json").write_text(json.dumps(DRAWN, indent=1))
 
 

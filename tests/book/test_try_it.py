@@ -19,7 +19,7 @@ from PIL import Image
 from mpc_lite.images import read_image
 from mpc_lite.inference.calibration import SUSPICIOUS, UNSURE, Calibration
 from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, tile_starts
-from tests.book.site_under_test import NO_BROWSER, ROOT, SHOTS, browser
+from tests.book.site_under_test import NO_BROWSER, ROOT, SHOTS, browser, running_browser
 
 pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'mpc-lite[onnx]'")
 PAGE = ROOT / "book" / "assets" / "try-it"
@@ -134,11 +134,8 @@ def test_the_page_s_results_are_those_of_the_shipped_weights():
 
 @pytest.fixture(scope="module")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        program = p.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+    with running_browser() as program:
         yield program
-        program.close()
 
 
 @pytest.fixture(scope="module")

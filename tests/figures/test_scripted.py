@@ -10,7 +10,7 @@ from mpc_lite.contrast.infonce import mean_positive_infonce
 from mpc_lite.errors import InputError
 from mpc_lite.figures.chapters.contrastive_loss import draggable
 from mpc_lite.figures.show import Scripted, show
-from tests.book.site_under_test import NO_BROWSER, ROOT, browser
+from tests.book.site_under_test import NO_BROWSER, ROOT, browser, running_browser
 
 ANCHORS, NEGATIVES = np.array([[1, 0], [0.96, 0.28], [0.8, 0.6]]), np.array([[0, 1], [0.6, 0.8]])
 TEMPERATURES = [0.05, 0.1, 0.5, 1.0]
@@ -47,11 +47,8 @@ def agree(state):
 
 @pytest.fixture(scope="module")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        program = p.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+    with running_browser() as program:
         yield program
-        program.close()
 
 
 @pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")
