@@ -4,8 +4,8 @@ OTHER: a folder that holds `mpc_lite`: a worktree, or what a copy of a commit wa
 of its own with PYTHONPATH switched; other, this, other, this, after a round of both that does not count. Reported are
 the medians, how many times faster this one is, and the range of single rounds; and whether both found the same.
 
---work     pieces of `workloads.py`: stage-1 stage-2 evaluate robustness localizer forgery manifest quickstart; by
-           default all but the last, which takes minutes a run
+--work     pieces of `workloads.py`: stage-1 stage-2 evaluate robustness localizer onnx forgery manifest
+           quickstart; by default all but the last, which takes minutes a run
 --script   a benchmark of this folder instead, with the arguments after `--`; its seconds and its bytes are compared
 --busy N   N processes keep cores busy meanwhile, as a neighbour would
 --quick    small sizes, to see that it runs

@@ -23,9 +23,25 @@ from typing import Any
 import flat_layout
 
 # How much of each; "small" says only that it runs.
-SCALES = {
-    "full": {"steps": 60, "size": 128, "images": 40, "photo": (2000, 3000), "forgeries": 40, "profile": "lite"},
-    "small": {"steps": 4, "size": 64, "images": 4, "photo": (200, 300), "forgeries": 2, "profile": "smoke"},
+SCALES: dict[str, dict[str, Any]] = {
+    "full": {
+        "steps": 60,
+        "size": 128,
+        "images": 40,
+        "photo": (2000, 3000),
+        "photos": {2: (1200, 1600), 6: (2000, 3000), 12: (3000, 4000)},  # by their megapixels
+        "forgeries": 40,
+        "profile": "lite",
+    },
+    "small": {
+        "steps": 4,
+        "size": 64,
+        "images": 4,
+        "photo": (200, 300),
+        "photos": {2: (120, 160)},
+        "forgeries": 2,
+        "profile": "smoke",
+    },
 }
 ROWS = {"full": 100_000, "small": 200}
 
@@ -103,6 +119,28 @@ def photograph(folder: Path, scale: dict) -> dict:
     return {"measures": {"seconds a megapixel": seconds / (height * width / 1e6)}, "result": mean}
 
 
+def onnx(folder: Path, scale: dict) -> dict:
+    """Photographs with onnxruntime where the checkout has it, else with PyTorch; memory beyond photograph and map."""
+    import numpy as np
+    from side_by_side import peak_bytes
+
+    from mpc_lite.inference import localizer
+
+    backend = {"backend": "onnx"} if hasattr(localizer, "BACKENDS") else {}
+    network = localizer.Localizer.from_pretrained("lite", mode="tiles", device="cpu", **backend)
+    measures, means = {}, []
+    for megapixels, (height, width) in scale["photos"].items():
+        photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        network(photo[:600, :600])
+        peak = peak_bytes(lambda photo=photo: network(photo))
+        seconds, hit = _timed(lambda photo=photo: network(photo))
+        measures[f"seconds a megapixel at {megapixels}"] = seconds / (height * width / 1e6)
+        if peak:
+            measures[f"bytes beyond the map at {megapixels}"] = max(peak - hit.score_map.nbytes, 1)
+        means.append(round(float(hit.score_map.mean()), 3))
+    return {"measures": measures, "result": means}
+
+
 def forgery(folder: Path, scale: dict) -> dict:
     from mpc_lite.forgeries.scenes import Scenes
     from mpc_lite.forgeries.synth import forge
@@ -174,6 +212,7 @@ WORK: dict[str, Callable[[Path, dict], dict]] = {
     "evaluate": evaluating,
     "robustness": robustness_grid,
     "localizer": photograph,
+    "onnx": onnx,
     "forgery": forgery,
     "manifest": manifest,
     "quickstart": quickstart,
