@@ -204,6 +204,42 @@ def test_functional_calls_and_exports_compute_with_the_tensors_they_are_given(na
     assert any("batch_norm" in str(node) for node in traced.inlined_graph.nodes())
 
 
+@torch.no_grad()
+@pytest.mark.slow  # dynamo follows every module
+def test_compiled_and_exported_networks_hold_the_layers_that_they_were_made_of(nano):
+    x, seen = images(), []
+    expected = nano(x)
+
+    def backend(graph, inputs):
+        seen.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(nano, backend=backend, fullgraph=True)
+    assert (compiled(x) - expected).norm() < 1e-5 * expected.norm()
+    assert "batch_norm" in seen[0].code and "mkldnn" not in seen[0].code
+    nano.decoder.classifier[-1].bias.data.add_(1)  # leaves no mark; what was compiled reads it
+    assert (compiled(x) - expected - 1).norm() < 1e-5 * expected.norm()
+
+    program = torch.export.export(nano, (x,))
+    assert any("batch_norm" in str(node.target) for node in program.graph.nodes)
+    assert (program.module()(x) - expected - 1).norm() < 1e-5 * expected.norm()
+
+
+@torch.no_grad()
+def test_distributed_data_parallel_answers_with_the_copy_of_what_it_holds(nano, folds, tmp_path):
+    expected = nano(images())
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(nano)
+        folds.clear()
+        assert torch.equal(parallel(images()), expected)
+        nano.decoder.classifier[-1].bias.add_(1)
+        assert (parallel(images()) - expected - 1).norm() < 1e-5 * expected.norm()
+        assert folds and not any(isinstance(x, nn.parallel.DistributedDataParallel) for x in folds)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_gradients_with_respect_to_the_images_pass_the_copy(nano):
     x = images().requires_grad_()
     ours, plain = (torch.autograd.grad(net(x).sum(), x)[0] for net in (folded(nano), nano))
