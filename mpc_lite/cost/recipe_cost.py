@@ -2,8 +2,8 @@
 
 arithmetic   what `counting.flop_counter` counts. Of a step: forward once, backward the same again for the gradients
              of the inputs and again for those of the weights, where each is needed. In stage 1 the encoder runs
-             twice, and the loss comes on top (`counting.loss_flops`). Once more forward, nearly, with
-             checkpointed activations.
+             twice, its common beginning once, and the loss comes on top (`counting.loss_flops`). Once more forward,
+             nearly, with checkpointed activations.
 memory       of one GPU: weights (parameters and buffers), 4 bytes of gradient and 8 of AdamW's moments for each
              parameter that learns, `counting.activations` of a micro-batch, `counting.loss_memory`.
 disk         `counting.weights_bytes`, `counting.checkpoint_bytes`.
@@ -23,6 +23,7 @@ from mpc_lite.data.stream import datasets
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand_all
 from mpc_lite.network.model import MPC
+from mpc_lite.network.two_passes import two_passes
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.finetune import Adaptation, Finetuning
 from mpc_lite.training.loop import Stage
@@ -131,7 +132,7 @@ def stage_cost(kind: type[Stage], recipe: Recipe) -> StageCost:
     with torch.device("meta"), counting.flop_counter() as counter:
         images = torch.empty(settings.batch, 3, recipe.data.size, recipe.data.size)
         if first:  # the loss has its formula; here the encoder, with a stand-in that reaches the maps the loss reads
-            maps = [model.encode(images) for _ in range(passes)]
+            maps = two_passes(model.encoder, images) if passes > 1 else [model.encode(images)]
             read = list(maps[0] if "cross_scale" in settings.terms else maps[0][:1])
             read += [later[0] for later in maps[1:] if "cross_modality" in settings.terms]
             sum(x.sum() for x in read).backward()
