@@ -5,25 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-VERSUS = ("speed-versus", "speed-training")  # results in book/results; a piece of work may stand in either
-# Piece of work, what it is, and how many times faster it was to be.
-WORKS = {
-    "stage-1": ("training `lite`, stage 1, whole loop with data", 2.0),
-    "stage-2": ("training `lite`, stage 2, whole loop with data", 2.0),
-    "quickstart": ("`mpc-lite reproduce quickstart`, from start to end", 1 / 0.63),
-    "localizer": ("photograph of 6 megapixels in tiles", 1 / 0.6),
-    "robustness": ("`robustness`, the paper's grid", 2.0),
-    "evaluate": ("`evaluate` on small images", 1 / 0.6),
-    "forgery": ("one forgery of 128²", 15 / 8),
-}
+VERSUS = ("speed-versus", "speed-quickstart")  # results in book/results; a piece of work may stand in either
+
+
+class Wanted(NamedTuple):
+    """piece: its name in `versus.py`. aim: how many times faster, or smaller, it was to be. measure: one of the piece;
+    None for the first."""
+
+    piece: str
+    work: str
+    aim: float
+    measure: str | None = None
+
+
+WANTED = (
+    Wanted("stage-1", "training `lite`, stage 1, whole loop with data", 2.0),
+    Wanted("stage-2", "training `lite`, stage 2, whole loop with data", 2.0),
+    Wanted("quickstart", "`mpc-lite reproduce quickstart`, from start to end", 1 / 0.63),
+    Wanted("localizer", "photograph of 6 megapixels in tiles", 1 / 0.6),
+    *(
+        Wanted("onnx", f"photograph of {size} megapixels, now with onnxruntime", 3.0, f"seconds a megapixel at {size}")
+        for size in (2, 6, 12)
+    ),
+    Wanted("onnx", "… of 12, memory beyond the map", 1.0, "bytes beyond the map at 12"),
+    Wanted("robustness", "`robustness`, the paper's grid", 2.0),
+    Wanted("evaluate", "`evaluate` on small images", 1 / 0.6),
+    Wanted("forgery", "one forgery of 128²", 15 / 8),
+)
 
 
 class Change(NamedTuple):
-    """One piece of work. before, after: seconds of one image, megapixel, …, None where nobody measured. low, high: the
-    range of single rounds."""
+    """One piece of work. before, after: seconds of one image, megapixel, …, or bytes; None where nobody measured. low,
+    high: the range of single rounds."""
 
     work: str
     aim: float
+    measure: str | None = None
     before: float | None = None
     after: float | None = None
     faster: float | None = None
@@ -37,23 +54,34 @@ class Change(NamedTuple):
         return "reached" if self.faster >= self.aim else "missed"
 
     def row(self) -> list[str]:
-        """Work, before, after, times faster with its range, wanted, verdict."""
+        """Work, before, after, times faster or smaller with its range, wanted, verdict."""
         if self.faster is None:
             return [self.work, "–", "–", "–", f"≥ {self.aim:.2f}", self.verdict]
         faster = f"{self.faster:.2f} ({self.low:.2f} to {self.high:.2f})"
-        return [self.work, f"{self.before:.3g} s", f"{self.after:.3g} s", faster, f"≥ {self.aim:.2f}", self.verdict]
+        size, unit = (1e6, "MB") if self.measure.startswith("bytes") else (1, "s")
+        before, after = (f"{x / size:.3g} {unit}" for x in (self.before, self.after))
+        return [self.work, before, after, faster, f"≥ {self.aim:.2f}", self.verdict]
 
 
 def read_changes(results: Mapping[str, Mapping[str, Any]]) -> list[Change]:
-    """A change for each of `WORKS`, from results of `versus.py` by their names; the first that has it counts."""
+    """A change for each of `WANTED`, from results of `versus.py` by their names; the first that has it counts."""
     changes = []
-    for name, (work, aim) in WORKS.items():
-        found = [result["work"][name]["measures"] for result in results.values() if name in result.get("work", {})]
-        if not found:
+    for piece, work, aim, measure in WANTED:
+        measures = next((x["work"][piece]["measures"] for x in results.values() if piece in x.get("work", {})), {})
+        name = measure or next(iter(measures), None)
+        if name not in measures:
             changes.append(Change(work, aim))
             continue
-        measure = next(iter(found[0].values()))
-        faster = measure["times_faster"]
-        ends = (faster["median"], faster["low"], faster["high"])
-        changes.append(Change(work, aim, measure["other"], measure["this"], *ends))
+        found = measures[name]
+        ends = (found["times_faster"][key] for key in ("median", "low", "high"))
+        changes.append(Change(work, aim, name, found["other"], found["this"], *ends))
     return changes
+
+
+def kept_when_busy(quiet: Mapping[str, Any], busy: Mapping[str, Any], piece: str) -> tuple[float, float]:
+    """Which part of its speed a piece of work keeps while `versus.py --busy` lets other processes run: before, after.
+
+    quiet, busy: results of `versus.py` that both have the piece.
+    """
+    measures = [next(iter(result["work"][piece]["measures"].values())) for result in (quiet, busy)]
+    return tuple(measures[0][key] / measures[1][key] for key in ("other", "this"))

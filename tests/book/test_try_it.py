@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -384,6 +385,26 @@ def test_cancel_stops_and_the_page_goes_on(chromium, addresses, photos, tmp_path
     tab.wait_for_timeout(1000)
     assert tab.evaluate("document.getElementById('progress').value") == share  # nobody works on
     assert give(tab, photos[1]).startswith("Done: 90 × 130")
+    assert wrong == []
+    context.close()
+
+
+@needs_browser
+def test_a_photograph_of_12_megapixels_has_a_preview_within_3_seconds(chromium, addresses, tmp_path):
+    """From the file that is given to the picture; the least of three, for a machine may be busy."""
+    context, tab, wrong = open_page(chromium, addresses["http"])
+    tab.click("#examples button >> nth=0")
+    wait(tab, "Done")
+    noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((4000, 3000), Image.Resampling.BICUBIC).save(tmp_path / "12.jpg", quality=92)
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        give(tab, tmp_path / "12.jpg", "A preview after")
+        seconds.append(time.monotonic() - started)
+        tab.click("#cancel")
+        wait(tab, "Cancelled")
+    assert min(seconds) <= 3, seconds
     assert wrong == []
     context.close()
 
