@@ -2,11 +2,13 @@
 
 OTHER: a folder that holds `mpc_lite`: a worktree, or what a copy of a commit was installed into. Every run is a process
 of its own with PYTHONPATH switched; other, this, other, this, after a round of both that does not count. Reported are
-the medians, how many times faster this one is, and the range of single rounds; and whether both found the same.
+the medians, how many times faster this one is, and the range of single rounds; and whether both found the same. Set
+neither OMP_WAIT_POLICY nor OMP_NUM_THREADS where commands are compared: which policy they choose is part of them.
 
 --work     pieces of `workloads.py`: stage-1 stage-2 evaluate robustness localizer onnx forgery manifest
            quickstart; by default all but the last, which takes minutes a run
 --script   a benchmark of this folder instead, with the arguments after `--`; its seconds and its bytes are compared
+--json     what the file holds of other pieces of work stays in it, with the command and the commit that made it
 --busy N   N processes keep cores busy meanwhile, as a neighbour would
 --quick    small sizes, to see that it runs
 """
@@ -30,6 +32,8 @@ from growth import generated, make_list
 from side_by_side import ratio, write
 from workloads import ROWS, SCALES, WORK
 
+from mpc_lite.provenance import commit
+
 HERE = Path(__file__).resolve().parent
 THIS = HERE.parents[1]
 MEASURES = ("seconds", "seconds_per_megapixel", "peak", "beyond_inputs", "beyond_map")  # in a benchmark's results
@@ -38,7 +42,6 @@ MEASURES = ("seconds", "seconds_per_megapixel", "peak", "beyond_inputs", "beyond
 def call(checkout: Path, arguments: list[str], folder: Path) -> str:
     """What `workloads.py` prints in a fresh process that imports the package of a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command = [sys.executable, str(HERE / "workloads.py"), *arguments]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     if done.returncode:
@@ -143,7 +146,11 @@ def main() -> None:
         parser.error(f"no piece of work is called {', '.join(unknown)}; there are {', '.join(WORK)}")
     if not (checkouts["other"] / "mpc_lite").is_dir():
         parser.error(f"{given.other} holds no folder mpc_lite")
-    results: dict[str, Any] = {"scale": scale, "rounds": given.rounds, "busy": given.busy, "work": {}}
+    about = {"scale": scale, "rounds": given.rounds, "busy": given.busy, "commit": commit()}
+    told = {str(given.other): "OTHER", str(given.json): "OUT"}  # no machine's folders
+    about["command"] = " ".join(["python tests/benchmarks/versus.py", *(told.get(word, word) for word in words)])
+    known = json.loads(given.json.read_text())["work"] if given.json and given.json.is_file() else {}
+    results: dict[str, Any] = {"work": known}
     folder = Path(tempfile.mkdtemp())
     try:
         if not given.script and {"evaluate", "robustness"} & set(names):
@@ -158,7 +165,8 @@ def main() -> None:
                         return script(checkout, name, words[own + 1 :], folder)
                     return work(checkout, name, folder, scale)
 
-                results["work"][name] = found = compare(run, checkouts, given.rounds)
+                found = compare(run, checkouts, given.rounds)
+                results["work"][name] = {**about, **found}
                 print("\n".join(lines(name, found)), flush=True)
                 if given.json:
                     write(given.json, results)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import runpy
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +29,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "steps": 24,
         "size": 128,
         "images": 40,
-        "grid": 12,  # images at each cell of a grid
+        "grid": 6,  # images at each cell of a grid
         "photo": (2000, 3000),
         "photos": {2: (1200, 1600), 6: (2000, 3000), 12: (3000, 4000)},  # by their megapixels
         "forgeries": 40,
@@ -57,24 +58,24 @@ def stage_2(folder: Path, scale: dict) -> dict:
 
 
 def _training(stage: str, scale: dict) -> dict:
-    """Recipe `lite`, its whole loop with data; the first steps, which wait for libraries and the loader, left out."""
-    from mpc_lite.recipes.load import load_recipe
-    from mpc_lite.training.finetune import finetune
-    from mpc_lite.training.pretrain import pretrain
-
+    """Recipe `lite` by its command, the whole loop with data; the first steps, which wait for libraries and the loader,
+    left out."""
     steps, every = scale["steps"], {"validate_every": scale["steps"], "checkpoint_every": 10 * scale["steps"]}
     values: dict[str, Any] = {"data.validation_images": 4, "data.size": scale["size"], f"{stage}.steps": steps}
     values |= {f"{stage}.{key}": value for key, value in every.items()}
     if not os.environ.get("MPC_LITE_DATA"):
-        values |= {"data.scenes": ["packaged", "dead_leaves"], "data.photos": None}
-    recipe = load_recipe("lite", None, values)
+        values |= {"data.scenes": "[packaged, dead_leaves]", "data.photos": "null"}
     with tempfile.TemporaryDirectory() as out:
-        train = {"pretrain": pretrain, "finetune": finetune}[stage]
-        train(recipe, Path(out), weights="lite-stage1" if stage == "finetune" else None, device="cpu")
-        lines = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
+        options = [word for key, value in values.items() for word in ("-p", f"{key}={value}")]
+        options += ["--weights", "lite-stage1"] if stage == "finetune" else []
+        _command(out, stage, "--recipe", "lite", "--out", f"{out}/run", "--device", "cpu", *options)
+        lines = [json.loads(line) for line in (Path(out) / "run/log.jsonl").read_text().splitlines()]
+    from mpc_lite.recipes.load import load_recipe
+
+    batch = getattr(load_recipe("lite", None, {"data.scenes": ["packaged"], "data.photos": None}), stage).batch
     times = [(x["step"], x["seconds"]) for x in lines if "seconds" in x]
     (first, start), (last, end) = times[len(times) // 4], times[-1]
-    return {"measures": {"seconds an image": (end - start) / (last - first) / getattr(recipe, stage).batch}}
+    return {"measures": {"seconds an image": (end - start) / (last - first) / batch}}
 
 
 def _images(folder: Path, count: int) -> Path:
@@ -93,7 +94,7 @@ def evaluating(folder: Path, scale: dict) -> dict:
     rows, network = read_manifest(_images(folder, scale["images"])), Localizer.from_pretrained("lite", device="cpu")
     evaluate(network, rows[:1])  # libraries, their buffers, the folded network
     seconds, table = _timed(lambda: evaluate(network, rows))
-    scores = {key: table["average"][key] for key in ("f1", "iou", "auc")}
+    scores = {key: round(table["average"][key], 7) for key in ("f1", "iou", "auc")}
     return {"measures": {"seconds an image": seconds / len(rows)}, "result": scores}
 
 
@@ -148,7 +149,8 @@ def forgery(folder: Path, scale: dict) -> dict:
     from mpc_lite.forgeries.synth import forge
 
     scenes, count = Scenes("train", ["packaged", "dead_leaves"], None), scale["forgeries"]
-    forge("train", 1, 0, scenes, 128)
+    for i in range(count):  # the same, so that every scene has been opened: in a training that happens once
+        forge("train", 0, i, scenes, 128)
     seconds, made = _timed(lambda: [forge("train", 0, i, scenes, 128) for i in range(count)])
     digest = hashlib.sha256(b"".join(one.image.tobytes() for one in made)).hexdigest()
     trip = min(_timed(lambda: [_round_trip(one) for one in made[:10]])[0] / len(made[:10]) for _ in range(5))
@@ -187,19 +189,20 @@ def manifest(folder: Path, scale: dict) -> dict:
 
 def quickstart(folder: Path, scale: dict) -> dict:
     """The command that the README begins with, from its start to its end, in a process of its own."""
-    import subprocess
-
-    run = "import sys, flat_layout; flat_layout.bridge(); from mpc_lite.cli import main; sys.exit(main(sys.argv[1:]))"
     with tempfile.TemporaryDirectory() as out:
-        call = [sys.executable, "-c", run, "reproduce", "quickstart", "--profile", scale["profile"]]
-        paths = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)])
-        seconds, _ = _timed(
-            lambda: subprocess.run(
-                call, cwd=out, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": paths}
-            )
-        )
+        seconds, _ = _timed(lambda: _command(out, "reproduce", "quickstart", "--profile", scale["profile"]))
         results = json.loads(next(Path(out).rglob("results.json")).read_text())
     return {"measures": {"seconds": seconds}, "result": results["average"]["f1"]}
+
+
+def _command(folder: str, *arguments: str) -> None:
+    """`mpc-lite …` of the checkout in use, in a process of its own."""
+    run = "import sys, flat_layout; flat_layout.bridge(); from mpc_lite.cli import main; sys.exit(main(sys.argv[1:]))"
+    paths = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)])
+    call = [sys.executable, "-c", run, *arguments]
+    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
 
 
 def _timed(do: Callable[[], Any]) -> tuple[float, Any]:
