@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -53,6 +54,23 @@ def choose_accelerator(device: str | None, precision: str, **more) -> Accelerato
     # The second stage of a process may want another precision, and one that trains alone another device.
     AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
     return Accelerator(cpu=device == "cpu" or several, mixed_precision=mixed, **more)
+
+
+@contextmanager
+def training_threads(size: str) -> Iterator[None]:
+    """One thread for `nano` inside the block, unless OMP_NUM_THREADS says otherwise; other sizes keep what they have.
+
+    Its maps are so small that threads which share an operation wait for each other longer than they compute: on two
+    cores a step takes less time with one thread than with two, whether the waiting one spins or sleeps. What is left of
+    the cores serves the loader.
+    """
+    before = torch.get_num_threads()
+    if size == "nano" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def side_by_side(do: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

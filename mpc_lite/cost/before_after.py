@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-VERSUS = ("speed-versus", "speed-quickstart")  # results in book/results; a piece of work may stand in either
-
 
 class Wanted(NamedTuple):
     """piece: its name in `versus.py`. aim: how many times faster, or smaller, it was to be. measure: one of the piece;
@@ -63,11 +61,11 @@ class Change(NamedTuple):
         return [self.work, before, after, faster, f"≥ {self.aim:.2f}", self.verdict]
 
 
-def read_changes(results: Mapping[str, Mapping[str, Any]]) -> list[Change]:
-    """A change for each of `WANTED`, from results of `versus.py` by their names; the first that has it counts."""
+def read_changes(pieces: Mapping[str, Mapping[str, Any]]) -> list[Change]:
+    """A change for each of `WANTED`, from pieces of work by their names: `work` of a result of `versus.py`."""
     changes = []
     for piece, work, aim, measure in WANTED:
-        measures = next((x["work"][piece]["measures"] for x in results.values() if piece in x.get("work", {})), {})
+        measures = pieces.get(piece, {}).get("measures", {})
         name = measure or next(iter(measures), None)
         if name not in measures:
             changes.append(Change(work, aim))
@@ -81,7 +79,7 @@ def read_changes(results: Mapping[str, Mapping[str, Any]]) -> list[Change]:
 def kept_when_busy(quiet: Mapping[str, Any], busy: Mapping[str, Any], piece: str) -> tuple[float, float]:
     """Which part of its speed a piece of work keeps while `versus.py --busy` lets other processes run: before, after.
 
-    quiet, busy: results of `versus.py` that both have the piece.
+    quiet, busy: pieces of work of two results of `versus.py`; both have this one.
     """
-    measures = [next(iter(result["work"][piece]["measures"].values())) for result in (quiet, busy)]
-    return tuple(measures[0][key] / measures[1][key] for key in ("other", "this"))
+    alone, beside = (next(iter(pieces[piece]["measures"].values())) for pieces in (quiet, busy))
+    return alone["other"] / beside["other"], alone["this"] / beside["this"]

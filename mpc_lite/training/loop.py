@@ -36,7 +36,7 @@ from torch import Tensor
 
 from mpc_lite.data.loader import loader
 from mpc_lite.data.stream import Positions, datasets
-from mpc_lite.devices import choose_accelerator
+from mpc_lite.devices import choose_accelerator, training_threads
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.network.model import MPC, load_weights
@@ -74,7 +74,7 @@ def train(
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
     processes = Processes(accelerator)
-    with ExitStack() as stack, deaths_told():
+    with ExitStack() as stack, deaths_told(), training_threads(recipe.model.size):
         processes.first(lambda: stack.enter_context(locked(out)))
         return _train(kind, recipe, out, resume, weights, accelerator, processes, ddp)
 

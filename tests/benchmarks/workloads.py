@@ -125,7 +125,6 @@ def photograph(folder: Path, scale: dict) -> dict:
 def onnx(folder: Path, scale: dict) -> dict:
     """Photographs with onnxruntime where the checkout has it, else with PyTorch; memory beyond photograph and map."""
     import numpy as np
-    from side_by_side import peak_bytes
 
     from mpc_lite.inference import localizer
 
@@ -135,8 +134,7 @@ def onnx(folder: Path, scale: dict) -> dict:
     for megapixels, (height, width) in scale["photos"].items():
         photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         network(photo[:600, :600])
-        peak = peak_bytes(lambda photo=photo: network(photo))
-        seconds, hit = _timed(lambda photo=photo: network(photo))
+        peak, seconds, hit = _peak_and_time(lambda photo=photo: network(photo))
         measures[f"seconds a megapixel at {megapixels}"] = seconds / (height * width / 1e6)
         if peak:
             measures[f"bytes beyond the map at {megapixels}"] = max(peak - hit.score_map.nbytes, 1)
@@ -203,6 +201,14 @@ def _command(folder: str, *arguments: str) -> None:
     done = subprocess.run(call, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
+
+
+def _peak_and_time(do: Callable[[], Any]) -> tuple[int | None, float, Any]:
+    from side_by_side import peak_bytes
+
+    found: list[Any] = []
+    peak = peak_bytes(lambda: found.extend(_timed(do)))
+    return peak, *found
 
 
 def _timed(do: Callable[[], Any]) -> tuple[float, Any]:

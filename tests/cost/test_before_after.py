@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpc_lite.cost.before_after import VERSUS, WANTED, kept_when_busy, read_changes
+from mpc_lite.cost.before_after import WANTED, kept_when_busy, read_changes
 
 
 def measured(other: float, this: float, name: str = "seconds an image") -> dict:
@@ -10,31 +10,26 @@ def measured(other: float, this: float, name: str = "seconds an image") -> dict:
     return {"measures": {name: {"other": other, "this": this, "times_faster": faster}}}
 
 
-def by_piece(results: dict) -> dict:
-    changes = read_changes(results)
+def by_piece(pieces: dict) -> dict:
+    changes = read_changes(pieces)
     assert len(changes) == len(WANTED)
     return {(wanted.piece, wanted.measure): change for wanted, change in zip(WANTED, changes, strict=True)}
 
 
 def test_each_piece_of_work_has_a_row_measured_or_not():
-    changes = by_piece({VERSUS[0]: {"work": {"evaluate": measured(2, 1), "localizer": measured(3, 2)}}, VERSUS[1]: {}})
+    changes = by_piece({"evaluate": measured(2, 1), "localizer": measured(3, 2)})
     assert changes["evaluate", None].verdict == "reached" and changes["localizer", None].verdict == "missed"
     assert changes["evaluate", None].row()[1:] == ["2 s", "1 s", "2.00 (1.80 to 2.20)", "≥ 1.67", "reached"]
     assert changes["stage-1", None].row()[1:] == ["–", "–", "–", "≥ 2.00", "not measured"]
 
 
-def test_the_first_result_that_has_a_piece_counts():
-    results = {name: {"work": {"stage-1": measured(2, this)}} for name, this in zip(VERSUS, (1, 2), strict=True)}
-    assert read_changes(results)[0].faster == 2
-
-
 def test_a_row_may_name_its_measure_and_bytes_are_told_as_such():
     name = "bytes beyond the map at 12"
-    changes = by_piece({VERSUS[0]: {"work": {"onnx": measured(55e6, 11e6, name)}}})
+    changes = by_piece({"onnx": measured(55e6, 11e6, name)})
     assert changes["onnx", name].row()[1:] == ["55 MB", "11 MB", "5.00 (4.50 to 5.50)", "≥ 1.00", "reached"]
     assert changes["onnx", "seconds a megapixel at 12"].verdict == "not measured"
 
 
 def test_what_is_kept_beside_a_neighbour():
-    quiet, busy = ({"work": {"stage-1": measured(*seconds)}} for seconds in ((2, 1), (8, 1.5)))
+    quiet, busy = ({"stage-1": measured(*seconds)} for seconds in ((2, 1), (8, 1.5)))
     assert kept_when_busy(quiet, busy, "stage-1") == pytest.approx((0.25, 2 / 3))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +23,7 @@ from mpc_lite.contrast.views import resize_mask
 from mpc_lite.data.augment.on_device import dihedral, jpeg
 from mpc_lite.data.manifest import read_manifest
 from mpc_lite.data.stream import Forgeries, ManifestImages
-from mpc_lite.devices import choose_accelerator, choose_device
+from mpc_lite.devices import choose_accelerator, choose_device, training_threads
 from mpc_lite.errors import InputError
 from mpc_lite.network.hrformer import HRFormer
 from mpc_lite.network.model import MPC
@@ -287,6 +288,30 @@ def test_random_numbers_of_a_micro_batch_hang_on_seed_stage_and_its_number_alone
     torch.rand(99)
     assert drawn(0, "pretrain", 5) == first
     assert all(drawn(*key) != first for key in ((1, "pretrain", 5), (0, "finetune", 5), (0, "pretrain", 6)))
+
+
+@pytest.mark.parametrize(("given", "size", "expected"), [(None, "nano", 1), ("2", "nano", 2), (None, "small", 2)])
+def test_nano_trains_with_one_thread_unless_told_otherwise(monkeypatch, given, size, expected):
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError), training_threads(size):
+            assert torch.get_num_threads() == expected
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 2  # what comes after a training has its threads again
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_training_enters_its_threads(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr("mpc_lite.training.loop.training_threads", lambda size: seen.append(size) or nullcontext())
+    pretrain(recipe(pretrain__steps="1"), tmp_path, device="cpu")
+    assert seen == ["nano"]
 
 
 def test_another_recipe_cannot_resume(tmp_path):
