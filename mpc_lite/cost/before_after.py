@@ -74,12 +74,3 @@ def read_changes(pieces: Mapping[str, Mapping[str, Any]]) -> list[Change]:
         ends = (found["times_faster"][key] for key in ("median", "low", "high"))
         changes.append(Change(work, aim, name, found["other"], found["this"], *ends))
     return changes
-
-
-def kept_when_busy(quiet: Mapping[str, Any], busy: Mapping[str, Any], piece: str) -> tuple[float, float]:
-    """Which part of its speed a piece of work keeps while `versus.py --busy` lets other processes run: before, after.
-
-    quiet, busy: pieces of work of two results of `versus.py`; both have this one.
-    """
-    alone, beside = (next(iter(pieces[piece]["measures"].values())) for pieces in (quiet, busy))
-    return alone["other"] / beside["other"], alone["this"] / beside["this"]

@@ -1,8 +1,6 @@
 """The table of chapter 16 from what `versus.py` writes."""
 
-import pytest
-
-from mpc_lite.cost.before_after import WANTED, kept_when_busy, read_changes
+from mpc_lite.cost.before_after import WANTED, read_changes
 
 
 def measured(other: float, this: float, name: str = "seconds an image") -> dict:
@@ -28,8 +26,3 @@ def test_a_row_may_name_its_measure_and_bytes_are_told_as_such():
     changes = by_piece({"onnx": measured(55e6, 11e6, name)})
     assert changes["onnx", name].row()[1:] == ["55 MB", "11 MB", "5.00 (4.50 to 5.50)", "≥ 1.00", "reached"]
     assert changes["onnx", "seconds a megapixel at 12"].verdict == "not measured"
-
-
-def test_what_is_kept_beside_a_neighbour():
-    quiet, busy = ({"stage-1": measured(*seconds)} for seconds in ((2, 1), (8, 1.5)))
-    assert kept_when_busy(quiet, busy, "stage-1") == pytest.approx((0.25, 2 / 3))
