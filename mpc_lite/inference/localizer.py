@@ -30,6 +30,7 @@ from mpc_lite.network.weights import fingerprint, read_facts
 MODES = ("stretch", "pad", "tiles")
 BACKENDS = ("torch", "onnx")
 _MIRRORS = ((slice(None), slice(None, None, -1)), (slice(None, None, -1),), (slice(None, None, -1),) * 2)
+_PIXELS_AT_ONCE = 16 * 192 * 192  # in tiles: eight of 192² in each of two threads take two thirds of the time of two
 _BAND = 128  # rows worked on at a time where whole photos would need large copies; a multiple of 8
 _BLOCK = 1024  # and columns, where a band of a wide photo would still be large; a multiple of 8
 
@@ -77,7 +78,8 @@ class Localizer:
     large photo vanish. `pad`: the whole photo at native size, mirrored at its right and lower border up to a multiple
     of 32 (mirroring makes no edge that looks like a splice, zeros would); memory grows with the photo. `tiles`: native
     size in tiles of size×size that overlap by `overlap` pixels and are blended smoothly; memory stays that of `batch`
-    tiles, a band of one tile's height, and the map. Photos smaller than a tile are mirrored up to one.
+    tiles (by default 16 of 192², so many pixels of others, at least 4), a band of one tile's height, and the map.
+    Photos smaller than a tile are mirrored up to one.
 
     What is not given comes from the checkpoint's recipe (`model.recipe["evaluate"]`), or else is stretch at 512; tiles
     overlap by a quarter unless the recipe itself uses tiles. `model` maps (B,3,h,w) in [0,1] to logits (B,1,·,·), at
@@ -91,7 +93,7 @@ class Localizer:
         mode: str | None = None,
         size: int | None = None,
         overlap: int | None = None,
-        batch: int = 4,
+        batch: int | None = None,
         facts: Mapping[str, Any] | None = None,
     ):
         recipe = (getattr(model, "recipe", None) or {}).get("evaluate", {})
@@ -99,13 +101,14 @@ class Localizer:
         self.size = size or recipe.get("size", 512)
         if overlap is None:
             overlap = recipe.get("overlap", 0) if recipe.get("mode") == "tiles" and size is None else self.size // 4
-        self.overlap, self.batch = overlap, batch
+        self.overlap = overlap
+        self.batch = max(4, _PIXELS_AT_ONCE // max(1, self.size) ** 2) if batch is None else batch
         if self.mode not in MODES:
             raise InputError(f"mode '{self.mode}' is unknown; choose one of {', '.join(MODES)}")
-        if self.size < 32 or not 0 <= self.overlap < self.size or batch < 1:
+        if self.size < 32 or not 0 <= self.overlap < self.size or self.batch < 1:
             raise InputError(
-                f"size {self.size}, overlap {self.overlap}, batch {batch}; expected a size of at least 32, an overlap "
-                f"from 0 to size - 1, and a batch of at least 1"
+                f"size {self.size}, overlap {self.overlap}, batch {self.batch}; expected a size of at least 32, "
+                f"an overlap from 0 to size - 1, and a batch of at least 1"
             )
         self.model = model.to(memory_format=torch.channels_last)
         self.calibration = Calibration.of(facts or {}, self.mode, self.size, self.overlap)
