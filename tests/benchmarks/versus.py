@@ -150,7 +150,7 @@ def main() -> None:
     told = {str(given.other): "OTHER", str(given.json): "OUT"}  # no machine's folders
     about["command"] = " ".join(["python tests/benchmarks/versus.py", *(told.get(word, word) for word in words)])
     known = json.loads(given.json.read_text())["work"] if given.json and given.json.is_file() else {}
-    results: dict[str, Any] = {"work": known}
+    results: dict[str, Any] = {"command": about["command"], "work": known}
     folder = Path(tempfile.mkdtemp())
     try:
         if not given.script and {"evaluate", "robustness"} & set(names):
