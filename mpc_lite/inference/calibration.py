@@ -66,7 +66,7 @@ class Calibration:
         return self.scores[-above - 1] if 0 <= above < len(self.scores) else 1.0
 
     def verdict(self, score: float) -> str:
-        """The score in words: rarely as high, unsure, or cannot tell."""
+        """The score in words: look here, unsure, or cannot tell."""
         share = self.authentic_above(score)
         if share > UNSURE:
             return f"cannot tell: {_of_hundred(share)} as high"

@@ -67,7 +67,7 @@ class Hit:
 
     @property
     def verdict(self) -> str | None:
-        """`authentic_above` in words: rarely as high, unsure, or cannot tell; None without a calibration."""
+        """`authentic_above` in words: look here, unsure, or cannot tell; None without a calibration."""
         return self.calibration and self.calibration.verdict(self.score)
 
 
