@@ -69,6 +69,7 @@ def test_the_pages_numbers_are_those_of_the_results_file():
         f"Another splice, F1 {RESULT['f1']['wrong']:.2f}",
         f"{numbers[RESULT['n_wrong']]} of the {RESULT['n_tampered']} stay below {SCRIPT['WRONG']}",
         f"{share} of it is marked",
+        f"its image score is {RESULT['image_score']['alarm']:.2f}",
         f"{few[RESULT['n_alarm']]} of the {few[RESULT['n_authentic']]} untouched photographs",
     ):
         assert text in said, text

@@ -51,7 +51,7 @@ def sentences() -> list[tuple[str, str]]:
         ("README.md", f"`predict` compares a photograph with {whole['photographs']} authentic ones instead"),
         ("README.md", f"finds {found['casia2']} of `casia2`'s forgeries and {found['lalonde']} of `lalonde`'s"),
         (trouble, f"at 0.5 the shipped model raised an alarm on {alarms} authentic research photographs"),
-        (trouble, f"and on {generated} authentic generated ones."),
+        (trouble, f"and on {generated} authentic generated ones (all scenes)."),
         (trouble, f"Its {whole['photographs']} authentic photographs are not yours"),
         ("book/part3-evidence/08-training.md", f"A real-camera forgery of 128 × 128 costs {cost}"),
         ("book/index.md", f"how many of {whole['photographs']} authentic photographs score as high"),
@@ -60,7 +60,7 @@ def sentences() -> list[tuple[str, str]]:
             f"trained on generated forgeries, `lite2` reaches F1 {mean['f1']:.2f} on {mean['n']} research images,",
         ),
         (ledger, f"marking everything {marked:.2f}; the interval of the lead {zero} {source}."),
-        (ledger, f"at 0.5 `lite2` raises an alarm on {generated} authentic generated images {source};"),
+        (ledger, f"at 0.5 `lite2` raises an alarm on {generated} authentic generated images of all scenes {source};"),
         (ledger, f"F1 is {splice['f1']:.2f} on splices from two cameras, {null['f1']:.2f} on null splices,"),
         (ledger, f"which have no trace {source}."),
     ]
