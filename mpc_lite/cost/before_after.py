@@ -17,18 +17,15 @@ class Wanted(NamedTuple):
 
 
 WANTED = (
-    Wanted("stage-1", "training `lite`, stage 1, whole loop with data", 2.0),
-    Wanted("stage-2", "training `lite`, stage 2, whole loop with data", 2.0),
-    Wanted("quickstart", "`mpc-lite reproduce quickstart`, from start to end", 1 / 0.63),
-    Wanted("localizer", "photograph of 6 megapixels in tiles", 1 / 0.6),
-    *(
-        Wanted("onnx", f"photograph of {size} megapixels, now with onnxruntime", 3.0, f"seconds a megapixel at {size}")
-        for size in (2, 6, 12)
-    ),
-    Wanted("onnx", "… of 12, memory beyond the map", 1.0, "bytes beyond the map at 12"),
-    Wanted("robustness", "`robustness`, the paper's grid", 2.0),
-    Wanted("evaluate", "`evaluate` on small images", 1 / 0.6),
-    Wanted("forgery", "one forgery of 128²", 15 / 8),
+    Wanted("stage-1", "training, stage 1", 2.0),
+    Wanted("stage-2", "training, stage 2", 2.0),
+    Wanted("quickstart", "`reproduce quickstart`", 1 / 0.63),
+    Wanted("localizer", "6 MP in tiles", 1 / 0.6),
+    *(Wanted("onnx", f"{size} MP, now onnxruntime", 3.0, f"seconds a megapixel at {size}") for size in (2, 6, 12)),
+    Wanted("onnx", "… of 12 MP, memory", 1.0, "bytes beyond the map at 12"),
+    Wanted("robustness", "`robustness`", 2.0),
+    Wanted("evaluate", "`evaluate`", 1 / 0.6),
+    Wanted("forgery", "one forgery", 15 / 8),
 )
 
 
@@ -55,7 +52,7 @@ class Change(NamedTuple):
         """Work, before, after, times faster or smaller with its range, wanted, verdict."""
         if self.faster is None:
             return [self.work, "–", "–", "–", f"≥ {self.aim:.2f}", self.verdict]
-        faster = f"{self.faster:.2f} ({self.low:.2f} to {self.high:.2f})"
+        faster = f"{self.faster:.2f} ({self.low:.2f}–{self.high:.2f})"
         size, unit = (1e6, "MB") if self.measure.startswith("bytes") else (1, "s")
         before, after = (f"{x / size:.3g} {unit}" for x in (self.before, self.after))
         return [self.work, before, after, faster, f"≥ {self.aim:.2f}", self.verdict]

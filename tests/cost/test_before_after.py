@@ -17,12 +17,12 @@ def by_piece(pieces: dict) -> dict:
 def test_each_piece_of_work_has_a_row_measured_or_not():
     changes = by_piece({"evaluate": measured(2, 1), "localizer": measured(3, 2)})
     assert changes["evaluate", None].verdict == "reached" and changes["localizer", None].verdict == "missed"
-    assert changes["evaluate", None].row()[1:] == ["2 s", "1 s", "2.00 (1.80 to 2.20)", "≥ 1.67", "reached"]
+    assert changes["evaluate", None].row()[1:] == ["2 s", "1 s", "2.00 (1.80–2.20)", "≥ 1.67", "reached"]
     assert changes["stage-1", None].row()[1:] == ["–", "–", "–", "≥ 2.00", "not measured"]
 
 
 def test_a_row_may_name_its_measure_and_bytes_are_told_as_such():
     name = "bytes beyond the map at 12"
     changes = by_piece({"onnx": measured(55e6, 11e6, name)})
-    assert changes["onnx", name].row()[1:] == ["55 MB", "11 MB", "5.00 (4.50 to 5.50)", "≥ 1.00", "reached"]
+    assert changes["onnx", name].row()[1:] == ["55 MB", "11 MB", "5.00 (4.50–5.50)", "≥ 1.00", "reached"]
     assert changes["onnx", "seconds a megapixel at 12"].verdict == "not measured"
