@@ -49,7 +49,9 @@ def browser() -> str | None:
 @contextmanager
 def running_browser() -> Iterator[Any]:
     """The browser as playwright drives it; what asks for it is skipped where playwright is not installed."""
-    playwright = pytest.importorskip("playwright.sync_api")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright, which drives the browser, is not installed"
+    )
     with playwright.sync_playwright() as p:
         program = p.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
         yield program

@@ -42,6 +42,9 @@ def sentences() -> list[tuple[str, str]]:
     splice, marked = scenes["sets"]["photos-clothing-splice"], mean["baselines"]["all_tampered"]["f1"]
     trips = book_result("speed-real-forgeries")["ratio"]
     cost = f"{trips['mean']:.1f} saves and openings of a JPEG of its size ({trips['low']:.1f} to {trips['high']:.1f} in"
+    works = book_result("speed-versus")["work"]
+    slow = works["localizer"]["measures"]["seconds a megapixel"]["this"]
+    quick = [works["onnx"]["measures"][f"seconds a megapixel at {size}"]["this"] for size in (2, 6, 12)]
     ledger, trouble = "book/deviations.md", "book/troubleshooting.md"
     return [
         (
@@ -50,6 +53,10 @@ def sentences() -> list[tuple[str, str]]:
         ),
         ("README.md", f"`predict` compares a photograph with {whole['photographs']} authentic ones instead"),
         ("README.md", f"finds {found['casia2']} of `casia2`'s forgeries and {found['lalonde']} of `lalonde`'s"),
+        (
+            "book/own-pictures.md",
+            f"takes {slow:.1f} s on two slow cores, with `--backend onnx` {min(quick):.1f} to {max(quick):.1f} (`book",
+        ),
         (trouble, f"at 0.5 the shipped model raised an alarm on {alarms} authentic research photographs"),
         (trouble, f"and on {generated} authentic generated ones (all scenes)."),
         (trouble, f"Its {whole['photographs']} authentic photographs are not yours"),
