@@ -188,7 +188,7 @@ def robustness(
         "mpc-lite predict photo.jpg --out found",
         "mpc-lite predict *.jpg --out found --weights my-run/model.safetensors",
         "mpc-lite predict *.jpg --out found --backend onnx",
-        "mpc-lite predict holiday/ --out found --report",
+        "mpc-lite predict holiday/ --out found --report --threshold 0.7",
     )
 )
 def predict(
@@ -202,6 +202,9 @@ def predict(
     backend: Annotated[
         str, typer.Option("--backend", help="torch, or onnx: on a CPU several times as fast; takes .onnx files too.")
     ] = "torch",
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Of the mask and its contour, between 0 and 1; scores stay the same.")
+    ] = 0.5,
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Also write where four mirrors of a photo agree; four times the time.")
     ] = False,
@@ -214,7 +217,7 @@ def predict(
     from mpc_lite.inference.predict import predict as run
 
     failed = 0
-    for line in run(photos, out, _localizer(weights, device, backend), report, confidence):
+    for line in run(photos, out, _localizer(weights, device, backend), report, confidence, threshold):
         if line["error"]:
             failed += 1
             where = "" if line["error"].startswith(line["image"]) else f"{line['image']}: "

@@ -5,25 +5,24 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-THRESHOLD = 0.5  # where the contour runs: the mask's
+THRESHOLD = 0.5  # where the contour runs unless another is asked for: the mask's
 STRENGTH = 0.6  # of the map's colours over the grey photograph
 LEAST_WIDTH = 240  # pixels: the legend has to stand below a thumbnail too
-_LABELS = ((0.0, "0"), (THRESHOLD, "0.5: contour"), (1.0, "1: tampered"))
 _BAND = 128  # rows blended at a time
 _INK, _PAPER = 0, 255
 
 
-def overlay(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, score_map: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """`painted`, with a legend below: (H,W,3) uint8 RGB, (H,W) in [0,1] -> (H + h, max(W, 240), 3) uint8 RGB."""
     height, width = score_map.shape
-    strip = legend(max(width, LEAST_WIDTH), max(1, round(max(height, width) / 1500)))
+    strip = legend(max(width, LEAST_WIDTH), max(1, round(max(height, width) / 1500)), threshold)
     result = np.full((height + len(strip), strip.shape[1], 3), _PAPER, np.uint8)
-    result[:height, :width] = painted(image, score_map)
+    result[:height, :width] = painted(image, score_map, threshold)
     result[height:] = strip
     return result
 
 
-def painted(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
+def painted(image: np.ndarray, score_map: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """image (H,W,3) uint8 RGB, score_map (H,W) in [0,1] -> the photo under its map with the mask's contour, same size.
 
     The photo turns grey and the map alone has colours, from black-blue (0) to light yellow (1), in an order that is
@@ -37,7 +36,7 @@ def painted(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
         rows = slice(top, top + _BAND)
         grey = cv2.cvtColor(np.ascontiguousarray(image[rows]), cv2.COLOR_RGB2GRAY)
         result[rows] = blend(grey, score_map[rows])
-    _draw_contour(result, score_map > THRESHOLD)
+    _draw_contour(result, score_map > threshold)
     return result
 
 
@@ -48,7 +47,7 @@ def blend(grey: np.ndarray, score_map: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(colours, STRENGTH, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), 1 - STRENGTH, 0)
 
 
-def legend(width: int, scale: int = 1) -> np.ndarray:
+def legend(width: int, scale: int = 1, threshold: float = THRESHOLD) -> np.ndarray:
     """(h,width,3) uint8 RGB: the colour of every score (left to right) over black to white ground (top to bottom)."""
     ramp, text, edge = 14 * scale, 16 * scale, 6 * scale
     scores = np.linspace(0, 1, width - 2 * edge, dtype=np.float32)
@@ -58,10 +57,14 @@ def legend(width: int, scale: int = 1) -> np.ndarray:
         np.repeat(ground[:, None], len(scores), axis=1), np.repeat(scores[None], ramp, axis=0)
     )
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * scale
-    for score, label in _LABELS:
+    taken: list[tuple[int, int]] = []  # columns of the labels there are: the contour's goes before those of the ends
+    for score, label in ((threshold, f"{threshold:g}: contour"), (0.0, "0"), (1.0, "1: tampered")):
         wide = cv2.getTextSize(label, font, size, scale)[0][0]
         at = edge + score * (len(scores) - 1)
         left = int(np.clip(at - wide / 2, edge, width - edge - wide))
+        if any(left <= right and first <= left + wide for first, right in taken):
+            continue
+        taken.append((left, left + wide))
         cv2.line(strip, (round(at), edge + ramp), (round(at), edge + ramp + 3 * scale), (_INK,) * 3, scale)
         base = (left, edge + ramp + text)
         cv2.putText(strip, label, base, font, size, (_INK,) * 3, scale, cv2.LINE_AA)

@@ -16,7 +16,7 @@ from mpc_lite.errors import printable
 from mpc_lite.files import write_atomic
 from mpc_lite.images import encode_jpeg
 from mpc_lite.inference.localizer import Localizer
-from mpc_lite.inference.overlay import legend, painted
+from mpc_lite.inference.overlay import THRESHOLD, legend, painted
 from mpc_lite.inference.page import html_page
 from mpc_lite.provenance import versions
 
@@ -31,17 +31,19 @@ li h2 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 """
 
 
-def thumbnails(image: np.ndarray, score_map: np.ndarray) -> tuple[bytes, bytes]:
+def thumbnails(image: np.ndarray, score_map: np.ndarray, threshold: float = THRESHOLD) -> tuple[bytes, bytes]:
     """JPEG files of the photo (H,W,3) uint8 RGB, and of the photo under its map (H,W), each at most 320 pixels long."""
     height, width = score_map.shape
     share = min(1, SIDE / max(height, width))
     size = max(1, round(width * share)), max(1, round(height * share))
     small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
     scores = cv2.resize(score_map, size, interpolation=cv2.INTER_AREA)
-    return encode_jpeg(small, 80, 0), encode_jpeg(painted(small, scores), 85, 0)
+    return encode_jpeg(small, 80, 0), encode_jpeg(painted(small, scores, threshold), 85, 0)
 
 
-def write_photo_report(path: Path, entries: Sequence[Entry], localizer: Localizer) -> None:
+def write_photo_report(
+    path: Path, entries: Sequence[Entry], localizer: Localizer, threshold: float = THRESHOLD
+) -> None:
     """Write the page: photographs by falling score, with links to the files beside it; those that failed at the end.
 
     Raises InputError when the file cannot be written.
@@ -54,8 +56,8 @@ def write_photo_report(path: Path, entries: Sequence[Entry], localizer: Localize
         "<p>A bright region says: look here. It is no verdict. Networks mark parts of untouched photographs too, and "
         "miss forgeries; the score is no probability. Compare a mark with what you know of the picture, look at the "
         "original at full size, and ask for the file as the camera wrote it.</p>",
-        f'<p><img class="legend" src="{_inline(encode_jpeg(legend(SIDE), 90, 0))}" '
-        'alt="Legend: from dark (score 0) to light yellow (score 1); the contour runs at 0.5"></p>',
+        f'<p><img class="legend" src="{_inline(encode_jpeg(legend(SIDE, threshold=threshold), 90, 0))}" '
+        f'alt="Legend: from dark (score 0) to light yellow (score 1); the contour runs at {threshold:g}"></p>',
         '<p class="soft">The photograph is grey below the colours of its score map. Contour: black inside, white '
         "outside. Score: the highest mean of the map over 8×8 pixels.</p>",
         "<ol>",

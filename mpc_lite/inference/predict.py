@@ -14,7 +14,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import pictures_in, place, write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Hit, Localizer
-from mpc_lite.inference.overlay import overlay
+from mpc_lite.inference.overlay import THRESHOLD, overlay
 from mpc_lite.inference.photo_report import Entry, thumbnails, write_photo_report
 from mpc_lite.inference.score_map import quantise
 
@@ -31,6 +31,7 @@ def predict(
     localizer: Localizer,
     report: bool = False,
     confidence: bool = False,
+    threshold: float = THRESHOLD,
 ) -> Iterator[dict]:
     """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
 
@@ -39,9 +40,12 @@ def predict(
     `Hit`. A photo that cannot be scored gives a line with `error` and the
     others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is ever overwritten; an
     earlier `predictions.jsonl` is replaced. With `report`, `report.html` shows them all when the last one is done. With
-    `confidence`, each photo is scored in four mirrors and the map of their agreement is written too.
-    Raises InputError when the folder cannot be written.
+    `confidence`, each photo is scored in four mirrors and the map of their agreement is written too. `threshold`, in
+    (0,1), makes the mask, its contour and `tampered_fraction`; the scores do not depend on it.
+    Raises InputError when the folder cannot be written, and for another threshold.
     """
+    if not 0 < threshold < 1:
+        raise InputError(f"threshold {threshold}; expected a number between 0 and 1, as 0.5")
     out = Path(out)
     photos = [file for photo in map(place, photos) for file in _files(photo, out)]
     taken = {_where(photo) for photo in photos}
@@ -64,22 +68,22 @@ def predict(
                     line["score"] = round(hit.score, 6)
                     line["authentic_above"] = hit.authentic_above and round(hit.authentic_above, 6)
                     line["verdict"] = hit.verdict
-                    line["tampered_fraction"] = round(float(hit.mask.mean()), 6)
-                    line["files"] = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out)
-                    small = thumbnails(image, hit.score_map) if report else None
+                    line["tampered_fraction"] = round(float((hit.score_map > threshold).mean()), 6)
+                    line["files"] = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out, threshold)
+                    small = thumbnails(image, hit.score_map, threshold) if report else None
                 entries += [(line, small)] if report else []
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")
                 lines.flush()
                 yield line
         if report:
-            write_photo_report(out / REPORT, entries, localizer)
+            write_photo_report(out / REPORT, entries, localizer, threshold)
     except OSError as error:
         raise InputError(
             f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"
         ) from None
 
 
-def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[str, str]:
+def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold: float = THRESHOLD) -> dict[str, str]:
     """Write STEM.score.png (16-bit grey), STEM.mask.png (0 or 255), STEM.overlay.png; returns {kind: file name}.
 
     STEM.confidence.png (16-bit grey) too where the hit has such a map. All have the photo's size but the overlay, which
@@ -89,8 +93,8 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path) -> dict[st
     _write_png(out / files["score"], _levels(hit.score_map))
     if hit.confidence_map is not None:
         _write_png(out / files["confidence"], _levels(hit.confidence_map))
-    _write_png(out / files["mask"], hit.mask.astype(np.uint8) * 255)
-    _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map), cv2.COLOR_RGB2BGR))
+    _write_png(out / files["mask"], (hit.score_map > threshold).astype(np.uint8) * 255)
+    _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map, threshold), cv2.COLOR_RGB2BGR))
     return files
 
 

@@ -1,5 +1,8 @@
 """Map and contour are seen on a photograph of any colour: contrast is measured, as WCAG defines it."""
 
+import itertools
+
+import cv2
 import numpy as np
 import pytest
 
@@ -109,3 +112,21 @@ def test_the_legend_shows_each_score_as_the_photo_does():
         for row, grey in ((6, 0), (19, 255)):
             shown = painted(np.full((4, 4, 3), grey, np.uint8), np.full((4, 4), scores[column], np.float32))[0, 0]
             np.testing.assert_array_equal(strip[row, 6 + column], shown)
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.35, 0.5, 0.7, 0.99])
+@pytest.mark.parametrize("width", [LEAST_WIDTH, 2000])
+def test_the_legend_names_the_threshold_and_its_labels_keep_apart(threshold, width, monkeypatch):
+    labels = {}
+
+    def write(strip, label, place, font, size, ink, thick, kind):
+        labels[label] = place[0], place[0] + cv2.getTextSize(label, font, size, thick)[0][0]
+
+    monkeypatch.setattr(cv2, "putText", write)
+    legend(width, threshold=threshold)
+    spans = sorted(labels.values())
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
+    assert spans[0][0] >= 0 and spans[-1][1] <= width
+    first, last = labels[f"{threshold:g}: contour"]
+    assert first <= 6 + threshold * (width - 13) <= last + 6  # below its tick
+    assert set(labels) == {f"{threshold:g}: contour", "0", "1: tampered"} or threshold != 0.5

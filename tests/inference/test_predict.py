@@ -50,6 +50,29 @@ def test_predict_writes_pictures_and_lines_and_survives_bad_photos(tmp_path):
     )
 
 
+@pytest.mark.parametrize("threshold", [0.25, 0.8])
+def test_the_threshold_makes_mask_contour_and_share_and_no_score(tmp_path, threshold):
+    image = ramp(40, 70)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    localizer = Localizer(Fake(brightness, stride=1), "tiles", size=32)
+    (line,) = predict([tmp_path / "a.png"], tmp_path / "out", localizer, report=True, threshold=threshold)
+    score_map = localizer(image).score_map
+    assert line["score"] == pytest.approx(localizer(image).score, abs=1e-6)
+    assert line["tampered_fraction"] == pytest.approx((score_map > threshold).mean(), abs=1e-6)
+    mask, overlay = (np.asarray(Image.open(tmp_path / "out" / f"a.{kind}.png")) for kind in ("mask", "overlay"))
+    np.testing.assert_array_equal(mask, np.where(score_map > threshold, 255, 0))
+    np.testing.assert_array_equal(overlay, painted_with_legend(image, score_map, threshold))
+    assert (overlay != painted_with_legend(image, score_map)).any()
+    assert f"the contour runs at {threshold:g}" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0, float("nan")])
+def test_another_threshold_is_refused_before_anything_is_written(tmp_path, threshold):
+    with pytest.raises(InputError, match="expected a number between 0 and 1"):
+        list(predict([], tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32), threshold=threshold))
+    assert not (tmp_path / "out").exists()
+
+
 def test_predict_never_overwrites_a_photo_of_its_list(tmp_path):
     photos = [tmp_path / name for name in ("a.png", "A.mask.png", "a-2.png")]  # A and a are one on many disks
     for path in photos:
