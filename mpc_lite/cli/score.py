@@ -233,10 +233,11 @@ def predict(
 
 
 def _localizer(weights: str, device: str, backend: str = "torch"):
-    from mpc_lite.devices import choose_device
+    from mpc_lite.devices import choose_device, keep_freed_memory
     from mpc_lite.inference.localizer import Localizer
     from mpc_lite.network.weights import ENCODER_ONLY, read_facts
 
+    keep_freed_memory()
     if backend == "onnx" and weights.endswith(".onnx"):
         return Localizer.from_pretrained(weights, device=device, backend=backend)
     if read_facts(weights).get("stage") in ENCODER_ONLY:

@@ -20,6 +20,7 @@ QUICK = {
     "pclmix": (["--quick"], {"queue_contrast"}),
     "onnx_backend": (["--quick"], {"sizes", "rounds"}),
     "levers": (["--quick"], {"side", "stages"}),
+    "freed_memory": (["--quick"], {"work"}),
     "threads": (["--quick"], {"quiet", "busy"}),
     "growth": (["--quick"], {"reading", "bytes a row", "check", "evaluate", "start"}),
     "stage2": (["--size", "nano", "--pixels", "64", "--batch", "2"], {"rows"}),

@@ -1,0 +1,46 @@
+"""Memory that the C library keeps, instead of fetching it from the system anew for every step."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, torch
+from mpc_lite.devices import keep_freed_memory
+kept = keep_freed_memory() if {keep} else None
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for turn in range(20):
+    if turn == 10:  # the first ones make room for each other's alignment
+        before = faults()
+    torch.ones(48 << 18)  # 48 MB, freed at once
+print(kept, faults() - before)
+"""
+
+
+def run(keep: bool, **environment: str) -> tuple[str, int]:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS.format(keep=keep)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}, **environment},
+    )
+    kept, faults = done.stdout.split()
+    return kept, int(faults)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc has the switch")
+def test_freed_memory_is_used_again_without_the_system():
+    kept, few = run(keep=True)
+    _, many = run(keep=False)
+    if kept == "False":  # another C library
+        return
+    assert many > 20 * max(few, 1), (few, many)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc has the switch")
+def test_a_users_own_setting_is_left_alone():
+    assert run(keep=True, MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
