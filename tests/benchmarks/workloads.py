@@ -10,6 +10,7 @@ before and is equal for all: `images` (manifest.csv) and `list/list.csv`.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import runpy
@@ -57,22 +58,36 @@ def stage_2(folder: Path, scale: dict) -> dict:
     return _training("finetune", scale)
 
 
-def _training(stage: str, scale: dict) -> dict:
+def stage_1_two(folder: Path, scale: dict) -> dict:
+    return _training("pretrain", scale, processes=2)
+
+
+def stage_2_two(folder: Path, scale: dict) -> dict:
+    return _training("finetune", scale, processes=2)
+
+
+def _training(stage: str, scale: dict, processes: int = 1) -> dict:
     """Recipe `lite` by its command, the whole loop with data; the first steps, which wait for libraries and the loader,
-    left out."""
+    left out. With two processes each takes half of the batch; the flat layout, which is compared, takes it in one."""
+    from mpc_lite.recipes.load import load_recipe
+
+    batch = getattr(load_recipe("lite", None, {"data.scenes": ["packaged"], "data.photos": None}), stage).batch
+    if not (Path(importlib.util.find_spec("mpc_lite").origin).parent / "training").is_dir():
+        processes = 1
     steps, every = scale["steps"], {"validate_every": scale["steps"], "checkpoint_every": 10 * scale["steps"]}
     values: dict[str, Any] = {"data.validation_images": 4, "data.size": scale["size"], f"{stage}.steps": steps}
     values |= {f"{stage}.{key}": value for key, value in every.items()}
+    if processes > 1:
+        values[f"{stage}.batch"] = batch // processes
     if not os.environ.get("MPC_LITE_DATA"):
         values |= {"data.scenes": "[packaged, dead_leaves]", "data.photos": "null"}
     with tempfile.TemporaryDirectory() as out:
         options = [word for key, value in values.items() for word in ("-p", f"{key}={value}")]
         options += ["--weights", "lite-stage1"] if stage == "finetune" else []
-        _command(out, stage, "--recipe", "lite", "--out", f"{out}/run", "--device", "cpu", *options)
+        _command(
+            out, stage, "--recipe", "lite", "--out", f"{out}/run", "--device", "cpu", *options, processes=processes
+        )
         lines = [json.loads(line) for line in (Path(out) / "run/log.jsonl").read_text().splitlines()]
-    from mpc_lite.recipes.load import load_recipe
-
-    batch = getattr(load_recipe("lite", None, {"data.scenes": ["packaged"], "data.photos": None}), stage).batch
     times = [(x["step"], x["seconds"]) for x in lines if "seconds" in x]
     (first, start), (last, end) = times[len(times) // 4], times[-1]
     return {"measures": {"seconds an image": (end - start) / (last - first) / batch}}
@@ -193,11 +208,14 @@ def quickstart(folder: Path, scale: dict) -> dict:
     return {"measures": {"seconds": seconds}, "result": results["average"]["f1"]}
 
 
-def _command(folder: str, *arguments: str) -> None:
-    """`mpc-lite …` of the checkout in use, in a process of its own."""
+def _command(folder: str, *arguments: str, processes: int = 1) -> None:
+    """`mpc-lite …` of the checkout in use, in a process of its own or in several that torchrun starts."""
     run = "import sys, flat_layout; flat_layout.bridge(); from mpc_lite.cli import main; sys.exit(main(sys.argv[1:]))"
     paths = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)])
     call = [sys.executable, "-c", run, *arguments]
+    if processes > 1:
+        together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        call = [sys.executable, *together, "-m", "mpc_lite.cli", *arguments]
     done = subprocess.run(call, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
@@ -220,6 +238,8 @@ def _timed(do: Callable[[], Any]) -> tuple[float, Any]:
 WORK: dict[str, Callable[[Path, dict], dict]] = {
     "stage-1": stage_1,
     "stage-2": stage_2,
+    "stage-1-two": stage_1_two,
+    "stage-2-two": stage_2_two,
     "evaluate": evaluating,
     "robustness": robustness_grid,
     "localizer": photograph,
