@@ -20,7 +20,7 @@ book:   ## the pages, in _build/html
 	$(PYTHON) book/tools/site/build.py
 
 pages: book   ## and look at each of them in a browser; pictures of them go to _build/screenshots
-	MPC_LITE_SCREENSHOTS=1 $(PYTHON) -m pytest tests/book/test_pages.py tests/book/test_browser.py
+	MPC_LITE_SCREENSHOTS=1 $(PYTHON) -m pytest tests/book/test_pages.py tests/book/test_browser.py tests/book/test_try_it.py
 
 ci:
 	.ci/run
