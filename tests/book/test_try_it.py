@@ -1,7 +1,7 @@
 """The model inside the page: the numbers are Python's, nothing leaves the page, bad files get a sentence.
 
-A real browser without network opens it from the disk and from a local server. With MPC_LITE_SCREENSHOTS=1 pictures go to
-_build/screenshots.
+A real browser without network opens it from the disk and from a local server. With MPC_LITE_SCREENSHOTS=1, pictures
+go to _build/screenshots.
 """
 
 import base64
