@@ -106,6 +106,7 @@ def test_the_first_picture_of_several_in_a_jpeg_counts(tmp_path):
     assert np.abs(read_image(tmp_path / "several.mpo").astype(int) - 200).max() <= 2
 
 
+@pytest.mark.slow
 def test_every_call_of_pillows_open_names_its_formats():
     calls = []
     for path in [*(ROOT / "mpc_lite").rglob("*.py"), *(ROOT / "data_scripts").glob("*.py")]:

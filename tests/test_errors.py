@@ -54,6 +54,7 @@ def test_long_values_are_cut_with_their_length_told():
 SOURCES = ("[/bold]", "[red]set[/red]", "[link=x]", "\x1b[2Jset", "set\u202e", "line\nall is well", "[" * 500)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_source_in_a_manifest_is_shown_as_it_is_and_loses_no_run(source, tmp_path, capsys):
     mask = np.zeros((40, 50), np.uint8)

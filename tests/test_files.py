@@ -58,6 +58,7 @@ def test_pictures_of_a_folder(tmp_path):
     assert len(pictures_in(tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_messages_name_ten_at_most():
     assert some(range(3)) == "0, 1, 2" and some([]) == ""
     assert some(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

@@ -111,6 +111,7 @@ def is_said(message: str) -> bool:
     return any(pattern.fullmatch(message + advice) for pattern in patterns for advice in ("", "; fix"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", lines(TROUBLE, "text"), ids=lambda message: "")
 def test_a_quoted_message_is_said_somewhere(message):
     assert is_said(message)
@@ -186,6 +187,7 @@ def rows(text: str) -> list[list[str]]:
     return [cells for cells in table if cells[0] not in ("symbol", "meaning") and not set(cells[0]) <= {"-"}]
 
 
+@pytest.mark.slow
 def test_notation_has_a_symbol_once_in_a_chapter_and_variables_that_exist():
     text = (BOOK / "notation.md").read_text(encoding="utf-8")
     sources = [*(ROOT / "mpc_lite").rglob("*.py"), *BOOK.glob("part*/*.md")]

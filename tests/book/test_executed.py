@@ -51,6 +51,7 @@ def written(folder: Path, name: str, checked: str) -> Path:
     return folder / f"{name}.ipynb"
 
 
+@pytest.mark.slow
 def test_what_passed_is_kept_with_its_outputs_and_what_failed_is_not(tmp_path):
     folder, kept = tmp_path / "part1-a", tmp_path / "kept"
     folder.mkdir(), kept.mkdir()

@@ -33,6 +33,7 @@ def text_of(name):
 # --- what they say --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_table_of_the_paper_has_a_recipe_and_every_such_recipe_a_notebook():
     notebooks = {path.stem for path in (ROOT / "book" / "reproduce").glob("*.ipynb")}
     neighbours = {name.partition("-")[0] for name in recipe_names() if "arm" in recipe_choices(name)}

@@ -120,6 +120,7 @@ def test_settings_of_pydantic_are_not_in_the_reference():
     assert extension.skip_settings(None, "class", "batch", 4, False, None) is None
 
 
+@pytest.mark.slow
 def test_chapters_are_numbered_as_their_files_and_so_are_their_figures(tmp_path):
     """Sphinx alone would call the second chapter 2: the parts between are not written yet."""
     config = """

@@ -24,6 +24,8 @@ from mpc_lite.inference.calibration import SUSPICIOUS, UNSURE, Calibration
 from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, tile_starts
 from tests.book.site_under_test import NO_BROWSER, ROOT, SHOTS, browser, running_browser
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'mpc-lite[onnx]'")
 PAGE = ROOT / "book" / "assets" / "try-it"
 CORE = json.dumps(str(PAGE / "core.js"))

@@ -37,6 +37,7 @@ def test_there_are_chapters():
     assert here == set(CHAPTERS), "each chapter has a notebook, and each notebook a chapter in _toc.yml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", make_twins.sources(), ids=lambda p: p.stem)
 def test_the_twin_is_that_of_its_source(source, book):
     difference = make_twins.drift(source, book)
@@ -44,6 +45,7 @@ def test_the_twin_is_that_of_its_source(source, book):
         pytest.fail(difference, pytrace=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", CHAPTERS, ids=lambda p: p.stem)
 def test_comparing_the_twin_means_something(source):
     notebook, labels = twin(source)

@@ -60,6 +60,7 @@ def test_help_lists_every_command_and_is_fast(capsys):
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout == "[]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words, said",
     [
@@ -235,6 +236,7 @@ def test_threads_that_wait_sleep_unless_the_user_chose(given, policy, monkeypatc
     assert done.stdout.splitlines()[-1] == f"{policy} False"
 
 
+@pytest.mark.slow
 def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, capsys):
     words = ["--weights", str(trained / "model.safetensors"), "--manifest", str(forgeries), "--device", "cpu"]
     json_file, maps = tmp_path / "scores.json", tmp_path / "maps"
@@ -251,6 +253,7 @@ def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, c
     assert main(again[:-2]) == 2 and "--weights, or --maps" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_folders_of_pairs_are_scored_without_a_manifest(trained, forgeries, tmp_path, capsys):
     tampered = [s for s in read_manifest(forgeries) if s.label][:2]
     for name in ("photos", "masks", "maps"):
@@ -279,6 +282,7 @@ def test_folders_of_pairs_are_scored_without_a_manifest(trained, forgeries, tmp_
     assert main(["evaluate", *pairs, *weights, "--manifest", str(forgeries)]) == 2
 
 
+@pytest.mark.slow
 def test_evaluate_leaves_bad_rows_out_and_exits_with_1(trained, forgeries, tmp_path, capsys):
     rows = forgeries.read_text().splitlines()
     bad = forgeries.with_name("lost.csv")
@@ -289,6 +293,7 @@ def test_evaluate_leaves_bad_rows_out_and_exits_with_1(trained, forgeries, tmp_p
     assert "1 rows left out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_predict_goes_on_after_a_bad_photo_and_exits_with_1(trained, forgeries, tmp_path, capsys):
     good = str(read_manifest(forgeries)[0].image)
     broken = tmp_path / "broken.jpg"
@@ -353,6 +358,7 @@ def test_a_disk_that_refuses_is_told_in_one_line(monkeypatch, tmp_path, capsys, 
     assert os.strerror(number) in message and "runs/here" in message and "Traceback" not in message
 
 
+@pytest.mark.slow
 def test_weights_with_a_random_head_are_used_and_called_that(tmp_path, forgeries, capsys):
     photo = next((forgeries.parent / "images").glob("*.png"))
     for weights, noted in (("lite-stage1", True), ("lite", False)):

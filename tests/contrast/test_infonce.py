@@ -137,6 +137,7 @@ def test_second_derivatives_are_refused_rather_than_wrong(implementation):
 # --------------------------------------------------------------------------------- devices, precision, torch.compile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_infonce_compiles_into_one_graph(implementation):
     inputs = unit(2, 9, 4), unit(2, 5, 4, seed=1)

@@ -135,6 +135,7 @@ def test_mixed_batch_leaves_one_class_images_out_of_the_mean(formulation, path):
     assert 0 < counted.sum() < len(MASKS)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.sampled_from(["official", "paper"]),

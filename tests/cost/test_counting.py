@@ -33,6 +33,7 @@ def flops(run) -> dict[str, int]:
 # ----------------------------------------------------------------------------------------------------------- arithmetic
 
 
+@pytest.mark.slow
 def test_layers_of_nano_by_hand():
     """At 64 pixels the finest branch has 16x16 tokens of 16 channels, padded to 3x3 windows of 49 tokens."""
     with torch.device("meta"), torch.no_grad():
@@ -48,6 +49,7 @@ def test_layers_of_nano_by_hand():
     assert found["MPC.encoder"] + found["MPC.decoder"] == found["Global"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "published"), [(224, 15.43e9), (512, 84.67e9), (1024, 330.5e9)])
 def test_base_against_an_independent_count(size, published):
     """fvcore's count of the released network, in multiply-adds. It adds norms and resizing, which are not counted here:
@@ -136,6 +138,7 @@ def kept_by_encoder(device: str, bf16: bool) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
+@pytest.mark.slow
 def test_tensors_without_values_keep_what_real_ones_keep():
     with FakeTensorMode():
         pretended = [kept_by_encoder(device, False) for device in ("cpu", "cuda")]
@@ -145,6 +148,7 @@ def test_tensors_without_values_keep_what_real_ones_keep():
     assert halved < 0.8 * pretended[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Pretraining, Finetuning])
 def test_a_whole_step_keeps_what_it_keeps_on_the_cpu(kind, monkeypatch):
     """By the way that a GPU and a compiler take: on the CPU alone the loss has its gradient with its value."""
@@ -167,6 +171,7 @@ def test_bf16_is_cast_as_autocast_does_and_leaves_no_trace():
     assert layer(x).dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_batch_and_shrinks_with_bf16_and_checkpointing():
     def kept(**more):
         return counting.activations(Pretraining, quickstart(**more))[0]

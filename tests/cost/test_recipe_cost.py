@@ -22,6 +22,8 @@ from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.finetune import Finetuning
 from mpc_lite.training.pretrain import Pretraining
 
+pytestmark = pytest.mark.slow
+
 CONV1 = 2 * 32 * 32 * 32 * (6 * 9)  # nano at 64 pixels: the only layer whose input needs no gradient
 
 

@@ -77,6 +77,7 @@ def test_the_backward_pass_is_entered_too():
     assert parts(lambda: (x @ w).sum().backward())[roofline.PRODUCTS].flops == 3 * 2 * 5 * 7 * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_a_network_costs_what_the_counter_of_flops_says(context):
     model, x = MPC.build("nano").eval(), torch.rand(1, 3, 64, 64)

@@ -47,6 +47,7 @@ def test_some_of_the_rows_share_the_arrays_of_all():
     assert drawn(packed, 3, seed=1)[:] == drawn(samples, 3, seed=1)
 
 
+@pytest.mark.slow
 def test_a_row_takes_no_more_than_300_bytes_while_it_is_packed_and_after():
     """The rows come one by one; as objects each would take two thousand."""
     each, count = rows(a=1)[0], 20_000

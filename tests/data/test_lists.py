@@ -348,6 +348,7 @@ def test_quotes_that_do_not_close_and_manifests_are_named(root):
         read_list(save(root, "m.csv", "image,mask,label,source\nTp/a.jpg,Gt/a.png,1,mine\n"))
 
 
+@pytest.mark.slow
 @pytest.mark.trust
 def test_no_message_grows_with_the_list(root):
     path = save(root, "m.csv", "".join(f"Tp/{n}.jpg,{'Gt/a.png' if n % 3 else ''}\n" for n in range(30_000)))

@@ -292,6 +292,7 @@ def test_a_mask_that_contradicts_its_label_is_an_error(folder):
 # -------------------------------------------------------------------------------------------------------- real files
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_forgeries(data_dir):
     samples = read_manifest(data_dir / "forged.csv")

@@ -92,6 +92,7 @@ def test_codecs_agree_with_pillow(codec, size):
         assert apart(codec(images, quality), by_pillow(images, quality)).mean() < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("codec", CODECS)
 def test_codecs_agree_with_pillow_on_real_photographs(codec, data_dir):

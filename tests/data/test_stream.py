@@ -55,6 +55,7 @@ def test_an_error_that_nobody_catches_ends_the_process_and_its_workers():
     assert run.returncode == 1 and "RuntimeError: a bug" in run.stderr
 
 
+@pytest.mark.slow
 def test_items_do_not_depend_on_workers_or_batches(recipe):
     data = Forgeries(recipe, "train")
     alone = torch.cat([b["image"] for b in loader(data, Positions(0, 4, 2), 0)])
@@ -253,6 +254,7 @@ def training_set(request, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_the_same_images_are_saved_alike_in_the_workers_and_on_the_device(training_set):
     """For a CPU the pixels come saved; for CUDA they come as they are, with the quality that Pillow took."""
     plain, here, there = training_set({}), training_set(SAVED), training_set(SAVED, "cuda")
@@ -270,6 +272,7 @@ def test_the_same_images_are_saved_alike_in_the_workers_and_on_the_device(traini
     assert set(qualities) == {0, 60, 61, 62, 63} and 9 <= np.count_nonzero(qualities) <= 20
 
 
+@pytest.mark.slow
 def test_qualities_depend_on_seed_and_position_alone(training_set):
     data = training_set(SAVED, "cuda")
     batches = [b["quality"] for b in loader(data, Positions(0, 4, 3), 0)]

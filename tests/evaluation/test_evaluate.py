@@ -114,6 +114,7 @@ def test_figures_against_scikit_learn(manifest):
     json.dumps(result, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_authentic_images_count_at_image_level_only(manifest):
     samples = read_manifest(manifest)
     with_them, without = evaluate(brightness, samples), evaluate(brightness, [s for s in samples if s.label])
@@ -143,6 +144,7 @@ def test_split_and_list_inputs(manifest):
         evaluate(brightness, manifest.with_name("absent.csv"))
 
 
+@pytest.mark.slow
 def test_a_localizer_like_object_is_a_model(manifest):
     class Hit:
         def __init__(self, score_map):
@@ -177,6 +179,7 @@ def test_stretch_map_leaves_the_network_as_it_was():
     assert not model.training
 
 
+@pytest.mark.slow
 def test_a_network_is_scored_by_stretch_map(manifest):
     model = Brightness()
     assert evaluate(model, manifest) == evaluate(lambda image: stretch_map(model, image), manifest)
@@ -198,6 +201,7 @@ def test_a_wrong_map_stops_the_evaluation_and_names_the_row(manifest, wrong, say
 # --------------------------------------------------------------------------------------------------------- saved maps
 
 
+@pytest.mark.slow
 def test_saved_maps_give_the_same_figures_without_the_network(manifest, tmp_path):
     maps = tmp_path / "maps"
     first = evaluate(brightness, manifest, "trufor", maps_dir=maps)
@@ -210,6 +214,7 @@ def test_saved_maps_give_the_same_figures_without_the_network(manifest, tmp_path
         assert picture.mode.startswith("I") and picture.size == (96, 64)
 
 
+@pytest.mark.slow
 def test_maps_of_a_network_are_made_once(manifest, tmp_path):
     maps, model = tmp_path / "maps", Brightness()
     first = evaluate(model, manifest, maps_dir=maps, split="test")
@@ -223,12 +228,14 @@ def test_maps_of_a_network_are_made_once(manifest, tmp_path):
     assert rescore(manifest, maps) == evaluate(other, manifest) != whole
 
 
+@pytest.mark.slow
 def test_maps_of_a_nameless_callable_are_made_anew(manifest, tmp_path):
     evaluate(brightness, manifest, maps_dir=tmp_path / "maps")
     darker = evaluate(lambda image: brightness(image) / 2, manifest, maps_dir=tmp_path / "maps")
     assert rescore(manifest, tmp_path / "maps") == darker
 
 
+@pytest.mark.slow
 def test_stale_maps_are_refused(manifest, tmp_path):
     maps = tmp_path / "maps"
     with pytest.raises(InputError, match=r"no readable index\.json"):
@@ -266,6 +273,7 @@ def test_a_broken_off_evaluation_keeps_its_maps(manifest, tmp_path):
     assert len(again.seen) == 5
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_leaves_complete_maps_of_another_network_usable(manifest, tmp_path):
     class Stopped(Brightness):
         def forward(self, images):
@@ -290,6 +298,7 @@ def test_an_interrupted_evaluation_leaves_complete_maps_of_another_network_usabl
 # ----------------------------------------------------------------------------------------------------------- bad rows
 
 
+@pytest.mark.slow
 def test_bad_rows_lose_no_other_row(manifest, tmp_path):
     good = evaluate(brightness, manifest)
     write_image(tmp_path / "photo 8.png", 10)
@@ -332,6 +341,7 @@ def test_a_list_of_samples_may_hold_bad_ones_too(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- baselines
 
 
+@pytest.mark.slow
 def test_baselines_stand_beside_every_set(manifest):
     thresholds = {"all_tampered": 0.5, "ela": 0.2, "noise_residual": 0.6}
     result = evaluate(brightness, manifest, thresholds=thresholds)
@@ -384,6 +394,7 @@ def slow_f1(protocol, pairs, threshold):
     return np.mean(scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", FIXED)
 def test_chosen_thresholds_are_the_best_ones_of_each_protocol(manifest, protocol):
     """No fixed threshold does better under the protocol, and `evaluate` gives the same figures."""
@@ -410,6 +421,7 @@ def test_choosing_thresholds_on_a_split_or_a_list(manifest):
         choose_thresholds([s for s in read_manifest(manifest) if not s.label])
 
 
+@pytest.mark.slow
 def test_each_protocol_takes_its_own_thresholds(manifest, tmp_path, monkeypatch):
     shipped = {name: dict.fromkeys(BASELINES, (k + 1) / 10) for k, name in enumerate(FIXED)}
     (tmp_path / "own.json").write_text(json.dumps({"thresholds": shipped}))
@@ -447,6 +459,7 @@ def test_baselines_take_any_size_and_flat_images(shape):
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
+@pytest.mark.slow
 def test_tables_name_the_protocol_beside_every_number(manifest):
     result = evaluate(brightness, manifest, "permuted")
     rows = table_rows(result)

@@ -142,6 +142,7 @@ def test_command_several_protocols_one_table_one_file(images, capsys, monkeypatc
     assert main(["score", "maps", "--manifest", "m.csv", "--protocol", "nothing"]) == 2
 
 
+@pytest.mark.slow
 def test_evaluate_scores_several_protocols_from_one_pass(images, capsys, monkeypatch):
     monkeypatch.chdir(images)
     words = ["evaluate", "--weights", "lite", "--device", "cpu", "--manifest", "m.csv"]

@@ -341,6 +341,7 @@ def test_interval_of_a_lead_is_paired_and_of_an_average_stratified():
     assert protocol.interval([exact[:1]]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lead", [False, True], ids=["f1", "lead"])
 @pytest.mark.parametrize("sizes", [[2], [1, 1], [130], [40, 7, 1], [5] * 9], ids=str)
 @pytest.mark.parametrize("name", ["mpc", "pooled"])

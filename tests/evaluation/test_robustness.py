@@ -96,6 +96,7 @@ def test_other_maps_are_brought_back_to_the_size_of_the_mask():
         degraded_map(lambda photo: np.zeros((90, 70)), image, [("resize_ratio", 0.6)])
 
 
+@pytest.mark.slow
 def test_cells_against_scores_by_hand(forgeries, few):
     model = Contrast()
     result = robustness(model, forgeries, grid=few, seed=3)
@@ -123,6 +124,7 @@ def test_cells_against_scores_by_hand(forgeries, few):
     json.dumps(result, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_baselines_see_each_untouched_image_once(forgeries, few, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setitem(BASELINES, "ela", lambda image: seen.append(image.shape) or ela(image))
@@ -134,6 +136,7 @@ def test_baselines_see_each_untouched_image_once(forgeries, few, tmp_path, monke
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 def test_figures_depend_on_the_seed_and_not_on_the_order_of_the_rows(forgeries, few):
     first = robustness(Contrast(), forgeries, grid=few)
     turned = forgeries.with_name("turned.csv")
@@ -157,6 +160,7 @@ def test_a_set_without_tampered_images_has_figures_of_whole_images_only(forgerie
 # --- cells in the file ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_finished_cells_are_not_run_again(forgeries, few, tmp_path):
     class Stopped(Contrast):
         def __call__(self, image):
@@ -232,6 +236,7 @@ def test_mistakes_leave_no_file(forgeries, tmp_path):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_table_and_goes_on(forgeries, tmp_path, capsys):
     file = tmp_path / "out.json"
     words = ["robustness", "--weights", "lite", "--manifest", str(forgeries), "--protocol", "mpc", "--device", "cpu"]
@@ -256,6 +261,7 @@ def test_the_command_prints_one_table_and_goes_on(forgeries, tmp_path, capsys):
     assert "differs in protocol" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_tells_bad_rows_and_mistakes(forgeries, few, tmp_path, capsys):
     rows = forgeries.read_text().splitlines()
     bad = forgeries.with_name("lost.csv")

@@ -48,6 +48,7 @@ def samples(tmp_path):
     return made
 
 
+@pytest.mark.slow
 def test_two_threads_find_what_one_finds_to_the_digit(localizer, samples, two_threads):
     assert images_at_once(localizer) == 2
     both = evaluate(localizer, samples)
@@ -56,6 +57,7 @@ def test_two_threads_find_what_one_finds_to_the_digit(localizer, samples, two_th
     assert evaluate(localizer, samples) == both
 
 
+@pytest.mark.slow
 def test_a_row_left_out_keeps_its_place_and_costs_no_other(localizer, samples, two_threads):
     samples[2].image.write_bytes(b"no image")
     samples[5].image.unlink()
@@ -65,6 +67,7 @@ def test_a_row_left_out_keeps_its_place_and_costs_no_other(localizer, samples, t
     assert evaluate(localizer, good)["sets"] == table["sets"]
 
 
+@pytest.mark.slow
 def test_a_row_too_large_beside_others_is_scored_alone(localizer, samples, two_threads, monkeypatch):
     expected, map_of = evaluate(localizer, samples), rows.map_of
 
@@ -80,6 +83,7 @@ def test_a_row_too_large_beside_others_is_scored_alone(localizer, samples, two_t
         evaluate(localizer, samples)
 
 
+@pytest.mark.slow
 def test_other_callables_are_asked_one_image_at_a_time_in_order(samples, two_threads):
     seen = []
 

@@ -55,6 +55,7 @@ def test_an_empty_log_is_refused():
         training_curves([])
 
 
+@pytest.mark.slow
 def test_show_puts_picture_alt_and_caption_on_the_page():
     shown = show(training_curves(LOG), "training", 'F1 rises from 0.2 to 0.4 "at the end" & stays', "It rises.")
     page = shown._repr_html_()
@@ -110,6 +111,7 @@ def test_gallery_needs_as_many_of_each(pictures):
         gallery([], [], sources=[])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["casia", "columbia-splice", "", "generatedfoo", "notgenerated-splice", "Generated"])
 def test_pictures_of_other_sources_are_refused_outside_runs(pictures, source, tmp_path):
     images, truths, maps = pictures

@@ -81,6 +81,7 @@ def digest(*made) -> str:
     return hashlib.sha256(b"".join(f.image.tobytes() + f.mask.tobytes() + (f.jpeg or b"") for f in made)).hexdigest()
 
 
+@pytest.mark.slow
 def test_pure_function_of_seed_and_index(photographs, listed):
     indices = (0, 3, 7, 11)
     ours = [forge_real("train", 5, i, photographs, 64) for i in indices]
@@ -168,6 +169,7 @@ def test_hard_paste_shows_the_donor():
     assert (image[mask == 1] == donor[mask == 1]).all() and (image[mask == 0] == host[mask == 0]).all()
 
 
+@pytest.mark.slow
 def test_moved_brings_another_place_and_removed_forgets_the_region():
     image = dead_leaves(3, 96)
     mask = np.zeros((96, 96), np.uint8)
@@ -270,6 +272,7 @@ def test_without_the_key_nothing_changes():
         assert torch.equal(data[position]["image"], torch.from_numpy(expected.image.transpose(2, 0, 1).copy()))
 
 
+@pytest.mark.slow
 def test_sets_of_a_recipe_and_a_written_test_set(listed, tmp_path):
     mixed = recipe(listed)
     train, validation, count = datasets(mixed)
@@ -369,6 +372,7 @@ def test_list_without_licences_says_what_that_means(folder):
         Photographs("train", [path])
 
 
+@pytest.mark.slow
 def test_grey_photographs_stay_grey_and_turn_their_partner(tmp_path):
     rows = []
     for number in range(24):

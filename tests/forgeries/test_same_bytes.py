@@ -43,6 +43,7 @@ def scenes():
     return {split: Scenes(split, ["packaged", "dead_leaves"]) for split in SPLITS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SIMULATED)
 def test_forgeries_from_simulated_cameras(kind, scenes):
     """24 of each kind, of all splits."""

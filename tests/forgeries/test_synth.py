@@ -46,6 +46,7 @@ def test_splits_share_no_camera_quality_or_scene(scenes):
         cameras_of("testing")
 
 
+@pytest.mark.slow
 def test_forgeries_are_a_pure_function_of_seed_and_index(scenes):
     indices = (0, 3, 7)
     ours = [forge("train", 5, i, scenes["train"], 64) for i in indices]
@@ -61,6 +62,7 @@ def test_forgeries_are_a_pure_function_of_seed_and_index(scenes):
     assert other.stdout.strip() == digest(*ours)
 
 
+@pytest.mark.slow
 def test_kinds_do_what_they_say(scenes):
     kinds = [forge("train", 0, i, scenes["train"], 64).kind for i in range(60)]
     assert set(kinds) == set(KINDS)
@@ -90,6 +92,7 @@ def test_outside_the_mask_a_hard_splice_is_the_untouched_photograph(scenes):
     pytest.fail("no pair without a final JPEG among 30")
 
 
+@pytest.mark.slow
 def test_authentic_share_is_kept(scenes):
     share = np.mean([forge("train", 9, i, scenes["train"], 32, 0.3).kind == "authentic" for i in range(150)])
     assert 0.2 < share < 0.4
@@ -194,6 +197,7 @@ def test_a_set_that_was_not_finished_is_begun_anew(tmp_path, scenes, monkeypatch
     )
 
 
+@pytest.mark.slow
 def test_cost_in_jpeg_round_trips(scenes, record_property):
     """The cost of a forgery is stated as a ratio to one Pillow JPEG round trip of the same image."""
     made = [forge("train", 0, i, scenes["train"], 256) for i in range(8)]

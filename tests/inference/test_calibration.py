@@ -72,6 +72,7 @@ def test_a_localizer_takes_the_calibration_only_for_its_own_way_of_feeding():
     assert Hit(np.zeros((8, 8), np.float32)).verdict is None
 
 
+@pytest.mark.slow
 def test_calibrate_command_keeps_the_network_and_predict_speaks(tmp_path, capsys, monkeypatch):
     torch.manual_seed(0)
     model = MPC.build("nano", "4conv")
@@ -125,6 +126,7 @@ def test_without_photographs_there_is_no_calibration():
         Localizer(Fake(brightness), "tiles", size=32).calibrate([], "none")
 
 
+@pytest.mark.slow
 def test_the_onnx_backend_knows_the_calibration_of_its_weights(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")

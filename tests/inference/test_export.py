@@ -70,6 +70,7 @@ def exported(tmp_path_factory) -> Path:
 # ------------------------------------------------------------------------------------------------------------- numbers
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("size, head", [("nano", "4conv"), ("nano", "5conv"), ("small", "4conv"), ("base", "4conv")])
 def test_logits_and_embeddings_are_those_of_the_network(size, head):
@@ -90,6 +91,7 @@ def test_a_network_in_training_mode_is_refused():
         network_graph(MPC.build("nano").train(), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode, shape", [("tiles", (300, 250)), ("pad", (70, 90)), ("stretch", (100, 60))])
 def test_a_localizer_gives_the_same_maps(mode, shape):
     ways = [Localizer.from_pretrained("lite", mode, "cpu", backend) for backend in ("torch", "onnx")]
@@ -99,6 +101,7 @@ def test_a_localizer_gives_the_same_maps(mode, shape):
     assert np.abs(a - b).mean() <= 1e-5  # the goal is 1e-3
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_a_network_too(exported):
     a, b = (Localizer.from_pretrained(name, backend="onnx") for name in ("lite", str(exported)))
     assert np.array_equal(a(photo(200, 200)).score_map, b(photo(200, 200)).score_map)
@@ -108,6 +111,7 @@ def test_an_exported_file_is_a_network_too(exported):
     assert len({x.fingerprint for x in (b, *others)}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_a_batch_is_the_same_whoever_computes_its_images(threads):
     """Images side by side, a thread or several each, a batch that does not divide evenly, and one image."""
@@ -125,6 +129,7 @@ def test_a_batch_is_the_same_whoever_computes_its_images(threads):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_sides_that_are_no_multiple_of_32_are_named():
     localizer = Localizer(OnnxNetwork.from_pretrained("lite"), "tiles", size=100)
     with pytest.raises(InputError, match=r"100×100.*multiples of 32"):
@@ -147,6 +152,7 @@ def test_one_file_and_equal_bytes(exported, tmp_path):
     assert exported.stat().st_size < 1.02 * pretrained_file("lite").stat().st_size
 
 
+@pytest.mark.slow
 def test_nothing_of_the_machine_is_in_the_file(tmp_path, monkeypatch):
     recipe = {"data": {"manifest": "/home/alice/secret/list.csv", "photos": r"C:\Users\alice\shots", "more": "~/x/y"}}
     save_weights(tmp_path / "alice.safetensors", network("nano"), recipe, stage="finetune")
@@ -181,6 +187,7 @@ def test_folders_are_cut_off(value, kept):
     assert without_folders({"a": [value, {"b": value}]}) == {"a": [kept, {"b": kept}]}
 
 
+@pytest.mark.slow
 def test_metadata(tmp_path):
     Image.fromarray(photo(64, 64)).save(tmp_path / "a.png")
     mask = np.zeros((64, 64), np.uint8)
@@ -249,6 +256,7 @@ def test_backends_and_devices_that_do_not_go_together():
         Localizer.from_pretrained("lite", device="cuda", backend="onnx")
 
 
+@pytest.mark.slow
 def test_without_its_packages_the_message_says_how_to_install_them():
     code = """
 import sys
@@ -268,6 +276,7 @@ for package in ("onnx", "onnxruntime"):
         assert f"package {package};" in line and "pip install 'mpc-lite[onnx]'" in line
 
 
+@pytest.mark.slow
 def test_a_run_leaves_nothing_in_a_fresh_home(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
@@ -289,6 +298,7 @@ assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
     assert list(home.rglob("*")) == []
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path, capsys):
     Image.fromarray(photo(200, 210)).save(tmp_path / "a.png")
     assert main(["export", "--out", str(tmp_path / "m.onnx")]) == 0

@@ -23,6 +23,7 @@ NAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
 def test_every_photograph_is_scored_and_named(tmp_path, capsys):
     photos = tmp_path / "photos"

@@ -157,6 +157,7 @@ def test_weights_are_positive_and_sum_to_one_at_every_pixel(size, overlap, more)
     np.testing.assert_allclose(total, 1, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_matter_to_the_real_network(nano):
     image = ramp(100, 150)
     maps = [Localizer(nano, "tiles", size=64, overlap=16, batch=b)(image).score_map for b in (1, 4)]

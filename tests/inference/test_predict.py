@@ -120,6 +120,7 @@ def test_predict_says_when_the_disk_is_full(tmp_path):
         list(predict([tmp_path / "a.png"], tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32)))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_forgeries_of_every_set(data_dir, tmp_path):
     names = ["lalonde/images/image_000093.jpg"]

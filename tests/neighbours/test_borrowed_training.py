@@ -50,6 +50,7 @@ def test_without_an_idea_it_is_stage_two():
     assert set(ours) == {"focal", "total"} and torch.equal(ours["total"], theirs["total"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("idea", ["distillation", "scale", "views"])
 def test_an_idea_adds_its_weight_and_reaches_the_encoder(idea, teacher):
     torch.manual_seed(0)
@@ -68,6 +69,7 @@ def test_an_idea_adds_its_weight_and_reaches_the_encoder(idea, teacher):
         assert not step.helper.teacher.training and step.helper.queue.filled.sum() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("idea", ["distillation", "scale", "views"])
 def test_the_loop_trains_it(idea, teacher, tmp_path):
     path = train(Borrowed, recipe(**section(idea, teacher)), tmp_path / "run", False, None, "cpu")

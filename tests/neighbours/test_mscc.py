@@ -147,6 +147,7 @@ def test_in_double_precision_the_value_is_exact(tag):
     assert value.item() == pytest.approx(float(MODULE[f"{tag}_L_f64"]), rel=2e-7)  # their bank is rounded to fp32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_the_released_configuration_gives_the_released_numbers(way):
     module = MSCC(512, 512, dropout=0, implementation=way).eval()
@@ -286,6 +287,7 @@ def test_fused_and_plain_agree_in_values_gradients_and_statistics(channels, k, s
         assert torch.allclose(fused, plain, rtol=1e-9, atol=1e-9 * plain.abs().max().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_the_fused_gradients_are_those_of_finite_differences(training):
     torch.manual_seed(0)

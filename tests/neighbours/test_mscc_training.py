@@ -136,6 +136,7 @@ def test_a_logit_for_two_gives_the_softmax():
     assert torch.allclose(tampered_logit(two).sigmoid(), two.softmax(1)[:, 1:], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height,width", [(64, 64), (35, 61), (32, 96)])
 def test_the_network_scores_images_of_any_size_from_32(height, width):
     torch.manual_seed(0)
@@ -164,6 +165,7 @@ def test_weights_bring_the_network_back(tmp_path):
     assert folded(loaded) is not loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_on_a_gpu_nothing_of_network_and_loss_comes_back_to_the_host(reduction):
     with FakeTensorMode():  # tensors without data: reading a value or mixing in a CPU tensor raises
@@ -200,6 +202,7 @@ def test_the_stage_turns_images_and_masks_and_sums_the_loss_over_their_pixels():
         assert value.item() / stage.count(given) == pytest.approx(expected[name].item(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_network_learns_a_few_images_and_is_scored_on_them():
     stage, given = training(), {**batch(4, 32), "turn": torch.zeros(4, dtype=torch.int64)}
     torch.manual_seed(0)

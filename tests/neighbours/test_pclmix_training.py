@@ -82,6 +82,7 @@ def test_two_logits_are_the_sigmoid():
     assert torch.allclose(two_logits(logit, (8, 8)).softmax(1)[:, 1], logit[:, 0].sigmoid())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["lite", "released"])
 @pytest.mark.parametrize("rule", ["released", "splice", "intra"])
 def test_a_step_reaches_every_parameter(preset, rule):
@@ -148,6 +149,7 @@ def test_no_step_sees_a_mask():
         assert torch.equal(item["image"], dense["image"]) and torch.equal(item["mask"], weak[position]["mask"])
 
 
+@pytest.mark.slow
 def test_the_loop_trains_it(tmp_path):
     path = train(PCLMix, recipe(contrast_after=0.0), tmp_path, False, None, "cpu")
     assert path == tmp_path / "model.safetensors"
@@ -155,6 +157,7 @@ def test_the_loop_trains_it(tmp_path):
     assert MPC.from_pretrained(path)(torch.rand(1, 3, 64, 64)).shape == (1, 1, 16, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["released", "splice", "intra"])
 def test_on_a_gpu_a_step_brings_nothing_back_to_the_host(rule):
     with FakeTensorMode():  # tensors without data: reading a value or mixing in a CPU tensor raises
@@ -166,6 +169,7 @@ def test_on_a_gpu_a_step_brings_nothing_back_to_the_host(rule):
         assert all(value.device.type == "cuda" for value in sums.values()) and sums["total"].requires_grad
 
 
+@pytest.mark.slow
 def test_it_learns_from_strokes():
     """Half of each picture is noisier, each picture another half; a few strokes, and the rest is right as well."""
     torch.manual_seed(0)
@@ -186,6 +190,7 @@ def test_it_learns_from_strokes():
     assert unlabelled.float().mean() > 0.8 and (found == truth)[unlabelled].float().mean() > 0.8  # chance: 0.5
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_resumes_with_its_helpers_to_the_same_weights(tmp_path):
     """The auxiliary decoder, the embedding head, the queue and the ramp's clock are in the checkpoint."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"

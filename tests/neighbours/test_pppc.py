@@ -261,6 +261,7 @@ def loss_oracle(pixels, prototypes, labels, temperature, summed, weight, valid):
     return (sum(means) / len(means) if means else 0.0), bottleneck
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 1000),

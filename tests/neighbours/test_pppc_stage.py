@@ -80,6 +80,7 @@ def test_features_are_what_the_head_reads():
         assert torch.equal(model.decoder(joined(maps)), model.localize(maps))
 
 
+@pytest.mark.slow
 def test_a_tiny_recipe_overfits_and_the_default_contrast_learns():
     network, batch = step(sharpness=0, confidence=0.6), textured_batch()
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], 3e-3)
@@ -97,6 +98,7 @@ def test_a_tiny_recipe_overfits_and_the_default_contrast_learns():
     assert max(h["target_contrast"] for h in history) > 0  # the teacher became sure of something
 
 
+@pytest.mark.slow
 def test_the_released_constants_do_not_move_the_contrast():
     network, batch = step(preset="released", sharpness=0), textured_batch()
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], 3e-3)
@@ -112,6 +114,7 @@ def test_the_released_constants_do_not_move_the_contrast():
     assert all(abs(v - np.log(2)) < 1e-3 + bottleneck for v in values)
 
 
+@pytest.mark.slow
 def test_contrast_waits_for_its_start_and_ends_with_the_last_step():
     network, batch = step(steps=4, start=0.5), textured_batch()
     with torch.no_grad():
@@ -177,6 +180,7 @@ def test_a_batch_of_authentic_images_mixes_nothing_in(monkeypatch):
     assert torch.equal(mixed, source) and not labels.any() and sums["total"].isfinite()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["released", "intra"])
 def test_only_the_rule_intra_mixes_one_scene_with_itself(rule, monkeypatch):
     seen = []
@@ -192,6 +196,7 @@ def test_only_the_rule_intra_mixes_one_scene_with_itself(rule, monkeypatch):
     assert (same > 0.9).all() if rule == "intra" else (same < 0.8).all()
 
 
+@pytest.mark.slow
 def test_on_a_gpu_nothing_comes_back_to_the_host(fake_gpu):
     with fake_gpu, torch.device("cuda"):
         network = step()
@@ -285,6 +290,7 @@ def lines(out):
     return [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_resumes_with_its_teacher_to_the_same_weights(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     path = train_neighbour(recipe(), whole, device="cpu")

@@ -36,6 +36,7 @@ def test_every_section_has_its_stage():
         assert stage.name == name and stage.output == "model.safetensors"
 
 
+@pytest.mark.slow
 def test_a_new_gate_changes_nothing_and_its_weights_bring_it_back(tmp_path):
     torch.manual_seed(0)
     gated, plain = MPC.build("nano", "context").eval(), MPC.build("nano").eval()

@@ -133,6 +133,7 @@ def test_the_two_heads_are_told_apart_by_one_shape(constants, tmp_path):
     assert all(torch.equal(tensor, constants[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_stage_1_file_gives_the_encoder_and_says_that_the_head_is_new(base, stage1, tmp_path):
     out, again = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     torch.manual_seed(7)
@@ -153,6 +154,7 @@ def test_a_stage_1_file_gives_the_encoder_and_says_that_the_head_is_new(base, st
     assert f"a start for training, not a detector: mpc-lite finetune --weights {out}" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_the_imagenet_file_lacks_the_projections_and_has_heads_to_spare(constants, cfg_node, tmp_path, zipped):
     network = {n: t for n, t in bare(constants).items() if not n.startswith("convs.")}
@@ -211,6 +213,7 @@ MISFITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Validating sparse")
 @pytest.mark.parametrize("name", MISFITS)
 def test_what_does_not_fit_is_named_and_nothing_is_written(name, constants, tmp_path):
@@ -315,6 +318,7 @@ def test_other_files_are_told_apart(tmp_path):
 # --- what is said ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_known_files_are_called_by_their_names(constants, tmp_path, monkeypatch):
     assert all(re.fullmatch("[0-9a-f]{64}", digest) and size > 1e8 for digest, (_, size) in module.KNOWN.items())
     path = save(tmp_path / "renamed.pth", constants)
@@ -330,6 +334,7 @@ def test_known_files_are_called_by_their_names(constants, tmp_path, monkeypatch)
         assert f"bytes, sha256 {sha256(path)}, {words}" in summary({**facts, **more}).splitlines()[0]
 
 
+@pytest.mark.slow
 def test_the_command_prints_both_digests_and_commands_load_the_result(constants, tmp_path, capsys):
     path, out = save(tmp_path / "official.pth", constants), tmp_path / "new" / "mpc.safetensors"
     assert main(["convert", str(path), "--out", str(out)]) == 0

@@ -31,6 +31,7 @@ def images(side: int = 64) -> torch.Tensor:
     return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("size", ["nano", "small", "base"])
 def test_the_answers_are_those_of_the_network(size):
@@ -42,6 +43,7 @@ def test_the_answers_are_those_of_the_network(size):
     assert all(torch.equal(a, b) for a, b in zip(encoder(x), fast.encode(x), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["nano", "base"])
 def test_only_the_norm_before_the_head_is_left_and_hidden_channels_fill_registers(size):
     model = network(size)
@@ -71,6 +73,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_copy_is_kept_until_the_network_changes(nano, change):
     fast = folded(nano)
@@ -92,6 +95,7 @@ def test_first_asked_for_under_inference_mode_it_serves_outside_too(nano):
     assert head.weight.grad is not None
 
 
+@pytest.mark.slow
 def test_what_cannot_be_folded_comes_back_as_it_is(nano):
     other = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).eval()
     assert folded(other) is other  # nobody says that the order of its list is the order of its calls
@@ -104,6 +108,7 @@ def test_what_cannot_be_folded_comes_back_as_it_is(nano):
             assert folded(hollow) is hollow
 
 
+@pytest.mark.slow
 def test_a_localizer_follows_its_network(nano):
     localizer = Localizer(nano, mode="stretch", size=64)
     photo = (images()[0].permute(1, 2, 0) * 255).byte().numpy()
@@ -144,6 +149,7 @@ def test_a_plain_call_goes_through_the_copy_where_nothing_is_learnt(nano, folds)
     assert not folds
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_plain_call_never_answers_with_old_weights(nano, change):
@@ -168,6 +174,7 @@ def test_a_plain_call_sees_values_that_change_places(nano):
     assert torch.allclose(nano(images()), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_copy_leaves_no_trace_in_what_is_saved_or_copied(nano):
     before = pickle.dumps(nano.state_dict())
@@ -191,6 +198,7 @@ def test_who_watches_the_network_sees_its_own_layers(nano):
     assert counter.get_total_flops() == expected.get_total_flops() > 0
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_functional_calls_and_exports_compute_with_the_tensors_they_are_given(nano):
     x = images()
@@ -225,6 +233,7 @@ def test_compiled_and_exported_networks_hold_the_layers_that_they_were_made_of(n
     assert (program.module()(x) - expected - 1).norm() < 1e-5 * expected.norm()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_distributed_data_parallel_answers_with_the_copy_of_what_it_holds(nano, folds, tmp_path):
     expected = nano(images())

@@ -64,6 +64,7 @@ def test_wrong_types_of_other_facts_are_told(key, value, tensors, tmp_path):
         read_facts(write(tmp_path / "w.safetensors", tensors, **{key: value}))
 
 
+@pytest.mark.slow
 def test_metadata_nested_without_end_is_no_metadata_of_ours(tensors, tmp_path):
     path = tmp_path / "w.safetensors"
     safetensors.torch.save_file(tensors, path, metadata={"mpc_lite": "[" * 200_000})

@@ -63,6 +63,7 @@ def test_base_has_the_official_names_and_shapes(base):
     assert len(base.encoder.state_dict()) == 2236
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prefix", "seed", "shape"), [("", 0, (1, 3, 96, 96)), ("odd_", 1, (1, 3, 100, 76))])
 def test_base_computes_what_the_released_network_computes(base, prefix, seed, shape):
     golden = np.load(GOLDEN / "hrformer_base.npz")
@@ -273,6 +274,7 @@ def test_bf16_stays_near_fp32(nano):
         assert (a - b.float()).norm() / a.norm() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 def test_no_tensor_leaves_a_cuda_device(training):
     """Fake tensors have a device but no data: a CPU tensor in between, or a look at a value, raises."""

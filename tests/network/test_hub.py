@@ -116,6 +116,7 @@ def address_of(server):
 NOWHERE = "http://127.0.0.1:9"  # nobody listens there
 
 
+@pytest.mark.slow
 def test_a_file_is_fetched_once_and_named_by_commit_and_sha256(hub, tmp_path):
     hub.asked.clear()
     plain = "hf://we/lite"
@@ -155,12 +156,14 @@ def test_each_mistake_has_its_sentence(hub, tmp_path):
     assert not [path for _, path in hub.asked if path.endswith(".bin")]
 
 
+@pytest.mark.slow
 def test_offline_without_a_cache_is_one_sentence(tmp_path):
     (answer,), _ = ask(tmp_path, NOWHERE, "hf://we/lite")
     reason = "the hub cannot be reached, and the file is not in its cache; connect once, or give a file of your own"
     assert answer == f"error: hf://we/lite: {reason}"
 
 
+@pytest.mark.slow
 def test_predict_takes_weights_of_a_hub(hub, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     weights = f"hf://we/lite@v1#sha256={hashlib.sha256(FILES['we/lite', 'model.safetensors']['v1']).hexdigest()}"

@@ -18,6 +18,7 @@ def nano() -> MPC:
     return MPC.build("nano").eval()
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(height=st.integers(1, 100), width=st.integers(1, 100))
 def test_logits_follow_the_ceil_rule(nano, height, width):
@@ -47,6 +48,7 @@ def test_unknown_size_or_head_names_the_known_ones(size, head, word):
         MPC.build(size, head)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "widths"), [("4conv", (4, 2, 1, 0.5)), ("5conv", (4, 2, 1, 0.5, 0.25))])
 @pytest.mark.parametrize("size", ["nano", "base"])
 def test_heads_have_the_official_layout_scaled_with_the_embedding(size, head, widths):
@@ -110,6 +112,7 @@ def test_two_passes_update_batch_norm_statistics_twice():
     assert model.encoder.bn1.num_batches_tracked == 2
 
 
+@pytest.mark.slow
 def test_eight_images_are_learnt_by_heart():
     """The gradient reaches the whole network and points the right way: nano overfits squares on noise."""
     torch.manual_seed(0)

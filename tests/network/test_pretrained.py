@@ -105,6 +105,7 @@ def test_the_ledger_says_what_freezing_was_measured_to_cost():
         assert f"{measured['f1']:.2f} [{low:.2f}, {high:.2f}]" in ledger
 
 
+@pytest.mark.slow
 def test_lite_finds_generated_forgeries_from_unseen_scenes_and_cameras():
     localizer, scenes = Localizer.from_pretrained("lite"), Scenes("test", ["packaged", "dead_leaves"])
     made = [forge("test", 0, i, scenes, 256, authentic_share=0) for i in range(24)]

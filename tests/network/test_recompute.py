@@ -39,6 +39,7 @@ def step(again, precision=None):
     return loss, gradients, dict(stage.model.named_buffers()), bytes_kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_recomputation_changes_the_memory_and_nothing_else(precision):
     loss, gradients, buffers, kept = step(False, precision)

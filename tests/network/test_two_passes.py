@@ -20,6 +20,7 @@ def plain(encoder, images):
     return encoder(images), encoder(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deeper", [False, True], ids=["stage 2 without noise", "stage 2 with noise"])
 def test_shared_passes_equal_two_passes(deeper):
     torch.manual_seed(0)

@@ -36,6 +36,7 @@ def saved(model, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_round_trip_is_exact_and_the_recipe_travels_along(model, saved):
     loaded = load_weights(saved)
     assert (loaded.size, loaded.head, loaded.recipe, loaded.training) == ("nano", "5conv", RECIPE, False)
@@ -103,6 +104,7 @@ def test_a_misfit_names_every_tensor_and_changes_nothing(model):
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.trust
 def test_a_checkpoint_of_another_size_counts_its_misfits_and_names_ten_of_each_kind(model, tmp_path):
     """A file that calls itself small but holds nano: hundreds of misfits, and a message that can be read."""
@@ -165,6 +167,7 @@ def test_names_and_paths(saved, tmp_path, monkeypatch):
         load_weights(tmp_path)
 
 
+@pytest.mark.slow
 def test_every_shipped_file_loads_and_is_small():
     for name in weights.pretrained_names():
         assert pretrained_file(name).stat().st_size <= 5_000_000, name

@@ -51,6 +51,7 @@ def difference(name, profile, first, second):
 # ------------------------------------------------------------------------------------------------------------- validity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_every_profile_and_combination_of_choices_is_valid(name):
     for profile, taken in itertools.product(PROFILES, combinations(name)):
@@ -68,6 +69,7 @@ def test_every_profile_and_combination_of_choices_is_valid(name):
             assert max(recipe.data.size, recipe.data.test_size) <= 128
 
 
+@pytest.mark.slow
 def test_every_table_of_the_paper_has_its_recipe():
     for name, tables in TABLES.items():
         assert [load_recipe(table.lower().replace(" ", "")).name for table in tables] == [name] * len(tables)
@@ -223,6 +225,7 @@ def test_corrected_trains_on_no_set_that_it_is_scored_on():
 # ------------------------------------------------------------------------------------------------------------- the runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["official", "corrected"])
 def test_smoke_runs_both_stages_within_seconds(tmp_path, variant):
     recipe = load_recipe("protocol1", "smoke", {"variant": variant})
@@ -234,6 +237,7 @@ def test_smoke_runs_both_stages_within_seconds(tmp_path, variant):
     assert MPC.from_pretrained(path).size == "nano"
 
 
+@pytest.mark.slow
 def test_smoke_of_protocol_2_runs_the_third_stage(tmp_path):
     recipe = load_recipe("protocol2", "smoke")
     pretrain(recipe, tmp_path, device="cpu")

@@ -172,6 +172,7 @@ def test_without_a_finished_run_an_earlier_collection_stays(clone):
 # --- beside the paper: Table 8 prints F1 67.6 and 41.0 for MPC, 42.0 and 29.1 for HRFormer-small ----------------------
 
 
+@pytest.mark.slow
 def test_the_exit_code_tells_of_a_score_off_its_band(clone, capsys):
     for seed in range(3):
         finish("table8", "paper", seed, 0.676 + 0.001 * seed, 0.41)

@@ -129,6 +129,7 @@ def test_a_kernel_does_not_log_that_its_sockets_closed_at_its_end(clone):
     assert json.loads((out / "facts").read_text()) is False
 
 
+@pytest.mark.slow
 def test_a_users_mistake_in_the_notebook_is_told_without_traceback_and_a_bug_with_it(clone):
     clone("from mpc_lite.errors import InputError\nraise InputError('row 3: no mask') if SEED else ValueError('a bug')")
     with pytest.raises(InputError, match=r"^row 3: no mask$"):
@@ -173,6 +174,7 @@ def test_a_full_disk_under_the_notebook_is_named_and_does_not_block_the_next_run
             assert not (out / "notebook.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
     clone("import os\nos._exit(9)")
     with pytest.raises(KernelDied, match=r"kernel died.* --profile smoke --resume"):

@@ -63,6 +63,7 @@ def test_pooled_metrics_are_those_of_scikit_learn(manifest):
     assert found["hd95"] == pytest.approx(3, abs=2)
 
 
+@pytest.mark.slow
 def test_an_image_head_is_scored_on_whole_photographs(manifest):
     torch.manual_seed(0)
     found = own_metrics(Localizer(MPC.build("nano", "mscc").eval(), "pad"), read_manifest(manifest))

@@ -171,6 +171,7 @@ def test_pictures_are_shown_only_where_they_may_be_published(run, tmp_path, monk
         assert free_gallery(where, tmp_path / "mixed.csv") == []
 
 
+@pytest.mark.slow
 def test_shipped_weights_are_scored_in_their_own_way(run, tmp_path, monkeypatch):
     recipe = {"evaluate": {"mode": "tiles", "size": 96, "overlap": 32}}
     save_weights(tmp_path / "lite2.safetensors", MPC.build("nano"), recipe)

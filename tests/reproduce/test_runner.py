@@ -96,6 +96,7 @@ def test_a_notebooks_float_is_read_like_a_recipes(recorded):
     assert recorded[0]["SHARE"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_table_of_the_paper_is_the_recipe_that_gives_its_numbers(recorded, clone):
     write_notebook(clone / "book" / "reproduce" / "protocol1.ipynb")
     assert find_notebook("table2") == find_notebook("protocol1") == clone / "book" / "reproduce" / "protocol1.ipynb"
@@ -251,6 +252,7 @@ def test_outside_a_clone_the_message_says_what_to_do(monkeypatch, tmp_path):
         find_notebook("quickstart", tmp_path)
 
 
+@pytest.mark.slow
 def test_recipe_and_notebook_must_both_be_there(clone):
     with pytest.raises(InputError, match=r"no recipe 'quikstart' .did you mean 'quickstart'"):
         reproduce(Request("quikstart"))

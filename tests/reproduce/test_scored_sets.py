@@ -127,6 +127,7 @@ def test_missing_manifests_and_variables_are_mistakes_of_the_call(run, tmp_path,
 # ------------------------------------------------------------------------------------------------------ the network
 
 
+@pytest.mark.slow
 def test_the_network_is_fed_as_the_recipe_says(run, tmp_path):
     """A checkpoint's own recipe may say otherwise, and that of the authors says nothing."""
     save_weights(tmp_path / "a.safetensors", MPC.build("nano"), {"evaluate": {"mode": "tiles", "size": 96}})

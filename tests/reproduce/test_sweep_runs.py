@@ -45,6 +45,7 @@ def test_a_list_of_values_that_is_none_says_so(pairs, said):
         sweep_values(pairs)
 
 
+@pytest.mark.slow
 def test_cells_are_the_product_and_each_is_the_run_that_its_values_name(clone):
     given = {"pretrain.batch": "2"}
     cells = plan_cells(Request("table8", "smoke", given, {"ablation": ["full", "small"], "seed": ["0", "1"]}))

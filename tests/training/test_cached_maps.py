@@ -27,6 +27,8 @@ from mpc_lite.training.finetune import Finetuning, LocalizationStep, adapt, fine
 from mpc_lite.training.loop import Interrupted, starting_model
 from mpc_lite.training.processes import Processes
 
+pytestmark = pytest.mark.slow
+
 STEPS, BATCH = 6, 2  # three epochs of four entries
 D = SIZES["nano"].embedding
 

@@ -87,6 +87,7 @@ def test_parts_that_do_not_fit_are_told_in_one_line(tmp_path, state):
             restore(tmp_path / "x.state", state[0], 1, 9, **learner(1))
 
 
+@pytest.mark.slow
 def test_no_flipped_or_missing_byte_makes_another_run(tmp_path, state):
     """Bits turn in 150 places and 40 lengths are cut: refused, or restored to the bit (padding between members)."""
     recipe, whole = state

@@ -87,6 +87,7 @@ def test_official_stage_two_lets_statistics_drift_but_no_weight(finished):
     assert all(p.grad is None for p in stage.model.encoder.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_stopped_run_resumes_to_the_same_weights(finished, tmp_path, stage):
     train = {"pretrain": pretrain, "finetune": finetune}[stage]
@@ -104,6 +105,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(finished, tmp_path, stage):
     assert train(recipe(), tmp_path, resume=True, weights=start, device="cpu") == path  # finished: nothing to do
 
 
+@pytest.mark.slow
 def test_the_log_of_an_older_version_goes_on_with_the_names_of_this_one(finished, tmp_path):
     (tmp_path / "stop").touch()
     with pytest.raises(Interrupted):
@@ -196,6 +198,7 @@ def test_kill_nine_and_resume_gives_the_weights_of_an_unbroken_run(tmp_path, mon
     assert all(torch.equal(ours[i][k], theirs[i][k]) for i in theirs for k in theirs[i])
 
 
+@pytest.mark.slow
 @pytest.mark.trust
 def test_equal_training_gives_equal_files_whatever_the_number_of_workers(tmp_path):
     files = [
@@ -205,6 +208,7 @@ def test_equal_training_gives_equal_files_whatever_the_number_of_workers(tmp_pat
     assert "workers" not in read_facts(tmp_path / "1" / "stage1.safetensors")["recipe"]["data"]
 
 
+@pytest.mark.slow
 @pytest.mark.trust
 def test_a_killed_loader_worker_is_told_in_one_line_and_the_run_goes_on(tmp_path, monkeypatch):
     read = Forgeries.__getitem__
@@ -228,6 +232,7 @@ def test_a_killed_loader_worker_is_told_in_one_line_and_the_run_goes_on(tmp_path
     assert [x["step"] for x in lines(tmp_path) if "loss" in x] == list(range(1, 10))
 
 
+@pytest.mark.slow
 @pytest.mark.trust
 @pytest.mark.parametrize("what", ["loss", "network"])
 def test_nothing_that_is_not_finite_is_saved_and_the_images_of_its_step_are_named(tmp_path, monkeypatch, what):
@@ -268,6 +273,7 @@ def test_nothing_that_is_not_finite_is_saved_and_the_images_of_its_step_are_name
         pretrain(plan, out, resume=True, device="cpu")
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_cannot_resume(tmp_path):
     (tmp_path / "stop").touch()
     with pytest.raises(Interrupted):
@@ -314,6 +320,7 @@ def test_a_training_enters_its_threads(monkeypatch, tmp_path):
     assert seen == ["nano"]
 
 
+@pytest.mark.slow
 def test_another_recipe_cannot_resume(tmp_path):
     (tmp_path / "stop").touch()
     with pytest.raises(Interrupted):
@@ -322,6 +329,7 @@ def test_another_recipe_cannot_resume(tmp_path):
         pretrain(recipe(pretrain__learning_rate="0.5"), tmp_path, resume=True, device="cpu")
 
 
+@pytest.mark.slow
 def test_nano_overfits_eight_images():
     torch.manual_seed(0)
     model = MPC.build("nano").train()
@@ -415,6 +423,7 @@ def test_stage_two_counts_the_pixels_that_its_sum_is_over():
     assert (stage.network(batch)["total"] / stage.count(batch)).item() == pytest.approx(mean.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Pretraining, Finetuning])
 def test_a_step_saves_the_images_whose_quality_comes_along(kind):
     stage = kind(MPC.build("nano"), recipe())
@@ -439,6 +448,7 @@ def test_the_data_know_the_device_that_trains(tmp_path, monkeypatch):
             pretrain(recipe(), tmp_path, device="cuda")
 
 
+@pytest.mark.slow
 def test_a_run_that_saves_its_images_learns_from_other_ones(tmp_path, finished):
     pretrain(recipe(augment__jpeg="{quality: [30, 40], share: 1.0}"), tmp_path, device="cpu")
     saved, plain = (
@@ -467,6 +477,7 @@ def test_terms_left_out_are_neither_logged_nor_looked_at(tmp_path, monkeypatch):
     assert first["loss"] == pytest.approx(first["within_image"] + first["cross_scale"], abs=2e-6)
 
 
+@pytest.mark.slow
 def test_the_whole_network_is_adapted_to_other_images(finished, tmp_path):
     shutil.copy(finished / "model.safetensors", tmp_path)
     plan = {"steps": 2, "batch": 2, "validate_every": 2, "manifest": []}
@@ -483,6 +494,7 @@ def test_the_whole_network_is_adapted_to_other_images(finished, tmp_path):
         adapt(recipe(adapt=plan), tmp_path / "elsewhere", device="cpu")
 
 
+@pytest.mark.slow
 def test_validation_scores_maps_at_the_masks_own_size(finished):
     """Stage 2 brings the map to the mask, stage 1 the mask to the map; images of a batch may differ in size."""
     model = MPC.from_pretrained(finished / "model.safetensors")
@@ -566,11 +578,13 @@ def test_the_second_training_of_a_process_may_be_on_another_device(monkeypatch):
     assert choose_accelerator("cpu", "fp32").device.type == "cpu"
 
 
+@pytest.mark.slow
 def test_tensorboard_is_written_when_the_recipe_asks(tmp_path):
     pretrain(recipe(tracker="tensorboard", pretrain__steps="1"), tmp_path, device="cpu")
     assert list(tmp_path.rglob("events.out.tfevents*"))
 
 
+@pytest.mark.slow
 def test_finetune_needs_fitting_weights(tmp_path, finished):
     with pytest.raises(InputError, match="pretrain"):
         finetune(recipe(), tmp_path)
@@ -634,6 +648,7 @@ def test_regions_that_vanish_at_the_maps_stride_are_told_and_no_stage_is_called_
     assert not (tmp_path / "out" / "pretrain.done").exists()
 
 
+@pytest.mark.slow
 def test_a_bad_row_in_mid_training_keeps_what_was_learnt(tmp_path):
     plan = toy_manifest(tmp_path, [1, 1, 1, 1, 1, 1])
     order = np.random.default_rng([0, 0]).permutation(3)
@@ -664,6 +679,7 @@ def test_a_changed_list_of_images_cannot_resume(tmp_path):
     assert identity(plan) != before
 
 
+@pytest.mark.slow
 def test_pretraining_starts_from_the_recipes_weights_unless_others_are_given(tmp_path, finished, monkeypatch):
     monkeypatch.setenv("MPC_LITE_WEIGHTS", str(finished))
     plan = recipe(
@@ -695,6 +711,7 @@ def test_the_best_weights_are_kept_not_the_last_and_of_equal_ones_the_later(tmp_
     assert read_facts(path)["step"] == 3 and read_facts(path)["validation"] == {"score": 0.7}
 
 
+@pytest.mark.slow
 def test_the_official_schedule_steps_with_the_validations(tmp_path, monkeypatch):
     scripted(monkeypatch, [0.5] * 8)
     plan = {"pretrain__schedule": {"name": "official"}, "pretrain__learning_rate": "1e-3"}
@@ -718,6 +735,7 @@ def test_accumulation_reads_as_many_images_and_makes_one_step(tmp_path):
     assert [x["step"] for x in lines(tmp_path / "b") if "loss" in x] == [1]
 
 
+@pytest.mark.slow
 def test_clipping_shortens_the_step(tmp_path):
     """AdamW forgets the gradient's length in its first step, unless clipping takes it below the epsilon of 1e-8."""
     free, _ = one_step(tmp_path, "a")
@@ -727,6 +745,7 @@ def test_clipping_shortens_the_step(tmp_path):
     assert moved[1] < 0.2 * moved[0]
 
 
+@pytest.mark.slow
 def test_bf16_reaches_the_convolutions(tmp_path, monkeypatch):
     seen, forward = [], ContrastiveStep.forward
 

@@ -19,6 +19,7 @@ LEAST = {"images": 200, "lists": 100, "weights": 50, "archives": 30}
 SECONDS, MEMORY = 10, 1024  # of the processor, for one file; MiB beyond the imports, for all
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LEAST)
 def test_every_file_is_read_or_refused_in_words(kind, tmp_path, record_property):
     (tmp_path / "files").mkdir()
@@ -60,6 +61,7 @@ def good(folder: Path) -> None:
     Image.fromarray(mask).save(folder / "good-mask.png")
 
 
+@pytest.mark.slow
 def test_whole_files_among_damaged_ones_score_as_without_them(tmp_path, record_property):
     good(tmp_path)
     rows = [f"good.png,good-mask.png,1,whole {n}" for n in range(2)]

@@ -103,6 +103,7 @@ def test_padding_names_each_stride_with_its_share():
         np.testing.assert_array_equal(axes.images[0].get_array(), change)
 
 
+@pytest.mark.slow
 def test_parts_of_the_network_add_up_to_all_of_it():
     with torch.device("meta"):
         model, image = MPC.build("nano").eval(), torch.empty(1, 3, 64, 64)
