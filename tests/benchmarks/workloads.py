@@ -107,6 +107,7 @@ def evaluating(folder: Path, scale: dict) -> dict:
     from mpc_lite.inference.localizer import Localizer
 
     rows, network = read_manifest(_images(folder, scale["images"])), Localizer.from_pretrained("lite", device="cpu")
+    _as_the_commands_do()
     evaluate(network, rows[:1])  # libraries, their buffers, the folded network
     seconds, table = _timed(lambda: evaluate(network, rows))
     scores = {key: round(table["average"][key], 7) for key in ("f1", "iou", "auc")}
@@ -131,6 +132,7 @@ def photograph(folder: Path, scale: dict) -> dict:
     height, width = scale["photo"]
     photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     network = Localizer.from_pretrained("lite", mode="tiles", device="cpu")
+    _as_the_commands_do()
     network(photo[:200, :200])
     seconds, hit = _timed(lambda: network(photo))
     mean = round(float(hit.score_map.mean()), 5)
@@ -206,6 +208,15 @@ def quickstart(folder: Path, scale: dict) -> dict:
         seconds, _ = _timed(lambda: _command(out, "reproduce", "quickstart", "--profile", scale["profile"]))
         results = json.loads(next(Path(out).rglob("results.json")).read_text())
     return {"measures": {"seconds": seconds}, "result": results["average"]["f1"]}
+
+
+def _as_the_commands_do() -> None:
+    """What commands set before they score, where the checkout has it."""
+    try:
+        from mpc_lite.devices import keep_freed_memory
+    except ImportError:  # an older checkout
+        return
+    keep_freed_memory()
 
 
 def _command(folder: str, *arguments: str, processes: int = 1) -> None:
