@@ -68,7 +68,8 @@ class Graph:
     def node(self, operator: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
         """Add an operator with one output; returns the output's name."""
         output = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        # Named, or a fusion of onnxruntime before 1.22 gives two nodes one name and refuses its own result.
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def tensor(self, values: Tensor | Sequence[int]) -> str:

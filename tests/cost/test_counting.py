@@ -5,7 +5,6 @@ import weakref
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpc_lite.contrast.loss import mean_positive_infonce, mpc_loss
@@ -100,10 +99,10 @@ def test_the_loss_formula_against_the_loss(formulation, terms):
 
 
 @pytest.mark.parametrize("formulation", ["official", "paper"])
-def test_on_a_gpu_every_slot_is_computed(formulation):
+def test_on_a_gpu_every_slot_is_computed(formulation, fake_gpu):
     """100 slots of 256 pixels, and all 84 of the three coarser maps together; the forward pass is a quarter."""
     recipe = quickstart(pretrain__formulation=formulation, pretrain__max_pixels=100)
-    with FakeTensorMode(), torch.device("cuda"), torch.no_grad():
+    with fake_gpu, torch.device("cuda"), torch.no_grad():
         maps = unit_maps("cuda", False)
         found = flops(lambda: mpc_loss(maps, maps, half("cuda"), formulation, max_pixels=100))["Global"]
     pairs = counting.loss_pairs(recipe)
@@ -139,8 +138,8 @@ def kept_by_encoder(device: str, bf16: bool) -> int:
 
 
 @pytest.mark.slow
-def test_tensors_without_values_keep_what_real_ones_keep():
-    with FakeTensorMode():
+def test_tensors_without_values_keep_what_real_ones_keep(fake_gpu):
+    with fake_gpu:
         pretended = [kept_by_encoder(device, False) for device in ("cpu", "cuda")]
         halved = kept_by_encoder("cpu", True)
     assert pretended == 2 * [kept_by_encoder("cpu", False)]

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch._subclasses import FakeTensorMode
 
 from mpc_lite.errors import InputError
 from mpc_lite.neighbours.pppc.adaptation import (
@@ -233,8 +232,8 @@ def test_rules_differ_where_an_authentic_piece_lands_in_another_image():
 # ------------------------------------------------------------------------------------------------ devices and bad input
 
 
-def test_on_a_gpu_nothing_comes_back_to_the_host():
-    with FakeTensorMode(), torch.device("cuda"):
+def test_on_a_gpu_nothing_comes_back_to_the_host(fake_gpu):
+    with fake_gpu, torch.device("cuda"):
         images, labels = torch.rand(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.uint8)
         pseudo, quality = pseudo_labels(torch.randn(2, 1, 8, 8), (32, 32))
         corners = most_ambiguous(pseudo, ambiguity_weights(torch.rand(2, 8)), draw_corners(images, 24), 24)

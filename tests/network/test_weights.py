@@ -145,7 +145,8 @@ def test_other_files_are_told_apart(model, tmp_path):
     torch.save({"x": torch.zeros(2)}, pickle, _use_new_zipfile_serialization=False)
     with pytest.raises(InputError, match=r"is a PyTorch pickle.*: mpc-lite convert .*official\.pth --out FILE"):
         load_weights(pickle)
-    safetensors.torch.save_file({}, foreign, metadata={"mpc_lite": '{"size": "huge", "head": "4conv", "recipe": {}}'})
+    facts = {"mpc_lite": '{"size": "huge", "head": "4conv", "recipe": {}}'}
+    safetensors.torch.save_file({"x": torch.zeros(2)}, foreign, metadata=facts)
     with pytest.raises(InputError, match="size 'huge'; this version knows nano, small, base"):
         load_weights(foreign)
     for notes in ("[]", "{", '{"size": ["nano"], "head": "4conv", "recipe": {}}'):

@@ -70,7 +70,7 @@ def test_slider_holds_the_scores_and_the_picture_of_every_threshold():
         np.testing.assert_allclose(trace.x, expected, atol=6e-4)
         images, notes = (step.args[1][key] for key in ("images", "annotations"))
         picture = Image.open(io.BytesIO(base64.b64decode(images[0]["source"].partition(",")[2])))
-        pixels = list(picture.convert("RGB").get_flattened_data())
+        pixels = [tuple(pixel) for pixel in np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()]
         assert (pixels.count(BLUE), pixels.count(ORANGE)) == (tp, fp)
         assert f"TP {tp}   FP {fp}   FN {fn}   TN {tn}" in notes[1]["text"]
     assert len(show(figure, "measuring-slider", "a slider over 21 thresholds")._repr_html_()) < 500_000
