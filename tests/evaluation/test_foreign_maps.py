@@ -271,6 +271,25 @@ def test_command_several_protocols_one_table_one_file(images, capsys, monkeypatc
     assert main(["score", "maps", "--manifest", "m.csv", "--protocol", "nothing"]) == 2
 
 
+def test_no_command_writes_over_what_it_reads(images, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    save(images / "maps" / "a.npy", SCORES)
+    (images / "link.csv").symlink_to("m.csv")
+    before = {file: file.read_bytes() for file in images.rglob("*") if file.is_file()}
+    rows = ["--manifest", "m.csv", "--json"]
+    for words in (
+        *(["score", "maps", *rows, out] for out in ("m.csv", "link.csv", "maps/../m.csv", "a.png", "maps/a.npy")),
+        ["evaluate", "--weights", "lite", *rows, "m.csv"],
+        ["evaluate", "--weights", "lite", *rows, "b.jpg.mask.png"],
+        ["evaluate", "--maps", "maps", *rows, "link.csv"],
+        ["robustness", "--weights", "lite", *rows, "m.csv"],
+    ):
+        assert main(words) == 2
+        told = capsys.readouterr()
+        assert "is read here" in told.err and len(told.err.splitlines()) == 1 and not told.out
+    assert {file: file.read_bytes() for file in images.rglob("*") if file.is_file()} == before
+
+
 @pytest.mark.slow
 def test_evaluate_scores_several_protocols_from_one_pass(images, capsys, monkeypatch):
     monkeypatch.chdir(images)
