@@ -80,10 +80,10 @@ class ForeignMaps:
             raise InputError(f"{sample.where}: expected {wanted} in {self.folder.name}; found {here}")
         file = files[0]
         if len(claims := self._images.get(file, ())) > 1:
-            raise InputError(
-                f"{sample.where}: {file.name} may be the map of {_apart(claims)}; name each map as the whole of its "
-                f"image's name, such as {sample.image.name}.png, and score images of one name in manifests of their own"
-            )
+            advice = f"name each map as the whole of its image's name, such as {sample.image.name}.png"
+            if len({image.name for image in claims}) < len(claims):
+                advice = "score images of one name with manifests and folders of maps of their own"
+            raise InputError(f"{sample.where}: {file.name} may be the map of {_apart(claims)}; {advice}")
         try:
             score_map = _scores(file, self.key, size)
             self._check_sides(sample, file, score_map.shape, size)

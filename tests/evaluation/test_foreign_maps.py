@@ -154,7 +154,7 @@ def test_one_map_is_never_that_of_two_images(images):
 
     save(images / "maps" / "p.png", np.full(SIZE, 3, np.uint8))
     for left_out in read("x/p.png", "y/p.png"):
-        assert "p.png may be the map of p.png (x), p.png (y)" in left_out
+        assert "p.png may be the map of p.png (x), p.png (y); score images of one name with manifests" in left_out
     assert read("x/p.png", "x/p.png") == [3, 3]  # one image in two rows
     assert all("p.png may be the map of p.jpg, p.png; name each map" in text for text in read("p.jpg", "p.png"))
     save(images / "maps" / "p.jpg.png", np.full(SIZE, 5, np.uint8))
