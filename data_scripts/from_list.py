@@ -25,6 +25,7 @@ from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
 from mpc_lite.data.manifest import Sample, read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError, printable, printable_lines
+from mpc_lite.files import check_output
 from mpc_lite.images import read_image
 
 
@@ -58,6 +59,7 @@ def make(options: argparse.Namespace) -> int:
         raise InputError("--root and --of: with --of the manifest says where the images are; leave --root out")
     if options.rest and not options.of:
         raise InputError("--rest needs --of MANIFEST: the rows that are left when the list's are taken out")
+    check_output(options.out, [options.list, *(options.of or ())])
     if options.of:
         rows = [sample for manifest in options.of for sample in read_manifest(manifest)]
         samples, bad = pick(rows, options.list, options.format)

@@ -8,6 +8,7 @@ import re
 import stat
 import unicodedata
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,6 +116,29 @@ def relative(path: str | Path | None, folder: str | Path) -> str:
     return "" if path is None else Path(os.path.relpath(Path(path).resolve(), Path(folder).resolve())).as_posix()
 
 
+def check_output(output: str | Path, inputs: Iterable[str | Path]) -> None:
+    """InputError for a file to write that is one of those to read, by whatever path or link, or a folder.
+
+    To be called before the work: what a result was made from would be replaced by it.
+    """
+    try:
+        there = os.stat(output)
+    except (OSError, ValueError):  # nothing there yet; what cannot be written is told when it is
+        return
+    if stat.S_ISDIR(there.st_mode):
+        raise InputError(f"{shown(output, 200)} is a folder; expected the name of a file to write")
+    for file in inputs:
+        try:
+            same = os.path.samestat(there, os.stat(file))
+        except (OSError, ValueError):
+            continue
+        if same:
+            name = "" if Path(file) == Path(output) else f" as {shown(file, 200)}"
+            raise InputError(
+                f"{shown(output, 200)} is read here{name}, and the result would take its place; choose another file"
+            )
+
+
 def write_atomic(path: str | Path, data: bytes) -> None:
     """Write a file so that it is either complete or not there; an older one survives every failure.
 
@@ -131,6 +155,8 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: a folder has this name; rename it, or choose another") from error
         outcome = "the earlier file is unchanged" if path.is_file() else "nothing was left behind"
         raise InputError(
             f"cannot write {path} ({len(data)} bytes): {error.strerror or error}; {outcome}. "

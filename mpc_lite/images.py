@@ -116,16 +116,17 @@ def _upright(path: str | Path, orient: bool = True) -> tuple[np.ndarray, np.ndar
             raise unreadable(path, f"integers from {low} to {high}, expected 0–65535")
         values = values.astype(np.uint16)
     turn = turn if orient else 1
+    return turned(values, turn), None if alpha is None else turned(alpha, turn)
 
-    def turned(pixels: np.ndarray) -> np.ndarray:
-        if turn in (5, 6, 7, 8):
-            pixels = pixels.swapaxes(0, 1)
-        # After the transposition, 3, 4, 6 … are flips of the rows, of the columns, or of both.
-        pixels = pixels[::-1] if turn in (3, 4, 7, 8) else pixels
-        pixels = pixels[:, ::-1] if turn in (2, 3, 6, 7) else pixels
-        return np.ascontiguousarray(pixels)
 
-    return turned(values), None if alpha is None else turned(alpha)
+def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """Pixels (H,W) or (H,W,3) as stored -> as an EXIF orientation, 1–8, shows them."""
+    if turn in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    # After the transposition, 3, 4, 6 … are flips of the rows, of the columns, or of both.
+    pixels = pixels[::-1] if turn in (3, 4, 7, 8) else pixels
+    pixels = pixels[:, ::-1] if turn in (2, 3, 6, 7) else pixels
+    return np.ascontiguousarray(pixels)
 
 
 def _without_transparency(values: np.ndarray, alpha: np.ndarray, path: str | Path) -> np.ndarray:
@@ -202,11 +203,16 @@ def _laid_over(values: np.ndarray, alpha: np.ndarray, background: int) -> np.nda
 
 def lies_on_its_side(path: str | Path) -> bool:
     """Does an EXIF or TIFF tag turn this picture by a quarter? False for files that cannot be read."""
+    return turn_of(path) in (5, 6, 7, 8)
+
+
+def turn_of(path: str | Path) -> int:
+    """The EXIF or TIFF orientation of a picture, 1 (as stored) to 8; 1 for files that cannot be read."""
     try:
         with open_image(path) as image:
-            return orientation(image) in (5, 6, 7, 8)
+            return orientation(image)
     except InputError:
-        return False
+        return 1
 
 
 def encode_jpeg(image: np.ndarray, quality: int, subsampling: int) -> bytes:

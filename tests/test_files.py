@@ -1,11 +1,12 @@
 """One rule for paths, one for folders of pictures, one for names in messages."""
 
+import os
 import unicodedata
 
 import pytest
 
-from mpc_lite.errors import some
-from mpc_lite.files import expand, pictures_in, place
+from mpc_lite.errors import InputError, some
+from mpc_lite.files import check_output, expand, pictures_in, place, write_atomic
 
 pytestmark = pytest.mark.trust
 COMPOSED = unicodedata.normalize("NFC", "café")
@@ -56,6 +57,28 @@ def test_pictures_of_a_folder(tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in pictures_in(tmp_path, without=tmp_path / "out")]
     assert names == ["a.png", "b.JPG", "deep/c.tif"]
     assert len(pictures_in(tmp_path)) == 4
+
+
+def test_no_result_takes_the_place_of_what_it_was_made_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "g.csv").write_text("read")
+    (tmp_path / "other.csv").write_text("read")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.csv").symlink_to("g.csv")
+    os.link(tmp_path / "g.csv", tmp_path / "second.csv")
+    inputs = ["gone.csv", "a\0b", "other.csv", "g.csv"]
+    for output in ("g.csv", tmp_path / "folder" / ".." / "g.csv", "link.csv", "second.csv"):
+        with pytest.raises(InputError, match=r"is read here.* the result would take its place; choose another file"):
+            check_output(output, inputs)
+    with pytest.raises(InputError, match="folder is a folder; expected the name of a file"):
+        check_output("folder", inputs)
+    check_output("new.json", inputs)
+    check_output("gone.csv", inputs)
+    with pytest.raises(InputError, match="cannot write folder: a folder has this name; rename it, or choose another"):
+        write_atomic("folder", b"")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["g.csv", "other.csv", "folder", "link.csv", "second.csv"]
+    )
 
 
 @pytest.mark.slow

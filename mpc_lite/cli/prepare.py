@@ -123,11 +123,12 @@ def calibrate(
 ) -> None:
     """Put scores of authentic photographs into weights: predict then says how many score as high as a photo."""
     from mpc_lite.devices import choose_device
-    from mpc_lite.files import pictures_in
+    from mpc_lite.files import check_output, pictures_in
     from mpc_lite.inference.calibration import write_calibrated
     from mpc_lite.inference.localizer import Localizer
 
     files = [file for photo in photos for file in (pictures_in(photo) if photo.is_dir() else [photo])]
+    check_output(out, [weights, *files])
     localizer = Localizer.from_pretrained(weights, device=str(choose_device(device)))
     calibration = localizer.calibrate(files, photographs or f"{len(files)} authentic photographs")
     digest = write_calibrated(weights, calibration, out)
@@ -146,6 +147,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a network as one ONNX file, for other runtimes and for the page in the book."""
+    from mpc_lite.files import check_output
     from mpc_lite.inference.export import export as run
 
+    check_output(out, [weights, *(results or [])])
     tell(f"{out}: sha256 {run(weights, out, results or [])}")

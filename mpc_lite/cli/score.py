@@ -71,6 +71,7 @@ def evaluate(
     from mpc_lite.evaluation.evaluate import rescore
 
     names, (rows, found) = _protocols(protocol), _rows(manifest, pairs)
+    _spare_inputs(json_file, rows, maps, weights)
     if weights is None:
         return _report([rescore(rows, maps, name, split) for name in names], json_file, found)
     localizer = _localizer(weights, device)
@@ -104,6 +105,7 @@ def score(
     from mpc_lite.evaluation.evaluate import score_maps
 
     names, (rows, found) = _protocols(protocol), _rows(manifest, pairs)
+    _spare_inputs(json_file, rows, maps)
     _report([score_maps(rows, maps, name, split, key) for name in names], json_file, found)
 
 
@@ -118,6 +120,19 @@ def _rows(manifest: Path | None, folders: tuple[Path, Path] | None) -> tuple[Any
     found = read_pairs(*folders)
     tell(found.told())
     return found.samples, found
+
+
+def _spare_inputs(json_file: Path | None, rows: Any, maps: Path | None = None, weights: str | None = None) -> None:
+    """InputError when the JSON file is the manifest or one of its files, a map, or the file of weights."""
+    from mpc_lite.evaluation.rows import samples_of
+    from mpc_lite.files import check_output, place
+
+    if json_file is None or not json_file.exists():  # else none of them, and a long list is read once
+        return
+    inputs = [] if isinstance(rows, list) else [place(rows)]
+    inputs += [file for sample, _ in samples_of(rows, None) if sample for file in (sample.image, sample.mask) if file]
+    inputs += [*(maps.rglob("*") if maps else ()), *([weights] if weights else ())]
+    check_output(json_file, inputs)
 
 
 def _protocols(names: list[str] | None) -> list[str]:
@@ -173,6 +188,8 @@ def robustness(
     """Score weights after JPEG, blur, noise and resizing, in one table. Exit code 1 when rows had to be left out."""
     from mpc_lite.evaluation.robustness import format_robustness
     from mpc_lite.evaluation.robustness import robustness as run
+
+    _spare_inputs(json_file, manifest, weights=weights)
 
     def say(line: str) -> None:
         tell(line, error=True)

@@ -258,7 +258,7 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
     mask = read_mask_file(path)
     if size is not None and mask.shape != tuple(size):
         (h, w), (height, width) = mask.shape, size
-        turned = _why_turned(sample, path) if (w, h) == (height, width) else ""
+        turned = why_turned(sample, path) if (w, h) == (height, width) else ""
         raise InputError(f"{where}: mask {w}×{h}, image {width}×{height}{turned}; {mend}")
     if isinstance(sample, Sample) and bool(mask.any()) != bool(sample.label):
         content = "no tampered pixel" if sample.label else f"{int(mask.sum())} tampered pixels"
@@ -266,9 +266,9 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
     return mask
 
 
-def _why_turned(sample: Sample | str | Path, mask: Path) -> str:
-    """The cause of a mask turned against its image, where a tag of either says so."""
-    for name, file in (("image", getattr(sample, "image", None)), ("mask", mask)):
+def why_turned(sample: Sample | str | Path, mask: Path, kind: str = "mask") -> str:
+    """The cause of a mask, or map, turned against its image, where a tag of either says so."""
+    for name, file in (("image", getattr(sample, "image", None)), (kind, mask)):
         if file is not None and lies_on_its_side(file):
             return f" (the {name}'s EXIF tag turns it; save both upright)"
     return " (turned)"

@@ -83,11 +83,13 @@ def score_maps(
     """What `evaluate` returns, from maps that another program wrote to `folder`, one file an image: see `ForeignMaps`.
 
     key: the array of .npz files that hold several. `maps` is added: {folder, sha256 of its maps, resized: how many were
-    brought to their image's size}. An image without a map, or with one that is none, counts as a row with an error.
+    brought to their image's size, notes: one line each}. An image without a map of its own, or with one that is none,
+    counts as a row with an error.
     """
-    maps = ForeignMaps(folder, key)
+    maps = ForeignMaps(folder, key, (sample for sample, _ in samples_of(manifest, split) if sample is not None))
+    facts = {"folder": maps.folder.name, "sha256": maps.digest()}  # first: what cannot be read is found before the work
     table = _evaluate(None, manifest, protocol, split, maps, None, BASELINES)
-    return {**table, "maps": {"folder": maps.folder.name, "sha256": maps.digest(), "resized": maps.resized}}
+    return {**table, "maps": {**facts, "resized": maps.resized, "notes": maps.notes()}}
 
 
 def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, baselines) -> dict:
@@ -228,8 +230,10 @@ def format_table(*results: dict) -> str:
         f"false alarms {number(level['false_alarm_rate'])} (score > {level['threshold']} after 8×8 mean pooling)",
         *(f"protocol {name}: {PROTOCOLS[name].description}" for name in (result["protocol"] for result in results)),
     ]
-    if resized := results[0].get("maps", {}).get("resized"):
+    maps = results[0].get("maps", {})
+    if resized := maps.get("resized"):
         lines.append(f"{resized} maps had another size than their image and were resized bilinearly")
+    lines += [f"note: {printable(note)}" for note in maps.get("notes", ())]
     if errors:
         lines += [f"{len(errors)} rows left out:", *(f"  {printable(line)}" for line in errors)]
     return "\n".join(lines)

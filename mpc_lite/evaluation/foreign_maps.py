@@ -2,7 +2,8 @@
 
 A map is found by its image's name, whole or without its ending, alone or with one of `ENDINGS`: `a.jpg` is scored by
 `a.png`, `a.jpg.npz`, `a_pred.png`, … Integer files hold 0 to their greatest value (255, 65535), arrays of floats hold
-scores in [0,1]. A map of another size is brought to its image's, bilinearly.
+scores in [0,1]. A map of another size is brought to its image's, bilinearly. A map that may be that of several images
+is none of theirs, unless one of them has a map with its whole name.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import hashlib
 import re
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import combinations
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mpc_lite.data.manifest import Sample
+from mpc_lite.data.manifest import Sample, why_turned
 from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError, some
 from mpc_lite.files import open_file, pixel_limit
+from mpc_lite.images import turn_of, turned
 from mpc_lite.inference.score_map import quantise
 
 ENDINGS = ("pred", "prob", "map", "score", "heatmap", "mask", "output")  # after _ or -, as the field's tools write them
@@ -31,55 +35,132 @@ _END = re.compile(rf"[_-]({'|'.join(ENDINGS)})$", re.IGNORECASE)
 class ForeignMaps:
     """The maps of a folder. resized: how many of those read so far had another size than their image."""
 
-    def __init__(self, folder: str | Path, key: str | None = None):
-        """key: the array of an .npz file that holds more than one; `map` without it.
+    def __init__(self, folder: str | Path, key: str | None = None, samples: Iterable[Sample] = ()):
+        """key: the array of an .npz file that holds more than one; `map` without it. samples: all that will be read, so
+        that no map is taken for two of them.
 
         Raises InputError for a folder that holds no map.
         """
         self.folder, self.key, self.resized = Path(folder), key, 0
+        self._closed: list[str] = []
+        self._unsure: set[Path] = set()  # images whose tag turns them by what their maps' sides do not show
         self._files: dict[str, list[Path]] = defaultdict(list)
         for file in sorted(self.folder.rglob("*")):
             if file.suffix.lower() in FILES and not file.name.startswith("."):
-                self._files[_END.sub("", file.stem)].append(file)
+                try:
+                    open_file(file).close()
+                except OSError:  # a folder, a pipe, a link to nothing: met now, not after the work
+                    self._closed.append(file.name)
+                    continue
+                # a_map.png may be the map of a.jpg or of a_map.jpg.
+                for name in {file.stem, _END.sub("", file.stem)}:
+                    self._files[name].append(file)
         if not self._files:
-            raise InputError(f"{folder}: no folder with maps; expected files {', '.join(FILES)}, named as their images")
+            expected = f"expected files {', '.join(FILES)}, named as their images"
+            raise InputError("; ".join([f"{folder}: no folder with maps", expected, *self.notes()]))
+        self._images: dict[Path, set[Path]] = defaultdict(set)
+        for image in {sample.image for sample in samples}:
+            for file in self._of(image):
+                self._images[file].add(image)
+
+    def _of(self, image: Path) -> list[Path]:
+        """The maps that may be an image's: with its whole name, or else without its ending."""
+        return next((self._files[name] for name in (image.name, image.stem) if name in self._files), [])
 
     def read(self, sample: Sample, size: tuple[int, int]) -> np.ndarray:
         """Levels (H,W) uint16 of a sample's map, at its image's `size` (H,W).
 
-        Raises InputError without a map, with several, and for a file that holds no map in [0,1].
+        Raises InputError without a map, with several, for one that may be another sample's too, for one that lies on
+        its side, and for a file that holds no map in [0,1].
         """
-        names = (sample.image.name, sample.image.stem)
-        files = next((self._files[name] for name in names if name in self._files), [])
+        files = self._of(sample.image)
         if len(files) != 1:
             wanted = f"a map of {sample.image.name}, such as {sample.image.stem}.png or {sample.image.name}.npz"
             here = some(file.relative_to(self.folder) for file in files) or "none"
             raise InputError(f"{sample.where}: expected {wanted} in {self.folder.name}; found {here}")
+        file = files[0]
+        if len(claims := self._images.get(file, ())) > 1:
+            advice = f"name each map as the whole of its image's name, such as {sample.image.name}.png"
+            if len({image.name for image in claims}) < len(claims):
+                advice = "score images of one name with manifests and folders of maps of their own"
+            raise InputError(f"{sample.where}: {file.name} may be the map of {_apart(claims)}; {advice}")
         try:
-            score_map = _scores(files[0], self.key)
+            score_map = _scores(file, self.key, size)
+            self._check_sides(sample, file, score_map.shape, size)
             if score_map.shape != size:
                 self.resized += 1
                 score_map = cv2.resize(score_map, size[::-1], interpolation=cv2.INTER_LINEAR)
             return quantise(score_map)
         except InputError as error:
             text = str(error)
-            raise InputError(text if files[0].name in text else f"{files[0].name}: {text}") from None
+            raise InputError(text if file.name in text else f"{file.name}: {text}") from None
+
+    def _check_sides(self, sample: Sample, file: Path, shape: tuple[int, int], size: tuple[int, int]) -> None:
+        """InputError for a map whose sides are in the image's proportion only when they are exchanged."""
+        (h, w), (height, width) = shape, size
+        upright, lying = _in_proportion(shape, size), _in_proportion(shape, size[::-1])
+        if lying and not upright:
+            why = why_turned(sample, file, "map")
+            raise InputError(f"map {w}×{h}, image {width}×{height}{why}; give a map of the image's size")
+        turn = turn_of(sample.image)
+        if turn in (2, 3, 4) or (turn in (5, 6, 7, 8) and not (upright and not lying)):
+            self._unsure.add(sample.image)
+
+    def notes(self) -> list[str]:
+        """What a reader of the scores should know: files left out, and images whose maps may be turned."""
+        notes = []
+        if self._closed:
+            n = len(self._closed)
+            notes.append(f"{n} files of {self.folder.name} cannot be opened and were left out: {some(self._closed)}")
+        if self._unsure:
+            names = some(sorted(image.name for image in self._unsure))
+            notes.append(
+                f"{len(self._unsure)} images have an EXIF tag that turns or mirrors them; their maps were taken for "
+                f"maps of the upright picture, which their sides do not show: {names}"
+            )
+        return notes
 
     def digest(self) -> str:
         """sha256 of the maps' names and bytes, to say what a table was made from."""
         total = hashlib.sha256()
-        for file in sorted(file for files in self._files.values() for file in files):
+        for file in sorted({file for files in self._files.values() for file in files}):
             total.update(str(file.relative_to(self.folder)).encode(errors="replace"))
-            total.update(hashlib.sha256(file.read_bytes()).digest())
+            content = hashlib.sha256()
+            try:
+                with open_file(file) as opened:
+                    for block in iter(lambda: opened.read(1 << 20), b""):
+                        content.update(block)
+            except OSError as error:
+                raise InputError(f"{file}: cannot be read ({error.strerror}); take it out of the folder") from None
+            total.update(content.digest())
         return total.hexdigest()
 
 
-def _scores(file: Path, key: str | None) -> np.ndarray:
-    """The map of a file, (H,W) float32; in [0,1] where it holds integers."""
-    values = _array(file, key) if file.suffix.lower() in (".npy", ".npz") else decode_file(file)[0]
-    values = np.squeeze(values)
-    if values.ndim == 3 and values.shape[-1] in (3, 4) and (values[..., :1] == values[..., 1:3]).all():
-        values = values[..., 0]
+def _apart(images: Iterable[Path]) -> str:
+    """Images by their names; where these are equal, with as many folders as tell them apart."""
+    images = sorted(images)
+    n = next(n for n in range(1, 4096) if len({image.parts[-n:] for image in images}) == len(images))
+    return some(f"{image.name} ({'/'.join(image.parts[-n:-1])})" if n > 1 else image.name for image in images)
+
+
+def _in_proportion(shape: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Has a map (h,w) the sides of an image (H,W), or those of it made larger or smaller, to a pixel?"""
+    (h, w), (height, width) = shape, size
+    return shape == size or abs(h * width - w * height) <= max(size)
+
+
+def _scores(file: Path, key: str | None, size: tuple[int, int]) -> np.ndarray:
+    """The map of a file, (H,W) float32; in [0,1] where it holds integers. size: its image's."""
+    if file.suffix.lower() in (".npy", ".npz"):
+        values = _array(file, key)
+        if 0 in values.shape:
+            raise InputError(f"{file.name}: shape {values.shape}, which holds no value; expected one grey map (H,W)")
+        values = _plane(values, size)
+    else:
+        values, _, turn = decode_file(file)
+        values = turned(values, turn)
+        if values.ndim == 3 and (values == values[..., :1]).all():
+            values = values[..., 0]
     if values.ndim != 2:
         raise InputError(
             f"{file.name}: shape {values.shape}, expected one grey map (H,W); a coloured picture is no map"
@@ -91,6 +172,20 @@ def _scores(file: Path, key: str | None) -> np.ndarray:
     if values.dtype.kind != "f":
         raise InputError(f"{file.name}: values of type {values.dtype}, expected floats in [0,1], or unsigned integers")
     return values.astype(np.float32)
+
+
+def _plane(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An array without an axis of equal colours, its last, and without axes of one beyond two: those that leave the
+    image's sides, or where none do, the only ones there are. Any other array stays as it is."""
+    colours = values.ndim > 2 and values.shape[-1] in (3, 4)
+    grey = colours and (values[..., :1] == values[..., 1:3]).all()
+    for each in (values, values[..., 0]) if grey else (values,):
+        ones = [axis for axis, side in enumerate(each.shape) if side == 1]
+        ways = [np.squeeze(each, axes) for axes in combinations(ones, max(0, each.ndim - 2))]
+        fitting = [way for way in ways if way.shape == size]
+        if fitting or (each.ndim >= 2 and len({way.shape for way in ways}) == 1 and not (colours and each is values)):
+            return (fitting or ways)[0]
+    return values
 
 
 def _array(file: Path, key: str | None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ FILES = ("score", "mask", "overlay", "confidence")  # STEM.score.png and so on; 
 KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tampered_fraction", "files", "error")
 REPORT = "report.html"
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
 _BAND = 128  # rows worked on at a time where whole photos would need large copies
 
 
@@ -37,12 +39,12 @@ def predict(
 
     A folder stands for the photographs in it and below, without hidden ones and without `out`. A line is {image, width,
     height, score, authentic_above, verdict, tampered_fraction, files, error}; `authentic_above` and `verdict` as in
-    `Hit`. A photo that cannot be scored gives a line with `error` and the
-    others go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is ever overwritten; an
+    `Hit`. A photo that cannot be scored, or whose pictures cannot be written, gives a line with `error` and the others
+    go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is ever overwritten; an
     earlier `predictions.jsonl` is replaced. With `report`, `report.html` shows them all when the last one is done. With
     `confidence`, each photo is scored in four mirrors and the map of their agreement is written too. `threshold`, in
     (0,1), makes the mask, its contour and `tampered_fraction`; the scores do not depend on it.
-    Raises InputError when the folder cannot be written, and for another threshold.
+    Raises InputError when the folder cannot be written or its disk is full, and for another threshold.
     """
     if not 0 < threshold < 1:
         raise InputError(f"threshold {threshold}; expected a number between 0 and 1, as 0.5")
@@ -61,7 +63,10 @@ def predict(
                 try:
                     image = read_image(photo)
                     hit = localizer.with_confidence(image) if confidence else localizer(image)
+                    files = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out, threshold)
                 except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
+                    if isinstance(error.__cause__, OSError) and _refuses_all(error.__cause__, out):
+                        raise
                     line["error"] = str(error) or type(error).__name__
                 else:
                     line["height"], line["width"] = hit.score_map.shape
@@ -69,7 +74,7 @@ def predict(
                     line["authentic_above"] = hit.authentic_above and round(hit.authentic_above, 6)
                     line["verdict"] = hit.verdict
                     line["tampered_fraction"] = round(float((hit.score_map > threshold).mean()), 6)
-                    line["files"] = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out, threshold)
+                    line["files"] = files
                     small = thumbnails(image, hit.score_map, threshold) if report else None
                 entries += [(line, small)] if report else []
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -87,7 +92,7 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold:
     """Write STEM.score.png (16-bit grey), STEM.mask.png (0 or 255), STEM.overlay.png; returns {kind: file name}.
 
     STEM.confidence.png (16-bit grey) too where the hit has such a map. All have the photo's size but the overlay, which
-    is larger by a legend (`overlay.overlay`). Raises OSError when a file cannot be written.
+    is larger by a legend (`overlay.overlay`). Raises InputError when a file cannot be written; those before it stay.
     """
     files = {kind: f"{stem}.{kind}.png" for kind in (FILES if hit.confidence_map is not None else FILES[:-1])}
     _write_png(out / files["score"], _levels(hit.score_map))
@@ -96,6 +101,11 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold:
     _write_png(out / files["mask"], (hit.score_map > threshold).astype(np.uint8) * 255)
     _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map, threshold), cv2.COLOR_RGB2BGR))
     return files
+
+
+def _refuses_all(error: OSError, out: Path) -> bool:
+    """Is it the disk or the folder that refuses a file, and so all that would follow?"""
+    return error.errno in _FULL or not out.is_dir() or not os.access(out, os.W_OK | os.X_OK)
 
 
 def _levels(values: np.ndarray) -> np.ndarray:

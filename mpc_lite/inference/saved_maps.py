@@ -13,7 +13,7 @@ from torch import nn
 
 from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
-from mpc_lite.files import write_atomic
+from mpc_lite.files import open_file, write_atomic
 from mpc_lite.inference.score_map import ScoreMap
 from mpc_lite.network.weights import fingerprint
 
@@ -76,8 +76,9 @@ class SavedMaps:
     def read(self, sample: Sample, size: tuple[int, int]) -> np.ndarray | None:
         """Levels (H,W) uint16 of a sample, or None when there is no whole map of this run and image."""
         try:
-            with Image.open(self._file(sample), formats=["PNG"]) as picture:
-                if picture.size != size[::-1]:
+            with open_file(self._file(sample)) as file, Image.open(file, formats=["PNG"]) as picture:
+                # 16-bit grey alone, which is I;16, and I in older Pillow: no levels of 8 bits, no numbers of colours.
+                if picture.size != size[::-1] or not picture.mode.startswith("I"):
                     return None
                 return np.asarray(picture).astype(np.uint16)
         except Exception:  # missing or damaged, and decoders have many ways to say so: the map is made again

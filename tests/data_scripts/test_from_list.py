@@ -105,3 +105,15 @@ def test_mistakes_are_told_in_one_message(main, folder, capsys, monkeypatch, arg
     assert main(*arguments, "--out", "out.csv") == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("error: ") and expected in printed.err and not (folder / "out.csv").exists()
+
+
+def test_neither_list_nor_manifest_is_written_over(main, folder, capsys):
+    names = folder / "set" / "list.csv"
+    names.write_text("Tp/a.jpg,Gt/a.png\n")
+    (folder / "link.csv").symlink_to(names)
+    for out in (names, folder / "link.csv", folder / "set" / "Tp" / ".." / "list.csv"):
+        assert main(names, "--out", out) == 2 and "is read here" in capsys.readouterr().err
+    assert main(names, "--out", folder / "m.csv") == 0
+    before = (folder / "m.csv").read_bytes()
+    assert main(names, "--of", folder / "m.csv", "--out", folder / "m.csv") == 2
+    assert names.read_text() == "Tp/a.jpg,Gt/a.png\n" and (folder / "m.csv").read_bytes() == before

@@ -26,6 +26,7 @@ from mpc_lite.evaluation.metrics import count, f1, ignore_border
 from mpc_lite.evaluation.protocols import PROTOCOLS
 from mpc_lite.images import read_image
 from mpc_lite.inference.forward import stretch_map
+from mpc_lite.inference.saved_maps import SavedMaps
 
 
 class Brightness(nn.Module):
@@ -256,6 +257,17 @@ def test_stale_maps_are_refused(manifest, tmp_path):
     manifest.write_text(manifest.read_text().replace("second", "third"))
     with pytest.raises(InputError, match=r"made for a manifest with sha256"):
         rescore(manifest, maps)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
+def test_a_map_of_another_mode_is_no_whole_map(manifest, tmp_path, mode):
+    sample, levels = read_manifest(manifest)[0], np.arange(64 * 96, dtype=np.uint16).reshape(64, 96)
+    saved = SavedMaps.create(tmp_path / "maps", {"name": "m.csv", "sha256": ""}, Brightness())
+    saved.write(sample, levels)
+    np.testing.assert_array_equal(saved.read(sample, (64, 96)), levels)
+    (file,) = (tmp_path / "maps").glob("*.png")
+    Image.new(mode, (96, 64), 1).save(file)
+    assert saved.read(sample, (64, 96)) is None
 
 
 def test_a_broken_off_evaluation_keeps_its_maps(manifest, tmp_path):

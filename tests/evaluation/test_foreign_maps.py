@@ -1,6 +1,7 @@
 """Maps of other programs: found by name, read by type, brought to size; never guessed, never one for another."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ SAME = {  # one map, as programs write it
     "floats with axes of one": ("a-map.npy", SCORES[None, None].astype(np.float64)),
     "half floats beside other arrays": ("a.png.npz", {"conf": SCORES * 0, "map": SCORES.astype(np.float16)}),
     "the only array": ("a.npz", {"anything": SCORES}),
+    "floats in three colours": ("a.npy", np.repeat(SCORES[..., None], 3, 2)),
 }
 
 
@@ -97,6 +99,12 @@ WRONG = {
     "signed": ({"a.npy": np.zeros(SIZE, np.int64)}, "values of type int64"),
     "colours": ({"a.png": np.eye(3, dtype=np.uint8)[None].repeat(4, 0) * 255}, "a coloured picture is no map"),
     "objects": ({"a.npy": np.array([{}], dtype=object)}, "cannot be read as an array"),
+    "no row": ({"a.npz": {"map": np.zeros((0, 60), np.float32)}}, r"a.npz: shape \(0, 60\), which holds no value"),
+    "no column": ({"a.npz": {"map": np.zeros((40, 0, 3), np.float32)}}, "which holds no value"),
+    "a row of colours": ({"a.npy": np.eye(3, dtype=np.float32)[None]}, r"shape \(1, 3, 3\), expected one grey map"),
+    "one axis": ({"a.npy": SCORES[0]}, r"shape \(60,\), expected one grey map"),
+    "sides exchanged": ({"a.npy": SCORES.T}, r"map 40×60, image 60×40 \(turned\); give a map of the image's size"),
+    "sides exchanged and halved": ({"a.npy": SCORES.T[::2, ::2]}, r"map 20×30, image 60×40 \(turned\); give"),
 }
 
 
@@ -107,6 +115,127 @@ def test_what_is_no_map_is_told(what, images):
         save(images / "maps" / name, array)
     with pytest.raises(InputError, match=says):
         ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+
+
+NARROW = {  # an image's sides, and arrays that are its map
+    "one row": ((1, 200), [(1, 200), (1, 1, 200), (1, 200, 1), (1, 1, 200, 1), (1, 200, 3)]),
+    "one column": ((200, 1), [(200, 1), (1, 200, 1), (200, 1, 1), (200, 1, 3)]),
+    "one pixel": ((1, 1), [(1, 1), (1, 1, 1), (1, 1, 1, 1), (1, 1, 3)]),
+    "three columns": ((200, 3), [(200, 3), (1, 200, 3), (200, 3, 1)]),
+}
+
+
+@pytest.mark.parametrize("what", NARROW)
+def test_no_side_of_a_narrow_map_is_taken_for_an_axis_too_many(what, images):
+    size, shapes = NARROW[what]
+    levels = np.random.default_rng(1).integers(0, 256, size, np.uint8)
+    for shape in shapes:
+        array = np.repeat(levels[..., None], 3, 2) if np.prod(shape) > levels.size else levels
+        save(images / "maps" / "a.npy", array.reshape(shape))
+        maps = ForeignMaps(images / "maps")
+        np.testing.assert_array_equal(maps.read(sample(images / "a.png"), size), levels * np.uint16(257))
+        assert maps.resized == 0
+    (images / "maps" / "a.npy").unlink()
+    save(images / "maps" / "a.png", levels)
+    np.testing.assert_array_equal(
+        ForeignMaps(images / "maps").read(sample(images / "a.png"), size), levels * np.uint16(257)
+    )
+
+
+def test_one_map_is_never_that_of_two_images(images):
+    def read(*names):
+        maps, found = ForeignMaps(images / "maps", None, [sample(images / name) for name in names]), []
+        for name in names:
+            try:
+                found.append(int(maps.read(sample(images / name), SIZE)[0, 0]) // 257)
+            except InputError as error:
+                found.append(str(error))
+        return found
+
+    save(images / "maps" / "p.png", np.full(SIZE, 3, np.uint8))
+    for left_out in read("x/p.png", "y/p.png"):
+        assert "p.png may be the map of p.png (x), p.png (y); score images of one name with manifests" in left_out
+    assert read("x/p.png", "x/p.png") == [3, 3]  # one image in two rows
+    assert all("p.png may be the map of p.jpg, p.png; name each map" in text for text in read("p.jpg", "p.png"))
+    save(images / "maps" / "p.jpg.png", np.full(SIZE, 5, np.uint8))
+    assert read("p.jpg", "p.png") == [5, 3]
+    save(images / "maps" / "q_map.png", np.full(SIZE, 7, np.uint8))
+    assert read("q.jpg") == read("q_map.jpg") == [7]
+    assert all("q_map.png may be the map of q.jpg, q_map.jpg" in text for text in read("q.jpg", "q_map.jpg"))
+
+
+def test_a_claimed_map_leaves_both_rows_out(images, monkeypatch, capsys):
+    monkeypatch.chdir(images)
+    for folder in ("x", "y"):
+        (images / folder).mkdir()
+        (images / folder / "p.png").write_bytes((images / "c.png").read_bytes())
+    rows = ["image,mask,label,source", "a.png,a.png.mask.png,1,toy", "x/p.png,,0,toy", "y/p.png,,0,toy"]
+    (images / "two.csv").write_text("\n".join(rows))
+    for name in ("a", "p"):
+        save(images / "maps" / f"{name}.npy", SCORES)
+    assert main(["score", "maps", "--manifest", "two.csv"]) == 1
+    shown = capsys.readouterr().out
+    assert "2 rows left out" in shown and "row 3 of two.csv: p.npy may be the map of p.png (x), p.png (y)" in shown
+
+
+def tagged(turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    return {"exif": exif.tobytes()}
+
+
+def test_a_map_in_the_stored_orientation_of_a_turned_photo_is_refused_or_noted(images):
+    photo, stored = np.zeros((*SIZE, 3), np.uint8), np.round(SCORES * 255).astype(np.uint8)
+    save(images / "maps" / "t.png", stored)
+    Image.fromarray(photo).save(images / "t.jpg", **tagged(6))
+    maps = ForeignMaps(images / "maps")
+    with pytest.raises(InputError, match=r"t.png: map 60×40, image 40×60 \(the image's EXIF tag turns it; save both"):
+        maps.read(sample(images / "t.jpg"), SIZE[::-1])
+    save(images / "maps" / "t.png", np.rot90(stored, -1))
+    maps.read(sample(images / "t.jpg"), SIZE[::-1])
+    assert maps.notes() == [] and maps.resized == 0  # the sides show that it is upright
+    save(images / "maps" / "t.png", stored[:8, :8])
+    maps.read(sample(images / "t.jpg"), SIZE[::-1])
+    assert len(maps.notes()) == 1
+    save(images / "maps" / "t.png", stored)
+    Image.fromarray(photo).save(images / "t.jpg", **tagged(3))
+    maps = ForeignMaps(images / "maps")
+    maps.read(sample(images / "t.jpg"), SIZE)
+    (note,) = maps.notes()
+    assert "1 images have an EXIF tag that turns or mirrors them" in note and note.endswith("t.jpg")
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_a_map_with_a_tag_of_its_own_is_turned(turn, images):
+    stored = np.round(SCORES * 255).astype(np.uint8)
+    upright = np.rot90(stored, {1: 0, 3: 2, 6: -1, 8: 1}[turn])
+    Image.fromarray(stored).save(images / "maps" / "a.png", **tagged(turn))
+    levels = ForeignMaps(images / "maps").read(sample(images / "a.png"), upright.shape)
+    np.testing.assert_array_equal(levels, upright * np.uint16(257))
+
+
+def test_what_cannot_be_opened_is_left_out_before_the_work(images, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    (images / "maps" / "z.png").symlink_to("nowhere.png")
+    (images / "maps" / "y.npy").mkdir()
+    with pytest.raises(InputError, match=r"no folder with maps.*; 2 files of maps cannot be opened .*: y.npy, z.png"):
+        ForeignMaps(images / "maps")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(images / "maps" / "pipe.png")
+    for name in ("a", "b", "c"):
+        save(images / "maps" / f"{name}.npy", SCORES)
+    assert main(["score", "maps", "--manifest", "m.csv", "--json", "out.json"]) == 0
+    assert "cannot be opened and were left out: " in capsys.readouterr().out
+    (note,) = json.loads((images / "out.json").read_text())["maps"]["notes"]
+    assert note.endswith("y.npy, z.png") and ("pipe.png" in note) == hasattr(os, "mkfifo")
+
+
+def test_an_empty_map_is_one_row_left_out(images):
+    save(images / "maps" / "a.npy", SCORES)
+    save(images / "maps" / "b.npz", np.zeros((0, 60), np.float32), "map")
+    save(images / "maps" / "c.npy", SCORES)
+    (left_out,) = score_maps(images / "m.csv", images / "maps")["errors"]
+    assert "b.npz: shape (0, 60), which holds no value" in left_out
 
 
 def test_damaged_files_are_told(images):
@@ -140,6 +269,25 @@ def test_command_several_protocols_one_table_one_file(images, capsys, monkeypatc
     assert [line.split()[1] for line in shown.splitlines() if line.startswith("toy")] == ["mpc", "permuted"]
     assert "2 maps had another size" in shown and "1 rows left out" in shown and "c.png" in shown
     assert main(["score", "maps", "--manifest", "m.csv", "--protocol", "nothing"]) == 2
+
+
+def test_no_command_writes_over_what_it_reads(images, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    save(images / "maps" / "a.npy", SCORES)
+    (images / "link.csv").symlink_to("m.csv")
+    before = {file: file.read_bytes() for file in images.rglob("*") if file.is_file()}
+    rows = ["--manifest", "m.csv", "--json"]
+    for words in (
+        *(["score", "maps", *rows, out] for out in ("m.csv", "link.csv", "maps/../m.csv", "a.png", "maps/a.npy")),
+        ["evaluate", "--weights", "lite", *rows, "m.csv"],
+        ["evaluate", "--weights", "lite", *rows, "b.jpg.mask.png"],
+        ["evaluate", "--maps", "maps", *rows, "link.csv"],
+        ["robustness", "--weights", "lite", *rows, "m.csv"],
+    ):
+        assert main(words) == 2
+        told = capsys.readouterr()
+        assert "is read here" in told.err and len(told.err.splitlines()) == 1 and not told.out
+    assert {file: file.read_bytes() for file in images.rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.slow

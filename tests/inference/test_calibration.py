@@ -97,6 +97,9 @@ def test_calibrate_command_keeps_the_network_and_predict_speaks(tmp_path, capsys
     line = json.loads((tmp_path / "out" / "predictions.jsonl").read_text())
     assert line["authentic_above"] in (0.5, 0.75, 1.0)
     assert line["verdict"] in (tmp_path / "out" / "report.html").read_text()
+    for word, *more in (["calibrate", "photos"], ["export"]):
+        assert main([word, *more, "--weights", "new.safetensors", "--out", "new.safetensors"]) == 2
+        assert "new.safetensors is read here" in capsys.readouterr().err
     assert main([*predict, "plain.safetensors"]) == 0
     assert json.loads((tmp_path / "out" / "predictions.jsonl").read_text())["authentic_above"] is None
     assert before == save_weights(tmp_path / "again.safetensors", model, RECIPE, stage="finetune", step=7)

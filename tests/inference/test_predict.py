@@ -1,5 +1,6 @@
 """Many photographs in, pictures, lines and a page out: nothing lost, nothing overwritten, nothing fetched."""
 
+import errno
 import json
 import os
 import re
@@ -106,9 +107,41 @@ def test_predict_says_when_the_folder_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file: results cannot be written"):
         list(predict([tmp_path / "a.png"], tmp_path / "file", localizer))
-    (tmp_path / "out" / "a.score.png").mkdir(parents=True)  # a folder where a picture should go
-    with pytest.raises(InputError, match=r"a\.score\.png"):
-        list(predict([tmp_path / "a.png"], tmp_path / "out", localizer))
+    out = tmp_path / "out"
+
+    def vanishing(image):
+        if out.is_dir():
+            (out / "predictions.jsonl").unlink()
+            out.rmdir()
+            out.touch()  # for whoever runs the tests may write any folder
+        return localizer(image)
+
+    with pytest.raises(InputError, match=r"cannot write .*a\.score\.png"):
+        list(predict([tmp_path / "a.png"] * 2, out, vanishing))
+
+
+@pytest.mark.parametrize("kind", ["score", "mask", "overlay"])
+def test_a_picture_that_cannot_be_written_is_the_error_of_its_photo_alone(tmp_path, kind):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(photo(8, 8)).save(tmp_path / name)
+    (tmp_path / "out" / f"a.{kind}.png").mkdir(parents=True)  # a folder where a picture should go
+    photos, localizer = [tmp_path / "a.png", tmp_path / "b.png"], Localizer(Fake(brightness), "tiles", size=32)
+    bad, good = predict(photos, tmp_path / "out", localizer, report=True)
+    assert bad["error"].endswith(f"a.{kind}.png: a folder has this name; rename it, or choose another")
+    assert bad["score"] is None and bad["files"] == {} and good["error"] is None and len(good["files"]) == 3
+    assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 2
+    assert "Not scored: 1" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_refuses_one_picture_refuses_all(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr("mpc_lite.files.os.fsync", refuse)
+    with pytest.raises(InputError, match=os.strerror(number)):
+        list(predict([tmp_path / "a.png"] * 2, tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32)))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is a thing of Linux")
