@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import io
+import sys
 import unicodedata
 from collections.abc import Iterable
 
@@ -61,3 +63,10 @@ def shown(name: object, length: int = _LONGEST) -> str:
 def printable_lines(text: object) -> str:
     """`printable`, with line breaks kept: for our own messages of several lines, whose names were escaped before."""
     return "\n".join(map(printable, str(text).split("\n")))
+
+
+def any_letter_prints() -> None:
+    r"""From here on, letters that the terminal's encoding lacks are written as \u65e5, and end no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

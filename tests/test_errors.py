@@ -1,6 +1,8 @@
 """Names of strangers on a terminal and in messages."""
 
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -49,6 +51,16 @@ def test_long_values_are_cut_with_their_length_told():
     assert shortened(10**5000) == "a number of thousands of digits"
     assert shown("\x1b" * 100, 8) == "\\x1b\\x1b… (400 characters)"
     assert nearest("a" * 10**6, ["seed"]) == "" and nearest("seeed", ["seed"])
+
+
+def test_a_letter_that_the_terminal_lacks_ends_no_command(tmp_path, monkeypatch):
+    path, written = tmp_path / "m.csv", io.BytesIO()
+    path.write_text("image,mask,label,source\nb日.png,,0,set\nç.png,,0,set\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    assert main(["check", str(path)]) == 1
+    sys.stdout.flush()
+    lines = written.getvalue().decode("latin-1").splitlines()
+    assert len(lines) == 2 and r"image b\u65e5.png does not exist" in lines[0] and "image ç.png" in lines[1]
 
 
 SOURCES = ("[/bold]", "[red]set[/red]", "[link=x]", "\x1b[2Jset", "set\u202e", "line\nall is well", "[" * 500)
