@@ -79,7 +79,7 @@ def check_split(split: str, found: Iterable[str | None], where: str) -> None:
     splits = sorted({name for name in found if name is not None})
     if split not in splits:
         names = some(splits) if splits else "none (no column 'split', or it is empty)"
-        raise InputError(f"{where}: no row has the split '{split}'; splits found: {names}")
+        raise InputError(f"{where}: no row has the split '{shown(split)}'; splits found: {names}")
 
 
 def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
@@ -180,13 +180,13 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     header = [name.strip() for name in header]
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        columns = some(header).replace(", ", ",") or "an empty file"
+        columns = some(header, 6).replace(", ", ",") or "an empty file"
         raise InputError(
             f"{path.name}: column {', '.join(missing)} is missing; found {columns}; "
             f"expected {','.join(REQUIRED)}[,split], separated by commas"
         )
     if len(set(header)) != len(header):
-        raise InputError(f"{path.name}: a column name occurs twice in {some(header)}; rename or drop one")
+        raise InputError(f"{path.name}: a column name occurs twice in {some(header, 6)}; rename or drop one")
     empty, folder = True, path.parent
     for number, (cells, broken) in enumerate(table, start=2):
         if not any(cells):
@@ -197,7 +197,7 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield None, f"{where}: {broken}"
             continue
         if len(cells) != len(header):
-            yield None, f"{where}: {len(cells)} fields, expected {len(header)} ({some(header)})"
+            yield None, f"{where}: {len(cells)} fields, expected {len(header)} ({some(header, 6)})"
             continue
         cell = dict(zip(header, (text.strip() for text in cells), strict=True))
         if cell["label"] not in ("0", "1"):

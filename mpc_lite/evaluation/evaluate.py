@@ -120,7 +120,8 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
             for name in baselines:
                 beside[sample.source, name].append(one.beside[name])
     if not scored:
-        reason = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
+        reason = errors[0] if errors else "an empty list"
+        reason += f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise InputError(f"no row could be scored: {reason}; expected at least one readable image")
     if saved and model is not None:
         saved.finish()
