@@ -96,6 +96,7 @@ BAD_FILES = {
     "one field of a megabyte": HEADER.encode() + b"a" * (1 << 20) + b",m.png,1,set\n",
     "a quote without end": HEADER.encode() + b'"' + b"a,1\n" * 100_000,
     "5000 columns": ",".join(f"c{n}" for n in range(5000)).encode() + b"\n",
+    "500 columns of long names": HEADER.replace("mask", "msk").encode().strip() + (b"," + b"y" * 200) * 500 + b"\n",
     "5000 equal columns": b"image,mask,label,source" + b",x" * 5000 + b"\n",
     "an escape in the header": b"\x1b[2J,mask,label,source\n",
     "bytes": bytes(range(256)) * 40,
