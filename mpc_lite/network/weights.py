@@ -82,8 +82,8 @@ def weights_sha256(name_or_file: str | Path) -> str:
 def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy tensors into the model if, and only if, names and shapes agree without exception.
 
-    InputError otherwise, naming missing and unexpected tensors, ten of each, and five mis-shaped ones; the model is
-    then untouched.
+    InputError otherwise, naming missing, unexpected and mis-shaped tensors, five of each where there are more than
+    ten; the model is then untouched.
     `source` is what the message calls the tensors' origin.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -102,7 +102,7 @@ def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
         sized = hasattr(model, "size") and hasattr(model, "head")  # an MPC
         what = f"MPC '{model.size}' with head '{model.head}'" if sized else type(model).__name__
         lines = [
-            f"{len(names)} {kind}: {some(names, 5 if names is shapes else 10)}"
+            f"{len(names)} {kind}: {some(names, 5 if len(names) > 10 else 10)}"
             for kind, names in groups.items()
             if names
         ]
