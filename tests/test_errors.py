@@ -71,7 +71,7 @@ def test_a_warning_of_a_command_shows_a_strangers_name_as_other_lines_do(tmp_pat
     assert text == "scenes.py:118: UserWarning: a\\x1b[2J\\nerror.png\n"
 
 
-SOURCES = ("[/bold]", "[red]set[/red]", "[link=x]", "\x1b[2Jset", "set\u202e", "line\nall is well", "[" * 500)
+SOURCES = ("[/bold]", "[red]set[/red]", "[link=x]", "\x1b[2Jset", "set\u202e", "line\u2028all is well", "[" * 500)
 
 
 @pytest.mark.slow

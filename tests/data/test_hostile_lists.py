@@ -63,6 +63,10 @@ OPEN_QUOTES = {
         "row 2 of m.csv: a quote .* line 2 is not closed .* lines 2 to 3 became",
     ),
     "to another quote": ('a.png,m.png,1,"s\na.png,m.png,1,"s"\n', "row 2 of m.csv: a quote .* lines 2 to 3 became"),
+    "a line break, closed": (
+        'a.png,m.png,1,"line\nall is well"\n',
+        "row 2 of m.csv: a quote that opens in line 2 is not closed in it, so lines 2 to 3 became one row",
+    ),
     "in the last line": ('"a.png",m.png,1,"s', "row 2 of m.csv: a quote that opens in line 2 is not closed in it$"),
     "of Windows": ('a.png,m.png,1,"s\r\n' + GOOD, "row 2 of m.csv: a quote .* lines 2 to 3 became one row"),
 }
