@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from common import MaskRule, Pair, Tree
-from mpc_lite.data.manifest import Sample
+from mpc_lite.data.manifest import Sample, check_name
 from mpc_lite.errors import InputError
 from mpc_lite.images import TAMPERED_ABOVE, read_image, read_mask_file, read_mask_values
 
@@ -60,6 +60,8 @@ class Checked:
             split = self._split(pair)
             if pair.problem:
                 raise InputError(pair.problem)
+            for file in filter(None, (pair.image, pair.mask)):
+                check_name(self.tree.name(file))
             mask, note = self._mask(pair)
         except InputError as error:
             names = {"image": self.tree.name(pair.image), "mask": self.tree.name(pair.mask)}

@@ -23,13 +23,14 @@ from pathlib import Path
 
 from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
-from mpc_lite.data.manifest import Sample, read_manifest, read_mask, write_manifest
-from mpc_lite.errors import InputError, printable, printable_lines
+from mpc_lite.data.manifest import Sample, check_name, read_manifest, read_mask, write_manifest
+from mpc_lite.errors import InputError, any_letter_prints, printable, printable_lines
 from mpc_lite.files import check_output
 from mpc_lite.images import read_image
 
 
 def main(argv: list[str] | None = None) -> int:
+    any_letter_prints()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("list", type=Path, metavar="LIST", help="the list, or a folder with Tp/ and Gt/")
     parser.add_argument("--out", type=Path, required=True, metavar="M.csv", help="the manifest to write")
@@ -71,7 +72,7 @@ def make(options: argparse.Namespace) -> int:
             warnings.simplefilter("always")
             samples, bad = sort_entries(options.list, options.root, options.source, options.format)
         for note in notes:
-            print(f"note: {note.message}")
+            print(printable(f"note: {note.message}"))
     problems = [problem for _, problem in bad]
     if options.rest and bad:
         problems.append("what the list names and was not found may be among the rest: correct this first")
@@ -98,6 +99,8 @@ def opened(samples: list[Sample]) -> tuple[list[Sample], list[str]]:
     good, problems = [], []
     for sample in samples:
         try:
+            check_name(str(sample.image))
+            check_name(str(sample.mask or ""))
             read_mask(sample, size=read_image(sample.image).shape[:2])
             good.append(sample)
         except InputError as error:

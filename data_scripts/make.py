@@ -24,7 +24,8 @@ from checked import Checked, SplitList
 from common import DataSet, MaskRule, Tree
 from fetch import download, progress, unpack
 from mpc_lite.data.manifest import write_manifest
-from mpc_lite.errors import InputError, printable_lines
+from mpc_lite.errors import InputError, any_letter_prints, printable_lines
+from mpc_lite.files import open_file
 from record import record, replace, report, write_bad, write_json
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
@@ -33,6 +34,7 @@ _FILE_NAME = re.compile(r"[^,;|\t]*?\.(?:jpe?g|png|tiff?|bmp)(?=[\s,;|]|$)", re.
 
 def main(*sets: DataSet, argv: list[str] | None = None) -> int:
     """The command line of a set's script; gives the exit code."""
+    any_letter_prints()
     parser = argparse.ArgumentParser(
         description="; ".join(dict.fromkeys(s.title for s in sets)) + f". Terms: {sets[0].terms}.",
         epilog=f"Expected: {sets[0].layout}. Where to get it: {sets[0].page}",
@@ -105,7 +107,8 @@ def _split_list(text: str) -> SplitList:
     if not (name and file):
         raise InputError(f"--split {text}: expected NAME=FILE, a text file that names an image on each line")
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        with open_file(file) as opened:
+            lines = opened.read().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--split {text}: the list cannot be read ({error})") from None
     named = [match[0].strip() for line in lines if len(line) <= LINE and (match := _FILE_NAME.search(line))]

@@ -117,8 +117,8 @@ def _not_a_formula(cell: str) -> str:
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:
-    """Readable JSON in UTF-8."""
-    path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Readable JSON in UTF-8; what a name holds beside it stands there as \\udce9, which is JSON too."""
+    path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:

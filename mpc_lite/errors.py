@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import io
+import sys
 import unicodedata
+import warnings
 from collections.abc import Iterable
 
 # Beside control characters: those that turn the reading direction, which exchange what a name seems to end with, the
@@ -61,3 +64,17 @@ def shown(name: object, length: int = _LONGEST) -> str:
 def printable_lines(text: object) -> str:
     """`printable`, with line breaks kept: for our own messages of several lines, whose names were escaped before."""
     return "\n".join(map(printable, str(text).split("\n")))
+
+
+_format_warning = warnings.formatwarning
+
+
+def any_letter_prints() -> None:
+    r"""From here on, letters that the terminal's encoding lacks are written as \u65e5, and end no command.
+
+    Warnings, in whose texts are names of files, are `printable` too.
+    """
+    warnings.formatwarning = lambda message, *place, **line: _format_warning(printable(message), *place, **line)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

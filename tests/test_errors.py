@@ -1,6 +1,9 @@
 """Names of strangers on a terminal and in messages."""
 
+import io
 import json
+import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -51,7 +54,24 @@ def test_long_values_are_cut_with_their_length_told():
     assert nearest("a" * 10**6, ["seed"]) == "" and nearest("seeed", ["seed"])
 
 
-SOURCES = ("[/bold]", "[red]set[/red]", "[link=x]", "\x1b[2Jset", "set\u202e", "line\nall is well", "[" * 500)
+def test_a_letter_that_the_terminal_lacks_ends_no_command(tmp_path, monkeypatch):
+    path, written = tmp_path / "m.csv", io.BytesIO()
+    path.write_text("image,mask,label,source\nb日.png,,0,set\nç.png,,0,set\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    assert main(["check", str(path)]) == 1
+    sys.stdout.flush()
+    lines = written.getvalue().decode("latin-1").splitlines()
+    assert len(lines) == 2 and r"image b\u65e5.png does not exist" in lines[0] and "image ç.png" in lines[1]
+
+
+def test_a_warning_of_a_command_shows_a_strangers_name_as_other_lines_do(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    main(["check", str(tmp_path / "none.csv")])
+    text = warnings.formatwarning(UserWarning("a\x1b[2J\nerror.png"), UserWarning, "scenes.py", 118, line="")
+    assert text == "scenes.py:118: UserWarning: a\\x1b[2J\\nerror.png\n"
+
+
+SOURCES = ("[/bold]", "[red]set[/red]", "[link=x]", "\x1b[2Jset", "set\u202e", "line\u2028all is well", "[" * 500)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import typer
 
 from mpc_lite.cli import doctor, prepare, runs, score, train
 from mpc_lite.cli.options import BUG, DONE, INTERRUPTED, MISTAKE, speaks, tell
-from mpc_lite.errors import InputError, printable
+from mpc_lite.errors import InputError, any_letter_prints, shown
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     # OpenMP's threads spin where they wait, and beside another busy process a training then takes many times as long.
     # It is read once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    any_letter_prints()
     try:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else DONE
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in REFUSED:
             return _other(error)
-        where = f" ({printable(error.filename)})" if error.filename else ""
+        where = f" ({shown(error.filename, 200)})" if error.filename else ""
         tell(f"error: {error.strerror}{where}; choose another folder, or free some space", error=True)
         return MISTAKE
     except (KeyboardInterrupt, typer.Abort):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import typer
 
-from mpc_lite.cli.options import DONE, SOME_FAILED, examples
+from mpc_lite.cli.options import DONE, SOME_FAILED, examples, tell
 from mpc_lite.errors import InputError
 from mpc_lite.files import FOLDERS
 
@@ -42,9 +42,9 @@ def doctor() -> None:
     """
     findings = [finding for check in CHECKS for finding in _findings(check)]
     for finding in findings:
-        print(f"{finding.state:>5}  {finding.what}")
+        tell(f"{finding.state:>5}  {finding.what}")
         if finding.do:
-            print(f"       → {finding.do}")
+            tell(f"       → {finding.do}")
     failures = sum(finding.state == "fails" for finding in findings)
     print(f"\n{failures} of {len(findings)} checks fail" if failures else "\nnothing here would fail")
     raise typer.Exit(SOME_FAILED if failures else DONE)

@@ -15,7 +15,7 @@ import numpy as np
 
 from mpc_lite.data.pairs import SAME, match_names
 from mpc_lite.errors import InputError, shortened, shown, some
-from mpc_lite.files import place
+from mpc_lite.files import open_file, place
 
 FORMATS = ("json", "folders", "npy", "space", "comma", "names")
 _FOLDERS = (("tp", "gt"), ("tamper", "gt"))  # of tampered images and of their masks, in any case of letters
@@ -53,7 +53,8 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
         rows = _folders(path)
     else:
         try:
-            data = path.read_bytes()
+            with open_file(path) as file:
+                data = file.read()
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
         format = format or _guess(data, path)

@@ -87,7 +87,8 @@ def sort_entries(
             good.append(Sample(image, mask, entry.label, source, row=entry.number))
     if notes:
         warnings.warn(
-            f"{path}: {len(notes)} masks are called otherwise than their images: {some(notes, 3)}", stacklevel=2
+            f"{shown(path, 200)}: {len(notes)} masks are called otherwise than their images: {some(notes, 3)}",
+            stacklevel=2,
         )
     return good, bad
 

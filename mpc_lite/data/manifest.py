@@ -7,6 +7,7 @@ header is row 1, the first image row 2.
 
 import csv
 import filecmp
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import place, relative
+from mpc_lite.files import open_file, place, relative, write_atomic
 from mpc_lite.images import lies_on_its_side, read_image, read_mask_file
 
 REQUIRED = ("image", "mask", "label", "source")
@@ -78,33 +79,40 @@ def check_split(split: str, found: Iterable[str | None], where: str) -> None:
     splits = sorted({name for name in found if name is not None})
     if split not in splits:
         names = some(splits) if splits else "none (no column 'split', or it is empty)"
-        raise InputError(f"{where}: no row has the split '{split}'; splits found: {names}")
+        raise InputError(f"{where}: no row has the split '{shown(split)}'; splits found: {names}")
 
 
 def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
     """Write samples as a manifest; image and mask paths become relative to its folder, extra columns are kept.
 
-    Raises InputError when the file cannot be written.
+    An earlier file is replaced by the whole new one, or stays. Raises InputError when the file cannot be written, and
+    for a name that is not UTF-8 (`check_name` finds it before).
     """
     path, samples = Path(path), list(samples)
     extras = list(dict.fromkeys(name for s in samples for name in s.extra))
     columns = [*REQUIRED, *(["split"] if any(s.split is not None for s in samples) else []), *extras]
     folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: cannot be written (its folder does not exist); choose a folder you may write to")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for s in samples:
+        known = {
+            "image": check_name(relative(s.image, folder)),
+            "mask": check_name(relative(s.mask, folder)),
+            "label": s.label,
+            "source": check_name(s.source),
+        }
+        writer.writerow({**s.extra, **known, "split": s.split or ""})
+    write_atomic(path, text.getvalue().encode())
 
-    try:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            for s in samples:
-                known = {
-                    "image": relative(s.image, folder),
-                    "mask": relative(s.mask, folder),
-                    "label": s.label,
-                    "source": s.source,
-                }
-                writer.writerow({**s.extra, **known, "split": s.split or ""})
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to") from None
+
+def check_name(name: str) -> str:
+    """The name, if a manifest can hold it: InputError for one that is not UTF-8, or holds a line break."""
+    if any(c in "\r\n" or "\ud800" <= c <= "\udfff" for c in name):
+        raise InputError(f"the name {shown(name, 200)} is not one line of UTF-8, as a manifest's cells are; rename it")
+    return name
 
 
 def check(path: str | Path) -> list[str]:
@@ -165,25 +173,31 @@ def _mend(path: Path) -> str:
 def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     """(sample, None) for a good row, (sample or None, problem) for a bad one; files are only looked up, not opened."""
     path = place(path)
-    table = _table(path)
-    header = [name.strip() for name in next(table, [])]
+    table = csv_rows(path, f"a manifest with the columns {','.join(COLUMNS)}")
+    header, broken = next(table, ([], ""))
+    if broken:
+        raise InputError(f"{path.name}: {broken}")
+    header = [name.strip() for name in header]
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        columns = some(header).replace(", ", ",") or "an empty file"
+        columns = some(header, 6).replace(", ", ",") or "an empty file"
         raise InputError(
             f"{path.name}: column {', '.join(missing)} is missing; found {columns}; "
             f"expected {','.join(REQUIRED)}[,split], separated by commas"
         )
     if len(set(header)) != len(header):
-        raise InputError(f"{path.name}: a column name occurs twice in {some(header)}; rename or drop one")
+        raise InputError(f"{path.name}: a column name occurs twice in {some(header, 6)}; rename or drop one")
     empty, folder = True, path.parent
-    for number, cells in enumerate(table, start=2):
+    for number, (cells, broken) in enumerate(table, start=2):
         if not any(cells):
             continue
         empty = False
         where = f"row {number} of {path.name}"
+        if broken:
+            yield None, f"{where}: {broken}"
+            continue
         if len(cells) != len(header):
-            yield None, f"{where}: {len(cells)} fields, expected {len(header)} ({some(header)})"
+            yield None, f"{where}: {len(cells)} fields, expected {len(header)} ({some(header, 6)})"
             continue
         cell = dict(zip(header, (text.strip() for text in cells), strict=True))
         if cell["label"] not in ("0", "1"):
@@ -218,16 +232,28 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
 
 
-def _table(path: Path) -> Iterator[list[str]]:
-    """The cells of a CSV file, line by line: a list of a million rows need not be in memory. InputError: it is none."""
+def csv_rows(path: Path, expected: str) -> Iterator[tuple[list[str], str]]:
+    """The rows of a CSV file as (cells, what is wrong), one by one: a list of a million need not be in memory.
+
+    A row is one line: a quote that is not closed in its line would take the rows below it for part of a cell.
+    InputError for a file that is none, and for none where `expected` should be.
+    """
+    end = 0
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            yield from csv.reader(file)
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as file:
+            # With its break even the last line shows that a quote was open at its end.
+            reader = csv.reader(line if line.endswith(("\n", "\r")) else f"{line}\n" for line in file)
+            for cells in reader:
+                first, end = end + 1, reader.line_num
+                open_quote = any("\n" in text or "\r" in text for text in cells)
+                lost = f", so lines {first} to {end} became one row" if end > first else ""
+                yield cells, f"a quote that opens in line {first} is not closed in it{lost}" if open_quote else ""
     except FileNotFoundError:
-        name = shown(path, 200)
-        raise InputError(f"{name}: no such file; expected a manifest with the columns {','.join(COLUMNS)}") from None
+        raise InputError(f"{shown(path, 200)}: cannot be read, no such file; expected {expected}") from None
     except (OSError, ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
         reason = getattr(error, "strerror", None) or error
+        if isinstance(error, csv.Error):
+            reason = f"{error}; is a quote open in line {end + 1}?"
         raise InputError(
             f"{shown(path, 200)}: cannot be read as a CSV file in UTF-8 ({reason}); save it in this form"
         ) from None

@@ -21,6 +21,7 @@ from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.metrics import roc_auc
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.evaluation.rows import Manifest, RowScores, samples_of
+from mpc_lite.files import open_file
 from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.saved_maps import SavedMaps
 from mpc_lite.inference.score_map import ScoreMap
@@ -120,7 +121,8 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
             for name in baselines:
                 beside[sample.source, name].append(one.beside[name])
     if not scored:
-        reason = f"{errors[0]} (and {len(errors) - 1} more)" if errors else "an empty list"
+        reason = errors[0] if errors else "an empty list"
+        reason += f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise InputError(f"no row could be scored: {reason}; expected at least one readable image")
     if saved and model is not None:
         saved.finish()
@@ -153,9 +155,10 @@ def _facts(manifest: Manifest) -> dict:
     """{name, sha256}: of the file, or for a list of the rows' names, labels, sources and splits."""
     if isinstance(manifest, str | Path):
         try:
-            return {"name": Path(manifest).name, "sha256": hashlib.sha256(Path(manifest).read_bytes()).hexdigest()}
+            with open_file(manifest) as file:
+                return {"name": Path(manifest).name, "sha256": hashlib.sha256(file.read()).hexdigest()}
         except OSError as error:
-            raise InputError(f"{manifest}: cannot read the manifest ({error.strerror})") from None
+            raise InputError(f"{shown(manifest, 200)}: cannot read the manifest ({error.strerror})") from None
     rows = [(s.row, s.image.name, s.mask.name if s.mask else None, s.label, s.source, s.split) for s in manifest]
     return {"name": None, "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 

@@ -6,17 +6,18 @@ A list is a CSV file with the columns ``image`` and ``source``; paths are relati
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
 import zlib
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
+from mpc_lite.data.manifest import csv_rows
 from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError, nearest, shown
 from mpc_lite.files import expand
@@ -144,13 +145,15 @@ class Photographs:
 
 
 def read_photograph_list(path: Path) -> list[dict]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            rows, columns = list(table), table.fieldnames or []
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
-        name, reason = shown(path, 200), getattr(error, "strerror", None) or error
-        raise InputError(f"{name}: cannot be read as a list of photographs ({reason}); give a CSV file") from None
+    columns, rows = None, []
+    for number, (cells, broken) in enumerate(csv_rows(path, "a list of photographs: image,source"), start=1):
+        if broken:
+            raise InputError(f"row {number} of {shown(path, 200)}: {broken}; close it")
+        if columns is None:
+            columns = cells
+        elif cells:
+            rows.append(dict(zip_longest(columns, cells[: len(columns)])))
+    columns = columns or []
     if missing := [c for c in ("image", "source") if c not in columns]:
         header = shown(", ".join(columns), 200) or "no header"
         raise InputError(

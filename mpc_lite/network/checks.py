@@ -90,7 +90,7 @@ def check_values(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, T
         elif name.endswith("running_var") and (value < 0).any():
             wrong.append(f"{name} (found a variance below 0)")
     if wrong:
-        raise InputError(f"{source}: {len(wrong)} tensors cannot be used: {some(wrong)}\n  {advice}")
+        raise InputError(f"{source}: {len(wrong)} tensors cannot be used: {some(wrong, 5)}\n  {advice}")
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable, shown
 
 PREFIX = "hf://"
 FILE = "model.safetensors"
@@ -48,14 +48,14 @@ def hub_file(reference: str) -> Path:
     another kind of file, what the hub does not have or give, no connection, other bytes than asked for, and without
     the package huggingface_hub.
     """
-    match = _REFERENCE.fullmatch(reference)
+    match, short = _REFERENCE.fullmatch(reference), shown(reference, 200)
     if match is None:
         raise InputError(
-            f"weights '{reference}'; expected hf://OWNER/NAME, then if needed /FILE.safetensors, @REVISION, #sha256=…"
+            f"weights '{short}'; expected hf://OWNER/NAME, then if needed /FILE.safetensors, @REVISION, #sha256=…"
         )
     repository, file, revision = match["repository"], match["file"] or FILE, match["revision"]
     if not file.endswith(".safetensors"):
-        raise InputError(f"{reference}: '{file}' is not fetched; only .safetensors files are, which hold no code")
+        raise InputError(f"{short}: '{shown(file)}' is not fetched; only .safetensors files are, which hold no code")
     path = _fetch(reference, repository, file, revision)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if match["sha256"] and match["sha256"].lower() != sha256:
@@ -66,7 +66,7 @@ def hub_file(reference: str) -> Path:
     commit = re.search(r"[/\\]snapshots[/\\]([0-9a-f]{40})[/\\]", str(path))
     at = commit[1] if commit else revision or "main"
     named = "" if file == FILE else f"/{file}"
-    print(f"weights: {PREFIX}{repository}{named}@{at}#sha256={sha256}", file=sys.stderr)
+    print(printable(f"weights: {PREFIX}{repository}{named}@{at}#sha256={sha256}"), file=sys.stderr)
     return path
 
 
@@ -90,5 +90,7 @@ def _fetch(reference: str, repository: str, file: str, revision: str | None) -> 
     except errors.EntryNotFoundError:
         reason = f"{repository} has no file '{file}'; name one as {PREFIX}{repository}/FILE.safetensors"
     except (OSError, ValueError, RuntimeError) as error:  # a full disk, a broken download, a name the hub refuses
-        reason = f"the download failed ({str(error).splitlines()[0]}); try again, or give a file of your own"
-    raise InputError(f"{reference}: {reason}")
+        reason = (
+            f"the download failed ({shown(str(error).splitlines()[0], 300)}); try again, or give a file of your own"
+        )
+    raise InputError(f"{shown(reference, 200)}: {shown(reason, 600)}")

@@ -82,7 +82,8 @@ def weights_sha256(name_or_file: str | Path) -> str:
 def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy tensors into the model if, and only if, names and shapes agree without exception.
 
-    InputError otherwise, naming missing, unexpected and mis-shaped tensors, ten of each; the model is then untouched.
+    InputError otherwise, naming missing, unexpected and mis-shaped tensors, five of each where there are more than
+    ten; the model is then untouched.
     `source` is what the message calls the tensors' origin.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -100,7 +101,11 @@ def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
     if any(groups.values()):
         sized = hasattr(model, "size") and hasattr(model, "head")  # an MPC
         what = f"MPC '{model.size}' with head '{model.head}'" if sized else type(model).__name__
-        lines = [f"{len(names)} {kind}: {some(names)}" for kind, names in groups.items() if names]
+        lines = [
+            f"{len(names)} {kind}: {some(names, 5 if len(names) > 10 else 10)}"
+            for kind, names in groups.items()
+            if names
+        ]
         raise InputError(f"{source} does not fit {what}, nothing was loaded\n  " + "\n  ".join(lines))
     model.load_state_dict(tensors)
 
@@ -111,7 +116,9 @@ def _locate(name_or_file: str | Path) -> Path:
     path = place(name_or_file)
     if str(name_or_file) in pretrained_names() or not os.path.exists(path):  # False for impossible names as well
         if path.suffix or len(path.parts) != 1:  # spelt like a file
-            raise InputError(f"weights file {path} does not exist; give a .safetensors file or a shipped name")
+            raise InputError(
+                f"weights file {shown(path, 200)} does not exist; give a .safetensors file or a shipped name"
+            )
         return pretrained_file(str(name_or_file))
     if not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or a device"

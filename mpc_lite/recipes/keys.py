@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from mpc_lite.errors import shortened, some
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS, BorrowedSection, MSCCSection, PCLMixSection, PPPCSection
 from mpc_lite.recipes.stage_keys import ROWS, SIDE, AdaptSection, FinetuneSection, PretrainSection, Section
 
@@ -61,7 +62,8 @@ class DataSection(Section):
     def _repeats_are_positive(self):
         wrong = {source: times for source, times in self.repeats.items() if not 1 <= times <= ROWS}
         if wrong:
-            raise ValueError(f"repeats count how often a row occurs in an epoch, 1 to {ROWS}; found {wrong}")
+            found = some((f"{source}: {shortened(times)}" for source, times in wrong.items()), 3)
+            raise ValueError(f"repeats count how often a row occurs in an epoch, 1 to {ROWS}; found {found}")
         return self
 
 

@@ -21,13 +21,21 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mpc_lite.errors import InputError, nearest, shortened, shown, some
+from mpc_lite.errors import InputError, nearest, shown, some
 from mpc_lite.recipes import yaml_text
 from mpc_lite.recipes.keys import EPOCHS, OTHER_NAMES, Recipe
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 
 PROFILES = ("smoke", "lite", "check", "paper")
 _SHOWN = 10  # wrong keys and values in one message
+# Keys that say what a recipe is and what was taken of it: to set them would change that record alone.
+_RECORD = {
+    "name": "the recipe's name",
+    "description": "the recipe itself",
+    "tables": "the recipe itself",
+    "choice": "the choices' own names, as in -p variant=corrected",
+    "profile": "--profile",
+}
 
 
 # ---------------------------------------------------------------------------------------------------- reading a recipe
@@ -63,17 +71,21 @@ def load_recipe(
         InputError: unknown recipe, profile, alternative or key (the nearest one is named), or a value of the wrong type
             or range.
     """
+    for key in overrides or {}:
+        if (section := key.partition(".")[0]) in _RECORD:
+            raise InputError(f"'{shown(key)}' is no parameter of a run: it is set by {_RECORD[section]}")
     raw = _read(name_or_file)
+    name = shown(raw["name"])
     profiles, choices = raw.pop("profiles", None) or {}, raw.pop("choices", None) or {}
     for known in profiles:
         if known not in PROFILES:
-            raise InputError(
-                f"recipe {raw.get('name')}: profile '{shown(known)}' is unknown; profiles are {', '.join(PROFILES)}"
-            )
+            raise InputError(f"recipe {name}: profile '{shown(known)}' is unknown; profiles are {', '.join(PROFILES)}")
     chosen = profile or "lite"
     if chosen not in profiles and chosen != "lite":
         offered = ", ".join(sorted({*profiles, "lite"}))
-        raise InputError(f"recipe {raw.get('name')} has no profile '{chosen}'; it offers {offered}")
+        raise InputError(f"recipe {name} has no profile '{shown(chosen)}'; it offers {offered}")
+    if (written := raw.get("profile", chosen)) != chosen:
+        raise InputError(f"recipe {name} is written for the profile {shown(written)}; choose it by --profile")
     raw = _merge(raw, profiles.get(chosen, {}))
     raw["profile"], raw["choice"] = chosen, {}
     overrides = dict(overrides or {})
@@ -82,7 +94,9 @@ def load_recipe(
         if taken not in alternatives:
             offered = some(alternatives)
             hint = nearest(str(taken), list(alternatives))
-            raise InputError(f"recipe {raw['name']}: {choice} '{taken}' is unknown{hint}; choose one of {offered}")
+            raise InputError(
+                f"recipe {name}: {shown(choice)} '{shown(taken)}' is unknown{hint}; choose one of {offered}"
+            )
         change = dict(alternatives[taken] or {})
         scaled = change.pop("profiles", {}).get(chosen, {})
         raw = _merge(_merge(raw, change), scaled)
@@ -92,7 +106,7 @@ def load_recipe(
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise InputError(_explain(raw.get("name", name_or_file), error, list(choices))) from None
+        raise InputError(_explain(name, error, list(choices))) from None
 
 
 def recipe_choices(name_or_file: str | Path) -> dict[str, list[str]]:
@@ -109,7 +123,8 @@ def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
             with open(path, "rb") as file:
                 data = file.read(yaml_text.LONGEST + 4)
         except OSError as error:
-            raise InputError(f"recipe {path} cannot be read ({error.strerror}); choose another file") from None
+            reason = f"recipe {shown(path, 200)} cannot be read ({error.strerror})"
+            raise InputError(f"{reason}; choose another file") from None
     else:
         names, name = recipe_names(), str(name_or_file)
         if name not in names and (own_name := recipe_name(name)) in names:
@@ -122,8 +137,8 @@ def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
     raw.setdefault("name", path.stem)
     if "extends" in raw:
         if len(extended) >= 8:
-            chain = ", ".join(map(str, extended))
-            raise InputError(f"recipe {name_or_file} extends a recipe that extends another without end: {chain}")
+            chain = some(extended, 2)
+            raise InputError(f"recipe {shown(path, 200)} extends a recipe that extends another without end: {chain}")
         base = _read(raw.pop("extends"), (*extended, name_or_file))
         base = {key: value for key, value in base.items() if key not in ("name", "tables")}
         raw = _merge(base, raw)
@@ -135,15 +150,16 @@ def _narrow(raw: dict[str, Any]) -> None:
     """Keep of each choice the alternatives that `choice` names, in its order. InputError for one that is not there."""
     narrowed = raw.pop("choice", None) or {}
     if not isinstance(narrowed, dict):
-        raise InputError(f"recipe {raw['name']}: choice is no table; expected choice: {{CHOICE: ALTERNATIVE}}")
+        name = shown(raw["name"])
+        raise InputError(f"recipe {name}: choice is no table; expected choice: {{CHOICE: ALTERNATIVE}}")
     for choice, taken in narrowed.items():
         alternatives = (raw.get("choices") or {}).get(choice, {})
         names = taken if isinstance(taken, list) else [taken]
         for name in names or [None]:
             if not isinstance(name, str) or name not in alternatives:
-                offered = some(alternatives) or "none"
+                offered, recipe = some(alternatives) or "none", shown(raw["name"])
                 raise InputError(
-                    f"recipe {raw['name']}: choice {shown(choice)} names {shown(name)}; alternatives are {offered}"
+                    f"recipe {recipe}: choice {shown(choice)} names {shown(name)}; alternatives are {offered}"
                 )
         raw["choices"] = {**raw["choices"], choice: {name: alternatives[name] for name in names}}
 
@@ -180,19 +196,19 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def _explain(name: Any, error: ValidationError, choices: list[str]) -> str:
-    lines = []
+def _explain(name: str, error: ValidationError, choices: list[str]) -> str:
+    lines, length = [], 200 if error.error_count() == 1 else 40
     for item in error.errors()[:_SHOWN]:
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key '{shortened(key)}'{_meant(key, choices)}")
+            lines.append(f"unknown key '{shown(key, max(length, 60))}'{_meant(key, choices)}")
         elif not key:  # sections that do not go together; the message names the keys
-            lines.append(item["msg"].removeprefix("Value error, "))
+            lines.append(shown(item["msg"].removeprefix("Value error, "), 600))
         else:
-            value = shortened(json.dumps(item["input"], default=str, ensure_ascii=False), 200)
-            lines.append(f"{shortened(key)}: found {value}; {item['msg'].lower()}")
+            value = shown(json.dumps(item["input"], default=str, ensure_ascii=False), length)
+            lines.append(f"{shown(key)}: found {value}; {shown(item['msg'], 600).lower()}")
     lines += [f"and {more} more"] if (more := error.error_count() - _SHOWN) > 0 else []
-    return f"recipe {shortened(name)}: " + "; ".join(lines)
+    return f"recipe {name}: " + "; ".join(lines)
 
 
 def _meant(key: str, choices: list[str]) -> str:
@@ -219,8 +235,9 @@ def assignments(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InputError(f"-p {pair}: expected KEY=VALUE, for example -p pretrain.steps=600")
+            raise InputError(f"-p {shown(pair, 200)}: expected KEY=VALUE, for example -p pretrain.steps=600")
         if key in overrides:
-            raise InputError(f"-p {key} is given twice: {overrides[key]} and {value}; keep one")
+            both = f"{shown(overrides[key])} and {shown(value)}"
+            raise InputError(f"-p {shown(key)} is given twice: {both}; keep one")
         overrides[key] = value
     return overrides

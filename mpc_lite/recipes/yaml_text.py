@@ -7,25 +7,43 @@ from typing import Any
 
 import yaml
 
-from mpc_lite.errors import InputError, shortened, shown
+from mpc_lite.errors import InputError, shown
 
 LONGEST = 1 << 16  # bytes of a recipe; ours have some thousands
 _DEEPEST = 20  # sections inside one another; ours have four
 _MOST = 10_000  # keys and values, aliases counted as often as they are used
+_TAGS = "tag:yaml.org,2002:"
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """YAML's safe loader, with three differences.
+    """YAML's safe loader, with four differences.
 
-    A key given twice in one section is refused: YAML itself lets the last one win. Of YAML 1.1, whose floats need
-    a point and a signed exponent, ``3e-4`` and ``1.5e3`` are numbers all the same, as in YAML 1.2 and as people write.
-    And brackets inside brackets end at once where they are too deep: the time they take grows with their square.
+    A key given twice in one section is refused: YAML itself lets the last one win. Numbers are those of YAML 1.2, as
+    people write them: ``3e-4`` and ``1.5e3`` are some, ``010`` is ten, and ``1:30`` is none, which in YAML 1.1 is 90.
+    Tags such as ``!!int`` are refused: no recipe needs one, and they make odd values of any text. And brackets inside
+    brackets end at once where they are too deep: the time they take grows with their square.
     """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own way)
+        letter: [(tag, form) for tag, form in forms if tag not in (f"{_TAGS}int", f"{_TAGS}float")]
+        for letter, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def fetch_flow_collection_start(self, token):
         if self.flow_level > _DEEPEST:
             raise yaml.scanner.ScannerError(None, None, f"nested more than {_DEEPEST} deep", self.get_mark())
         super().fetch_flow_collection_start(token)
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        if tag := getattr(event, "tag", None):
+            problem = f"the tag {tag.replace(_TAGS, '!!')} is not for recipes, leave it out"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_whole_number(self, node):
+        text = self.construct_scalar(node).replace("_", "")
+        return int(text, 0 if text.lstrip("+-")[1:2].isalpha() else 10)
 
     def compose_mapping_node(self, anchor):
         node, marks = super().compose_mapping_node(anchor), {}
@@ -39,11 +57,14 @@ class RecipeLoader(yaml.SafeLoader):
         return node
 
 
-RecipeLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
+_FORMS = {
+    "int": r"[-+]?([0-9][0-9_]*|0x[0-9a-fA-F]+|0o[0-7]+)$",
+    "float": r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?$"
+    r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$",
+}
+for _kind, _form in _FORMS.items():
+    RecipeLoader.add_implicit_resolver(_TAGS + _kind, re.compile(_form), list("-+.0123456789"))
+RecipeLoader.add_constructor(f"{_TAGS}int", RecipeLoader.construct_whole_number)
 
 
 def parse(text: str) -> Any:
@@ -66,6 +87,7 @@ def parse(text: str) -> Any:
 
 def read(data: bytes, source: object) -> dict[str, Any]:
     """The sections of a recipe's file. InputError, which calls it `recipe SOURCE`, for everything that is none."""
+    source = shown(source, 200)
     try:
         raw = parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -79,13 +101,17 @@ def read(data: bytes, source: object) -> dict[str, Any]:
         inner = raw.get(key) or {}
         if not isinstance(inner, dict) or not all(isinstance(each, dict) for each in inner.values()):
             raise InputError(f"recipe {source}: {key} is no table of tables; expected {key}: {{{form}}}")
+    sections = [*(raw.get("profiles") or {}).values()]
     for choice, alternatives in (raw.get("choices") or {}).items():
         changes = [change or {} for change in alternatives.values()]
         changes += [scale for change in changes if isinstance(change, dict) for scale in _tables(change)]
         if not changes or not all(isinstance(change, dict) for change in changes):
-            raise InputError(f"recipe {source}: choice {choice} has no alternatives that are tables of sections")
+            raise InputError(f"recipe {source}: choice {shown(choice)} has no alternatives that are tables of sections")
+        sections += changes
+    if taken := {"choice", "profile"}.intersection(key for each in sections for key in each):
+        raise InputError(f"recipe {source}: a profile or an alternative sets {min(taken)}, which its user takes")
     if not isinstance(raw.get("extends", ""), str):
-        raise InputError(f"recipe {source} extends {shortened(raw['extends'])}, expected the name of one recipe")
+        raise InputError(f"recipe {source} extends {shown(raw['extends'])}, expected the name of one recipe")
     return raw
 
 
@@ -107,7 +133,7 @@ def _check_extent(value: Any) -> None:
             raise ValueError(f"more than {_MOST} values")
         if isinstance(item, dict):
             if odd := [key for key in item if not isinstance(key, str)]:
-                raise ValueError(f"the key {shortened(odd[0])} is a {type(odd[0]).__name__}, expected a text")
+                raise ValueError(f"the key {shown(odd[0])} is a {type(odd[0]).__name__}, expected a text")
             waiting += [(each, depth + 1) for each in item.values()]
         elif isinstance(item, list | tuple | set):
             waiting += [(each, depth + 1) for each in item]

@@ -27,7 +27,9 @@ from mpc_lite.errors import InputError
 from mpc_lite.training.signals import Stopped, answering
 
 # What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
-REFUSED = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG}
+REFUSED = {
+    errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 SOCKET_PATH = 103  # bytes that the path of a socket file may have, on macOS; 107 on Linux
 

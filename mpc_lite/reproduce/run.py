@@ -19,15 +19,6 @@ from mpc_lite.training.progress import read_log
 DEVICES = ("auto", "cpu", "cuda")
 
 
-_NOT_PARAMETERS = {
-    "name": "the recipe's name",
-    "description": "the recipe itself",
-    "tables": "the recipe itself",
-    "choice": "the choices' own names, as in -p variant=corrected",
-    "profile": "--profile",
-}
-
-
 @dataclass(frozen=True)
 class Request:
     """What somebody asks for: a recipe's runs as a command line names them, not checked yet."""
@@ -100,10 +91,6 @@ def prepare(
             raise InputError(f"{key}: found {value!r}, expected {kind.__name__}")
     if device not in DEVICES:
         raise InputError(f"DEVICE: found '{device}', expected one of {', '.join(DEVICES)}")
-    for key in parameters or {}:
-        section = key.partition(".")[0]
-        if section in _NOT_PARAMETERS:
-            raise InputError(f"'{key}' is no parameter of a run: it is set by {_NOT_PARAMETERS[section]}")
     name, choices = recipe_name(name), recipe_choices(name)
     chosen = {key: value for key, value in (parameters or {}).items() if key in choices}
     recipe = load_recipe(name, profile, {**(parameters or {}), "seed": seed})

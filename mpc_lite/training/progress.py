@@ -18,6 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from mpc_lite.errors import printable, printable_lines
+
 # What a stage's validation measures: stage 1 marks the smaller of two k-means clusters of the finest map's vectors,
 # the others the pixels of held-out crops that score above 0.5. All F1s are of the tampered pixels.
 VALIDATED = {"pretrain": "clusters, stride 4"}
@@ -69,7 +71,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
     """An entry of a log, without the numbers that were not finite; None for what is no entry, such as the half line of
     a process that was killed while it wrote."""
     try:
-        entry = json.loads(line)
+        entry = json.loads(line, parse_int=_whole)
     except (ValueError, RecursionError):
         return None
     kinds = {"stage": str, "step": int, "steps": int}
@@ -79,6 +81,13 @@ def parse(line: bytes) -> dict[str, Any] | None:
     entry = {k: v for k, v in entry.items() if v is not None and not (isinstance(v, float) and not math.isfinite(v))}
     numbers = {k: v for k, v in entry.items() if k not in kinds and not (k == "validation" and isinstance(v, dict))}
     return entry if _numbers(numbers) == numbers else None
+
+
+def _whole(digits: str) -> int:
+    """ValueError for more digits than any count has: what cannot be a float would break those who draw it."""
+    if len(digits) > 18:
+        raise ValueError("a number of too many digits")
+    return int(digits)
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
@@ -130,7 +139,7 @@ def validation_name(stage: str, score: str) -> str:
 class _Bars:
     def __init__(self, console: Console):
         self.progress = Progress(
-            TextColumn("{task.description:>9}"),
+            TextColumn("{task.description:>9}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
@@ -146,7 +155,7 @@ class _Bars:
         self.progress.stop()
 
     def say(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, soft_wrap=True)
+        self.progress.console.print(printable_lines(text), markup=False, soft_wrap=True)
 
     def show(self, entry: dict[str, Any]) -> None:
         if "validation" in entry:
@@ -154,7 +163,7 @@ class _Bars:
             return
         stage = entry["stage"]
         if stage not in self.tasks:
-            self.tasks[stage] = self.progress.add_task(stage, total=entry["steps"], loss="", left="")
+            self.tasks[stage] = self.progress.add_task(printable(stage), total=entry["steps"], loss="", left="")
         loss = f"{entry['loss']:.4f}" if isinstance(entry.get("loss"), (int, float)) else ""
         self.progress.update(
             self.tasks[stage], completed=entry["step"], loss=loss, left=clock(entry.get("seconds_left"))
@@ -174,7 +183,7 @@ class _Lines:
         pass
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable_lines(text), markup=False, soft_wrap=True)
 
     def show(self, entry: dict[str, Any]) -> None:
         if "validation" in entry:

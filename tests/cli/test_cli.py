@@ -347,7 +347,33 @@ def test_a_training_that_is_asked_to_stop_writes_a_checkpoint_and_says_by_what(t
     assert (tmp_path / "run" / "pretrain.state").is_file()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["evaluate", "--weights", "LONG", "--manifest", "m.csv"],
+        ["evaluate", "--weights", "LONG.safetensors", "--manifest", "m.csv"],
+        ["evaluate", "--weights", "hf://LONG", "--manifest", "m.csv"],
+        ["evaluate", "--weights", "lite", "--manifest", "LONG"],
+        ["evaluate", "--weights", "lite", "--manifest", "m.csv", "--split", "LONG"],
+        ["check", "LONG"],
+        ["convert", "LONG", "--out", "o.safetensors"],
+        ["reproduce", "LONG"],
+        ["reproduce", "quickstart", "--profile", "LONG"],
+        ["pretrain", "--recipe", "quickstart", "--out", "LONG"],
+        ["info", "quickstart", "-p", "LONG"],
+        ["info", "protocol1", "-p", "variant=LONG"],
+    ],
+)
+def test_a_word_of_thousands_of_letters_is_one_short_message(call, forgeries, tmp_path, monkeypatch, capsys):
+    words = [word.replace("LONG", "a" * 3000).replace("m.csv", str(forgeries)) for word in call]
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1 and len(message) < 1000
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
 def test_a_disk_that_refuses_is_told_in_one_line(monkeypatch, tmp_path, capsys, number):
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), "runs/here")

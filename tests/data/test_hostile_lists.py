@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import re
 
 import numpy as np
 import pytest
@@ -55,12 +57,50 @@ def test_a_bad_row_is_one_line_and_the_others_are_read(row, folder):
         read_manifest(path)
 
 
+OPEN_QUOTES = {
+    "to the end": (
+        'a.png,m.png,1,"s\n' + GOOD,
+        "row 2 of m.csv: a quote .* line 2 is not closed .* lines 2 to 3 became",
+    ),
+    "to another quote": ('a.png,m.png,1,"s\na.png,m.png,1,"s"\n', "row 2 of m.csv: a quote .* lines 2 to 3 became"),
+    "a line break, closed": (
+        'a.png,m.png,1,"line\nall is well"\n',
+        "row 2 of m.csv: a quote that opens in line 2 is not closed in it, so lines 2 to 3 became one row",
+    ),
+    "in the last line": ('"a.png",m.png,1,"s', "row 2 of m.csv: a quote that opens in line 2 is not closed in it$"),
+    "of Windows": ('a.png,m.png,1,"s\r\n' + GOOD, "row 2 of m.csv: a quote .* lines 2 to 3 became one row"),
+}
+
+
+@pytest.mark.parametrize(("rows", "words"), OPEN_QUOTES.values(), ids=OPEN_QUOTES)
+def test_a_quote_left_open_takes_no_row_in_silence(rows, words, folder):
+    path = folder / "m.csv"
+    path.write_text(HEADER + rows, newline="")
+    (problem,) = check(path)
+    assert re.search(words, problem)
+    for read in (read_manifest, read_photograph_list):
+        with pytest.raises(InputError, match=r"row 2 of .*a quote that opens in line 2"):
+            read(path)
+    path.write_text('image,mask,label,"source\n' + GOOD)
+    for read in (check, read_photograph_list):
+        with pytest.raises(InputError, match="a quote that opens in line 1 is not closed in it"):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [read_manifest, check, read_photograph_list, read_list])
+def test_a_pipe_is_not_waited_for(read, folder):
+    os.mkfifo(folder / "m.csv")
+    with pytest.raises(InputError, match="a pipe or a device, expected a file"):
+        read(folder / "m.csv")
+
+
 BAD_FILES = {
     "latin-1": HEADER.encode() + b"caf\xe9.png,m.png,1,set\n",
     "UTF-16": (HEADER + GOOD).encode("utf-16"),
     "one field of a megabyte": HEADER.encode() + b"a" * (1 << 20) + b",m.png,1,set\n",
     "a quote without end": HEADER.encode() + b'"' + b"a,1\n" * 100_000,
     "5000 columns": ",".join(f"c{n}" for n in range(5000)).encode() + b"\n",
+    "500 columns of long names": HEADER.replace("mask", "msk").encode().strip() + (b"," + b"y" * 200) * 500 + b"\n",
     "5000 equal columns": b"image,mask,label,source" + b",x" * 5000 + b"\n",
     "an escape in the header": b"\x1b[2J,mask,label,source\n",
     "bytes": bytes(range(256)) * 40,

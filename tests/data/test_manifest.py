@@ -84,6 +84,17 @@ def test_a_manifest_that_cannot_be_written_says_so(tmp_path):
         write_manifest(tmp_path / "no_such" / "m.csv", [])
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("name", ["caf\udce9.png", "a\nb.png"])
+def test_a_name_that_no_manifest_can_hold_leaves_the_earlier_file(tmp_path, name):
+    path = tmp_path / "m.csv"
+    path.write_text("earlier")
+    good = Sample(tmp_path / "a.png", None, 0, "set")
+    with pytest.raises(InputError, match=r"not one line of UTF-8.*rename it"):
+        write_manifest(path, [good, Sample(tmp_path / name, None, 0, "set")])
+    assert path.read_text() == "earlier" and len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [

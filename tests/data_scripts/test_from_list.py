@@ -117,3 +117,19 @@ def test_neither_list_nor_manifest_is_written_over(main, folder, capsys):
     before = (folder / "m.csv").read_bytes()
     assert main(names, "--of", folder / "m.csv", "--out", folder / "m.csv") == 2
     assert names.read_text() == "Tp/a.jpg,Gt/a.png\n" and (folder / "m.csv").read_bytes() == before
+
+
+@pytest.mark.trust
+def test_names_of_strangers_are_printed_and_written_in_utf8_or_left_out(main, folder, capsys):
+    """A name that is not UTF-8, and an escape character in one that is paired with a mask of another name."""
+    pictures, masks = folder / "set" / "Tp", folder / "set" / "Gt"
+    (pictures / "c.jpg").rename(pictures / "c\x1b[2J.jpg")
+    (masks / "c.png").rename(masks / "c\x1b[2J_gt.png")
+    (pictures / "b.jpg").rename(pictures / "caf\udce9.jpg")
+    (masks / "b.png").rename(masks / "caf\udce9.png")
+    (folder / "m.csv").write_text("earlier")
+    assert main(folder / "set", "--out", folder / "m.csv") == 1
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and r"note: " in printed and r"c\x1b[2J.jpg" in printed
+    assert r"caf\udce9.jpg is not one line of UTF-8" in printed and "2 tampered" in printed
+    assert [row.image.name for row in read_manifest(folder / "m.csv")] == ["a.jpg", "c\x1b[2J.jpg"]

@@ -346,7 +346,7 @@ def test_a_list_of_samples_may_hold_bad_ones_too(tmp_path):
     samples = [Sample(tmp_path / "a.png", None, 0, "x"), Sample(tmp_path / "a.png", None, 1, "x")]
     result = evaluate(brightness, samples)
     assert result["image_level"]["n_authentic"] == 1 and "without a mask" in result["errors"][0]
-    with pytest.raises(InputError, match=r"no row could be scored: .*without a mask"):
+    with pytest.raises(InputError, match=r"scored: .*without a mask; only authentic images go without; expected at"):
         evaluate(brightness, samples[1:])
 
 

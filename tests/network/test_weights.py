@@ -106,7 +106,7 @@ def test_a_misfit_names_every_tensor_and_changes_nothing(model):
 
 @pytest.mark.slow
 @pytest.mark.trust
-def test_a_checkpoint_of_another_size_counts_its_misfits_and_names_ten_of_each_kind(model, tmp_path):
+def test_a_checkpoint_of_another_size_counts_its_misfits_and_names_five_of_each_kind(model, tmp_path):
     """A file that calls itself small but holds nano: hundreds of misfits, and a message that can be read."""
     path = tmp_path / "small.safetensors"
     about = json.dumps({"size": "small", "head": "4conv", "recipe": {}})
@@ -118,8 +118,9 @@ def test_a_checkpoint_of_another_size_counts_its_misfits_and_names_ten_of_each_k
     found = model.state_dict()
     missing = [n for n in expected if n not in found]
     text = str(error.value)
-    assert f"{len(missing)} missing: {', '.join(missing[:10])} and {len(missing) - 10} more" in text
-    assert len(missing) > 100 and f"{missing[10]}," not in text and len(text) < 4000
+    assert f"{len(missing)} missing: {', '.join(missing[:5])} and {len(missing) - 5} more" in text
+    assert len(missing) > 100 and f"{missing[5]}," not in text
+    assert len(text.replace(str(tmp_path), "")) < 1000
 
 
 @pytest.mark.parametrize("keep", [0, 5, 4000, -1])

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mpc_lite.errors import InputError
-from mpc_lite.recipes.load import load_recipe, recipe_names
+from mpc_lite.recipes.load import assignments, load_recipe, recipe_names
 
 pytestmark = pytest.mark.trust
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -26,7 +26,33 @@ WRONG = {
     "a number of 4000 digits": (b"seed: " + b"9" * 4000, r"seed: found 9+… \(4000 characters\)"),
     "a page without end": (b"#" * 100_000, "expected up to 65536"),
     "no such date": (b"name: 2001-13-45\n", "month must be in 1..12"),
-    "an object": (b"name: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+    "an object": (
+        b"name: !!python/object/apply:os.getcwd []\n",
+        "the tag !!python/object/apply:os.getcwd is not for recipes, leave it out, line 1",
+    ),
+    "a whole number of nothing": (b"extends: quickstart\nseed: !!int\n", "the tag !!int is not for recipes.*line 2"),
+    "a tagged float": (b'seed: !!float ""\n', "the tag !!float"),
+    "a tagged truth": (b"seed: !!bool maybe\n", "the tag !!bool"),
+    "a tagged date": (b"seed: !!timestamp foo\n", "the tag !!timestamp"),
+    "a tagged table": (b"data: !!omap []\n", "the tag !!omap"),
+    "a tagged key": (b"!!int : 1\n", "the tag !!int"),
+    "a tag of one's own": (b"seed: !x 5\n", "the tag !x is not"),
+    "base 60": (b"pretrain: {steps: 1:30}\n", 'pretrain.steps: found "1:30"; input should be a valid integer'),
+    "base 60 with a point": (b"pretrain: {learning_rate: 1:30.5}\n", 'learning_rate: found "1:30.5"'),
+    "an alternative that chooses": (b"choices: {a: {b: {choice: 5}}}\n", "an alternative sets choice"),
+    "and for one profile": (b"choices: {a: {b: {profiles: {lite: {choice: {a: x}}}}}}\n", "an alternative sets choice"),
+    "an alternative with a profile": (b"choices: {a: {b: {profile: paper}}}\n", "an alternative sets profile"),
+    "a profile of another name": (b"profiles: {lite: {profile: paper}}\n", "a profile or an alternative sets profile"),
+    "written for a profile": (b"profile: paper\n", "is written for the profile paper; choose it by --profile"),
+    "many repeats": (
+        b"data: {repeats: {" + b"".join(b"source%d: 0, " % n for n in range(800)) + b"}}\n",
+        "1 to [0-9]+; found source0: 0, source1: 0, source2: 0 and 797 more$",
+    ),
+    "a forged line": (b'name: "x\\nerror: all is well"\nsead: 1\n', r"^recipe x\\nerror: all is well: unknown key"),
+    "many wrong values": (
+        b"pretrain: {" + b"".join(b"%s: %s, " % (k, b"x" * 900) for k in (b"steps", b"batch", b"learning_rate")) + b"}",
+        r"pretrain.batch: found .x+… \(902 characters\)",
+    ),
     "a key that is a number": (b"1: 2\n", "the key 1 is a int, expected a text"),
     "a key that is a list": (b"? [a]\n: 2\n", "unhashable"),
     "a list": (b"- a\n", "holds list"),
@@ -59,7 +85,8 @@ def test_a_recipe_that_cannot_be_is_one_message(data, words, tmp_path):
     path.write_bytes(data)
     with pytest.raises(InputError, match=words) as refusal:
         load_recipe(path)
-    assert len(str(refusal.value)) < 2000 and time.process_time() - start < 5
+    assert len(str(refusal.value)) < 1000 and str(refusal.value).replace(str(path), "").isprintable()
+    assert time.process_time() - start < 5
 
 
 def test_a_recipe_that_extends_itself_is_told(tmp_path):
@@ -88,6 +115,14 @@ def test_a_name_that_cannot_be_is_one_message(name):
         (".".join("a" * 5000), "1"),
         ("a" * 5000, "1"),
         ("seed", "\x1b[2J"),
+        ("seed", '!!int ""'),
+        ("seed", '!!float ""'),
+        ("seed", "!!bool maybe"),
+        ("seed", "!!timestamp foo"),
+        ("seed", "=1:30"),
+        ("seed", "1:30"),
+        ("seed", "0b1"),
+        ("seed", "\u202e"),
     ],
 )
 def test_a_value_on_the_command_line_too(key, value):
@@ -107,3 +142,17 @@ def test_merged_sections_are_no_keys_given_twice(tmp_path):
     assert (recipe.finetune.steps, recipe.finetune.batch, recipe.pretrain.batch) == (1, 3, 2)
     for name in recipe_names():
         assert load_recipe(name, "smoke").name == name
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (["k" * 3000], r"-p k+… \(3000 characters\): expected KEY=VALUE"),
+        (["seed=" + "1" * 3000, "seed=" + "2" * 3000], "-p seed is given twice: 1+… .* and 2+… "),
+        (["k" * 3000 + "=1"] * 2, "-p k+… .* is given twice: 1 and 1"),
+    ],
+)
+def test_a_long_word_behind_p_is_told_in_short(pairs, words):
+    with pytest.raises(InputError, match=words) as refusal:
+        assignments(pairs)
+    assert len(str(refusal.value)) < 400

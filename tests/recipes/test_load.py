@@ -60,6 +60,12 @@ def test_no_profile_and_lite_are_the_recipe_as_written(recipe_file):
     "key, text, value",
     [
         ("pretrain.steps", "12", 12),
+        ("pretrain.steps", "010", 10),  # eight in YAML 1.1
+        ("pretrain.steps", "08", 8),
+        ("pretrain.steps", "1_000", 1000),
+        ("seed", "0x10", 16),
+        ("seed", "0o10", 8),
+        ("pretrain.learning_rate", "1_0.5", 10.5),
         ("pretrain.learning_rate", "3e-4", 3e-4),
         ("pretrain.learning_rate", "1E-3", 1e-3),
         ("pretrain.learning_rate", "1.5e3", 1.5e3),
@@ -122,6 +128,26 @@ def test_what_is_no_number_stays_a_text(recipe_file):
     assert scalar("[1") == "[1" and scalar("12") == 12 and scalar("[1e-3, 2]") == [1e-3, 2]
     with pytest.raises(InputError, match='learning_rate: found "1e-4"'):
         load_recipe(recipe_file('pretrain: {learning_rate: "1e-4"}'))
+
+
+def test_whole_numbers_of_a_file_are_decimal(recipe_file):
+    assert load_recipe(recipe_file("pretrain: {steps: 010, batch: +3}\nseed: 0\n")).pretrain.steps == 10
+
+
+@pytest.mark.parametrize(
+    ("key", "how"),
+    [
+        ("profile", "--profile"),
+        ("choice.variant", "-p variant=corrected"),
+        ("choice", "-p variant=corrected"),
+        ("name", "the recipe's name"),
+        ("tables", "the recipe itself"),
+    ],
+)
+def test_what_was_taken_of_a_recipe_is_no_key_to_set(key, how):
+    """It would stand in the record of a run, and nothing of it would hold."""
+    with pytest.raises(InputError, match=f"'{key}' is no parameter of a run: it is set by .*{how}"):
+        load_recipe("protocol1", overrides={key: "paper"})
 
 
 def test_an_override_wins_over_the_profile():

@@ -119,6 +119,9 @@ NO_LINES = [
     b'{"stage": "pretrain", "step": "1", "steps": 40}\n',
     b'{"stage": "pretrain", "step": 1, "steps": 40, "seconds": "x"}\n',
     b'{"stage": "pretrain", "step": 1, "steps": 40, "validation": "high"}\n',
+    b'{"stage": "pretrain", "step": 1, "steps": 40, "seconds": 1' + b"0" * 400 + b"}\n",
+    b'{"stage": "pretrain", "step": 1, "steps": 1' + b"0" * 400 + b"}\n",
+    b'{"stage": "pretrain", "step": 1, "steps": 40, "validation": {"f1": 1' + b"0" * 400 + b"}}\n",
     LINE[:-9] + b"\n",
     b"\0" * 20 + b"\n",
 ]

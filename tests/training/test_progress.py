@@ -87,6 +87,14 @@ def test_half_written_and_foreign_lines_do_no_harm(tmp_path):
     assert read_log(tmp_path / "none") == []
 
 
+@pytest.mark.trust
+def test_a_foreign_logs_letters_do_not_act_on_the_terminal(tmp_path):
+    log = tmp_path / "log.jsonl"
+    stage = json.dumps({"stage": "\x1b[2J[b]\u202e", "step": 4, "steps": 4, "loss": 1.0}) + "\n"
+    shown = watch(log, lambda: log.write_text(stage))
+    assert "\x1b" not in shown and r"\x1b[2J[b]\u202e 4/4  loss 1.0000" in shown
+
+
 def test_a_terminal_gets_a_bar(tmp_path):
     log = tmp_path / "log.jsonl"
     shown = watch(log, lambda: log.write_text(line(3, loss=0.5, seconds_left=2.0)), terminal=True)
