@@ -245,7 +245,7 @@ def csv_rows(path: Path, expected: str) -> Iterator[tuple[list[str], str]]:
             reader = csv.reader(line if line.endswith(("\n", "\r")) else f"{line}\n" for line in file)
             for cells in reader:
                 first, end = end + 1, reader.line_num
-                open_quote = end > first or cells[-1:] != [] and cells[-1].endswith(("\n", "\r"))
+                open_quote = end > first or (cells[-1:] != [] and cells[-1].endswith(("\n", "\r")))
                 lost = f", so lines {first} to {end} became one row" if end > first else ""
                 yield cells, f"a quote that opens in line {first} is not closed in it{lost}" if open_quote else ""
     except FileNotFoundError:
