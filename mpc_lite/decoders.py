@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from mpc_lite.errors import InputError
-from mpc_lite.files import MAX_PIXELS, open_file, pixel_limit
+from mpc_lite.files import MAX_PIXELS, open_file, pixel_limit, too_many_pixels
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
 
@@ -166,10 +166,8 @@ def decode_file(path: str | Path) -> Decoded:
 
 
 def _check_size(width: int, height: int, path: Path) -> None:
-    n = path.stat().st_size
-    if width * height > (limit := pixel_limit(n)):
-        problem = f"{width}×{height} pixels, at most {limit} are read of a file of {n} bytes"
-        raise ValueError(f"{problem}; if you trust it, give --max-pixels {width * height}")
+    if problem := too_many_pixels(width, height, path.stat().st_size):
+        raise ValueError(problem)
 
 
 def _head(file: BinaryIO) -> bytes:
