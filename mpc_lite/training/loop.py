@@ -98,7 +98,7 @@ def _train(
         if not resume and (target.exists() or state.exists()):
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
         if done.exists():
-            read_done(done, recipe)
+            read_done(done, recipe, target)
             if not target.is_file():
                 raise InputError(f"{done} says that this stage has ended, but {target} is missing; delete {done.name}")
             clear()
