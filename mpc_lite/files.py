@@ -63,6 +63,12 @@ def too_many_pixels(width: int, height: int, n_bytes: int | None = None) -> str 
     return f"{problem}; if you trust it, give --max-pixels {width * height}"
 
 
+def check_size(width: int, height: int, path: Path) -> None:
+    """ValueError where a file declares too many pixels (`too_many_pixels`)."""
+    if problem := too_many_pixels(width, height, path.stat().st_size):
+        raise ValueError(problem)
+
+
 def open_file(path: str | Path) -> BinaryIO:
     """A file, open to be read. OSError, besides what `open` raises, for a pipe or a device: none may ever end, or begin
     to say anything, and a folder of strangers may hold one by the name of a picture."""

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mpc_lite.decoders import decode_file, open_image, orientation, unreadable
-from mpc_lite.errors import InputError
+from mpc_lite.decoders import decode_file, open_image, orientation
+from mpc_lite.errors import InputError, unreadable
 
 IGNORE = 255  # in a mask: neither tampered (1) nor authentic (0)
 TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tampered pixels under one cell of a map
