@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from mpc_lite.errors import InputError
-from mpc_lite.files import MAX_PIXELS, open_file, pixel_limit
+from mpc_lite.errors import unreadable
+from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
 
@@ -49,8 +49,9 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
     _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
 }
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
-_TURN, TILE = 0x0112, 512  # EXIF's and TIFF's orientation; rows converted at a time, so that no second copy is needed
+_TURN, _KIND, TILE = 0x0112, 339, 512  # orientation, TIFF's kind of samples; rows converted at a time, for no 2nd copy
 _TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
+_SIGNED = {(8, 2): np.int8, (32, 1): np.uint32}  # (bits, kind of sample): Pillow takes them for uint8 and int32
 _LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 _logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
@@ -67,11 +68,6 @@ class Decoded(NamedTuple):
     values: np.ndarray
     alpha: np.ndarray | None
     turn: int = 1
-
-
-def unreadable(path: str | Path, reason: object) -> InputError:
-    text = f"{path}: cannot be read as an image ({reason}); replace the file or leave it out"
-    return reason if isinstance(reason, InputError) else InputError(text)  # the former is caught as a ValueError too
 
 
 @contextmanager
@@ -113,7 +109,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             _refuse(path, file)
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
-                _check_size(image.width, image.height, path)
+                check_size(image.width, image.height, path)
+                image.info.pop("xmp", None)  # see `orientation`
                 yield image
     except MemoryError:
         raise
@@ -149,27 +146,25 @@ def decode_file(path: str | Path) -> Decoded:
             raise unreadable(path, _RAW)
         if _number(tags, _COLOURS, 2) not in (0, 1, 2, *_LOG_LUV):
             raise unreadable(path, f"{bits} bits in a colour space other than RGB; convert it to RGB")
+        if _number(tags, _SAMPLES) == 2:
+            raise unreadable(path, f"{bits} bits of grey with transparency in a TIFF; save it as PNG")
         if _number(tags, _PLANES, 1) == 2:
             raise unreadable(path, f"{bits} bits with each colour in a plane of its own; save it interleaved")
         return _with_opencv(path, tags)._replace(turn=_number(tags, _TURN, 1))
     with open_image(path) as image:
         image.seek(frame or 0)
-        _check_size(image.width, image.height, path)
+        image.info.pop("xmp", None)
+        check_size(image.width, image.height, path)
         if deep_png:
             return _with_opencv(path, {})._replace(turn=orientation(image))
         with _silent() if tags else nullcontext():
             image.load()
         decoded = _of_pillow(image)._replace(turn=orientation(image))
+        if (kind := _SIGNED.get((bits, _number(tags, _KIND, 1)))) and decoded.values.itemsize * 8 == bits:
+            return decoded._replace(values=decoded.values.view(kind))
         if decoded.values.dtype == np.uint16 and bits == 16 and _number(tags, _COLOURS, 1) == 0:  # white is zero
             return decoded._replace(values=np.uint16(65535) - decoded.values)
         return decoded
-
-
-def _check_size(width: int, height: int, path: Path) -> None:
-    n = path.stat().st_size
-    if width * height > (limit := pixel_limit(n)):
-        problem = f"{width}×{height} pixels, at most {limit} are read of a file of {n} bytes"
-        raise ValueError(f"{problem}; if you trust it, give --max-pixels {width * height}")
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -219,7 +214,7 @@ def _tiff_frame(file: BinaryIO) -> tuple[int | None, dict]:
             passed.add(position)
             file.seek(position)
             directory.load(file)
-            tags = {tag: directory[tag] for tag in (*_TAGS, _TURN) if tag in directory}
+            tags = {tag: directory[tag] for tag in (*_TAGS, _KIND, _TURN) if tag in directory}
             tags["position"] = position
             if not _number(tags, _SUBFILE, 0) & 5:
                 return number, tags
@@ -254,11 +249,13 @@ def _of_pillow(image: Image.Image) -> Decoded:
     deep = image.mode.startswith(("I", "F"))  # I;16, I;16B, I, F: more than 8 bits
     shape = (image.height, image.width) if deep else (image.height, image.width, 3)
     values = np.empty(shape, {"I": np.int32, "F": np.float32}.get(image.mode, np.uint16) if deep else np.uint8)
-    alpha = np.empty(shape[:2], np.uint8) if image.has_transparency_data and not deep else None
+    alpha = np.empty(shape[:2], np.uint8) if image.has_transparency_data else None
     for top in range(0, image.height, TILE):
         band, rows = image.crop((0, top, image.width, min(top + TILE, image.height))), slice(top, top + TILE)
         if deep:
             values[rows] = np.asarray(band)
+            if alpha is not None:  # of 16-bit grey one value is transparent
+                alpha[rows] = np.where(values[rows] == image.info["transparency"], 0, 255)
         elif alpha is None:
             values[rows] = np.asarray(band.convert("RGB"))
         else:
@@ -270,7 +267,7 @@ def _of_pillow(image: Image.Image) -> Decoded:
 def _with_opencv(path: Path, tags: dict) -> Decoded:
     """What Pillow does not read in full depth: colours of 16 bits, floats in colour or of 64 bits, Radiance."""
     try:
-        _check_size(_number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0), path)
+        check_size(_number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0), path)
         data = bytearray(path.read_bytes())
         if "position" in tags:
             data = _untouched(data, tags["position"])
@@ -295,6 +292,9 @@ def _with_opencv(path: Path, tags: dict) -> Decoded:
 def orientation(image: Image.Image) -> int:
     """EXIF orientation 1–8. A damaged EXIF block counts as none: the pixels are good, and viewers show them so."""
     try:
-        return image.getexif().get(_TURN, 1)
+        exif = image.getexif()  # of a PNG it may stand behind the pixels
+        plain = Image.new("1", (1, 1))  # without XMP: Pillow would turn by that too, browsers and OpenCV do not
+        plain.info = {key: fact for key, fact in image.info.items() if key != "XML:com.adobe.xmp"}
+        return (exif if hasattr(image, "tag_v2") else plain.getexif()).get(_TURN, 1)
     except Exception:
         return 1

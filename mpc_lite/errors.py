@@ -8,6 +8,7 @@ import sys
 import unicodedata
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 
 # Beside control characters: those that turn the reading direction, which exchange what a name seems to end with, the
 # separators of lines and paragraphs, and half characters of names that are not UTF-8.
@@ -19,6 +20,12 @@ _LONGEST = 60  # of a wrong word
 
 class InputError(ValueError):
     """A mistake its user can mend; the message says what was found, what was expected and what to do."""
+
+
+def unreadable(path: str | Path, reason: object) -> InputError:
+    """The sentence on a picture file that cannot be read; a reason that is an InputError says it already."""
+    text = f"{path}: cannot be read as an image ({reason}); replace the file or leave it out"
+    return reason if isinstance(reason, InputError) else InputError(text)
 
 
 def nearest(word: str, words: list[str]) -> str:

@@ -54,6 +54,21 @@ def pixel_limit(n_bytes: int) -> int:
     return min(MAX_PIXELS, max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes))
 
 
+def too_many_pixels(width: int, height: int, n_bytes: int | None = None) -> str | None:
+    """What is wrong with so many pixels of a file of so many bytes (None: a short one); None where nothing is."""
+    if width * height <= (limit := pixel_limit(n_bytes or 0)):
+        return None
+    file = "short file" if n_bytes is None else f"file of {n_bytes} bytes"
+    problem = f"{width}×{height} pixels, at most {limit} are read of a {file}"
+    return f"{problem}; if you trust it, give --max-pixels {width * height}"
+
+
+def check_size(width: int, height: int, path: Path) -> None:
+    """ValueError where a file declares too many pixels (`too_many_pixels`)."""
+    if problem := too_many_pixels(width, height, path.stat().st_size):
+        raise ValueError(problem)
+
+
 def open_file(path: str | Path) -> BinaryIO:
     """A file, open to be read. OSError, besides what `open` raises, for a pipe or a device: none may ever end, or begin
     to say anything, and a folder of strangers may hold one by the name of a picture."""

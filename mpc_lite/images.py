@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mpc_lite.decoders import decode_file, open_image, orientation, unreadable
-from mpc_lite.errors import InputError
+from mpc_lite.decoders import decode_file, open_image, orientation
+from mpc_lite.errors import InputError, unreadable
 
 IGNORE = 255  # in a mask: neither tampered (1) nor authentic (0)
 TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tampered pixels under one cell of a map
@@ -49,10 +49,11 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
 def read_mask_file(path: str | Path) -> np.ndarray:
     """A mask file as (H,W) uint8, 1 tampered, 0 authentic.
 
-    Of one value on 0, whichever it is, or one colour on black, that value is tampered; of other grey values those above
-    half of the range (127; 32767 of 16-bit masks with values above 255), which takes soft edges and JPEG noise as they
-    are meant. Transparency counts as `read_mask_values` says. Raises InputError as `read_image` does, and for masks
-    whose meaning is not plain: several colours, several grey levels, nothing below or above half.
+    Of one value on 0, whichever it is, or one colour on black, that value is tampered; one value everywhere must be 0,
+    1 or white; of other grey values those above half of the range (127; 32767 of 16-bit masks with values above 255)
+    are, which takes soft edges and JPEG noise as they are meant. Transparency counts as `read_mask_values` says. Raises
+    InputError as `read_image` does, and for masks whose meaning is not plain: several colours, several grey levels,
+    nothing below or above half.
     """
     values = read_mask_values(path)
     if values.ndim == 3 and (values == values[..., :1]).all():
@@ -67,9 +68,9 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     low, high = int(levels[0]), int(levels[-1])
     near = _NEAR * (top // 255)
     if low == high:
-        if near < low <= half:
+        if low not in (0, 1, top):
             raise _unclear(path, f"all its pixels are {low}")
-        return np.full(values.shape, low > half or low == 1, np.uint8)
+        return np.full(values.shape, low > 0, np.uint8)
     if len(levels) == 2 and low == 0:
         return (values > 0).astype(np.uint8)
     if high <= half or half < low < top - near:

@@ -7,17 +7,19 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mpc_lite import decoders
 from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError
-from mpc_lite.images import read_image, read_mask_file
+from mpc_lite.images import lies_on_its_side, read_image, read_mask_file
 
 pytestmark = pytest.mark.trust
 ROOT = Path(__file__).parents[1]
@@ -207,6 +209,66 @@ def test_turned_masks_follow_the_tag(tmp_path, orientation):
     shape[1:3, 4:8] = 255
     Image.fromarray(shape).save(tmp_path / "mask.tif", tiffinfo={0x0112: orientation})
     np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.tif"), UPRIGHT[orientation](shape > 0))
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("exif_too", [False, True])
+def test_xmp_turns_nothing(tmp_path, suffix, exif_too):
+    """As in browsers and OpenCV; Pillow would turn by it where EXIF is silent."""
+    facts = PngInfo()
+    facts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    exif = Image.Exif()
+    exif[0x0128] = 2  # the unit of a resolution, for which EXIF is read as soon as a JPEG is opened
+    words = {"png": {"pnginfo": facts}, "tif": {"tiffinfo": {700: XMP}}}.get(suffix, {"xmp": XMP})
+    file = tmp_path / f"photo.{suffix}"
+    Image.fromarray(RGB).save(file, **words, **({"exif": exif} if exif_too and suffix != "tif" else {}))
+    with Image.open(file) as image:
+        image.load()
+        assert suffix != "png" or image.getexif()[0x0112] == 6  # older ones write no XMP into a JPEG
+    assert read_image(file).shape == RGB.shape and not lies_on_its_side(file)
+
+
+# ------------------------------------------------------------------------------------------- what values are
+
+
+def png16(colours, *rows, hidden):
+    """A 16-bit PNG, colours 0 (grey) or 2 (RGB), one value of which is transparent."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    data = b"".join(b"\0" + np.asarray(row, ">u2").tobytes() for row in rows)
+    size = struct.pack(">IIBBBBB", len(rows[0]) // (3 if colours else 1), len(rows), 16, colours, 0, 0, 0)
+    chunks = chunk(b"IHDR", size) + chunk(b"tRNS", np.asarray(hidden, ">u2").tobytes())
+    return b"\x89PNG\r\n\x1a\n" + chunks + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def test_a_transparent_value_of_16_bits_is_laid_over_white(tmp_path):
+    (tmp_path / "grey.png").write_bytes(png16(0, [0, 0x1234, 0xC800], hidden=[0x1234]))
+    rgb = [0, 0, 0, *[0x1234] * 3, *[0xC800] * 3]
+    (tmp_path / "rgb.png").write_bytes(png16(2, rgb, hidden=[0x1234] * 3))
+    for name in ("grey", "rgb"):
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.png")[0, :, 0], [0, 255, 200])
+    grey_alpha = np.array([[[0xC800, 0], [0, 0xFFFF]]], np.uint16)
+    tifffile.imwrite(tmp_path / "la.tif", grey_alpha, photometric="minisblack", extrasamples=["unassalpha"])
+    with pytest.raises(InputError, match="16 bits of grey with transparency in a TIFF; save it as PNG"):
+        read_image(tmp_path / "la.tif")
+
+
+@pytest.mark.parametrize(
+    "kind, values, found",
+    [("i1", [-5, 100], "-5 to 100"), ("i2", [-5, 100], "-5 to 100"), ("u4", [0, 4_000_000_000], "0 to 4000000000")],
+)
+def test_integers_out_of_range_are_named_as_they_are_stored(tmp_path, kind, values, found):
+    tifffile.imwrite(tmp_path / "x.tif", np.array([values], kind))
+    for read in (read_image, read_mask_file):
+        with pytest.raises(InputError, match=f"integers from {found}, expected 0–65535"):
+            read(tmp_path / "x.tif")
+    tifffile.imwrite(tmp_path / "x.tif", np.array([[0, 100]], kind))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif")[0, :, 0], [0, 100])
 
 
 # ---------------------------------------------------------------------------------------------- which page is meant

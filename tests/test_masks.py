@@ -156,6 +156,16 @@ def test_all_black_and_all_white_masks_are_what_they_look_like(tmp_path):
             assert (read_mask_file(tmp_path / save) == expected).all()
 
 
+@pytest.mark.parametrize("level", [2, 33, 127, 128, 200, 222, 254, 40000])
+def test_one_grey_everywhere_is_neither_black_nor_white(tmp_path, level):
+    Image.fromarray(np.full((H, W), level, np.uint8 if level < 256 else np.uint16)).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=rf"not plain \(all its pixels are {level}\)"):
+        read_mask_file(tmp_path / "mask.png")
+    Image.fromarray(np.where(REGION, 201, 200).astype(np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"its grey values are 200, 201"):
+        read_mask_file(tmp_path / "mask.png")
+
+
 @pytest.mark.parametrize("kind", [*READ, *REFUSED])
 def test_the_data_sets_scripts_read_a_mask_as_the_package_does(tmp_path, monkeypatch, kind):
     """With the rule 'above 127' there is one reading; both refuse the same files, with the same words."""

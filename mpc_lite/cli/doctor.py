@@ -118,7 +118,7 @@ def disk() -> Iterator[Finding]:
     yield _enough(f"disk free in {here}", shutil.disk_usage(here).free, DISK, "free some, or go to another folder")
     try:
         with tempfile.TemporaryDirectory(dir=here) as folder:
-            from mpc_lite.training.run_folder import locked
+            from mpc_lite.run_folder import locked
 
             with locked(Path(folder)):
                 pass

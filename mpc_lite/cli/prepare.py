@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from mpc_lite.cli.options import (
     examples,
     tell,
 )
-from mpc_lite.errors import InputError, printable
+from mpc_lite.errors import printable
 
 commands = typer.Typer()
 
@@ -44,25 +44,24 @@ def synth(
 ) -> None:
     """Make forgeries whose truth is known: splices, copy-moves, removals, and authentic photographs beside them."""
     from mpc_lite.files import place
-
-    out = place(out)
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    # What a killed run left is no set of anybody's; it is written anew.
-    if set(names) - ({".unfinished", "images", "masks", "manifest.csv"} if ".unfinished" in names else set()):
-        some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-        raise InputError(
-            f"--out {out} is not empty (found {some}); choose another folder: a set starts in an empty one"
-        )
-
     from mpc_lite.forgeries.scenes import Scenes
-    from mpc_lite.forgeries.synth import write_set
+    from mpc_lite.forgeries.synth import check_fresh, write_set
+    from mpc_lite.training.signals import Stopped, answering
 
-    scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
-    if photos:
-        tell(f"note: {scenes.shared_out}", error=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what could not be read is listed below
-        tell(write_set(out, split, n, seed, size, scenes, null=null))
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(f"synth stopped; {out} is unfinished, and the same command begins it anew", number)
+
+    check_fresh(out := place(out))
+    try:
+        with answering(stop), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what could not be read is listed below
+            scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
+            if photos:
+                tell(f"note: {scenes.shared_out}", error=True)
+            tell(write_set(out, split, n, seed, size, scenes, null=null, fresh=True))
+    except Stopped as stopped:
+        tell(stopped, error=True)
+        raise typer.Exit(stopped.exit_code) from None
     for problem in scenes.unreadable.values():
         tell(printable(problem), error=True)
     if scenes.unreadable:

@@ -55,6 +55,6 @@ class Stream:
         return "photos" if self.is_real(index) else self.scenes.origin
 
     def write(self, out: Path, n: int, size: int, kind: str | None = None, null: bool = False) -> Path:
-        """Forgeries 0 … n-1 as `synth.write_set` writes them; returns the manifest's path."""
+        """Forgeries 0 … n-1 as `synth.write_set` writes them, with its errors; returns the manifest's path."""
         forgeries = ((self(index, size, kind, null), self.origin(index)) for index in range(n))
         return write_forgeries(out, self.split, forgeries, null)

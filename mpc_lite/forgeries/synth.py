@@ -22,10 +22,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mpc_lite.errors import InputError, some
 from mpc_lite.forgeries.camera import Camera, cameras_of, photograph, split_ranges
 from mpc_lite.forgeries.resample import affine
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.images import decode, encode_jpeg
+from mpc_lite.run_folder import HOLDER, LOCK, locked
 
 KINDS = ("splice", "copy_move", "removal", "authentic")
 SHARES = {"splice": 0.6, "copy_move": 0.2, "removal": 0.2}  # among tampered images: a splice is the paper's main case
@@ -151,21 +153,44 @@ def write_set(
     authentic_share: float = 0.2,
     kind: str | None = None,
     null: bool = False,
+    fresh: bool = False,
 ) -> Path:
     """Write `n` forgeries, their masks (0 / 255) and ``manifest.csv`` into `out`; returns the manifest's path.
 
-    The source column reads ``ORIGIN-KIND``; ORIGIN is ``generated`` for scenes that come with the package.
+    The source column reads ``ORIGIN-KIND``; ORIGIN is ``generated`` for scenes that come with the package. fresh: into
+    a folder without anything else (`check_fresh`). InputError while another process writes there.
     """
     stream = (forge(split, seed, index, scenes, size, authentic_share, kind, null) for index in range(n))
-    return write_forgeries(out, split, ((forgery, scenes.origin) for forgery in stream), null)
+    return write_forgeries(out, split, ((forgery, scenes.origin) for forgery in stream), null, fresh)
 
 
-def write_forgeries(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool = False) -> Path:
+def check_fresh(out: Path) -> None:
+    """InputError where a folder holds anything but a lock and what a killed writer left, a set of nobody's."""
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    left = {UNFINISHED, "images", "masks", "manifest.csv"} if UNFINISHED in names else set()
+    if names - left - {LOCK, HOLDER}:
+        raise InputError(
+            f"--out {out} is not empty (found {some(sorted(names), 3)}); choose another folder: "
+            "a set starts in an empty one"
+        )
+
+
+def write_forgeries(
+    out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool = False, fresh: bool = False
+) -> Path:
     """`write_set` of forgeries that are made elsewhere, each with its ORIGIN.
 
     A set that is not finished carries the file `UNFINISHED`; the next set in its folder takes its place.
     """
     out = Path(out)
+    with locked(out, "Ctrl-C, or SIGTERM"):
+        if fresh:
+            check_fresh(out)
+        return _write(out, split, forgeries, null)
+
+
+def _write(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool) -> Path:
+    """`write_forgeries`, in a folder that is locked."""
     if (out / UNFINISHED).exists():
         for name in ("images", "masks"):
             shutil.rmtree(out / name, ignore_errors=True)

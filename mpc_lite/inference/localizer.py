@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mpc_lite.devices import choose_device, side_by_side
 from mpc_lite.errors import InputError
+from mpc_lite.files import too_many_pixels
 from mpc_lite.images import read_image
 from mpc_lite.inference.calibration import Calibration
 from mpc_lite.inference.forward import device_of, images_at_once, network_scores, stretch_map
@@ -136,8 +137,7 @@ class Localizer:
                 raise InputError(f"device '{device}'; backend 'onnx' computes on the CPU alone: leave the device out")
             from mpc_lite.inference.onnx_backend import OnnxNetwork  # an optional extra
 
-            network = OnnxNetwork.from_pretrained(name_or_file)
-            return cls(network, mode, facts=network.facts)
+            return cls(network := OnnxNetwork.from_pretrained(name_or_file), mode, facts=network.facts)
         device = choose_device(None) if device in (None, "auto") else device
         return cls(MPC.from_pretrained(name_or_file).to(device), mode, facts=read_facts(name_or_file))
 
@@ -187,8 +187,7 @@ class Localizer:
             step = score_map - mean
             mean += step / count
             squares += step * (score_map - mean)
-        deviation = np.sqrt(squares / (len(_MIRRORS) + 1))
-        return Hit(hit.score_map, self.calibration, np.clip(1 - 2 * deviation, 0, 1))
+        return Hit(hit.score_map, self.calibration, np.clip(1 - 2 * np.sqrt(squares / (len(_MIRRORS) + 1)), 0, 1))
 
     def calibrate(self, photos: Iterable[str | Path | np.ndarray], photographs: str) -> Calibration:
         """Score authentic photographs that the network was not trained on; `photographs` says what they are.
@@ -269,10 +268,12 @@ def blend_weights(starts: list[int], size: int) -> np.ndarray:
 
 
 def _mirror(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Mirror the image beyond its right and lower border to (height, width); the image itself if it has that size."""
+    """Mirror the image beyond its right and lower border to (height, width). InputError where that is far too much."""
     h, w = image.shape[:2]
     if (h, w) == (height, width):
         return image
+    if height * width > 2 * h * w and (problem := too_many_pixels(width, height)):
+        raise InputError(f"a picture of {w}×{h} pixels is mirrored to {problem}")
     return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="reflect")
 
 
@@ -287,8 +288,7 @@ def map_of(model: nn.Module | ScoreMap, photo: np.ndarray, shape: tuple[int, int
         return stretch_map(model, photo, shape=shape)
     if isinstance(model, Localizer):
         return model(photo, shape).score_map
-    answer = model(photo)
-    score_map = np.asarray(getattr(answer, "score_map", answer))
+    score_map = np.asarray(getattr(answer := model(photo), "score_map", answer))
     if score_map.shape != photo.shape[:2]:
         raise InputError(f"score map {score_map.shape}, image {photo.shape[:2]}; give maps of the image's size")
     return _resized(score_map, shape)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import open_file
 from mpc_lite.inference.export import HOW_TO_INSTALL, export_bytes
 from mpc_lite.network.checks import check_sections
@@ -45,11 +45,12 @@ class OnnxNetwork(nn.Module):
             self.facts: dict = {key: json.loads(entry) for key, entry in metadata.items()}
             self.recipe: dict = self.facts["recipe"]
             check_sections(source, self.facts, _ADVICE)
+            _check_ends(source, self.session)
         except InputError:
             raise
         except Exception as error:  # onnxruntime has a class of its own for each way in which a file can be wrong
-            reason = "it holds no recipe" if isinstance(error, KeyError) else str(error).split("\n")[0]
-            raise InputError(f"{source} is no ONNX file that this package wrote ({reason}); {_ADVICE}") from None
+            raise _foreign(source, "it holds no recipe" if isinstance(error, KeyError) else error) from None
+        self.source = source
         self.register_buffer("digest", torch.frombuffer(bytearray(hashlib.sha256(data).digest()), dtype=torch.uint8))
 
     @classmethod
@@ -69,6 +70,7 @@ class OnnxNetwork(nn.Module):
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 
     def forward(self, images: Tensor) -> Tensor:
+        """InputError for sides that are no multiples of `STRIDE`, and for a graph that fails or answers otherwise."""
         height, width = images.shape[2:]
         if height % STRIDE or width % STRIDE:
             raise InputError(
@@ -80,7 +82,13 @@ class OnnxNetwork(nn.Module):
         session = self._session(_onnxruntime(), max(1, threads // max(1, parts)))
 
         def compute(part: np.ndarray) -> np.ndarray:
-            return session.run(["logits"], {"images": part})[0]
+            try:
+                (logits,) = session.run(["logits"], {"images": part})
+            except Exception as error:  # as in the constructor
+                raise _foreign(self.source, error) from None
+            if (found := np.shape(logits)) != (expected := (len(part), 1, height // 4, width // 4)):
+                raise _foreign(self.source, f"its logits are {found}, expected {expected}")
+            return logits
 
         if parts < 2:
             return torch.from_numpy(compute(pixels))
@@ -97,6 +105,24 @@ class OnnxNetwork(nn.Module):
             options.log_severity_level = 3  # errors alone
             self._sessions[threads] = runtime.InferenceSession(self._data, options, providers=["CPUExecutionProvider"])
         return self._sessions[threads]
+
+
+def _check_ends(source: str, session: Any) -> None:
+    """InputError unless a graph takes `images` and gives `logits` as `graph.network_graph` has them."""
+    for values, name, channels in ((session.get_inputs(), "images", 3), (session.get_outputs(), "logits", 1)):
+        value = next((v for v in values if v.name == name), None)
+        if value is None or (channels == 3 and len(values) > 1):
+            names = some(v.name for v in values)
+            raise _foreign(source, f"it has {names or 'nothing'} where an exported file has '{name}'")
+        shape = [side if isinstance(side, int) else None for side in value.shape]
+        if value.type != "tensor(float)" or shape != [None, channels, None, None]:
+            found = shown(f"{value.type} {value.shape}")
+            raise _foreign(source, f"its '{name}' is {found}, expected float (B,{channels},h,w) of any B, h and w")
+
+
+def _foreign(source: str, reason: object) -> InputError:
+    line = shown(str(reason).split("\n")[0], 300)
+    return InputError(f"{source} is no ONNX file that this package wrote ({line}); {_ADVICE}")
 
 
 def _onnxruntime():

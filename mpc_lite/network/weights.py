@@ -138,6 +138,8 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
     try:
         with open(path, "rb") as file:
             start = file.read(4)
+        if path.suffix.lower() == ".onnx":
+            raise InputError(f"{path} is an ONNX file; 'mpc-lite predict' takes it with --backend onnx")
         if start in (b"PK\x03\x04", b"\x80\x02\x8a\x0a"):  # how torch.save begins a file, now and formerly
             raise InputError(
                 f"{path} is a PyTorch pickle; expected a safetensors file that mpc_lite wrote. "

@@ -19,7 +19,7 @@ from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import find_notebook
 from mpc_lite.reproduce.sweep_runs import plan_cells
 from mpc_lite.reproduce.tables import ABLATIONS, READ_AS, READINGS, as_cases
-from mpc_lite.training.run_folder import holds_run
+from mpc_lite.run_folder import holds_run
 
 
 def collect(request: Request) -> tuple[Path, str, int]:

@@ -18,8 +18,8 @@ from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.reproduce.run import Request, Run, prepare
+from mpc_lite.run_folder import empty, holds_run, locked
 from mpc_lite.training.progress import following
-from mpc_lite.training.run_folder import empty, holds_run, locked
 
 _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
 _SET_BY_RUNNER |= {"RECIPE": "the name behind 'reproduce'"}

@@ -26,7 +26,7 @@ from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import find_notebook, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder, share_threads, workers_per_host
-from mpc_lite.training.run_folder import empty, holds_run, locked
+from mpc_lite.run_folder import empty, holds_run, locked
 from mpc_lite.training.signals import answering
 
 TRIES = 3  # so often a cell may lose its worker or its kernel

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, some
 from mpc_lite.files import expand_all, open_file, write_atomic
 from mpc_lite.forgeries.scenes import photo_files
+from mpc_lite.network.weights import read_facts
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 
@@ -148,8 +149,38 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
-def read_done(path: Path, recipe: Recipe) -> None:
-    """InputError when the note that a stage has ended is damaged, or of another run; see `same_run`."""
+def read_done(path: Path, recipe: Recipe, weights: Path) -> None:
+    """InputError when the note that a stage has ended is damaged, or it or the weights beside it, where there are any,
+    are of another run; see `same_run`, `same_weights`."""
+    same_run(_note(path), recipe, path)
+    if weights.is_file():
+        same_weights(weights, path)
+
+
+def same_weights(file: Path, done: Path) -> None:
+    """InputError where weights say another recipe of themselves than the note that their stage has ended.
+
+    Keys that one of both lacks pass: versions differ in them. So do those that `identity` leaves out.
+    """
+    written, found = (_flat(recipe) for recipe in (json.loads(_note(done)).get("recipe"), read_facts(file)["recipe"]))
+    differing = [
+        f"{key} {found[key]}, not {written[key]}" for key in written if found.get(key, written[key]) != written[key]
+    ]
+    if differing:
+        raise InputError(
+            f"{file} is of another run than {done.name} beside it ({some(differing, 5)}); put back the run's own file, "
+            f"delete both to train it anew, or name the file with --weights in a folder of its own"
+        )
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """{"data": {"size": 96}} -> {"data.size": 96}"""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {key: v for k, inner in value.items() for key, v in _flat(inner, f"{name}.{k}".lstrip(".")).items()}
+
+
+def _note(path: Path) -> str:
     try:
         with open_file(path) as file:
             written = file.read().decode("utf-8")
@@ -161,7 +192,7 @@ def read_done(path: Path, recipe: Recipe) -> None:
         raise InputError(
             f"{path} is damaged, or no note of a finished stage; delete it, and --resume goes on with this stage"
         ) from error
-    same_run(written, recipe, path)
+    return written
 
 
 def same_run(written: str, recipe: Recipe, path: Path) -> None:

@@ -26,6 +26,7 @@ from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.stage_keys import FinetuneSection, PretrainSection
 from mpc_lite.training.cached_maps import MapCache
+from mpc_lite.training.checkpoint import same_weights
 from mpc_lite.training.loop import Interrupted, train
 from mpc_lite.training.processes import Processes
 from mpc_lite.training.stage import check_trains
@@ -164,9 +165,11 @@ class Adaptation(Finetuning):
 
 
 def _result(file: Path, stage: str) -> Path:
-    """The file that an earlier stage left. InputError: it did not."""
+    """The file that an earlier stage left. InputError: it did not, or another run's file has taken its place."""
     if not file.is_file():
         raise InputError(f"{file} does not exist; run 'mpc-lite {stage}' with the same --out first, or give --weights")
+    if (done := file.with_name(f"{stage}.done")).exists():
+        same_weights(file, done)
     return file
 
 

@@ -42,11 +42,11 @@ from mpc_lite.files import write_atomic
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import ENCODER_ONLY, read_facts, save_weights
 from mpc_lite.recipes.keys import Recipe
+from mpc_lite.run_folder import locked
 from mpc_lite.training.checkpoint import identity, read_done, restore, store
 from mpc_lite.training.finite import Watch
 from mpc_lite.training.log import Log
 from mpc_lite.training.processes import Processes, deaths_told
-from mpc_lite.training.run_folder import locked
 from mpc_lite.training.signals import Stopped, asked_to_stop
 from mpc_lite.training.stage import Batch, Stage
 
@@ -98,7 +98,7 @@ def _train(
         if not resume and (target.exists() or state.exists()):
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
         if done.exists():
-            read_done(done, recipe)
+            read_done(done, recipe, target)
             if not target.is_file():
                 raise InputError(f"{done} says that this stage has ended, but {target} is missing; delete {done.name}")
             clear()

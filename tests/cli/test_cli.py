@@ -373,6 +373,27 @@ def test_a_word_of_thousands_of_letters_is_one_short_message(call, forgeries, tm
     assert message.startswith("error: ") and message.count("\n") == 1 and len(message) < 1000
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.trust
+def test_synth_that_is_stopped_says_so(tmp_path):
+    words = ["synth", "--out", "set", "--n", "10000", "--size", "32"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpc_lite.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 300
+    while not (tmp_path / "set" / ".unfinished").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    second = subprocess.run(process.args, cwd=tmp_path, capture_output=True, text=True)
+    assert second.returncode == 2 and f"in use by process {process.pid}" in second.stderr
+    process.terminate()
+    _, shown = process.communicate(timeout=300)
+    assert process.returncode == 143, shown
+    assert shown == "synth stopped; set is unfinished, and the same command begins it anew\n"
+    assert not (tmp_path / "set" / ".lock.json").exists() and (tmp_path / "set" / ".unfinished").exists()
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
 def test_a_disk_that_refuses_is_told_in_one_line(monkeypatch, tmp_path, capsys, number):
     def refuse(*_, **__):

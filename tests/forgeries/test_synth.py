@@ -1,6 +1,7 @@
 """Forgeries: the region, what each kind does, and the whole as a pure function of (split, seed, index)."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -13,9 +14,12 @@ from mpc_lite.data.manifest import check, read_manifest
 from mpc_lite.errors import InputError
 from mpc_lite.forgeries import synth
 from mpc_lite.forgeries.camera import SPLITS, cameras_of, split_ranges
+from mpc_lite.forgeries.mixed import Stream
 from mpc_lite.forgeries.scenes import PACKAGED, Scenes, load_scene
 from mpc_lite.forgeries.synth import KINDS, forge, region, write_set
 from mpc_lite.images import decode, encode_jpeg
+from mpc_lite.recipes.load import load_recipe
+from mpc_lite.run_folder import locked
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +178,27 @@ def test_a_photograph_that_cannot_be_read_is_stood_in_for_by_the_next(tmp_path):
     load_scene.cache_clear()
     with pytest.warns(UserWarning), pytest.raises(InputError, match=f"none of {len(scenes)} photographs can be read"):
         Scenes("train", ["photos"], str(folder)).view(0, 32, np.random.default_rng(3))
+
+
+@pytest.mark.trust
+def test_a_set_that_another_process_writes_is_left_alone(tmp_path, scenes):
+    """Its mark `UNFINISHED` is no permission to begin anew while its writer lives."""
+    stream = Stream("test", 1, load_recipe("quickstart").data, 48)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "images" / "000000.png").touch()
+    (tmp_path / synth.UNFINISHED).touch()
+    with locked(tmp_path):
+        for write in (
+            lambda: write_set(tmp_path, "test", 3, 1, 48, scenes["test"], fresh=True),
+            lambda: stream.write(tmp_path, 3, 48),
+        ):
+            with pytest.raises(InputError, match=rf"in use by process {os.getpid()} .*since .*stop it \(Ctrl-C, or"):
+                write()
+        assert (tmp_path / "images" / "000000.png").exists()
+    write_set(tmp_path, "test", 1, 1, 48, scenes["test"], fresh=True)
+    with pytest.raises(InputError, match="is not empty"):  # it was finished since somebody looked
+        write_set(tmp_path, "test", 1, 1, 48, scenes["test"], fresh=True)
 
 
 @pytest.mark.trust

@@ -231,8 +231,60 @@ def test_a_file_that_is_not_ours_is_refused(exported, tmp_path):
         (tmp_path / f"{name}.onnx").write_bytes(data)
         with pytest.raises(InputError, match=rf"{name}\.onnx is no ONNX file that this package wrote"):
             Localizer.from_pretrained(str(tmp_path / f"{name}.onnx"), backend="onnx")
+    with pytest.raises(InputError, match=r"model\.onnx is an ONNX file; .* takes it with --backend onnx"):
+        Localizer.from_pretrained(str(exported))
     with pytest.raises(InputError, match=r"cannot read .*gone"):
         Localizer.from_pretrained(str(tmp_path / "gone.onnx"), backend="onnx")
+
+
+def drawn(graph: str, opset: int = 17) -> bytes:
+    """A model in ONNX's text form, with the metadata of an exported file."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> agraph {graph}')
+    for key, value in {"recipe": {}, "size": "nano", "head": "4conv"}.items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    return model.SerializeToString()
+
+
+HALF = "pooled = AveragePool <kernel_shape = [4, 4], strides = [4, 4]> ({}) logits = ReduceMean <axes = [1]> (pooled)"
+POOLED = HALF.format("images")
+FOREIGN = {  # graph -> what the message finds
+    f"(float[b,3,h,w] x) => (float[b,1,p,q] logits) {{ {HALF.format('x')} }}": "has x where .* has 'images'",
+    f"(float[b,3,h,w] images, float[1] y) => (float[b,1,p,q] logits) {{ {POOLED} }}": "has images, y where",
+    f"(float[b,3,h,w] images) => (float[b,3,p,q] pooled) {{ {POOLED} }}": "has pooled where .* has 'logits'",
+    f"(float16[b,3,h,w] images) => (float16[b,1,p,q] logits) {{ {POOLED} }}": r"'images' is tensor\(float16\)",
+    f"(float[1,3,256,256] images) => (float[1,1,64,64] logits) {{ {POOLED} }}": r"\[1, 3, 256, 256\], expected float",
+    f"(float[b,c,h,w] images) => (float[b,1,p,q] logits) {{ {POOLED} }}": r"'images' is .*'c'.*expected",
+    f"(float[b,3,h,w] images) => (float[b,3,p,q] logits) {{ {POOLED.split(' logits')[0]} "
+    "logits = Identity (pooled) }": r"'logits' is .*3.*expected float \(B,1,h,w\)",
+}
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("graph", FOREIGN)
+def test_a_graph_with_other_ends_is_refused_when_it_is_opened(graph):
+    with pytest.raises(
+        InputError, match=rf"m\.onnx is no ONNX file that this .*{FOREIGN[graph]}.*make one with"
+    ) as error:
+        OnnxNetwork(drawn(graph), "m.onnx")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.trust
+def test_a_graph_that_fails_or_answers_otherwise_costs_a_line_a_photo(tmp_path):
+    start = "(float[b,3,h,w] images) => (float[b,1,p,q] logits)"
+    for nodes, found in {
+        "logits = ReduceMean <axes = [1]> (images)": r"its logits are \(1, 1, 64, 96\), expected \(1, 1, 16, 24\)",
+        f"{POOLED.replace('logits', 'x')} mean = ReduceMean <axes = [1]> (images) logits = Add (x, mean)": "Add",
+    }.items():
+        (tmp_path / "m.onnx").write_bytes(drawn(f"{start} {{ {nodes} }}"))
+        localizer = Localizer.from_pretrained(str(tmp_path / "m.onnx"), mode="pad", backend="onnx")
+        with pytest.raises(
+            InputError, match=rf"m\.onnx is no ONNX file that this package wrote \(.*{found}.*"
+        ) as error:
+            localizer(photo(64, 96))
+        assert "\n" not in str(error.value)
+    good = OnnxNetwork(drawn(f"{start} {{ {POOLED} }}"))
+    assert good(images(64, 96, 2)).shape == (2, 1, 16, 24)
 
 
 @pytest.mark.trust

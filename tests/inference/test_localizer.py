@@ -16,6 +16,7 @@ from torch import nn
 from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import evaluate
+from mpc_lite.files import RAISED
 from mpc_lite.inference.forward import stretch_map
 from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, tile_starts
 from mpc_lite.network.model import MPC
@@ -212,6 +213,18 @@ def test_pad_shows_the_whole_photo_mirrored_to_a_multiple_of_32(shape, padded):
     expected = np.pad(image, [*border, (0, 0)], mode="reflect") / np.float32(255)
     np.testing.assert_allclose(model.seen[0][0].permute(1, 2, 0), expected, atol=1e-7)
     np.testing.assert_allclose(hit.score_map, image.mean(axis=2) / 255, atol=1e-6)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("mode, shape, padded", [("tiles", (1, 600), "600×64"), ("pad", (1, 2000), "2016×32")])
+def test_a_strip_counts_with_the_pixels_it_is_mirrored_to(monkeypatch, mode, shape, padded):
+    width, height = map(int, padded.split("×"))
+    strip = np.zeros((*shape, 3), np.uint8)
+    monkeypatch.setenv(RAISED, str(width * height))
+    assert Localizer(Fake(constant(0.5)), mode=mode, size=64)(strip).score_map.shape == shape
+    monkeypatch.setenv(RAISED, str(width * height - 1))
+    with pytest.raises(InputError, match=f"is mirrored to {padded} pixels, at most .* --max-pixels {width * height}$"):
+        Localizer(Fake(constant(0.5)), mode=mode, size=64)(strip)
 
 
 def test_stretch_is_the_papers_way(nano):

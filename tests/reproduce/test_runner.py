@@ -12,7 +12,7 @@ from mpc_lite.reproduce import runner as module
 from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import find_notebook, notebook_parameters, reproduce
 from mpc_lite.reproduce.sweep import sweep
-from mpc_lite.training.run_folder import locked
+from mpc_lite.run_folder import locked
 from tests.fake_clone import write_notebook
 
 

@@ -185,7 +185,7 @@ def test_a_pipe_is_not_waited_for(state, tmp_path):
         os.mkfifo(tmp_path / name)
     reads = {
         "pretrain.state": lambda file: restore(file, state[0], 1, 9, **learner(1)),
-        "pretrain.done": lambda file: read_done(file, state[0]),
+        "pretrain.done": lambda file: read_done(file, state[0], file.with_name("gone")),
         "log.jsonl": lambda file: log(file.parent),
     }
     for name, read in reads.items():

@@ -27,7 +27,7 @@ from mpc_lite.devices import choose_accelerator, choose_device, training_threads
 from mpc_lite.errors import InputError
 from mpc_lite.network.hrformer import HRFormer
 from mpc_lite.network.model import MPC
-from mpc_lite.network.weights import read_facts
+from mpc_lite.network.weights import read_facts, save_weights
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training import pretrain as module
 from mpc_lite.training.checkpoint import identity
@@ -669,6 +669,24 @@ def test_a_finished_stage_does_not_pretend_to_follow_new_parameters(finished, tm
     assert pretrain(recipe(), tmp_path, resume=True).exists()
     with pytest.raises(InputError, match="other parameters"):
         pretrain(recipe(pretrain__steps="9"), tmp_path, resume=True)
+
+
+@pytest.mark.trust
+def test_weights_of_another_run_do_not_pass_for_this_ones(finished, tmp_path):
+    """Stage 1 of seed 6 in the folder of seed 5."""
+    five, six = recipe(seed="5"), recipe(seed="6", pretrain__steps="9", data__workers="1", evaluate__size="64")
+    (tmp_path / "pretrain.done").write_text(identity(five))
+    model = MPC.from_pretrained(finished / "stage1.safetensors")
+    save_weights(tmp_path / "stage1.safetensors", model, six.as_dict(), stage="pretrain")
+    for run in (lambda: pretrain(five, tmp_path, resume=True), lambda: finetune(five, tmp_path)):
+        with pytest.raises(
+            InputError, match=r"of another run than pretrain\.done .*\(.*seed 6, not 5.*\); put b"
+        ) as error:
+            run()
+        assert "pretrain.steps 9, not 4" in str(error.value) and "\n" not in str(error.value)
+        assert "workers" not in str(error.value) and "evaluate" not in str(error.value)
+    save_weights(tmp_path / "stage1.safetensors", model, five.as_dict(), stage="pretrain")
+    assert pretrain(five, tmp_path, resume=True) == Finetuning.start(six, tmp_path)
 
 
 def test_a_changed_list_of_images_cannot_resume(tmp_path):

@@ -13,15 +13,15 @@ import pytest
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.recipes.load import load_recipe
+from mpc_lite.run_folder import empty, holds_run, locked
 from mpc_lite.training.pretrain import pretrain
-from mpc_lite.training.run_folder import empty, holds_run, locked
 
 pytestmark = pytest.mark.trust
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from mpc_lite.training.run_folder import locked
+from mpc_lite.run_folder import locked
 with locked(Path(sys.argv[1])):
     (Path(sys.argv[1]) / "pretrain.state").write_text("all that was learnt")
     time.sleep(600)

@@ -1,4 +1,5 @@
-"""A run folder belongs to one run at a time, and what a killed run left in it goes before the next one begins."""
+"""A folder of a run, or of a set that is written, belongs to one process at a time; what a killed one left in it goes
+before the next one begins."""
 
 from __future__ import annotations
 
@@ -25,11 +26,12 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` write
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
     """Hold the folder `out`, which is made, until the block or the process ends, whatever ends it.
 
     Temporary files of processes that were killed are removed at both ends. A process that the holder started, the
-    kernel of a notebook, is let in: it works for the same run.
+    kernel of a notebook, is let in: it works for the same run. how_to_stop: what the message advises, by default a
+    training's file `stop`.
 
     Raises:
         InputError: somebody else holds the folder; the message says who. The folder cannot be written.
@@ -41,7 +43,7 @@ def locked(out: Path) -> Iterator[None]:
     except Timeout:
         holder = _holder(out)
         if (holder.get("host"), holder.get("process")) != (socket.gethostname(), os.getppid()):
-            raise InputError(_in_use(out, holder)) from None
+            raise InputError(_in_use(out, holder, how_to_stop or f"create {out / 'stop'}")) from None
         yield
         return
     except NotImplementedError:  # some parallel file systems are mounted without locks
@@ -72,11 +74,11 @@ def _holder(out: Path) -> dict[str, object]:
     return holder if isinstance(holder, dict) else {}
 
 
-def _in_use(out: Path, holder: dict[str, object]) -> str:
+def _in_use(out: Path, holder: dict[str, object], how_to_stop: str) -> str:
     process = f"process {holder.get('process', 'unknown')} on {holder.get('host', 'an unknown host')}"
     since = f", since {holder['since']}" if "since" in holder else ""
     return (
-        f"{out} is in use by {process}{since}; wait for its end, stop it (create {out / 'stop'}), or choose another "
+        f"{out} is in use by {process}{since}; wait for its end, stop it ({how_to_stop}), or choose another "
         f"folder. If no such process runs any more, delete {out / LOCK}"
     )
 
