@@ -143,7 +143,6 @@ def mpc_lite(line: str):
 
 @pytest.mark.parametrize("line", [x for page in BACK for x in lines(page, "sh")])
 def test_a_command_exists(line):
-    line = re.sub(r"^torchrun --nproc-per-node \d+ -m mpc_lite\.cli ", "mpc-lite ", line)
     if "mpc-lite " in line:
         mpc_lite(line)
         return
