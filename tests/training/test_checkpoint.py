@@ -48,8 +48,8 @@ def test_lists_that_moved_as_a_whole_are_the_same_lists(lists, tmp_path_factory,
 
 def test_what_a_run_is_called_and_how_it_is_scored_may_change(lists):
     before = identity(plan())
-    free = {"description": "x", "tables": ["Table 9"], "evaluate.protocol": "macro", "data.workers": 3, "data.epoch": 5}
-    assert identity(plan(**free)) == before
+    free = plan(**{"evaluate.protocol": "macro", "data.workers": 3, "data.epoch": 5})
+    assert identity(free.model_copy(update={"description": "x", "tables": ["Table 9"]})) == before
     assert identity(plan(**{"pretrain.learning_rate": 0.5})) != before != identity(plan(**{"data.draw": 5}))
 
 

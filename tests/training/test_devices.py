@@ -32,6 +32,7 @@ def run(keep: bool, **environment: str) -> tuple[str, int]:
     return kept, int(faults)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc has the switch")
 def test_freed_memory_is_used_again_without_the_system():
     kept, few = run(keep=True)
@@ -41,6 +42,7 @@ def test_freed_memory_is_used_again_without_the_system():
     assert many > 20 * max(few, 1), (few, many)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc has the switch")
 def test_a_users_own_setting_is_left_alone():
     assert run(keep=True, MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
