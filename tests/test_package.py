@@ -121,7 +121,6 @@ def room(module: str) -> str:
     return module.split(".")[0] if module.split(".")[0] in ROOMS else "ground floor"
 
 
-@pytest.mark.slow
 def test_rooms_import_upwards_only():
     order = ["ground floor", *ROOMS]
     late = [
@@ -135,7 +134,6 @@ def test_rooms_import_upwards_only():
     assert folders <= set(ROOMS), "a folder of the package that is no room"
 
 
-@pytest.mark.slow
 def test_no_cycle_inside_a_room():
     edges = {name: {o for o in used if room(o) == room(name) and o != name} for name, used in imports().items()}
     while free := [name for name, used in edges.items() if not used & set(edges)]:
@@ -173,7 +171,6 @@ def private_names_used_elsewhere(source: str) -> list[str]:
 OURS = ("mpc_lite", "tests", "data_scripts", "book")
 
 
-@pytest.mark.slow
 def test_no_module_uses_a_private_name_of_another():
     files = [path for folder in OURS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)]
     used = {str(path.relative_to(ROOT)): private_names_used_elsewhere(path.read_text()) for path in files}
@@ -195,7 +192,6 @@ def test_private_names_are_noticed(source):
     assert not private_names_used_elsewhere(source.replace("_BAND", "BAND"))
 
 
-@pytest.mark.slow
 def test_neighbours_are_used_from_below_only():
     """figures, reproduce and cli may know the neighbours; nobody else does."""
     users = {name for name, used in imports().items() if any(room(o) == "neighbours" for o in used)}

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import open_file, place, relative, write_atomic
+from mpc_lite.files import csv_rows, place, relative, write_atomic
 from mpc_lite.images import lies_on_its_side, read_image, read_mask_file
 
 REQUIRED = ("image", "mask", "label", "source")
@@ -230,33 +230,6 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield sample, None
     if empty:
         raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
-
-
-def csv_rows(path: Path, expected: str) -> Iterator[tuple[list[str], str]]:
-    """The rows of a CSV file as (cells, what is wrong), one by one: a list of a million need not be in memory.
-
-    A row is one line: a quote that is not closed in its line would take the rows below it for part of a cell.
-    InputError for a file that is none, and for none where `expected` should be.
-    """
-    end = 0
-    try:
-        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as file:
-            # With its break even the last line shows that a quote was open at its end.
-            reader = csv.reader(line if line.endswith(("\n", "\r")) else f"{line}\n" for line in file)
-            for cells in reader:
-                first, end = end + 1, reader.line_num
-                open_quote = end > first or (cells[-1:] != [] and cells[-1].endswith(("\n", "\r")))
-                lost = f", so lines {first} to {end} became one row" if end > first else ""
-                yield cells, f"a quote that opens in line {first} is not closed in it{lost}" if open_quote else ""
-    except FileNotFoundError:
-        raise InputError(f"{shown(path, 200)}: cannot be read, no such file; expected {expected}") from None
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        if isinstance(error, csv.Error):
-            reason = f"{error}; is a quote open in line {end + 1}?"
-        raise InputError(
-            f"{shown(path, 200)}: cannot be read as a CSV file in UTF-8 ({reason}); save it in this form"
-        ) from None
 
 
 def _file(path: Path) -> os.stat_result | None:

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mpc_lite.data.manifest import csv_rows
 from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError, nearest, shown
-from mpc_lite.files import expand
+from mpc_lite.files import csv_rows, expand
 from mpc_lite.forgeries.lives import Tables
 from mpc_lite.forgeries.scenes import SHARES, hash_share
 from mpc_lite.images import read_image
