@@ -5,6 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpc_lite.errors import InputError
+from mpc_lite.files import too_many_pixels
 from mpc_lite.network.folding import folded
 
 MOST_AT_ONCE = 4  # images; each holds the maps of a network and the photo, and more threads share an image well
@@ -54,3 +56,16 @@ def stretch_map(
     scores = network_scores(model, torch.from_numpy(np.stack(planes))[None])[0, 0].cpu().numpy()
     height, width = shape or image.shape[:2]
     return np.clip(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A photo (h,w,3) mirrored beyond its right and lower border to (height, width); itself if it has that size.
+
+    InputError where a strip would become many times its size, and that is more than a short file may hold.
+    """
+    h, w = image.shape[:2]
+    if (h, w) == (height, width):
+        return image
+    if height * width > 2 * h * w and (problem := too_many_pixels(width, height)):
+        raise InputError(f"a picture of {w}×{h} pixels is mirrored to {problem}")
+    return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="reflect")

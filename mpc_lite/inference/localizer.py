@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from mpc_lite.devices import choose_device, side_by_side
 from mpc_lite.errors import InputError
-from mpc_lite.files import too_many_pixels
 from mpc_lite.images import read_image
 from mpc_lite.inference.calibration import Calibration
-from mpc_lite.inference.forward import device_of, images_at_once, network_scores, stretch_map
+from mpc_lite.inference.forward import device_of, images_at_once, mirrored, network_scores, stretch_map
 from mpc_lite.inference.score_map import ScoreMap, image_score
 from mpc_lite.network.hub import at_revision
 from mpc_lite.network.model import MPC
@@ -137,7 +136,8 @@ class Localizer:
                 raise InputError(f"device '{device}'; backend 'onnx' computes on the CPU alone: leave the device out")
             from mpc_lite.inference.onnx_backend import OnnxNetwork  # an optional extra
 
-            return cls(network := OnnxNetwork.from_pretrained(name_or_file), mode, facts=network.facts)
+            network = OnnxNetwork.from_pretrained(name_or_file)
+            return cls(network, mode, facts=network.facts)
         device = choose_device(None) if device in (None, "auto") else device
         return cls(MPC.from_pretrained(name_or_file).to(device), mode, facts=read_facts(name_or_file))
 
@@ -187,7 +187,8 @@ class Localizer:
             step = score_map - mean
             mean += step / count
             squares += step * (score_map - mean)
-        return Hit(hit.score_map, self.calibration, np.clip(1 - 2 * np.sqrt(squares / (len(_MIRRORS) + 1)), 0, 1))
+        deviation = np.sqrt(squares / (len(_MIRRORS) + 1))
+        return Hit(hit.score_map, self.calibration, np.clip(1 - 2 * deviation, 0, 1))
 
     def calibrate(self, photos: Iterable[str | Path | np.ndarray], photographs: str) -> Calibration:
         """Score authentic photographs that the network was not trained on; `photographs` says what they are.
@@ -201,7 +202,7 @@ class Localizer:
 
     def _padded(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
-        padded = _mirror(image, math.ceil(height / 32) * 32, math.ceil(width / 32) * 32)
+        padded = mirrored(image, math.ceil(height / 32) * 32, math.ceil(width / 32) * 32)
         return self._scores(padded[None])[0, :height, :width].cpu().numpy().copy()
 
     def _tiled(self, image: np.ndarray) -> np.ndarray:
@@ -211,7 +212,7 @@ class Localizer:
         product of two one-dimensional sums: dividing by those makes the weights sum to 1 without a second map.
         """
         native = image.shape[:2]
-        image = _mirror(image, max(native[0], self.size), max(native[1], self.size))
+        image = mirrored(image, max(native[0], self.size), max(native[1], self.size))
         height, width = image.shape[:2]
         tops, lefts = (tile_starts(side, self.size, self.overlap) for side in (height, width))
         down, across = (blend_weights(s, self.size) for s in (tops, lefts))
@@ -267,16 +268,6 @@ def blend_weights(starts: list[int], size: int) -> np.ndarray:
     return np.stack([window / total[start : start + size] for start in starts])
 
 
-def _mirror(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Mirror the image beyond its right and lower border to (height, width). InputError where that is far too much."""
-    h, w = image.shape[:2]
-    if (h, w) == (height, width):
-        return image
-    if height * width > 2 * h * w and (problem := too_many_pixels(width, height)):
-        raise InputError(f"a picture of {w}×{h} pixels is mirrored to {problem}")
-    return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="reflect")
-
-
 def map_of(model: nn.Module | ScoreMap, photo: np.ndarray, shape: tuple[int, int] | None = None) -> np.ndarray:
     """Score map of a photo, (H,W,3) uint8 RGB -> (H,W) float in [0,1], from whatever finds forgeries.
 
@@ -288,7 +279,8 @@ def map_of(model: nn.Module | ScoreMap, photo: np.ndarray, shape: tuple[int, int
         return stretch_map(model, photo, shape=shape)
     if isinstance(model, Localizer):
         return model(photo, shape).score_map
-    score_map = np.asarray(getattr(answer := model(photo), "score_map", answer))
+    answer = model(photo)
+    score_map = np.asarray(getattr(answer, "score_map", answer))
     if score_map.shape != photo.shape[:2]:
         raise InputError(f"score map {score_map.shape}, image {photo.shape[:2]}; give maps of the image's size")
     return _resized(score_map, shape)
