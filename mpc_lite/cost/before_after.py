@@ -55,7 +55,8 @@ class Change(NamedTuple):
         if self.faster is None:
             return [self.work, "–", "–", "–", f"≥ {self.aim:.2f}", self.verdict]
         faster = f"{self.faster:.2f} ({self.low:.2f}–{self.high:.2f})"
-        size, unit = (1e6, "MB") if self.measure.startswith("bytes") else (1, "s")
+        seconds = "s/MP" if "a megapixel" in self.measure else "s"
+        size, unit = (1e6, "MB") if self.measure.startswith("bytes") else (1, seconds)
         before, after = (f"{x / size:.3g} {unit}" for x in (self.before, self.after))
         return [self.work, before, after, faster, f"≥ {self.aim:.2f}", self.verdict]
 

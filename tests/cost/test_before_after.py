@@ -26,3 +26,8 @@ def test_a_row_may_name_its_measure_and_bytes_are_told_as_such():
     changes = by_piece({"onnx": measured(55e6, 11e6, name)})
     assert changes["onnx", name].row()[1:] == ["55 MB", "11 MB", "5.00 (4.50–5.50)", "≥ 1.00", "reached"]
     assert changes["onnx", "seconds a megapixel at 12"].verdict == "not measured"
+
+
+def test_seconds_of_a_megapixel_are_not_those_of_a_photograph():
+    changes = by_piece({"localizer": measured(3, 2, "seconds a megapixel")})
+    assert changes["localizer", None].row()[1:3] == ["3 s/MP", "2 s/MP"]
