@@ -80,9 +80,10 @@ def training_threads(size: str) -> Iterator[None]:
 def keep_freed_memory() -> bool:
     """Let glibc keep what is freed for what comes next; whether it will.
 
-    Otherwise the maps of each step, or of each tile, are fresh pages that the system hands out and fills with zeros:
-    an eighth of a step of `nano`, a sixth of a tile. It holds for the whole process, whose peak is what it was. Other C
-    libraries have no such switch; MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_ in the environment is left alone.
+    Otherwise the maps of each step, or of each tile, are fresh pages that the system hands out and fills with zeros: a
+    fifth of the time of a photograph in tiles (`tests/benchmarks/freed_memory.py`). It holds for the whole process.
+    Other C libraries have no such switch; MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_ in the environment is left
+    alone.
     """
     if {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & set(os.environ):
         return False
