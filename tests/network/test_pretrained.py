@@ -80,7 +80,8 @@ def test_lite_is_the_network_of_its_recipe():
     assert sum(p.numel() for p in MPC.from_pretrained("lite").parameters()) <= 1_000_000
     torch.manual_seed(recipe.seed)
     fresh, initial = MPC.build("nano").state_dict(), MPC.from_pretrained("lite-initial").state_dict()
-    assert all(torch.equal(fresh[k], initial[k]) for k in fresh)
+    # The same draws; their logarithms and cosines are rounded otherwise where a processor lacks AVX2.
+    assert all(torch.allclose(fresh[k], initial[k], rtol=0, atol=1e-7) for k in fresh)
 
 
 @pytest.mark.parametrize("name", ["lite", "lite2"])
