@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import struct
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -18,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from mpc_lite.errors import unreadable
+from mpc_lite.errors import silent_stderr, unreadable
 from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
@@ -55,7 +53,6 @@ _SIGNED = {(8, 2): np.int8, (32, 1): np.uint32}  # (bits, kind of sample): Pillo
 _LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 _logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
-_stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
 
 
 class Decoded(NamedTuple):
@@ -81,19 +78,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         _logs.setLogLevel(level)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Pillow's libtiff writes to standard error itself, past everything that Python could catch."""
-    with _stderr, open(os.devnull, "wb") as nowhere:
-        standard_error = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
 
 
 @contextmanager
@@ -144,12 +128,16 @@ def decode_file(path: str | Path) -> Decoded:
     if deep_tiff or head.startswith((b"#?RADIANCE", b"#?RGBE", b"PF")):
         if frame:
             raise unreadable(path, _RAW)
-        if _number(tags, _COLOURS, 2) not in (0, 1, 2, *_LOG_LUV):
-            raise unreadable(path, f"{bits} bits in a colour space other than RGB; convert it to RGB")
-        if _number(tags, _SAMPLES) == 2:
-            raise unreadable(path, f"{bits} bits of grey with transparency in a TIFF; save it as PNG")
-        if _number(tags, _PLANES, 1) == 2:
-            raise unreadable(path, f"{bits} bits with each colour in a plane of its own; save it interleaved")
+        for refused, what in (
+            (
+                _number(tags, _COLOURS, 2) not in (0, 1, 2, *_LOG_LUV),
+                "in colours other than RGB; convert it to RGB",
+            ),
+            (_number(tags, _SAMPLES) == 2, "of grey with transparency in a TIFF; save it as PNG"),
+            (_number(tags, _PLANES, 1) == 2, "with each colour in a plane of its own; save it interleaved"),
+        ):
+            if refused:
+                raise unreadable(path, f"{bits} bits {what}")
         return _with_opencv(path, tags)._replace(turn=_number(tags, _TURN, 1))
     with open_image(path) as image:
         image.seek(frame or 0)
@@ -157,7 +145,7 @@ def decode_file(path: str | Path) -> Decoded:
         check_size(image.width, image.height, path)
         if deep_png:
             return _with_opencv(path, {})._replace(turn=orientation(image))
-        with _silent() if tags else nullcontext():
+        with silent_stderr() if tags else nullcontext():  # libtiff, within Pillow
             image.load()
         decoded = _of_pillow(image)._replace(turn=orientation(image))
         if (kind := _SIGNED.get((bits, _number(tags, _KIND, 1)))) and decoded.values.itemsize * 8 == bits:
@@ -279,14 +267,23 @@ def _with_opencv(path: Path, tags: dict) -> Decoded:
         raise unreadable(path, error) from None
     if image is None:
         raise unreadable(path, "damaged, or of a kind that neither Pillow nor OpenCV reads")
-    alpha = None
-    if image.ndim == 3 and image.shape[2] == 4:
-        top = 1.0 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
-        alpha = np.round(np.clip(image[..., 3] / top, 0, 1) * 255).astype(np.uint8)
-    image = image if image.ndim == 2 else np.ascontiguousarray(image[..., 2::-1])
-    if image.dtype == np.uint8 and image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
-    return Decoded(image, alpha)
+    if image.ndim == 3:
+        return Decoded(*_rgb_in_place(image))
+    return Decoded(np.repeat(image[..., None], 3, axis=2) if image.dtype == np.uint8 else image, None)
+
+
+def _rgb_in_place(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """OpenCV's (H,W,3) or (H,W,4) -> RGB in the same memory, and the opacity (H,W) uint8: a deep picture is large."""
+    height, width, channels = image.shape
+    alpha = np.empty((height, width), np.uint8) if channels == 4 else None
+    top = 1 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
+    packed = image.reshape(-1)[: height * width * 3].reshape(height, width, 3)
+    for first in range(0, height, TILE):
+        band, rows = image[first : first + TILE].copy(), slice(first, first + TILE)  # its place is written over
+        if alpha is not None:
+            alpha[rows] = np.round(np.clip(np.float32(band[..., 3]) / top, 0, 1) * 255)
+        packed[rows] = band[..., 2::-1]
+    return packed, alpha
 
 
 def orientation(image: Image.Image) -> int:

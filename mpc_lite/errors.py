@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import sys
+import threading
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Beside control characters: those that turn the reading direction, which exchange what a name seems to end with, the
@@ -16,6 +19,7 @@ _UNSAFE = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _NOTHING = frozenset("\u00ad\u200b\u2060\ufeff")  # seen by nobody, so that two names look alike
 _LONGEST = 60  # of a wrong word
+_stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
 
 
 class InputError(ValueError):
@@ -85,3 +89,16 @@ def any_letter_prints() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Nothing reaches standard error: for C libraries that write there themselves, past all that Python could catch."""
+    with _stderr, open(os.devnull, "wb") as nowhere:
+        standard_error = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)

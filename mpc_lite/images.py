@@ -20,7 +20,7 @@ _OVERSHOOT = 1.05  # filters leave floats a little beyond their range
 _NEAR = 32  # a mask's level counts as black or white up to this distance of 255, and a colour as grey
 _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
-_BAND = 512  # rows worked on at a time
+_BAND = 128  # rows worked on at a time
 
 
 def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
@@ -38,7 +38,8 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
         low, high = int(values.min()), int(values.max())
         if 255 < high < _LEAST_HIGH:
             raise unreadable(path, f"its 16-bit values use {low}–{high} of 0–65535: stretch them, or save 8 bits")
-        values = (values if high <= 255 else values >> 8).astype(np.uint8)
+        as_bytes = np.empty(values.shape, np.uint8)  # without a copy of 16 bits between
+        values = np.right_shift(values, 0 if high <= 255 else 8, out=as_bytes, casting="unsafe")
     elif values.dtype == np.float32:
         values = _bytes(values, path)
     if values.ndim == 2:
@@ -191,15 +192,14 @@ def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def _laid_over(values: np.ndarray, alpha: np.ndarray, background: int) -> np.ndarray:
-    """Pixels over a grey background, in proportion to their opacity, band by band."""
-    result = np.empty_like(values)
+    """Pixels over a grey background, in proportion to their opacity: in their own memory, band by band."""
     scale = background * (257 if values.dtype == np.uint16 else 1)
     for top in range(0, len(values), _BAND):
         rows = slice(top, top + _BAND)
         opacity = np.float32(alpha[rows]) / 255
         opacity = opacity[..., None] if values.ndim == 3 else opacity
-        result[rows] = np.round(values[rows] * opacity + scale * (1 - opacity))
-    return result
+        values[rows] = np.round(values[rows] * opacity + scale * (1 - opacity))
+    return values
 
 
 def lies_on_its_side(path: str | Path) -> bool:

@@ -1,9 +1,12 @@
 """A short file that declares a huge picture takes neither time nor memory; who trusts it can raise the limit."""
 
 import struct
+import subprocess
+import sys
 import time
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +45,23 @@ def test_the_limit_grows_with_the_file_and_gives_way_to_the_option(tmp_path, mon
     monkeypatch.setenv(RAISED, "71")
     assert main(["check", str(tmp_path / "m.csv")]) == 1 and "at most 71" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "m.csv"), "--max-pixels", "72"]) == 0
+
+
+def test_a_deep_picture_takes_little_more_than_its_own_memory(tmp_path):
+    """16-bit colours with opacity take 8 bytes a pixel, which nothing may multiply."""
+    side = 4096
+    pixels = np.full((side, side, 4), (0, 20000, 40000, 50000), np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), pixels)
+    code = (
+        "import sys; from mpc_lite.images import read_image; from tests.trust.reader import memory;"
+        "before = memory(); image = read_image(sys.argv[1]);"
+        "print(*image[0, 0], (memory() - before) * 2**20 / image[..., 0].size)"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path / "deep.png")]
+    *colour, bytes_a_pixel = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    over_white = [round((value >> 8) * 50000 / 65535 + 255 * (1 - 50000 / 65535)) for value in (40000, 20000, 0)]
+    assert np.abs(np.int32(colour) - over_white).max() <= 1
+    assert float(bytes_a_pixel) < 18  # OpenCV's decoder alone takes 16
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "0", "1e9", "9" * 5000])
