@@ -42,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     # It is read once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     any_letter_prints()
+    if (code := sys.getfilesystemencoding()) != "utf-8":  # LC_ALL=POSIX with PYTHONUTF8=0, or an old locale
+        tell(
+            f"note: file names are read as {code} here; those with other letters are not found: set PYTHONUTF8=1", True
+        )
     try:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else DONE

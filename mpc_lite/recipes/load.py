@@ -77,9 +77,12 @@ def load_recipe(
     raw = _read(name_or_file)
     name = shown(raw["name"])
     profiles, choices = raw.pop("profiles", None) or {}, raw.pop("choices", None) or {}
-    for known in profiles:
+    changes = [change for alternatives in choices.values() for change in alternatives.values() if change]
+    for known in (profile for table in (profiles, *(c.get("profiles") or {} for c in changes)) for profile in table):
         if known not in PROFILES:
-            raise InputError(f"recipe {name}: profile '{shown(known)}' is unknown; profiles are {', '.join(PROFILES)}")
+            close = nearest(str(known), list(PROFILES))
+            offered = ", ".join(PROFILES)
+            raise InputError(f"recipe {name}: profile '{shown(known)}' is unknown{close}; profiles are {offered}")
     chosen = profile or "lite"
     if chosen not in profiles and chosen != "lite":
         offered = ", ".join(sorted({*profiles, "lite"}))

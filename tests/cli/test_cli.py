@@ -60,6 +60,15 @@ def test_help_lists_every_command_and_is_fast(capsys):
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout == "[]\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="file names are UTF-8 in Python on Windows")
+def test_where_file_names_are_not_utf_8_it_is_said():
+    plain = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for environment, said in ((plain, True), ({**plain, "PYTHONUTF8": "1"}, False)):
+        words = [sys.executable, "-m", "mpc_lite.cli", "check", "no.csv"]
+        text = subprocess.run(words, env=environment, capture_output=True, text=True).stderr
+        assert ("set PYTHONUTF8=1" in text) == said and "no.csv" in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words, said",

@@ -235,6 +235,9 @@ def test_a_file_with_an_unknown_key_or_profile_says_so(recipe_file):
         load_recipe(recipe_file({"pretrain": {"epochs": 3}}))
     with pytest.raises(InputError, match="profile 'fast' is unknown"):
         load_recipe(recipe_file({"profiles": {"fast": {}}}))
+    of_an_alternative = {"choices": {"size": {"small": {}, "large": {"profiles": {"smok": {"seed": 1}}}}}}
+    with pytest.raises(InputError, match=r"profile 'smok' is unknown.*did you mean 'smoke'"):
+        load_recipe(recipe_file(of_an_alternative))
     with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
         load_recipe("nowhere.yaml")
 
