@@ -16,8 +16,10 @@ from typing import Any, BinaryIO
 
 from mpc_lite.errors import InputError, shown
 
-PICTURES = (
+PICTURES = (  # all that files of the listed decoders end in, but .icb, .vda and .vst, which are other programs' too
     ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".gif", ".avif", ".heic", ".heif", ".mpo",
+    ".jfif", ".jpe", ".apng", ".dib", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avifs", ".hif", ".heics", ".heifs",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".pcx", ".qoi",
 )  # fmt: skip
 # Phones take 200 megapixels. 2**28 is 16384×16384; a picture that claims more is refused before its pixels are decoded,
 # so a small hostile file cannot fill the memory. Nor can it take the time of a large photograph: more than 2**26 pixels
@@ -135,7 +137,8 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
 def pictures_in(folder: str | Path, without: str | Path | None = None) -> list[Path]:
     """The picture files below a folder, by the ends of their names, in the order of their paths.
 
-    Left out: hidden files and folders, what systems put beside files by themselves, and the folder `without`.
+    Left out: hidden files and folders, what systems put beside files by themselves, and the folder `without`, unless it
+    is the folder itself.
     """
     pictures = []
     for here, below, files in os.walk(folder):
@@ -144,6 +147,14 @@ def pictures_in(folder: str | Path, without: str | Path | None = None) -> list[P
         ]
         pictures += [Path(here, n) for n in files if not _hidden(n) and Path(n).suffix.lower() in PICTURES]
     return sorted(pictures)
+
+
+def no_pictures(folder: str | Path) -> InputError:
+    """The sentence on a folder in which `pictures_in` finds nothing."""
+    return InputError(
+        f"{shown(folder, 200)} holds no photograph: in it and below, no name ends in one of {' '.join(PICTURES)}; "
+        "name another folder, or the files themselves"
+    )
 
 
 def _hidden(name: str) -> bool:

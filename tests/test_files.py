@@ -4,9 +4,11 @@ import os
 import unicodedata
 
 import pytest
+from PIL import Image
 
+from mpc_lite.decoders import FORMATS
 from mpc_lite.errors import InputError, some
-from mpc_lite.files import check_output, expand, pictures_in, place, write_atomic
+from mpc_lite.files import PICTURES, check_output, expand, pictures_in, place, write_atomic
 
 pytestmark = pytest.mark.trust
 COMPOSED = unicodedata.normalize("NFC", "café")
@@ -57,6 +59,14 @@ def test_pictures_of_a_folder(tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in pictures_in(tmp_path, without=tmp_path / "out")]
     assert names == ["a.png", "b.JPG", "deep/c.tif"]
     assert len(pictures_in(tmp_path)) == 4
+
+
+def test_a_folder_is_looked_through_for_all_that_is_read_by_name(tmp_path):
+    Image.init()
+    endings = {end for end, name in Image.registered_extensions().items() if name in FORMATS}
+    assert endings - set(PICTURES) == {".icb", ".vda", ".vst"}  # of Targa in name only
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.JFIF", "JPEG")
+    assert pictures_in(tmp_path) == [tmp_path / "a.JFIF"]
 
 
 def test_no_result_takes_the_place_of_what_it_was_made_from(tmp_path, monkeypatch):
