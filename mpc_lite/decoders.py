@@ -49,7 +49,8 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 _TURN, _KIND, TILE = 0x0112, 339, 512  # orientation, TIFF's kind of samples; rows converted at a time, for no 2nd copy
 _TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
-_SIGNED = {(8, 2): np.int8, (32, 1): np.uint32}  # (bits, kind of sample): Pillow takes them for uint8 and int32
+_BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
+_SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
 _LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 _logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
@@ -121,7 +122,9 @@ def decode_file(path: str | Path) -> Decoded:
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
     if tags and (frame is None or _number(tags, _COLOURS) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
         raise unreadable(path, _RAW)
-    bits = _number(tags, _BITS, 1)
+    bits, kind = _number(tags, _BITS, 1), _number(tags, _KIND, 1)
+    if kind == 3 and _number(tags, _COLOURS, 1) == 0:
+        raise unreadable(path, "floats with white as 0; save it with black as 0")
     # What Pillow would cut to 8 bits or does not know. PNG: bit depth 16 with colours or alpha.
     deep_tiff = tags and bits > 8 and (_number(tags, _SAMPLES, 1) > 1 or bits > 32) and _number(tags, _COLOURS) != 5
     deep_png = head.startswith(b"\x89PNG") and head[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6")
@@ -129,16 +132,15 @@ def decode_file(path: str | Path) -> Decoded:
         if frame:
             raise unreadable(path, _RAW)
         for refused, what in (
-            (
-                _number(tags, _COLOURS, 2) not in (0, 1, 2, *_LOG_LUV),
-                "in colours other than RGB; convert it to RGB",
-            ),
+            (_number(tags, _COLOURS, 2) not in (0, 1, 2, *_LOG_LUV), "in other colours than RGB; convert it"),
             (_number(tags, _SAMPLES) == 2, "of grey with transparency in a TIFF; save it as PNG"),
             (_number(tags, _PLANES, 1) == 2, "with each colour in a plane of its own; save it interleaved"),
+            (_number(tags, _BESIDE, 2) == 1, "with colours multiplied by their opacity; save it as PNG"),
         ):
             if refused:
                 raise unreadable(path, f"{bits} bits {what}")
-        return _with_opencv(path, tags)._replace(turn=_number(tags, _TURN, 1))
+        decoded = _with_opencv(path, tags)._replace(turn=_number(tags, _TURN, 1))
+        return decoded if _number(tags, _BESIDE, 2) else decoded._replace(alpha=None)
     with open_image(path) as image:
         image.seek(frame or 0)
         image.info.pop("xmp", None)
@@ -148,8 +150,8 @@ def decode_file(path: str | Path) -> Decoded:
         with silent_stderr() if tags else nullcontext():  # libtiff, within Pillow
             image.load()
         decoded = _of_pillow(image)._replace(turn=orientation(image))
-        if (kind := _SIGNED.get((bits, _number(tags, _KIND, 1)))) and decoded.values.itemsize * 8 == bits:
-            return decoded._replace(values=decoded.values.view(kind))
+        if stored := _SIGNED.get((bits, kind)):
+            return decoded._replace(values=decoded.values.astype(stored))
         if decoded.values.dtype == np.uint16 and bits == 16 and _number(tags, _COLOURS, 1) == 0:  # white is zero
             return decoded._replace(values=np.uint16(65535) - decoded.values)
         return decoded
@@ -202,7 +204,7 @@ def _tiff_frame(file: BinaryIO) -> tuple[int | None, dict]:
             passed.add(position)
             file.seek(position)
             directory.load(file)
-            tags = {tag: directory[tag] for tag in (*_TAGS, _KIND, _TURN) if tag in directory}
+            tags = {tag: directory[tag] for tag in (*_TAGS, _KIND, _TURN, _BESIDE) if tag in directory}
             tags["position"] = position
             if not _number(tags, _SUBFILE, 0) & 5:
                 return number, tags

@@ -21,6 +21,7 @@ _NEAR = 32  # a mask's level counts as black or white up to this distance of 255
 _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
 _BAND = 128  # rows worked on at a time
+_COUNTED = 2**20  # pixels whose colours a message counts
 
 
 def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
@@ -53,17 +54,16 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     Of one value on 0, whichever it is, or one colour on black, that value is tampered; one value everywhere must be 0,
     1 or white; of other grey values those above half of the range (127; 32767 of 16-bit masks with values above 255)
     are, which takes soft edges and JPEG noise as they are meant. Transparency counts as `read_mask_values` says. Raises
-    InputError as `read_image` does, and for masks whose meaning is not plain: several colours, several grey levels,
-    nothing below or above half.
+    InputError as `read_image` does, and for masks whose meaning is not plain: several colours, several grey levels (two
+    even regions below half are two, however dark both), nothing below or above half.
     """
     values = read_mask_values(path)
-    if values.ndim == 3 and (values == values[..., :1]).all():
-        values = values[..., 0]
     if values.ndim == 3:
-        if int((values.max(axis=2).astype(np.int32) - values.min(axis=2)).max()) > _NEAR:
+        spread = max(int(np.ptp(values[rows], axis=2).max()) for rows in _bands(values))
+        # A colour as faint as JPEG's noise is one where there is nothing else: a label in the red channel, say.
+        if spread > _NEAR or (spread and values.max() <= _NEAR):
             return _one_colour(values, path)
-        luma = values @ np.float32([0.299, 0.587, 0.114])
-        values = np.round(luma).astype(values.dtype)
+        values = _grey(values)
     half, top = (TAMPERED_ABOVE, 255) if values.dtype == np.uint8 else (0x7FFF, 0xFFFF)
     levels = np.flatnonzero(np.bincount(values.ravel()))
     low, high = int(levels[0]), int(levels[-1])
@@ -80,6 +80,8 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     labelled = high == top and 2 <= n <= _LABELS and levels[n - 1] == n - 1  # 0, 1, …, n - 1, and 255
     if labelled and np.count_nonzero((values > 0) & (values < n)) > values.size // 100:  # more than JPEG's noise
         raise _unclear(path, f"its grey values are {_listed(levels)}, as of labels with {top} for 'ignore'")
+    if len(levels) > 2 and len(blacks := _even(values, near)) > 1:
+        raise _unclear(path, f"its grey values are {_listed(levels)}, and {_listed(blacks)} fill regions of their own")
     if len(levels) > 2:
         between = (values > near) & (values < top - near)
         square = np.ones((3, 3), np.uint8)
@@ -116,6 +118,8 @@ def _upright(path: str | Path, orient: bool = True) -> tuple[np.ndarray, np.ndar
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 0xFFFF:
             raise unreadable(path, f"integers from {low} to {high}, expected 0–65535")
+        if values.dtype == np.int16 and high > 255:  # white is 32767 there
+            raise unreadable(path, "signed integers of 16 bits; save unsigned ones, or 8 bits")
         values = values.astype(np.uint16)
     turn = turn if orient else 1
     return turned(values, turn), None if alpha is None else turned(alpha, turn)
@@ -142,18 +146,33 @@ def _without_transparency(values: np.ndarray, alpha: np.ndarray, path: str | Pat
     return values
 
 
+def _grey(values: np.ndarray) -> np.ndarray:
+    """(H,W,3) whose channels are nearly equal -> their luma (H,W), of the same type."""
+    result = np.empty(values.shape[:2], values.dtype)
+    for rows in _bands(values):
+        result[rows] = np.round(values[rows] @ np.float32([0.299, 0.587, 0.114]))
+    return result
+
+
+def _even(values: np.ndarray, near: int) -> np.ndarray:
+    """The levels up to `near` of even regions, of 13 × 13 pixels or so: JPEG's noise has none but what black became."""
+    square = np.ones((9, 9), np.uint8)
+    counts = np.bincount(values[(cv2.dilate(values, square) == cv2.erode(values, square)) & (values <= near)])
+    return np.flatnonzero(counts >= 5 * 5)
+
+
 def _one_colour(values: np.ndarray, path: str | Path) -> np.ndarray:
     """(H,W,3) of black and one colour -> (H,W), 1 where the colour is."""
-    bits = 8 * values.dtype.itemsize
-    code = np.zeros(values.shape[:2], np.uint64)
-    for c in range(3):
-        code = code << np.uint64(bits) | values[..., c]
-    colours, counts = np.unique(code, return_counts=True)
-    if len(colours) != 2 or colours[0] != 0:
+    painted = values.any(axis=2)
+    colour = values.reshape(-1, 3)[painted.argmax()]
+    if painted.all() or not all(((values[r] == colour).all(2) == painted[r]).all() for r in _bands(values)):
+        step = 1 + painted.size // _COUNTED
+        colours, counts = np.unique(values.reshape(-1, 3)[::step], axis=0, return_counts=True)
         often = colours[np.argsort(-counts, kind="stable")[:5]]
-        names = ", ".join(f"#{int(colour):0{3 * bits // 4}x}" for colour in often)
+        digits = 2 * values.dtype.itemsize
+        names = ", ".join("#" + "".join(f"{int(channel):0{digits}x}" for channel in each) for each in often)
         raise _unclear(path, f"its colours are {names}" + (f" and {len(colours) - 5} more" if len(colours) > 5 else ""))
-    return (code > 0).astype(np.uint8)
+    return painted.astype(np.uint8)
 
 
 def _listed(levels: np.ndarray) -> str:
@@ -174,6 +193,10 @@ def _unclear(path: str | Path, reason: str) -> InputError:
     )
 
 
+def _bands(values: np.ndarray) -> list[slice]:
+    return [slice(top, top + _BAND) for top in range(0, len(values), _BAND)]
+
+
 def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
     """Floats of 0–1 or 0–255 as uint8."""
     low, high = float(values.min()), float(values.max())
@@ -185,8 +208,7 @@ def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
     if not (low >= least * top and high <= _OVERSHOOT * top and (top == 1 or high >= 16)):
         raise unreadable(path, f"its values run from {low:g} to {high:g}, expected 0–1 or 0–255")
     result = np.empty(values.shape, np.uint8)
-    for top_row in range(0, len(values), _BAND):
-        rows = slice(top_row, top_row + _BAND)
+    for rows in _bands(values):
         result[rows] = np.clip(np.round(values[rows] * (255 // top)), 0, 255)
     return result
 
@@ -194,8 +216,7 @@ def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
 def _laid_over(values: np.ndarray, alpha: np.ndarray, background: int) -> np.ndarray:
     """Pixels over a grey background, in proportion to their opacity: in their own memory, band by band."""
     scale = background * (257 if values.dtype == np.uint16 else 1)
-    for top in range(0, len(values), _BAND):
-        rows = slice(top, top + _BAND)
+    for rows in _bands(values):
         opacity = np.float32(alpha[rows]) / 255
         opacity = opacity[..., None] if values.ndim == 3 else opacity
         values[rows] = np.round(values[rows] * opacity + scale * (1 - opacity))

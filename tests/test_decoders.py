@@ -327,6 +327,41 @@ def test_deep_planes_apart_are_refused_where_decoders_mix_them_up(tmp_path):
         read_image(tmp_path / "16.tif")
 
 
+GREY = np.tile(np.uint8([0, 128, 255]), (6, 3))
+DEEP = np.dstack([GREY.astype(np.uint16) * 257] * 3)
+FOURTH = np.full_like(DEEP[..., :1], 40)  # of 65535: nearly nothing, if it is opacity
+
+
+def test_a_fourth_sample_of_unknown_meaning_is_no_opacity(tmp_path):
+    for name, kind in (("infrared", "unspecified"), ("multiplied", "assocalpha")):
+        array, extra = np.dstack([DEEP, FOURTH]), {"photometric": "rgb", "extrasamples": [kind]}
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, **extra)
+        tifffile.imwrite(tmp_path / f"{name}8.tif", (array >> 8).astype(np.uint8), **extra)
+    np.testing.assert_array_equal(read_image(tmp_path / "infrared.tif")[..., 0], GREY)
+    np.testing.assert_array_equal(read_image(tmp_path / "infrared8.tif")[..., 0], GREY)
+    with pytest.raises(InputError, match="16 bits with colours multiplied by their opacity; save it as PNG"):
+        read_image(tmp_path / "multiplied.tif")
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_floats_with_white_as_zero_are_refused(tmp_path, kind):
+    tifffile.imwrite(tmp_path / "x.tif", (1 - GREY / 255).astype(kind), photometric="miniswhite")
+    for read in (read_image, read_mask_file):
+        with pytest.raises(InputError, match="floats with white as 0; save it with black as 0"):
+            read(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_signed_integers_of_16_bits_are_no_half_as_bright_unsigned_ones(tmp_path, colours):
+    kind = {"photometric": "rgb" if colours == 3 else "minisblack"}
+    values = np.squeeze(np.dstack([GREY.astype(np.int16)] * colours))
+    tifffile.imwrite(tmp_path / "few.tif", values, **kind)
+    np.testing.assert_array_equal(read_image(tmp_path / "few.tif")[..., 0], GREY)
+    tifffile.imwrite(tmp_path / "whole.tif", values * np.int16(128), **kind)
+    with pytest.raises(InputError, match="signed integers of 16 bits; save unsigned ones, or 8 bits"):
+        read_image(tmp_path / "whole.tif")
+
+
 def test_a_header_can_be_looked_at_without_decoding(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "photo.jpg")
     with open_image(tmp_path / "photo.jpg") as image:

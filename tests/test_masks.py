@@ -17,6 +17,10 @@ SCRIPTS = str(Path(__file__).parents[1] / "data_scripts")
 H, W = 48, 64
 REGION = np.zeros((H, W), np.uint8)
 REGION[12:30, 20:50] = 1
+LARGE = np.zeros((256, 256), np.uint8)
+LARGE[20:38, 30:48] = 1
+TWENTY = np.repeat(np.arange(20, dtype=np.uint8), 14)[:, None].repeat(64, axis=1)
+TWENTY[:, 60:] = 255
 NOTHING = np.zeros_like(REGION)
 WHITE = np.full_like(REGION, 255)
 
@@ -43,6 +47,10 @@ READ = {
     "red": colours((255, 0, 0)),
     "dark red": colours((128, 0, 0)),
     "blue": colours((0, 0, 255)),
+    **{
+        f"a label of {label} alone": colours(label)
+        for label in ((1, 0, 0), (0, 0, 1), (0, 0, 4), (30, 0, 0), (3, 3, 2))
+    },
     "green": colours((0, 255, 0)),
     "palette, dark red": palette((0, 0, 0), (128, 0, 0)),
     "palette, blue": palette((0, 0, 0), (0, 0, 255)),
@@ -78,6 +86,15 @@ REFUSED = {
     ),
     "all above half": (Image.fromarray(REGION * np.uint8(50) + np.uint8(150)), "its grey values are 150, 200"),
     "one grey": (Image.fromarray(NOTHING + np.uint8(85)), "all its pixels are 85"),
+    "faint labels in two channels": (colours((1, 0, 0), (0, 0, 2)), "its colours are #000002, #010000"),
+    **{
+        f"a small label of {label} and 255 for ignore": (
+            Image.fromarray(np.maximum(LARGE * np.uint8(255), LARGE[::-1, ::-1] * np.uint8(label))),
+            f"its grey values are 0, {label}, 255, and 0, {label} fill regions of their own",
+        )
+        for label in (1, 2, 30)
+    },
+    "twenty labels": (Image.fromarray(TWENTY), "fill regions of their own"),
     "two colours": (colours((255, 0, 0), (0, 0, 255)), "its colours are #0000ff, #ff0000"),
     "red on white": (colours((255, 0, 0), (255, 255, 255)), "its colours are #ffffff, #ff0000"),
     "palette of three": (
