@@ -21,9 +21,9 @@ import numpy as np
 
 from mpc_lite.data.manifest import Sample, why_turned
 from mpc_lite.decoders import decode_file
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import open_file, pixel_limit
-from mpc_lite.images import turn_of, turned
+from mpc_lite.images import read_mask_values, turn_of, turned
 from mpc_lite.inference.score_map import quantise
 
 ENDINGS = ("pred", "prob", "map", "score", "heatmap", "mask", "output")  # after _ or -, as the field's tools write them
@@ -157,8 +157,7 @@ def _scores(file: Path, key: str | None, size: tuple[int, int]) -> np.ndarray:
             raise InputError(f"{file.name}: shape {values.shape}, which holds no value; expected one grey map (H,W)")
         values = _plane(values, size)
     else:
-        values, _, turn = decode_file(file)
-        values = turned(values, turn)
+        values = _picture(file)
         if values.ndim == 3 and (values == values[..., :1]).all():
             values = values[..., 0]
     if values.ndim != 2:
@@ -168,10 +167,26 @@ def _scores(file: Path, key: str | None, size: tuple[int, int]) -> np.ndarray:
     if values.dtype == bool:
         return values.astype(np.float32)
     if values.dtype.kind == "u":
-        return values.astype(np.float32) / np.iinfo(values.dtype).max
+        scores = values.astype(np.float32)
+        scores /= np.iinfo(values.dtype).max
+        return scores
     if values.dtype.kind != "f":
         raise InputError(f"{file.name}: values of type {values.dtype}, expected floats in [0,1], or unsigned integers")
-    return values.astype(np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def _picture(file: Path) -> np.ndarray:
+    """The values of a picture. Where something shows through, they are read as a mask's are (`read_mask_values`)."""
+    values, alpha, turn = decode_file(file)
+    if alpha is None or not alpha.any() or alpha.min() == 255:
+        return turned(values, turn)
+    if values.dtype != np.uint8:
+        raise InputError(f"{file.name}: {values.dtype} with transparency; save the map as grey without")
+    try:
+        return read_mask_values(file)
+    except InputError:
+        advice = "save the map as grey without transparency"
+        raise InputError(f"{file.name}: with its transparency and without it is two different maps; {advice}") from None
 
 
 def _plane(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -198,17 +213,26 @@ def _array(file: Path, key: str | None) -> np.ndarray:
             array = loaded
         else:
             with loaded:
-                name = key or (loaded.files[0] if len(loaded.files) == 1 else KEY)
-                if name not in loaded.files:
-                    raise InputError(f"{file.name}: no array '{name}'; choose one with --key: {some(loaded.files)}")
-                sizes = {member.filename: member.file_size for member in loaded.zip.infolist()}
-                if sizes.get(f"{name}.npy", 0) > 8 * limit + 4096:
-                    raise InputError(f"{file.name}: array '{name}' has more than the {limit} values that may be read")
-                array = loaded[name]
+                array = _member(loaded.zip, file.name, key, limit)
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError, KeyError) as error:
-        raise InputError(f"{file.name}: cannot be read as an array ({type(error).__name__})") from None
+    except Exception as error:  # damaged, locked or foreign archives: zlib, LZMA, RuntimeError, NotImplementedError, …
+        raise InputError(
+            f"{file.name}: cannot be read as an array ({shown(error, 100) or type(error).__name__})"
+        ) from None
     if array.size > limit:
         raise InputError(f"{file.name}: {array.size} values, more than the {limit} that may be read")
     return array
+
+
+def _member(archive: zipfile.ZipFile, name: str, key: str | None, limit: int) -> np.ndarray:
+    """An array of an .npz file: a member whose name ends in .npy. Others are no arrays, and none is unpacked."""
+    sizes = {m.filename[:-4]: m.file_size for m in archive.infolist() if m.filename.endswith(".npy")}
+    key = key or (next(iter(sizes)) if len(sizes) == 1 else KEY)
+    if key not in sizes:
+        others = f"choose one with --key: {some(sizes)}" if sizes else "it holds no member that ends in .npy"
+        raise InputError(f"{name}: no array '{shown(key)}'; {others}")
+    if sizes[key] > 8 * limit + 4096:
+        raise InputError(f"{name}: array '{shown(key)}' has more than the {limit} values that may be read")
+    with archive.open(f"{key}.npy") as member:
+        return np.lib.format.read_array(member, allow_pickle=False)

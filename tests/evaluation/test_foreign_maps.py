@@ -1,7 +1,9 @@
 """Maps of other programs: found by name, read by type, brought to size; never guessed, never one for another."""
 
+import io
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -247,6 +249,83 @@ def test_damaged_files_are_told(images):
             ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
     with pytest.raises(InputError, match="expected files"):
         ForeignMaps(images / "nowhere")
+
+
+def archive(compression=zipfile.ZIP_DEFLATED, member="map.npy", content=None):
+    """An .npz file of one member, by default SCORES."""
+    array, file = io.BytesIO(), io.BytesIO()
+    np.save(array, SCORES)
+    with zipfile.ZipFile(file, "w", compression) as opened:
+        opened.writestr(member, array.getvalue() if content is None else content)
+    return bytearray(file.getvalue())
+
+
+def changed(data, at_head, value, start=None, stop=None):
+    """The file with a number of its local header, and the same of its directory, exchanged, or a part overwritten."""
+    if start is None:
+        data[at_head], data[data.rfind(b"PK\1\2") + at_head + 2] = value, value
+    else:
+        data[start:stop] = bytes([value]) * (stop - start)
+    return bytes(data)
+
+
+BAD = {
+    "locked": changed(archive(), 6, 1),
+    "an unknown compression": changed(archive(), 8, 99),
+    "damaged deflate": changed(archive(), 0, 255, 60, 1000),
+    "damaged LZMA": changed(archive(zipfile.ZIP_LZMA), 0, 255, 60, 400),
+    "a text": bytes(archive(member="readme.txt", content="hello")),
+    "bytes called as the array": bytes(archive(member="map", content="no array")),
+    "bytes for an array": bytes(archive(content="no array")),
+    "objects": bytes(
+        archive(content=b"\x93NUMPY\1\0\x3a\0{'descr': '|O', 'fortran_order': False, 'shape': (3,), }".ljust(80))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_archive_is_one_row_left_out(what, images):
+    for name in "ac":
+        save(images / "maps" / f"{name}.npy", SCORES)
+    (images / "maps" / "b.npz").write_bytes(BAD[what])
+    table = score_maps(images / "m.csv", images / "maps")
+    (left_out,) = table["errors"]
+    assert "b.npz: " in left_out and table["average"]["n"] == 1
+
+
+def test_the_array_is_taken_where_other_bytes_have_its_name(images):
+    file = images / "maps" / "a.npz"
+    file.write_bytes(archive())
+    with zipfile.ZipFile(file, "a") as opened:
+        opened.writestr("map", "no array")
+    levels = ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+    assert np.abs(levels / 65535 - SCORES).max() < 1e-4
+
+
+@pytest.mark.trust
+def test_only_arrays_of_an_archive_are_unpacked(images, monkeypatch):
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda *_: pytest.fail("unpacked"))
+    for member in ("map", "map.npy"):
+        (images / "maps" / "a.npz").write_bytes(archive(member=member, content=bytes(10_000_000)))
+        monkeypatch.setenv("MPC_LITE_MAX_PIXELS", "1000")
+        with pytest.raises(InputError, match=r"no array 'map'; it holds no member|more than the 1000 values"):
+            ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+
+
+def test_transparency_counts_as_in_a_mask(images):
+    grey = np.round(SCORES * 255).astype(np.uint8)
+    white = np.full((*SIZE, 3), 255, np.uint8)
+    painted = np.dstack([white, grey])  # white paint on nothing, as painting programs save it
+    same = np.dstack([np.repeat(grey[..., None], 3, 2), np.where(SCORES > 0.5, 255, 0)])
+    same[SCORES <= 0.5] = 0  # what is hidden is black
+    for pixels, expected in ((painted, grey / 255), (same, np.where(SCORES > 0.5, grey, 0) / 255)):
+        Image.fromarray(pixels.astype(np.uint8)).save(images / "maps" / "a.png")
+        levels = ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+        assert np.abs(levels / 65535 - expected).max() < 1e-4
+    same[..., :3] = 255 - same[..., :3]
+    Image.fromarray(same.astype(np.uint8)).save(images / "maps" / "a.png")
+    with pytest.raises(InputError, match=r"a.png: with its transparency and without it is two different maps; save"):
+        ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
 
 
 def test_the_table_is_that_of_a_detector_which_gives_these_maps(images):
