@@ -11,6 +11,7 @@ import stat
 import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -210,17 +211,18 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if path.is_dir():
+        if os.path.isdir(path):  # False, where Path.is_dir raises, for a name that is too long
             raise InputError(f"cannot write {path}: a folder has this name; rename it, or choose another") from error
-        outcome = "the earlier file is unchanged" if path.is_file() else "nothing was left behind"
+        outcome = "the earlier file is unchanged" if os.path.isfile(path) else "nothing was left behind"
         raise InputError(
             f"cannot write {path} ({len(data)} bytes): {error.strerror or error}; {outcome}. "
             "Free some space or choose another folder"
         ) from error
     finally:
-        # After success it carries its real name by now. In a folder that never was, there is nothing to remove.
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+        # After success it carries its real name by now. On a read-only disk even a file that never was is refused, and
+        # that must not take the place of what is said above.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def without_paths(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """One rule for paths, one for folders of pictures, one for names in messages."""
 
+import errno
 import os
 import unicodedata
 
@@ -89,6 +90,23 @@ def test_no_result_takes_the_place_of_what_it_was_made_from(tmp_path, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["g.csv", "other.csv", "folder", "link.csv", "second.csv"]
     )
+
+
+def test_a_failure_to_write_is_told_in_its_own_words(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 250)  # the temporary name is longer still, and cannot be removed either
+    with pytest.raises(InputError, match=r"cannot write .*\(3 bytes\): File name too long; nothing was left behind"):
+        write_atomic(long, b"abc")
+    with pytest.raises(InputError, match=r"cannot write .*: File name too long"):
+        write_atomic(tmp_path / ("x" * 300), b"abc")
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr("builtins.open", read_only)  # as a disk mounted read-only refuses both
+    monkeypatch.setattr("pathlib.Path.unlink", read_only)
+    with pytest.raises(InputError, match=r"cannot write .*a .*: Read-only file system; the earlier file is unchanged"):
+        write_atomic(tmp_path / "a", b"new")
 
 
 @pytest.mark.slow
