@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from common import MaskRule, Pair, Tree
+from converted import Converted
 from mpc_lite.data.manifest import Sample, check_name
 from mpc_lite.errors import InputError
 from mpc_lite.images import TAMPERED_ABOVE, read_image, read_mask_file, read_mask_values
@@ -32,7 +32,7 @@ class Checked:
         self,
         tree: Tree,
         rule: MaskRule,
-        folder: Path,
+        folder: Converted,
         source: str,
         splits: Sequence[SplitList] = (),
         pairs: Sequence[Pair] = (),
@@ -46,7 +46,6 @@ class Checked:
         self.shares: list[float] = []  # of tampered pixels, one per mask
         self.as_given = self.converted = 0
         self._seen: set[Path] = set()
-        self._written: set[Path] = set()
         self._listed: dict[str, list[tuple[str, str]]] = defaultdict(list)  # stem -> (entry, split)
         for split in splits:
             for entry in dict.fromkeys(split.entries):
@@ -112,18 +111,7 @@ class Checked:
             self.as_given += 1
             return pair.mask, note
         self.converted += 1
-        return self._write(mask, pair.image), note
-
-    def _write(self, mask: np.ndarray, image: Path) -> Path:
-        target = self.folder / PurePosixPath(self.tree.name(image)).with_suffix(".png")
-        plain, number = target, 1
-        while target in self._written:  # a.jpg beside a.tif, or two folders with the same names
-            number += 1
-            target = plain.with_name(f"{plain.stem}-{number}.png")
-        self._written.add(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask * np.uint8(255)).save(target)
-        return target
+        return self.folder.write(mask, self.tree.name(pair.image)), note
 
     def _split(self, pair: Pair) -> str | None:
         """The pair's own split, or that of the list which names its image; the folder decides where names are equal."""

@@ -3,7 +3,7 @@
     DIR/NAME.csv       the manifest, which `mpc-lite check` finds in order
     DIR/NAME.json      where it comes from: owner, terms, mask rule, counts, archives, every bad pair
     DIR/NAME.bad.csv   the bad pairs again, as a table; only where there are any
-    DIR/NAME/masks/    masks that the package would read differently from the set's rule, converted
+    DIR/NAME/masks/    masks that the package would read differently from the set's rule, converted (`converted.py`)
 
 Exit codes: 0 all pairs are good, 1 some are bad (the good ones are in the manifest), 2 a mistake, told in one message.
 """
@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +21,12 @@ from typing import Any
 
 from checked import Checked, SplitList
 from common import DataSet, MaskRule, Tree
+from converted import Converted
 from fetch import download, progress, unpack
 from mpc_lite.data.manifest import write_manifest
 from mpc_lite.errors import InputError, any_letter_prints, printable_lines
-from mpc_lite.files import open_file
-from record import record, replace, report, write_bad, write_json
+from mpc_lite.files import check_output, open_file
+from record import record, replace, report, tell, write_bad, write_json
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
 _FILE_NAME = re.compile(r"[^,;|\t]*?\.(?:jpe?g|png|tiff?|bmp)(?=[\s,;|]|$)", re.IGNORECASE)
@@ -51,6 +51,9 @@ def main(*sets: DataSet, argv: list[str] | None = None) -> int:
     out = options.out or Path(os.environ.get("MPC_LITE_SETS") or "sets")
     try:
         splits = [_split_list(text) for text in options.split]
+        read = [*options.inputs, *(text.partition("=")[2] for text in options.split)]
+        for name in (f"{each.name}{end}" for each in sets for end in (".csv", ".json", ".bad.csv")):
+            check_output(out / name, read)
         if options.threshold is not None and not 0 <= options.threshold < 255:
             raise InputError(f"--threshold {options.threshold}: expected 0 to 254")
         roots, archives = _inputs(sets, options.inputs, getattr(options, "download", False), out)
@@ -146,9 +149,9 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from None
-    shutil.rmtree(folder / "masks", ignore_errors=True)  # of an earlier run
 
-    checked = Checked(tree, rule, folder / "masks", dataset.source, splits, pairs)
+    masks = Converted(folder / "masks", (file for pair in pairs for file in (pair.image, pair.mask)))
+    checked = Checked(tree, rule, masks, dataset.source, splits, pairs)
     for number, pair in enumerate(pairs, start=1):
         checked.add(pair)
         if number % 20 == 0:
@@ -157,13 +160,15 @@ def run(
     checked.end()
 
     facts = record(dataset, rule, checked, pairs, archives)
+    earlier = not checked.samples and manifest.is_file()
     if checked.samples:
         replace(manifest, lambda path: write_manifest(path, checked.samples))
-    else:
-        manifest.unlink(missing_ok=True)
-    replace(out / f"{dataset.name}.json", lambda path: write_json(path, facts))
+        masks.end()
+    if not earlier:
+        replace(out / f"{dataset.name}.json", lambda path: write_json(path, facts))
     write_bad(out / f"{dataset.name}.bad.csv", checked.bad)
     report(dataset, facts, manifest)
     if not checked.samples:
-        print(f"no manifest: every pair is bad; {_where(dataset)}")
+        stays = f", and {manifest} of an earlier run stays as it is" if earlier else ""
+        tell(f"no manifest: every pair is bad{stays}; {_where(dataset)}")
     return 1 if checked.bad else 0

@@ -112,13 +112,12 @@ def test_a_mended_set_leaves_no_list_of_bad_pairs_behind(run, tiny, photo, mask_
     assert done.code == 0 and not (done.folder / "tiny.bad.csv").exists()
 
 
-def test_when_every_pair_is_bad_there_is_no_manifest_not_even_the_earlier_one(run, tiny):
-    assert run(TINY, tiny).code == 0
+def test_when_every_pair_is_bad_there_is_no_manifest(run, tiny):
     for path in [*(tiny / "mask").iterdir(), tiny / "real" / "r.png"]:
         path.unlink()
     done = run(TINY, tiny)
     assert done.code == 1 and not (done.folder / "tiny.csv").exists()
-    assert "no manifest" in done.out and "mask/*_m.png" in done.out and len(done.bad) == 2
+    assert "no manifest: every pair is bad; " in done.out and "mask/*_m.png" in done.out and len(done.bad) == 2
 
 
 def test_masks_are_converted_where_the_package_would_read_them_differently(run, tiny, mask_file):

@@ -1,0 +1,141 @@
+"""Where a script writes masks: nothing of the user's goes, and an earlier result stays until the new one is complete."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common import Pair
+from make import main
+from mpc_lite.data.manifest import check, read_manifest, read_mask
+
+pytestmark = pytest.mark.trust
+
+
+@pytest.fixture
+def wild(load, tmp_path, photo, mask_file):
+    """Two pairs in sets/wild/, the official layout, whose masks need converting with --threshold 50."""
+    for number, name in enumerate("ab"):
+        photo(tmp_path / "data" / "images" / f"{name}.png", seed=number)
+        path = mask_file(tmp_path / "data" / "masks" / f"{name}.png", inside=90)
+        values = np.array(Image.open(path))
+        values[0, 0] = 255  # three grey values: above 127 is one pixel, above 50 the box too
+        Image.fromarray(values).save(path)
+    return load("wild").WILD
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def areas(manifest):
+    return [int(read_mask(row).sum()) for row in read_manifest(manifest)]
+
+
+def test_masks_that_the_script_did_not_write_stay(wild, tmp_path, capsys):
+    """$MPC_LITE_SETS/wild/{images,masks}, where the set itself may lie."""
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "data").rename(tmp_path / "sets" / "wild")
+    before = files(tmp_path)
+    for arguments in ((), ("--threshold", "50")):
+        assert main(wild, argv=[str(tmp_path / "sets" / "wild"), "--out", str(tmp_path / "sets"), *arguments]) == 2
+        assert "did not write a.png, b.png; choose another --out" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+def test_neither_a_folder_of_links_nor_an_added_file_is_taken_for_the_scripts(wild, tmp_path, capsys):
+    sets, call = tmp_path / "sets", [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
+    assert main(wild, argv=call) == 0
+    (sets / "wild" / "masks" / "masks").symlink_to(tmp_path / "data")
+    assert main(wild, argv=call) == 2 and "did not write masks;" in capsys.readouterr().err
+    (sets / "wild" / "masks" / "masks").unlink()
+    (sets / "wild" / "masks" / "images" / "mine.png").write_bytes(b"mine")
+    assert main(wild, argv=call) == 2 and "did not write images/mine.png;" in capsys.readouterr().err
+    (sets / "wild" / "masks" / "images" / "mine.png").unlink()
+    assert main(wild, argv=call) == 0 and areas(sets / "wild.csv") == [65, 65]
+
+
+def test_masks_of_an_earlier_run_are_no_input_of_the_next(wild, tmp_path, capsys):
+    sets = tmp_path / "sets"
+    assert main(wild, argv=[str(tmp_path / "data"), "--out", str(sets), "--threshold", "50"]) == 0
+    converted = sets / "wild" / "masks" / "images"  # called after the images' folder
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "images").symlink_to(tmp_path / "data" / "images")
+    (tmp_path / "again" / "masks").symlink_to(converted)
+    before = files(tmp_path)
+    roots = [str(tmp_path / "again" / name) for name in ("images", "masks")]
+
+    def pairs(tree):
+        return [Pair(*both) for both in zip(*(sorted(root.iterdir()) for root in tree.roots), strict=True)]
+
+    here = dataclasses.replace(wild, pairs=pairs)
+    assert main(here, argv=[*roots, "--out", str(sets)]) == 2
+    assert "is where this script writes, and a.png, b.png in it is to be read here" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("moment", ["at once", "between the masks", "before the manifest", "after the manifest"])
+def test_a_run_that_is_killed_leaves_the_old_set_or_the_new_and_the_next_one_goes_through(
+    wild, tmp_path, monkeypatch, moment
+):
+    sets, data = tmp_path / "sets", str(tmp_path / "data")
+    assert main(wild, argv=[data, "--out", str(sets), "--threshold", "50"]) == 0
+    old = areas(sets / "wild.csv")
+    for path in (tmp_path / "data" / "masks").iterdir():
+        values = np.array(Image.open(path))
+        values[20:, 30:] = 100
+        Image.fromarray(values).save(path)
+
+    class Killed(BaseException):
+        pass
+
+    plain, done = os.replace, []
+
+    def replace(source, target):
+        after = moment == "after the manifest" and str(target).endswith("wild.csv")
+        if after:
+            plain(source, target)
+        if after or (
+            (moment == "at once" and str(target).endswith(".png"))
+            or (moment == "between the masks" and len(done) == 1)
+            or (moment == "before the manifest" and str(target).endswith("wild.csv"))
+        ):
+            raise Killed
+        done.append(target)
+        plain(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", replace)
+        with pytest.raises(Killed):
+            main(wild, argv=[data, "--out", str(sets), "--threshold", "50"])
+    new = [area + 24 for area in old]
+    assert check(sets / "wild.csv") == [] and areas(sets / "wild.csv") == (new if "after" in moment else old)
+    for _ in range(2):  # the second time under the first names
+        assert main(wild, argv=[data, "--out", str(sets), "--threshold", "50"]) == 0
+        assert check(sets / "wild.csv") == [] and areas(sets / "wild.csv") == new
+    found = sorted(path.name for path in (sets / "wild").rglob("*") if path.is_file())
+    assert found == [".written", "a.png", "b.png"]
+
+
+def test_a_mistaken_second_run_leaves_the_earlier_result(wild, tmp_path, mask_file, capsys):
+    sets = tmp_path / "sets"
+    assert main(wild, argv=[str(tmp_path / "data"), "--out", str(sets), "--threshold", "50"]) == 0
+    before = files(sets)
+    for name in "ab":  # another release: masks of another size
+        mask_file(tmp_path / "data" / "masks" / f"{name}.png", size=(8, 8), box=(0, 0, 4, 4))
+    assert main(wild, argv=[str(tmp_path / "data"), "--out", str(sets), "--threshold", "50"]) == 1
+    printed = capsys.readouterr().out
+    assert "no manifest: every pair is bad, and " in printed and "wild.csv of an earlier run stays as it is" in printed
+    after = files(sets)
+    assert after.pop("wild.bad.csv").count(b"size mismatch") == 2 and after == before
+
+
+def test_no_result_takes_the_place_of_a_list_or_an_archive(wild, tmp_path, capsys):
+    (tmp_path / "wild.csv").write_text("a.png\n")
+    call = [str(tmp_path / "data"), "--out", str(tmp_path)]
+    assert main(wild, argv=[*call, "--split", f"test={tmp_path / 'wild.csv'}"]) == 2
+    assert "is read here" in capsys.readouterr().err and (tmp_path / "wild.csv").read_text() == "a.png\n"
+    (tmp_path / "wild.csv").rename(tmp_path / "wild.json")
+    assert main(wild, argv=[str(tmp_path / "wild.json"), *call]) == 2 and "is read here" in capsys.readouterr().err
