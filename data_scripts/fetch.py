@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import stat
 import struct
@@ -32,6 +33,9 @@ TIMEOUT = 60.0  # seconds without a byte
 # An archive that claims to unfold to more than this many times its size, and to more than BIG, is taken for a bomb.
 RATIO, BIG = 100, 1 << 30
 HEADER = 1 << 16  # bytes of a tar member's extra header: a name has 4096 at most, the rest is times and owners
+DEEP = 100  # folders of a member's path; the deepest sets have ten
+RECORD = ".sha256"  # of what was unpacked, in the folder that it was unpacked to
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # how zips begin: whole, empty, in parts
 MEMBERS = 2_000_000  # of an archive; the largest sets have some hundred thousand
 
 
@@ -143,22 +147,30 @@ def unpack(archive: Path) -> tuple[Path, str]:
 
     The folder appears in one step, complete. Nothing is written outside of it: absolute paths, `..`, links and devices
     are refused, as is an archive that would not fit on the disk or unfolds beyond all measure. InputError then, and for
-    damaged archives and formats that are not read here (rar, 7z: unpack by hand).
+    damaged archives and formats that are not read here (rar, 7z: unpack by hand), and for a folder of this name that
+    was not made here.
     """
     _known_format(archive)
     sha256 = verified(archive, record=False)  # a damaged archive is not recorded as the right one
     folder = archive.with_name(archive.name + ".unpacked")
-    done = folder / ".sha256"
-    if done.is_file() and done.read_text(errors="replace") == sha256:
+    made = _record(folder)
+    if made[:1] == [sha256]:
+        if (gone := int([*made, "0"][1]) - _count(folder)) > 0:
+            print(printable(f"note: {gone} files are gone from {folder}; remove it to unpack {archive.name} anew"))
         return folder, sha256
+    if os.path.lexists(folder) and not made:
+        raise InputError(
+            f"{folder}: lies where {archive.name} is to be unpacked, and was not made by it (no {RECORD} in it); "
+            "give this folder instead of the archive, or rename it"
+        )
     try:
         with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary:
             fresh = Path(temporary) / "files"
             fresh.mkdir()
             _extract(archive, fresh)
-            (fresh / ".sha256").write_text(sha256)
-            if folder.exists():
-                shutil.rmtree(folder)
+            (fresh / RECORD).write_text(f"{sha256} {_count(fresh)}")
+            if made:  # aside: removed file by file, it would lose its record first
+                os.replace(folder, Path(temporary) / "earlier")
             os.replace(fresh, folder)
     except InputError as error:
         text = str(error)
@@ -174,6 +186,18 @@ def unpack(archive: Path) -> tuple[Path, str]:
     return folder, sha256
 
 
+def _record(folder: Path) -> list[str]:
+    """What `unpack` wrote in a folder that it made: the archive's sha256 and, in newer ones, the number of files."""
+    with contextlib.suppress(OSError):
+        record = (folder / RECORD).read_text(errors="replace")
+        return record.split() if re.fullmatch(r"[0-9a-f]{64}( [0-9]{1,9})?", record) else []
+    return []
+
+
+def _count(folder: Path) -> int:
+    return sum(name != RECORD for _, _, names in os.walk(folder) for name in names)
+
+
 def _known_format(archive: Path) -> None:
     with open(archive, "rb") as file:
         start = file.read(8)
@@ -181,7 +205,7 @@ def _known_format(archive: Path) -> None:
         raise InputError(
             f"{archive}: rar and 7z are not unpacked here; do it by hand (7z x {archive.name}) and give the folder"
         )
-    if not (zipfile.is_zipfile(archive) or _is_tar(archive)):
+    if not (_is_zip(archive) or _is_tar(archive)):
         raise InputError(f"{archive}: neither a folder nor a zip or tar archive; unpack it by hand and give the folder")
 
 
@@ -200,6 +224,13 @@ class _Header(tarfile.TarInfo):
                 "do not trust it"
             )
         return header
+
+
+def _is_zip(archive: Path) -> bool:
+    """By what it begins with: a tar whose last file is a zip ends as a zip does, which may follow any other bytes."""
+    with open(archive, "rb") as file:
+        start = file.read(4)
+    return zipfile.is_zipfile(archive) and (start in (*_ZIP, bytes(4)) or not _is_tar(archive))
 
 
 def _is_tar(archive: Path) -> bool:
@@ -224,6 +255,8 @@ def _extract(archive: Path, folder: Path) -> None:
             continue  # "./"
         if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in raw:
             raise InputError(f"{archive}: holds {name}, which leads out of its folder; do not trust it")
+        if len(parts) > DEEP + 1:
+            raise InputError(f"{archive}: holds {name}, below {len(parts) - 1} folders, at most {DEEP}; do not trust it")
         if kind == "file" and parts in paths:
             raise InputError(f"{archive}: holds {name} twice, and only one would stay; unpack it by hand and choose")
         paths.add(parts)
@@ -246,7 +279,7 @@ def _extract(archive: Path, folder: Path) -> None:
 
 def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
     """(name, size, "file" | "folder" | what it is instead, the opened file) of each member, in the archive's order."""
-    if zipfile.is_zipfile(archive):
+    if _is_zip(archive):
         with zipfile.ZipFile(archive) as file:
             for info in file.infolist():
                 mode = info.external_attr >> 16  # Unix only, else 0

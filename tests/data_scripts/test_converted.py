@@ -1,4 +1,4 @@
-"""Where a script writes masks: nothing of the user's goes, and an earlier result stays until the new one is complete."""
+"""Where a script writes masks: nothing of the user's goes, and earlier results stay until new ones are complete."""
 
 import dataclasses
 import os

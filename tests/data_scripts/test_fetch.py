@@ -188,6 +188,54 @@ def test_an_archive_that_was_replaced_is_an_error(tmp_path):
     assert (folder / "a.txt").read_bytes() == b"two"
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("record", [None, "mine", "0" * 63])
+def test_a_folder_that_was_not_unpacked_here_stays(tmp_path, record):
+    archive = zipped(tmp_path / "set.zip", ("a.txt", b"one"))
+    folder = tmp_path / "set.zip.unpacked"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    if record is not None:
+        (folder / ".sha256").write_text(record)
+    with pytest.raises(InputError, match=r"was not made by it .* give this folder instead of the archive, or rename"):
+        unpack(archive)
+    assert (folder / "mine.txt").read_text() == "mine" and not (tmp_path / "set.zip.sha256").exists()
+
+
+@pytest.mark.trust
+def test_files_that_are_gone_from_the_folder_are_told(tmp_path, capsys):
+    archive = zipped(tmp_path / "set.zip", ("set/a.txt", b"one"), ("set/b.txt", b"two"))
+    folder, sha256 = unpack(archive)
+    unpack(archive)
+    assert capsys.readouterr().out == ""
+    (folder / "set" / "a.txt").unlink()
+    assert unpack(archive) == (folder, sha256)
+    assert capsys.readouterr().out == (f"note: 1 files are gone from {folder}; remove it to unpack set.zip anew\n")
+    (folder / ".sha256").write_text(sha256)  # as it was written once
+    assert unpack(archive) == (folder, sha256) and capsys.readouterr().out == ""
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path, mode):
+    inner = zipped(tmp_path / "inner.zip", ("in.txt", b"in")).read_bytes()
+    folder, _ = unpack(tarred(tmp_path / "set.tar", ("a.txt", b"a"), ("inner.zip", inner), mode=mode))
+    assert sorted(path.name for path in folder.iterdir()) == [".sha256", "a.txt", "inner.zip"]
+    assert (folder / "inner.zip").read_bytes() == inner
+    tar = tarred(tmp_path / "inner.tar", ("in.txt", b"in"), mode="w").read_bytes()
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("inner.tar", tar)
+    assert (unpack(tmp_path / "set.zip")[0] / "inner.tar").read_bytes() == tar
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("before", [b"#!/bin/sh\nexit\n", bytes(2048)])
+def test_a_zip_behind_a_program_that_unpacks_it_is_a_zip(tmp_path, before):
+    archive = zipped(tmp_path / "set.zip", ("a.txt", b"one"))
+    archive.write_bytes(before + archive.read_bytes())
+    assert (unpack(archive)[0] / "a.txt").read_bytes() == b"one"
+
+
 @pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
 @pytest.mark.parametrize("make", [zipped, tarred])
 def test_names_that_lead_out_are_refused(make, name, tmp_path):

@@ -77,6 +77,14 @@ def test_members_without_end_are_refused(tmp_path, monkeypatch):
         unpack(tmp_path / "set.zip")
 
 
+def test_folders_one_in_another_without_end_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("d/" * 1500 + "a.txt", "")
+    with pytest.raises(InputError, match=r"set\.zip: holds d/d.*below 1500 folders, at most 100; do not"):
+        unpack(tmp_path / "set.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
+
+
 def test_a_member_may_not_speak_to_the_terminal(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("../\x1b[2Jgone", "")
