@@ -1,14 +1,14 @@
 """Recipes: what a run does, as checked data.
 
 A *recipe* says what to do (`mpc_lite/recipes/NAME.yaml` or a file of yours); with ``extends: NAME`` it says only what
-it does otherwise than another. A *profile* is an override of scale that stands inside the recipe: ``smoke`` for tests,
-``lite`` (the default) for a laptop, ``check`` for a few steps of the full model on a CPU, ``paper`` for GPUs. A
-*choice* is between named alternatives, ``variant=official`` or ``variant=corrected``; the first one counts unless
-another is asked for. Single values are overridden with dotted keys, ``pretrain.steps=300``. A key or value that the
-recipe does not know is an error that names the nearest key: a misspelt option never passes in silence. The keys
-themselves stand in `mpc_lite.recipes.keys`. A recipe that extends another may narrow its choices, ``choice: {arm:
-mscc}`` or a list of alternatives: the others are then not offered, and the first one counts unless another is asked
-for.
+it does otherwise than another; ``extends: base.yaml`` names a file, whose path starts at the folder of the recipe that
+says so. A *profile* is an override of scale that stands inside the recipe: ``smoke`` for tests, ``lite`` (the default)
+for a laptop, ``check`` for a few steps of the full model on a CPU, ``paper`` for GPUs. A *choice* is between named
+alternatives, ``variant=official`` or ``variant=corrected``; the first one counts unless another is asked for. Single
+values are overridden with dotted keys, ``pretrain.steps=300``. A key or value that the recipe does not know is an error
+that names the nearest key: a misspelt option never passes in silence. The keys themselves stand in
+`mpc_lite.recipes.keys`. A recipe that extends another may narrow its choices, ``choice: {arm: mscc}`` or a list of
+alternatives: the others are then not offered, and the first one counts unless another is asked for.
 """
 
 from __future__ import annotations
@@ -119,12 +119,12 @@ def recipe_choices(name_or_file: str | Path) -> dict[str, list[str]]:
 
 def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
     path = Path(name_or_file)
-    if path.suffix in {".yaml", ".yml"}:
+    if _is_file(name_or_file):
         if not os.path.isfile(path):  # False for impossible names as well
             raise InputError(f"recipe file {shown(path, 200)} does not exist; expected a .yaml file")
         try:
             with open(path, "rb") as file:
-                data = file.read(yaml_text.LONGEST + 4)
+                data = file.read(yaml_text.LONGEST + 1)  # enough to tell that it is longer; nothing is cut off
         except OSError as error:
             reason = f"recipe {shown(path, 200)} cannot be read ({error.strerror})"
             raise InputError(f"{reason}; choose another file") from None
@@ -142,11 +142,17 @@ def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
         if len(extended) >= 8:
             chain = some(extended, 2)
             raise InputError(f"recipe {shown(path, 200)} extends a recipe that extends another without end: {chain}")
-        base = _read(raw.pop("extends"), (*extended, name_or_file))
+        base = raw.pop("extends")
+        base = _read(path.parent / base if _is_file(base) else base, (*extended, name_or_file))
         base = {key: value for key, value in base.items() if key not in ("name", "tables")}
         raw = _merge(base, raw)
     _narrow(raw)
     return raw
+
+
+def _is_file(name_or_file: str | Path) -> bool:
+    """Whether this names a recipe's file; else it is the name of a recipe of the package."""
+    return Path(name_or_file).suffix in {".yaml", ".yml"}
 
 
 def _narrow(raw: dict[str, Any]) -> None:

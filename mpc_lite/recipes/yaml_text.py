@@ -69,8 +69,8 @@ RecipeLoader.add_constructor(f"{_TAGS}int", RecipeLoader.construct_whole_number)
 
 def parse(text: str) -> Any:
     """The value of a YAML text; ValueError, in words of one line, for every text that no recipe or value has."""
-    if len(text) > LONGEST:
-        raise ValueError(f"{len(text)} characters, expected up to {LONGEST}")
+    if (length := len(text.encode("utf-8", "surrogatepass"))) > LONGEST:
+        raise ValueError(f"{length} bytes, expected up to {LONGEST}")
     try:
         value = yaml.load(text, RecipeLoader)
     except yaml.MarkedYAMLError as error:
@@ -86,8 +86,13 @@ def parse(text: str) -> Any:
 
 
 def read(data: bytes, source: object) -> dict[str, Any]:
-    """The sections of a recipe's file. InputError, which calls it `recipe SOURCE`, for everything that is none."""
+    """The sections of a recipe's file. InputError, which calls it `recipe SOURCE`, for everything that is none.
+
+    Of a longer file than LONGEST bytes, `data` need hold no more than the first byte that is too many.
+    """
     source = shown(source, 200)
+    if len(data) > LONGEST:
+        raise InputError(f"recipe {source} is longer than {LONGEST} bytes, expected up to {LONGEST}; shorten it")
     try:
         raw = parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -24,7 +24,10 @@ WRONG = {
     "aliases without end": (LAUGHS.encode(), "more than 10000 values"),
     "a number of 5000 digits": (b"seed: " + b"9" * 5000, "digits"),
     "a number of 4000 digits": (b"seed: " + b"9" * 4000, r"seed: found 9+… \(4000 characters\)"),
-    "a page without end": (b"#" * 100_000, "expected up to 65536"),
+    "a page without end": (b"#" * 100_000, "longer than 65536 bytes, expected up to 65536; shorten it"),
+    "one byte too many": (b"#" * 65_537, "longer than 65536 bytes"),
+    "letters of several bytes": ("# я\n".encode() * 20_000 + b"seed: 7\n", "longer than 65536 bytes"),
+    "cut between two bytes": (b"##" + "я".encode() * 40_000, "longer than 65536 bytes"),
     "no such date": (b"name: 2001-13-45\n", "month must be in 1..12"),
     "an object": (
         b"name: !!python/object/apply:os.getcwd []\n",
@@ -62,6 +65,7 @@ WRONG = {
     "choices are a text": (b"choices: abc\n", "choices is no table of tables"),
     "an alternative is a list": (b"choices: {a: {b: [1]}}\n", "no alternatives"),
     "its profiles are": (b"choices: {a: {b: {profiles: [1]}}}\n", "no alternatives"),
+    "extends no file": (b'extends: "~\\0.yaml"\n', "does not exist"),
     "extends a list": (b"extends: [quickstart]\n", "expected the name of one recipe"),
     "an infinite rate": (b"pretrain: {steps: 1, learning_rate: .inf}\n", "pretrain.learning_rate.*finite"),
     "a rate that is none": (b"pretrain: {steps: 1, weight_decay: .nan}\n", "pretrain.weight_decay.*finite"),
@@ -94,6 +98,13 @@ def test_a_recipe_that_extends_itself_is_told(tmp_path):
     path.write_text(f"extends: {path}\n")
     with pytest.raises(InputError, match="without end"):
         load_recipe(path)
+
+
+def test_a_recipe_of_the_longest_length_is_read_to_its_end(tmp_path):
+    path, end = tmp_path / "r.yaml", b"\nextends: quickstart\nseed: 7\n"
+    comment = b"#" + "я".encode() * 32_000
+    path.write_bytes(comment + b"#" * (65_536 - len(comment) - len(end)) + end)
+    assert load_recipe(path).seed == 7
 
 
 @pytest.mark.parametrize("name", ["a\0b.yaml", "a" * 5000 + ".yaml", "a" * 5000, "\udce9.yaml", ""])

@@ -332,6 +332,23 @@ def test_a_recipe_that_extends_another_says_only_what_differs(recipe_file, tmp_p
     assert load_recipe(tmp_path / "mine.yaml", "smoke", {"variant": "corrected"}).pretrain.batch == 1
 
 
+def test_a_file_that_a_recipe_extends_lies_beside_it(tmp_path, monkeypatch):
+    base = tmp_path / "all" / "base.yaml"
+    (tmp_path / "all" / "mine").mkdir(parents=True)
+    base.write_text("extends: quickstart\nseed: 7\n")
+    (tmp_path / "all" / "mine" / "a.yaml").write_text("extends: ../base.yaml\n")
+    (tmp_path / "all" / "mine" / "b.yaml").write_text("extends: a.yaml\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("all/mine/b.yaml").seed == load_recipe(tmp_path / "all" / "mine" / "a.yaml").seed == 7
+    monkeypatch.chdir(tmp_path / "all" / "mine")
+    assert load_recipe("b.yaml").seed == 7
+    (tmp_path / "all" / "mine" / "base.yaml").write_text("seed: 8\n")  # of the working folder, which does not count
+    assert load_recipe("b.yaml").seed == 7
+    base.unlink()
+    with pytest.raises(InputError, match=r"recipe file .*base\.yaml does not exist"):
+        load_recipe("b.yaml")
+
+
 def test_a_recipe_may_narrow_the_choices_of_the_one_it_extends(recipe_file, tmp_path):
     recipe_file(CHOICES)  # mine.yaml
     path = tmp_path / "other.yaml"
