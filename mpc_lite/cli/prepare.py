@@ -41,6 +41,7 @@ def synth(
         bool,
         typer.Option("--null", help="Only null splices: donor and host from one camera, a control without traces."),
     ] = False,
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Make forgeries whose truth is known: splices, copy-moves, removals, and authentic photographs beside them."""
     from mpc_lite.files import place
@@ -74,9 +75,11 @@ def check(
     max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Open every image and mask of a manifest and list the bad rows. Exit code 1 when there are any."""
-    from mpc_lite.data.manifest import look_through
+    from mpc_lite.data.manifest import look_through, manifest_rows
+    from mpc_lite.evaluation.notes import turned_note
 
     problems, notes = look_through(manifest)
+    notes += turned_note(sample for sample, problem in manifest_rows(manifest) if not problem)
     tell("\n".join(map(printable, problems)) if problems else f"{printable(manifest)}: all rows are good")
     for note in notes:
         tell(f"note: {printable(note)}")

@@ -96,6 +96,7 @@ def score(
     split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="The array of .npz files that hold several.")] = None,
     json_file: JsonOption = None,
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Score the maps of any other detector, beside three baselines. Exit code 1 when rows had to be left out.
 
@@ -143,7 +144,7 @@ def _protocols(names: list[str] | None) -> list[str]:
 
 
 def _report(tables: list[dict], json_file: Path | None, pairs: Any = None) -> None:
-    """Print results under one or several protocols, write them; a file of several is {protocols: {NAME: result}}.
+    """Write results under one or several protocols, print them; a file of several is {protocols: {NAME: result}}.
 
     pairs: what `--pairs` found; each result says how its pairs were made, and lists files without a partner.
     """
@@ -152,11 +153,13 @@ def _report(tables: list[dict], json_file: Path | None, pairs: Any = None) -> No
 
     if pairs is not None:
         tables = [{**table, "pairs": pairs.facts, "errors": [*pairs.left_out, *table["errors"]]} for table in tables]
-    tell(format_table(*tables))
     if json_file:
         content = tables[0] if len(tables) == 1 else {"protocols": {table["protocol"]: table for table in tables}}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_atomic(json_file, text.encode(errors="backslashreplace"))
+    tell(format_table(*tables))
+    for note in tables[0]["notes"]:
+        tell(f"note: {printable(note)}", error=True)
     if tables[0]["errors"]:
         raise typer.Exit(SOME_FAILED)
 

@@ -19,6 +19,7 @@ from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.evaluation.baselines import BASELINES, LABELS, shipped_thresholds
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.metrics import roc_auc
+from mpc_lite.evaluation.notes import notes_on
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.evaluation.rows import Manifest, RowScores, samples_of
 from mpc_lite.files import open_file
@@ -50,7 +51,8 @@ def evaluate(
     sets: {SOURCE: {n, f1, iou, auc, f1_ci95, baselines: {NAME: {f1, iou, threshold, lead_ci95}}}} of the tampered
     images; lead_ci95 is the interval of the model's F1 minus the baseline's on the same images,
     average: the same without thresholds, and weighting: "images" (MPC Eq. 6: each set weighs as many as it has images),
-    image_level: {auc, false_alarm_rate, threshold, n_authentic, n_tampered}, errors: [one line per row left out]}.
+    image_level: {auc, false_alarm_rate, threshold, n_authentic, n_tampered}, errors: [one line per row left out],
+    notes: [one line on each kind of row that counts and often is a mistake, see `notes_on`]}.
     The false-alarm rate is the share of authentic images whose `image_score` is above 0.5.
 
     A row that cannot be read, or is too large for the memory, is left out and listed in `errors`: a caller that must
@@ -148,6 +150,7 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
         "average": average,
         "image_level": _image_level(scored),
         "errors": errors,
+        "notes": notes_on(sample for sample, problem in rows if not problem),
     }
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from mpc_lite.data.manifest import Sample, why_turned
 from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError, shown, some
+from mpc_lite.evaluation.notes import unsure
 from mpc_lite.files import open_file, pixel_limit
 from mpc_lite.images import read_mask_values, turn_of, turned
 from mpc_lite.inference.score_map import quantise
@@ -113,11 +114,7 @@ class ForeignMaps:
             n = len(self._closed)
             notes.append(f"{n} files of {self.folder.name} cannot be opened and were left out: {some(self._closed)}")
         if self._unsure:
-            names = some(sorted(image.name for image in self._unsure))
-            notes.append(
-                f"{len(self._unsure)} images have an EXIF tag that turns or mirrors them; their maps were taken for "
-                f"maps of the upright picture, which their sides do not show: {names}"
-            )
+            notes.append(unsure("maps", sorted(image.name for image in self._unsure)))
         return notes
 
     def digest(self) -> str:

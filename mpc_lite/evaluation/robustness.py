@@ -65,7 +65,8 @@ def robustness(
     """Evaluate a network on every cell of a grid of `degrade.GRIDS`; values in 0–1, None where a figure is undefined.
 
     model: as for `evaluate`. manifest: path of a CSV; its masks stay as they are. seed: of the noise. json_file: is
-    written after each cell; cells found there are not run again. say: is told each finished cell in one line.
+    written after each cell; cells found there are not run again. say: is told each finished cell, and each note of
+    `evaluate`, in one line.
 
     Returns {schema: 1, protocol, grid, split, seed, model: {model, fingerprint}, manifest: {name, sha256},
     images: sha256 of all image and mask files,
@@ -95,7 +96,10 @@ def robustness(
         if count > len(result["cells"]):
             score = Degraded(model, cell.steps, seed)
             beside = {} if result["baselines"] else BASELINES  # they see untouched images: once is enough
-            result = _with_cell(result, cell, evaluate(score, manifest, protocol, split, baselines=beside))
+            table = evaluate(score, manifest, protocol, split, baselines=beside)
+            for note in table["notes"] if count == 1 else ():
+                say(f"note: {note}")
+            result = _with_cell(result, cell, table)
             if json_file is not None:
                 _write(json_file, result)
             done = result["cells"][-1]

@@ -1,6 +1,7 @@
 """One row of a manifest: read, map, scores. Rows know nothing of each other: several may be scored at a time."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,8 @@ class RowScores:
         for file in filter(None, (sample.image, sample.mask)):
             text = text.replace(f"{file.parent}{os.sep}", "")
         named = isinstance(self.manifest, str | Path)
-        return text.replace(f" in {Path(self.manifest).parent}", "") if named else text
+        # Of the manifest's folder as a whole: " in ." must not be found in "ends in .npy".
+        return re.sub(rf" in {re.escape(str(Path(self.manifest).parent))}(?![^;,\s])", "", text) if named else text
 
 
 def samples_of(manifest: Manifest, split: str | None) -> list[Row]:
