@@ -14,7 +14,7 @@ import traceback
 import typer
 
 from mpc_lite.cli import doctor, prepare, runs, score, train
-from mpc_lite.cli.options import BUG, DONE, INTERRUPTED, MISTAKE, speaks, tell
+from mpc_lite.cli.options import BUG, DONE, INTERRUPTED, MISTAKE, lost, speaks, tell
 from mpc_lite.errors import InputError, any_letter_prints, shown
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
 
@@ -46,7 +46,18 @@ def main(arguments: list[str] | None = None) -> int:
         tell(
             f"note: file names are read as {code} here; those with other letters are not found: set PYTHONUTF8=1", True
         )
+    lost.clear()
+    code = _run(sys.argv[1:] if arguments is None else arguments)
+    if lost:  # files were written, and what came of the work was told to nobody
+        tell(
+            f"error: standard output took no more ({lost[0].strerror}); what was written to files is whole", error=True
+        )
+    return MISTAKE if lost and code == DONE else code
+
+
+def _run(arguments: list[str]) -> int:
     try:
+        _refuse_empty(arguments)
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else DONE
     except InputError as mistake:
@@ -60,10 +71,23 @@ def main(arguments: list[str] | None = None) -> int:
         tell(f"error: {error.strerror}{where}; choose another folder, or free some space", error=True)
         return MISTAKE
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
+        tell("interrupted", error=True)
         return INTERRUPTED
     except Exception as error:
         return _other(error)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """InputError for an argument without a letter: as a path it would be the current folder, as an option none."""
+    for place, argument in enumerate(arguments):
+        option = argument.startswith("--") and argument.endswith("=")
+        if argument and not (option and argument.count("=") == 1):
+            continue
+        before = argument[:-1] or "".join(arguments[place - 1 : place])
+        where = before if before.startswith("-") else f"argument {place + 1}"
+        raise InputError(
+            f"{where} is empty, expected a name or a value; is a variable of the shell not set? Else leave it out"
+        )
 
 
 def _other(error: Exception) -> int:

@@ -46,7 +46,7 @@ def doctor() -> None:
         if finding.do:
             tell(f"       → {finding.do}")
     failures = sum(finding.state == "fails" for finding in findings)
-    print(f"\n{failures} of {len(findings)} checks fail" if failures else "\nnothing here would fail")
+    tell(f"\n{failures} of {len(findings)} checks fail" if failures else "\nnothing here would fail")
     raise typer.Exit(SOME_FAILED if failures else DONE)
 
 

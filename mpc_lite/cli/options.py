@@ -5,6 +5,7 @@ Only what typer needs is imported: a command's help shows at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -75,7 +76,27 @@ def examples(*lines: str) -> str:
 
 def tell(text: object, error: bool = False) -> None:
     """Print a text whose names are other people's: no control, escape or bidi character reaches the terminal."""
-    print(printable_lines(text), file=sys.stderr if error else sys.stdout)
+    put(printable_lines(text), error)
+
+
+def put(text: str, error: bool = False) -> None:
+    """Print a text as it is, at once. An output that is closed or full ends no work: what it should show is lost, and
+    `main` says so at the end, unless it was a reader that had seen enough (`| head -1`)."""
+    stream = sys.stderr if error else sys.stdout
+    if stream is None:  # closed before the start; print would take the other one
+        return
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as refused:
+        if not error and refused.errno != errno.EPIPE:
+            lost.append(refused)
+        # What lies in its buffer would be tried again at the end, in Python's own words and with its own exit code.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+lost: list[OSError] = []  # why standard output did not take what it should show
 
 
 def speaks() -> bool:

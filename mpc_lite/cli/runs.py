@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,11 +17,22 @@ from mpc_lite.cli.options import (
     SchedulerOption,
     SweepOption,
     examples,
+    put,
     tell,
 )
 from mpc_lite.errors import InputError
 
 commands = typer.Typer()
+
+
+def _drawn(table: Any) -> str:
+    """A table of rich as the terminal shows it, in its colours and width."""
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as text:
+        console.print(table)
+    return text.get().removesuffix("\n")
 
 
 @commands.command(
@@ -61,8 +72,6 @@ def reproduce(
     or from those that -p and --sweep name.
     Exit code 1 when a score lies outside the band around the paper's.
     """
-    from rich.console import Console
-
     from mpc_lite.recipes.load import assignments
     from mpc_lite.reproduce.run import Request
     from mpc_lite.reproduce.sweep_runs import exit_code, sweep_table, sweep_values
@@ -80,7 +89,7 @@ def reproduce(
         from mpc_lite.reproduce.sweep import sweep
 
         cells = sweep(request, scheduler, force, say=lambda line: tell(line, error=True))
-        Console().print(sweep_table(cells))
+        put(_drawn(sweep_table(cells)))
         raise typer.Exit(exit_code(cells))
     from mpc_lite.reproduce.runner import reproduce as run
 
@@ -88,7 +97,7 @@ def reproduce(
 
     from mpc_lite.reproduce.results import terminal_table
 
-    Console().print(terminal_table(out))
+    put(_drawn(terminal_table(out)))
     tell(f"report: {out / 'report.html'}")
 
 
@@ -120,7 +129,7 @@ def info(
         return
     tell(yaml.safe_dump(checked.as_dict(), sort_keys=False, allow_unicode=True))
     if checked.neighbour:
-        print(f"trains: {checked.neighbour}, the one stage of a neighbour; pretrain and finetune have no part in it")
+        tell(f"trains: {checked.neighbour}, the one stage of a neighbour; pretrain and finetune have no part in it")
     import torch
 
     from mpc_lite.network.model import MPC
@@ -128,4 +137,4 @@ def info(
     with torch.device("meta"):  # counts need no memory
         model = MPC.build(checked.model.size, checked.model.head)
     for name, part in (("encoder", model.encoder), ("localization head", model.decoder), ("together", model)):
-        print(f"{name:>18}: {sum(p.numel() for p in part.parameters()):>12,} parameters")
+        tell(f"{name:>18}: {sum(p.numel() for p in part.parameters()):>12,} parameters")

@@ -11,6 +11,7 @@ import typer
 
 from mpc_lite.cli.options import (
     DeviceOption,
+    MaxPixelsOption,
     OutOption,
     Parameters,
     ProfileOption,
@@ -63,6 +64,7 @@ def pretrain(
     parameters: Parameters = None,
     profile: ProfileOption = None,
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Stage 1: train the encoder with the contrastive loss; writes OUT/stage1.safetensors."""
     _train("pretrain", recipe, out, weights, resume, parameters, profile, device)
@@ -85,6 +87,7 @@ def finetune(
     parameters: Parameters = None,
     profile: ProfileOption = None,
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Stage 2: train the localization head with the focal loss; writes OUT/model.safetensors."""
     _train("finetune", recipe, out, weights, resume, parameters, profile, device)
@@ -107,6 +110,7 @@ def adapt(
     parameters: Parameters = None,
     profile: ProfileOption = None,
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """A third stage, for recipes with `adapt`: go on with other images; writes OUT/adapted.safetensors."""
     _train("adapt", recipe, out, weights, resume, parameters, profile, device)
@@ -128,6 +132,7 @@ def neighbour(
     parameters: Parameters = None,
     profile: ProfileOption = None,
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Train a method beside MPC, the recipe's section mscc, pppc, pclmix or borrowed; writes OUT/model.safetensors."""
     _train("neighbour", recipe, out, weights, resume, parameters, profile, device)

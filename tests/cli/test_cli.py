@@ -119,6 +119,75 @@ def test_a_bug_keeps_its_traceback_and_has_its_own_code(monkeypatch, capsys):
     assert main(["info", "quickstart"]) == 130
 
 
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (["predict", "", "--out", "o"], "argument 2 is empty"),
+        (["predict", "a.png", "", "--out", "o"], "argument 3 is empty"),
+        (["predict", "a.png", "--out", ""], "--out is empty"),
+        (["predict", "a.png", "--out="], "--out is empty"),
+        (["synth", "--out", "o", "--n", "1", "--photos", ""], "--photos is empty"),
+        (["score", "", "--manifest", "m.csv"], "argument 2 is empty"),
+        (["evaluate", "--pairs", "photos", "", "--maps", "m"], "argument 4 is empty"),
+        (["check", ""], "argument 2 is empty"),
+        ([""], "argument 1 is empty"),
+    ],
+)
+def test_an_empty_argument_is_neither_the_folder_here_nor_left_out(words, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    assert main(words) == 2
+    assert f"error: {named}, expected a name or a value" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("command", ["synth", "score", "pretrain", "finetune", "adapt", "neighbour"])
+def test_every_command_that_reads_pictures_takes_more_pixels(command, capsys):
+    main([command, "--help"])
+    assert "--max-pixels" in capsys.readouterr().out
+
+
+PIPES = pytest.mark.skipif(sys.platform == "win32", reason="pipes that break and /dev/full are of Unix")
+
+
+def shell(words, folder, output):
+    """A command whose standard output is a pipe that nobody reads, a full disk, or closed."""
+    line = f"{sys.executable} -m mpc_lite.cli {words} {output}"
+    return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True)
+
+
+@PIPES
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "output, code, said",
+    [
+        ("| true; exit ${PIPESTATUS[0]}", 0, ""),
+        (">&-", 0, ""),
+        ("> /dev/full", 2, "error: standard output took no more (No space left on device); what was written to files"),
+    ],
+)
+def test_an_output_that_takes_no_more_ends_no_work(output, code, said, tmp_path):
+    if "full" in output and not os.path.exists("/dev/full"):
+        pytest.skip("a disk that is always full is a thing of Linux")
+    for name in "abc":
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    done = shell("predict a.png b.png c.png --out found", tmp_path, output)
+    assert done.returncode == code and said in done.stderr and bool(done.stderr) == bool(said)
+    assert len((tmp_path / "found" / "predictions.jsonl").read_text().splitlines()) == 3
+    assert len(list((tmp_path / "found").glob("*.png"))) == 9
+
+
+@PIPES
+@pytest.mark.trust
+def test_results_are_written_before_the_table_is_printed(forgeries, tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("a disk that is always full is a thing of Linux")
+    words = f"score {forgeries.parent / 'masks'} --manifest {forgeries} --json result.json"
+    done = shell(words, tmp_path, "> /dev/full")
+    assert "standard output took no more" in done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["protocol"] == "mpc"
+
+
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
