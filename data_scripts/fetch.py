@@ -256,7 +256,7 @@ def _extract(archive: Path, folder: Path) -> None:
         if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in raw:
             raise InputError(f"{archive}: holds {name}, which leads out of its folder; do not trust it")
         if len(parts) > DEEP + 1:
-            raise InputError(f"{archive}: holds {name}, below {len(parts) - 1} folders, at most {DEEP}; do not trust it")
+            raise InputError(f"{archive}: holds {name}, {len(parts) - 1} folders deep, at most {DEEP}; do not trust it")
         if kind == "file" and parts in paths:
             raise InputError(f"{archive}: holds {name} twice, and only one would stay; unpack it by hand and choose")
         paths.add(parts)

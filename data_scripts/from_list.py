@@ -25,7 +25,7 @@ from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
 from mpc_lite.data.manifest import Sample, check_name, read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError, any_letter_prints, printable, printable_lines
-from mpc_lite.files import check_output
+from mpc_lite.files import PICTURES, check_output
 from mpc_lite.images import read_image
 
 
@@ -60,9 +60,12 @@ def make(options: argparse.Namespace) -> int:
         raise InputError("--root and --of: with --of the manifest says where the images are; leave --root out")
     if options.rest and not options.of:
         raise InputError("--rest needs --of MANIFEST: the rows that are left when the list's are taken out")
+    if options.out.suffix.lower() in PICTURES:
+        raise InputError(f"--out {options.out}: a manifest is written there; expected a name such as manifest.csv")
     check_output(options.out, [options.list, *(options.of or ())])
     if options.of:
         rows = [sample for manifest in options.of for sample in read_manifest(manifest)]
+        check_output(options.out, _files(rows))
         samples, bad = pick(rows, options.list, options.format)
         if options.rest:
             named = {sample.image for sample in samples}
@@ -73,6 +76,7 @@ def make(options: argparse.Namespace) -> int:
             samples, bad = sort_entries(options.list, options.root, options.source, options.format)
         for note in notes:
             print(printable(f"note: {note.message}"))
+    check_output(options.out, _files(samples))
     problems = [problem for _, problem in bad]
     if options.rest and bad:
         problems.append("what the list names and was not found may be among the rest: correct this first")
@@ -92,6 +96,10 @@ def make(options: argparse.Namespace) -> int:
     for problem in problems:
         print(f"  {printable(problem)}")
     return 1 if problems else 0
+
+
+def _files(samples: list[Sample]) -> list[Path]:
+    return [file for sample in samples for file in (sample.image, sample.mask) if file]
 
 
 def opened(samples: list[Sample]) -> tuple[list[Sample], list[str]]:

@@ -65,7 +65,8 @@ def too_many_pixels(width: int, height: int, n_bytes: int | None = None) -> str 
         return None
     file = "short file" if n_bytes is None else f"file of {n_bytes} bytes"
     problem = f"{width}×{height} pixels, at most {limit} are read of a {file}"
-    return f"{problem}; if you trust it, give --max-pixels {width * height}"
+    # The scripts of data_scripts/, and commands that read pictures among much else, know the variable alone.
+    return f"{problem}; if you trust it, set {RAISED} or, where the command has it, give --max-pixels {width * height}"
 
 
 def check_size(width: int, height: int, path: Path) -> None:
@@ -168,8 +169,15 @@ def expand_all(paths: str | list[str] | None) -> list[Path]:
 
 
 def relative(path: str | Path | None, folder: str | Path) -> str:
-    """A path as a table in `folder` gives it, with forward slashes; None, a file that is not there, gives ''."""
-    return "" if path is None else Path(os.path.relpath(Path(path).resolve(), Path(folder).resolve())).as_posix()
+    """A path as a table in `folder` gives it, with forward slashes; None, a file that is not there, gives ''.
+
+    A link keeps its name, by which maps are found, whatever the file is called that it leads to.
+    """
+    if path is None:
+        return ""
+    path = Path(path)
+    there = path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    return Path(os.path.relpath(there, Path(folder).resolve())).as_posix()
 
 
 def check_output(output: str | Path, inputs: Iterable[str | Path]) -> None:

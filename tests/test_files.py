@@ -9,7 +9,17 @@ from PIL import Image
 
 from mpc_lite.decoders import FORMATS
 from mpc_lite.errors import InputError, some
-from mpc_lite.files import PICTURES, check_output, expand, pictures_in, place, write_atomic
+from mpc_lite.files import (
+    PICTURES,
+    RAISED,
+    check_output,
+    expand,
+    pictures_in,
+    place,
+    relative,
+    too_many_pixels,
+    write_atomic,
+)
 
 pytestmark = pytest.mark.trust
 COMPOSED = unicodedata.normalize("NFC", "café")
@@ -107,6 +117,30 @@ def test_a_failure_to_write_is_told_in_its_own_words(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.unlink", read_only)
     with pytest.raises(InputError, match=r"cannot write .*a .*: Read-only file system; the earlier file is unchanged"):
         write_atomic(tmp_path / "a", b"new")
+
+
+def test_a_link_is_named_as_it_is_called(tmp_path, monkeypatch):
+    for name in ("set", "store", "lists"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "store" / "2.png").touch()
+    (tmp_path / "set" / "1.png").symlink_to(tmp_path / "store" / "2.png")
+    (tmp_path / "set" / "gone.png").symlink_to("nowhere")
+    (tmp_path / "here").symlink_to(tmp_path / "lists" / "..")
+    lists = tmp_path / "lists"
+    assert relative(tmp_path / "set" / "1.png", lists) == "../set/1.png"
+    assert relative(tmp_path / "set" / "gone.png", lists) == "../set/gone.png"
+    assert relative(lists / ".." / "set" / "1.png", tmp_path / "here" / "lists") == "../set/1.png"
+    assert relative(tmp_path / "here" / "set" / "1.png", lists) == "../set/1.png"  # a folder's link is followed
+    assert relative(tmp_path / "set" / "..", lists) == ".." and relative(tmp_path, tmp_path) == "."
+    monkeypatch.chdir(tmp_path / "set")
+    assert relative("1.png", tmp_path) == "set/1.png" and relative(None, tmp_path) == ""
+
+
+def test_the_way_to_read_more_pixels_is_one_for_scripts_too(monkeypatch):
+    problem = too_many_pixels(16384, 16384)
+    assert f"set {RAISED} or, where the command has it, give --max-pixels {1 << 28}" in problem
+    monkeypatch.setenv(RAISED, str(1 << 28))
+    assert too_many_pixels(16384, 16384) is None
 
 
 @pytest.mark.slow

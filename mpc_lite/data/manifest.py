@@ -2,7 +2,7 @@
 
 A manifest has the columns `image,mask,label,source[,split]`; paths are relative to the manifest's own folder, `mask`
 may be empty where `label` is 0, other columns are kept and ignored. Rows are counted as a spreadsheet shows them: the
-header is row 1, the first image row 2.
+header is row 1, the first image row 2, where no line is empty.
 """
 
 import csv
@@ -86,7 +86,7 @@ def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
     """Write samples as a manifest; image and mask paths become relative to its folder, extra columns are kept.
 
     An earlier file is replaced by the whole new one, or stays. Raises InputError when the file cannot be written, and
-    for a name that is not UTF-8 (`check_name` finds it before).
+    for a name that no cell can hold (`check_name` finds it before).
     """
     path, samples = Path(path), list(samples)
     extras = list(dict.fromkeys(name for s in samples for name in s.extra))
@@ -99,17 +99,25 @@ def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
     writer.writeheader()
     for s in samples:
         known = {
-            "image": check_name(relative(s.image, folder)),
-            "mask": check_name(relative(s.mask, folder)),
+            "image": _cell(s.image, folder),
+            "mask": _cell(s.mask, folder),
             "label": s.label,
-            "source": check_name(s.source),
+            "source": check_name(s.source.strip()),
         }
         writer.writerow({**s.extra, **known, "split": s.split or ""})
     write_atomic(path, text.getvalue().encode())
 
 
+def _cell(path: Path | None, folder: Path) -> str:
+    """A path as a row has it; blanks at the edges of a cell are lost, so a name does not begin there with one."""
+    name = check_name(relative(path, folder))
+    return f"./{name}" if name[:1].isspace() else name
+
+
 def check_name(name: str) -> str:
-    """The name, if a manifest can hold it: InputError for one that is not UTF-8, or holds a line break."""
+    """The name, if a manifest can hold it: InputError for one that is not UTF-8, holds a line break or ends blank."""
+    if name[-1:].isspace() and name[-1] not in "\r\n":
+        raise InputError(f"the name '{shown(name, 200)}' ends with a blank, which a manifest's cell loses; rename it")
     if any(c in "\r\n" or "\ud800" <= c <= "\udfff" for c in name):
         raise InputError(f"the name {shown(name, 200)} is not one line of UTF-8, as a manifest's cells are; rename it")
     return name
@@ -173,8 +181,9 @@ def _mend(path: Path) -> str:
 def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     """(sample, None) for a good row, (sample or None, problem) for a bad one; files are only looked up, not opened."""
     path = place(path)
-    table = csv_rows(path, f"a manifest with the columns {','.join(COLUMNS)}")
-    header, broken = next(table, ([], ""))
+    rows = enumerate(csv_rows(path, f"a manifest with the columns {','.join(COLUMNS)}"), start=1)
+    # Empty lines count as rows, and say nothing, before the header as below it.
+    header, broken = next(((cells, broken) for _, (cells, broken) in rows if broken or any(cells)), ([], ""))
     if broken:
         raise InputError(f"{path.name}: {broken}")
     header = [name.strip() for name in header]
@@ -187,8 +196,8 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         )
     if len(set(header)) != len(header):
         raise InputError(f"{path.name}: a column name occurs twice in {some(header, 6)}; rename or drop one")
-    empty, folder = True, path.parent
-    for number, (cells, broken) in enumerate(table, start=2):
+    empty, folder, (image_at, mask_at) = True, path.parent, map(header.index, ("image", "mask"))
+    for number, (cells, broken) in rows:
         if not any(cells):
             continue
         empty = False
@@ -204,8 +213,8 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield None, f"{where}: label '{shown(cell['label'])}', expected 1 (tampered) or 0 (authentic)"
             continue
         sample = Sample(
-            image=place(cell["image"], folder),
-            mask=place(cell["mask"], folder) if cell["mask"] else None,
+            image=_place(cells[image_at], folder),
+            mask=_place(cells[mask_at], folder) if cell["mask"] else None,
             label=int(cell["label"]),
             source=cell["source"],
             split=cell.get("split") or None,
@@ -230,6 +239,13 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield sample, None
     if empty:
         raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
+
+
+def _place(cell: str, folder: Path) -> Path:
+    """Where a cell's path lies: the file of exactly this name, else the one without the blanks around, as tables have
+    them for the eye."""
+    name, exact = cell.strip(), place(cell, folder)
+    return exact if cell == name or (name and os.path.lexists(exact)) else place(name, folder)
 
 
 def _file(path: Path) -> os.stat_result | None:

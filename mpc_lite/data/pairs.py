@@ -110,13 +110,14 @@ def read_pairs(images: str | Path, masks: str | Path, source: str | None = None)
     Raises InputError for a folder that is none or holds no picture, and when no image has a mask.
     """
     folders = [place(images), place(masks)]
-    names = [_pictures(folder) for folder in folders]
+    names, strange = map(list, zip(*map(_pictures, folders), strict=True))
     if folders[0].resolve() == folders[1].resolve():
         keys = {stem(name) for name in names[0]}
         names[1] = [n for n in names[0] if any(stem(n).removesuffix(e) in keys - {stem(n)} for e in ENDINGS)]
         names[0] = [n for n in names[0] if n not in set(names[1])]
     calls = [folder.resolve().name for folder in folders]
-    samples, left_out, paired = [], [], Counter()
+    left_out = [f"{call}/{name}" for call, lines in zip(calls, strange, strict=True) for name in lines]
+    samples, left_out, paired = [], list(dict.fromkeys(left_out)), Counter()  # once, in one folder for both
     for match in match_names(*names, places=(calls[0], calls[1])):
         if match.problem:
             at = calls[0] if match.image else calls[1]
@@ -144,11 +145,24 @@ def _label(mask: Path) -> int:
         return 1
 
 
-def _pictures(folder: Path) -> list[str]:
+def _pictures(folder: Path) -> tuple[list[str], list[str]]:
+    """The pictures of a folder, and what is called as one without being a file: "NAME: what it is instead"."""
     if not os.path.isdir(folder):
         raise InputError(f"{shown(folder, 200)} is not a folder; expected one with pictures")
-    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
-    pictures = [name for name in files if Path(name).suffix.lower() in PICTURES]
+    pictures, strange = [], []
+    for name in sorted(os.listdir(folder)):
+        path = Path(folder, name)
+        if name.startswith(".") or path.suffix.lower() not in PICTURES:
+            continue
+        if os.path.isfile(path):
+            pictures.append(name)
+        elif not os.path.exists(path):
+            strange.append(f"{name}: a link that leads to no file")
+        elif not os.path.isdir(path):
+            strange.append(f"{name}: a pipe or a device, expected a file")
     if not pictures:
-        raise InputError(f"{folder} holds no picture ({', '.join(PICTURES)}); folders below it are not looked into")
-    return pictures
+        reason = f" but {some(strange, 3)}" if strange else ""
+        raise InputError(
+            f"{folder} holds no picture ({', '.join(PICTURES)}){reason}; folders below it are not looked into"
+        )
+    return pictures, strange

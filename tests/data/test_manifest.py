@@ -95,6 +95,53 @@ def test_a_name_that_no_manifest_can_hold_leaves_the_earlier_file(tmp_path, name
     assert path.read_text() == "earlier" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.trust
+def test_a_link_stands_in_a_manifest_under_its_own_name(folder):
+    (folder / "set").mkdir()
+    (folder / "set" / "1.png").symlink_to(folder / "a.png")
+    (folder / "set" / "1_gt.png").symlink_to(folder / "a_mask.png")
+    write_manifest(folder / "m.csv", [Sample(folder / "set" / "1.png", folder / "set" / "1_gt.png", 1, "mine")])
+    assert (folder / "m.csv").read_text() == HEADER + "set/1.png,set/1_gt.png,1,mine\n"
+    text = HEADER + "set/1.png,a_mask.png,1,mine\na.png,a_mask.png,1,mine\n"
+    assert check(write(folder, text)) == ["row 3 of m.csv: a.png is in row 2 already"]  # one picture all the same
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u3000", "\t"])
+def test_a_name_that_begins_with_a_blank_is_no_other(folder, blank):
+    mine = folder / f"{blank}set"
+    mine.mkdir()
+    (folder / "set").mkdir()
+    for name, other in (("a.png", "b.png"), ("a_mask.png", "b.png")):
+        (mine / name).write_bytes((folder / name).read_bytes())
+        (folder / "set" / name).write_bytes((folder / other).read_bytes())
+    sample = Sample(mine / "a.png", mine / "a_mask.png", 1, " mine ")
+    write_manifest(folder / "m.csv", [sample])
+    (back,) = read_manifest(folder / "m.csv")
+    assert (back.image, back.mask, back.source) == (sample.image, sample.mask, "mine")
+    by_hand = read_manifest(write(folder, HEADER + f"{blank}set/a.png,{blank}set/a_mask.png,1,mine\n"))[0]
+    assert (by_hand.image, by_hand.mask) == (sample.image, sample.mask)
+    padded = read_manifest(write(folder, HEADER + f"{blank}a.png{blank},{blank},0,mine\n"))[0]
+    assert (padded.image, padded.mask) == (folder / "a.png", None)  # as tables have it for the eye
+
+
+@pytest.mark.trust
+def test_a_name_that_ends_with_a_blank_is_not_written(folder):
+    for name in ("a.png ", "a.png\u00a0"):
+        with pytest.raises(InputError, match="ends with a blank, which a manifest's cell loses; rename it"):
+            write_manifest(folder / "m.csv", [Sample(folder / name, None, 0, "mine")])
+    assert not (folder / "m.csv").exists()
+
+
+@pytest.mark.parametrize("before", ["\n", "\r\n\n", ",,,\n"])
+def test_empty_lines_before_the_header_are_counted(folder, before):
+    path = write(folder, before + HEADER + "b.png,,0,mine\nc.png,,0,mine\n")
+    number = before.count("\n") + 3
+    with pytest.raises(InputError, match=f"row {number} of m.csv: image c.png does not exist"):
+        read_manifest(path)
+    assert check(path)[0].startswith(f"row {number} of m.csv")
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [

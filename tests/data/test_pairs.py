@@ -1,5 +1,6 @@
 """Two folders become pairs by name, or a file is named and left out; nothing is paired by order."""
 
+import os
 import unicodedata
 
 import numpy as np
@@ -107,3 +108,31 @@ def test_a_mask_that_cannot_be_read_is_left_to_the_scoring(folders):
     (folders / "masks" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     pairs = read_pairs(folders / "photos", folders / "masks")
     assert len(pairs.samples) == 4 and [s.label for s in pairs.samples if s.image.name == "a.jpg"] == [1]
+
+
+@pytest.mark.trust
+def test_links_that_lead_nowhere_are_told_as_such(folders):
+    photos, masks = folders / "photos", folders / "masks"
+    (photos / "a.jpg").unlink()
+    for broken in (photos / "a.jpg", photos / "x.jpg", masks / "x.png"):
+        broken.symlink_to("gone")
+    (photos / "loop.png").symlink_to("loop.png")
+    (photos / "folder.png").mkdir()
+    os.mkfifo(photos / "pipe.png")
+    pairs = read_pairs(photos, masks)
+    assert pairs.facts["n"] == 3 and pairs.left_out == [
+        "photos/a.jpg: a link that leads to no file",
+        "photos/loop.png: a link that leads to no file",
+        "photos/pipe.png: a pipe or a device, expected a file",
+        "photos/x.jpg: a link that leads to no file",
+        "masks/x.png: a link that leads to no file",
+        "masks/a.png: a mask without an image in photos",
+    ]
+    (folders / "links").mkdir()
+    (folders / "links" / "y.png").symlink_to("gone")
+    with pytest.raises(InputError, match=r"links holds no picture \(.*\) but y\.png: a link that leads to no file;"):
+        read_pairs(folders / "links", masks)
+    (photos / "B_mask.png").symlink_to("gone")
+    draw(photos / "d_mask.png", mask=3)
+    told = read_pairs(photos, photos).left_out
+    assert told.count("photos/B_mask.png: a link that leads to no file") == 1

@@ -120,6 +120,24 @@ def test_neither_list_nor_manifest_is_written_over(main, folder, capsys):
 
 
 @pytest.mark.trust
+def test_no_file_that_the_list_names_is_written_over(main, folder, capsys):
+    (folder / "set" / "list.txt").write_text("Tp/a.jpg,Gt/a.png\n")
+    (folder / "set" / "names.txt").write_text("a.jpg\n")
+    assert main(folder / "set" / "list.txt", "--out", folder / "m.csv") == 0
+    (folder / "linked.csv").symlink_to(folder / "set" / "Tp" / "a.jpg")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for arguments in (["list.txt"], ["names.txt", "--of", folder / "m.csv"]):
+        for out, words in (
+            ("set/Tp/a.jpg", "a manifest is written there; expected a name such as manifest.csv"),
+            ("set/Gt/new.PNG", "a manifest is written there"),
+            ("linked.csv", "is read here as "),
+        ):
+            assert main(folder / "set" / arguments[0], *arguments[1:], "--out", folder / out) == 2
+            assert words in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.trust
 def test_names_of_strangers_are_printed_and_written_in_utf8_or_left_out(main, folder, capsys):
     """A name that is not UTF-8, and an escape character in one that is paired with a mask of another name."""
     pictures, masks = folder / "set" / "Tp", folder / "set" / "Gt"

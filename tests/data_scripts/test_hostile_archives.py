@@ -80,7 +80,7 @@ def test_members_without_end_are_refused(tmp_path, monkeypatch):
 def test_folders_one_in_another_without_end_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("d/" * 1500 + "a.txt", "")
-    with pytest.raises(InputError, match=r"set\.zip: holds d/d.*below 1500 folders, at most 100; do not"):
+    with pytest.raises(InputError, match=r"set\.zip: holds d/d.*1500 folders deep, at most 100; do not"):
         unpack(tmp_path / "set.zip")
     assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
 
