@@ -109,9 +109,9 @@ def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
 
 
 def _cell(path: Path | None, folder: Path) -> str:
-    """A path as a row has it; blanks at the edges of a cell are lost, so a name does not begin there with one."""
+    """A path as a row has it. A cell's edges lose blanks and ~ is a home folder, so a name does not begin with either."""
     name = check_name(relative(path, folder))
-    return f"./{name}" if name[:1].isspace() else name
+    return f"./{name}" if name[:1].isspace() or name[:1] == "~" else name
 
 
 def check_name(name: str) -> str:

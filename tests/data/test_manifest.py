@@ -126,6 +126,15 @@ def test_a_name_that_begins_with_a_blank_is_no_other(folder, blank):
 
 
 @pytest.mark.trust
+def test_a_folder_called_as_the_home_folder_is_no_home(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / "~").mkdir()
+    (folder / "~" / "b.png").write_bytes((folder / "a.png").read_bytes())
+    write_manifest(folder / "m.csv", [Sample(folder / "~" / "b.png", None, 0, "mine")])
+    assert read_manifest(folder / "m.csv")[0].image.read_bytes() == (folder / "a.png").read_bytes()
+
+
+@pytest.mark.trust
 def test_a_name_that_ends_with_a_blank_is_not_written(folder):
     for name in ("a.png ", "a.png\u00a0"):
         with pytest.raises(InputError, match="ends with a blank, which a manifest's cell loses; rename it"):
