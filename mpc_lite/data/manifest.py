@@ -109,7 +109,7 @@ def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
 
 
 def _cell(path: Path | None, folder: Path) -> str:
-    """A path as a row has it. A cell's edges lose blanks and ~ is a home folder, so a name does not begin with either."""
+    """A path as a row has it. Edges of cells lose blanks, and ~ is a home folder: a name does not begin so."""
     name = check_name(relative(path, folder))
     return f"./{name}" if name[:1].isspace() or name[:1] == "~" else name
 
