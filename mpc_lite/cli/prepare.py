@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,11 +126,17 @@ def calibrate(
 ) -> None:
     """Put scores of authentic photographs into weights: predict then says how many score as high as a photo."""
     from mpc_lite.devices import choose_device
-    from mpc_lite.files import check_output, pictures_in
+    from mpc_lite.files import check_output, no_pictures
     from mpc_lite.inference.calibration import write_calibrated
     from mpc_lite.inference.localizer import Localizer
+    from mpc_lite.inference.predict import photographs as gathered
+    from mpc_lite.inference.predict import told
 
-    files = [file for photo in photos for file in (pictures_in(photo) if photo.is_dir() else [photo])]
+    files, left_out = gathered(photos)
+    if left_out:
+        tell(f"note: {told(left_out)}", error=True)
+    for folder in filter(os.path.isdir, files):
+        raise no_pictures(folder)
     check_output(out, [weights, *files])
     localizer = Localizer.from_pretrained(weights, device=str(choose_device(device)))
     calibration = localizer.calibrate(files, photographs or f"{len(files)} authentic photographs")

@@ -233,11 +233,14 @@ def predict(
     ] = False,
 ) -> None:
     """Show where photographs were changed: score map, mask and overlay of each. Exit code 1 when a photo failed."""
-    from mpc_lite.inference.predict import REPORT
+    from mpc_lite.inference.predict import REPORT, photographs, told
     from mpc_lite.inference.predict import predict as run
 
+    files, left_out = photographs(photos, out)
+    if left_out:
+        tell(f"note: {told(left_out)}", error=True)
     failed = 0
-    for line in run(photos, out, _localizer(weights, device, backend), report, confidence, threshold):
+    for line in run(files, out, _localizer(weights, device, backend), report, confidence, threshold):
         if line["error"]:
             failed += 1
             where = "" if line["error"].startswith(line["image"]) else f"{line['image']}: "

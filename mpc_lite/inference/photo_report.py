@@ -20,6 +20,7 @@ from mpc_lite.inference.overlay import THRESHOLD, legend, painted
 from mpc_lite.inference.page import html_page
 from mpc_lite.provenance import versions
 
+TITLE = "the highest score first"  # the end of it
 SIDE = 320  # pixels of a thumbnail's longer side
 Entry = tuple[dict, tuple[bytes, bytes] | None]  # a line of predictions.jsonl; thumbnails of the photo and its overlay
 _CSS = """
@@ -50,7 +51,7 @@ def write_photo_report(
     """
     scored = sorted((e for e in entries if e[1] is not None), key=lambda e: (-e[0]["score"], e[0]["image"]))
     failed = [line for line, small in entries if small is None]
-    title = f"{len(scored)} photograph{'' if len(scored) == 1 else 's'}, the highest score first"
+    title = f"{len(scored)} photograph{'' if len(scored) == 1 else 's'}, {TITLE}"
     body = [
         f"<h1>{title}</h1>",
         "<p>A bright region says: look here. It is no verdict. Networks mark parts of untouched photographs too, and "

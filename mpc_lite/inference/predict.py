@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mpc_lite.errors import InputError
-from mpc_lite.files import pictures_in, place, write_atomic
+from mpc_lite.errors import InputError, some
+from mpc_lite.files import no_pictures, open_file, pictures_in, place, write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Hit, Localizer
 from mpc_lite.inference.overlay import THRESHOLD, overlay
-from mpc_lite.inference.photo_report import Entry, thumbnails, write_photo_report
+from mpc_lite.inference.photo_report import TITLE, Entry, thumbnails, write_photo_report
 from mpc_lite.inference.score_map import quantise
 
 FILES = ("score", "mask", "overlay", "confidence")  # STEM.score.png and so on; the last where it was asked for
 KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tampered_fraction", "files", "error")
 REPORT = "report.html"
+_ENDS = tuple(f".{kind}.png" for kind in FILES)
+_HEAD = 33  # bytes of a PNG file before its second chunk
+_SEAL = b"mpc-lite\0predict, sha256 of the rest: "  # key and text of the chunk
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
 _BAND = 128  # rows worked on at a time where whole photos would need large copies
@@ -37,19 +43,24 @@ def predict(
 ) -> Iterator[dict]:
     """Score photos one by one: write their pictures into folder `out`, and yield the lines of its `predictions.jsonl`.
 
-    A folder stands for the photographs in it and below, without hidden ones and without `out`. A line is {image, width,
-    height, score, authentic_above, verdict, tampered_fraction, files, error}; `authentic_above` and `verdict` as in
-    `Hit`. A photo that cannot be scored, or whose pictures cannot be written, gives a line with `error` and the others
-    go on. Photos of equal stem get a suffix (`a`, `a-2`, …); no photo of the list is ever overwritten; an
-    earlier `predictions.jsonl` is replaced. With `report`, `report.html` shows them all when the last one is done. With
-    `confidence`, each photo is scored in four mirrors and the map of their agreement is written too. `threshold`, in
-    (0,1), makes the mask, its contour and `tampered_fraction`; the scores do not depend on it.
-    Raises InputError when the folder cannot be written or its disk is full, and for another threshold.
+    A folder stands for the photographs in it and below, see `photographs`; a warning names the pictures left out. A
+    line is {image, width, height, score, authentic_above, verdict, tampered_fraction, files, error}; `authentic_above`
+    and `verdict` as in `Hit`. A photo that cannot be scored, or whose pictures cannot be written, gives a line with
+    `error` and the others go on. Photos of equal stem get a suffix (`a`, `a-2`, …), and so does one whose files would
+    take the place of a photo of the list, or of any file that predict has not written; what an earlier run wrote is
+    replaced. With `report`, `report.html` shows them all when the last one is done. With `confidence`, each photo is
+    scored in four mirrors and the map of their agreement is written too. `threshold`, in (0,1), makes the mask, its
+    contour and `tampered_fraction`; the scores do not depend on it.
+    Raises InputError when the folder cannot be written or its disk is full, where its `predictions.jsonl` or
+    `report.html` is another program's, for another threshold, and when predict wrote all that it should read.
     """
     if not 0 < threshold < 1:
         raise InputError(f"threshold {threshold}; expected a number between 0 and 1, as 0.5")
     out = Path(out)
-    photos = [file for photo in map(place, photos) for file in _files(photo, out)]
+    photos, left_out = photographs(photos, out)
+    if left_out:
+        warnings.warn(told(left_out), stacklevel=2)
+    _check_tables(out, report)
     taken = {_where(photo) for photo in photos}
     entries: list[Entry] = []
     try:
@@ -61,6 +72,8 @@ def predict(
                 line.update(image=photo.as_posix(), files={})
                 small = None
                 try:
+                    if os.path.isdir(photo):
+                        raise no_pictures(photo)
                     image = read_image(photo)
                     hit = localizer.with_confidence(image) if confidence else localizer(image)
                     files = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out, threshold)
@@ -116,13 +129,76 @@ def _levels(values: np.ndarray) -> np.ndarray:
     return levels
 
 
-def _files(photo: Path, out: Path) -> list[Path]:
-    """A photograph, or those of a folder; a folder without any stays, to be listed as what cannot be read."""
-    return (pictures_in(photo, without=out) or [photo]) if os.path.isdir(photo) else [photo]
+def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> tuple[list[Path], list[Path]]:
+    """Files, and for folders the photographs in them and below, without hidden ones and those in the folder `out`; and
+    the files left out of them because predict wrote them.
+
+    A folder in which there is none stays, to be listed as what cannot be read. InputError when nothing else is left.
+    """
+    files, left_out = [], []
+    for photo in map(place, photos):
+        folder = os.path.isdir(photo)
+        found = pictures_in(photo, without=out) if folder else [photo]
+        own = [file for file in found if file.name.endswith(_ENDS) and wrote(file)]
+        files += [file for file in found if file not in set(own)] if own else found
+        files += [photo] if folder and not found else []
+        left_out += own
+    if left_out and not files:
+        raise InputError(f"no photograph: {told(left_out)}; name the photographs that they were made from")
+    return files, left_out
+
+
+def told(left_out: list[Path]) -> str:
+    """The sentence on pictures that are left out because predict wrote them."""
+    return f"{len(left_out)} pictures that predict wrote are left out: {some(file.name for file in left_out)}"
+
+
+def _check_tables(out: Path, report: bool) -> None:
+    """InputError where a table or page to write would take the place of another program's."""
+    for name, ours in (("predictions.jsonl", _our_lines), (REPORT, _our_page)):
+        if name == REPORT and not report:
+            continue
+        try:
+            with open_file(out / name) as file:
+                start = file.read(1 << 16)
+        except OSError:  # nothing there, or nothing to be kept: what cannot be written is told when it is
+            continue
+        if start and not ours(start):
+            raise InputError(f"{out / name}: not written by predict, and would be replaced; move it, or change --out")
+
+
+def _our_lines(start: bytes) -> bool:
+    first, end, _ = start.partition(b"\n")
+    return first.startswith(b'{"image": ') and (not end or b'"tampered_fraction": ' in first)
+
+
+def _our_page(start: bytes) -> bool:
+    return TITLE.encode() + b"</title>" in start
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    write_atomic(path, cv2.imencode(".png", pixels)[1].tobytes())
+    write_atomic(path, _sealed(cv2.imencode(".png", pixels)[1].tobytes()))
+
+
+def _sealed(png: bytes) -> bytes:
+    """A PNG file with a line of text more: that predict wrote it, and what the sha256 of all else in it is."""
+    text = _SEAL + hashlib.sha256(png).hexdigest().encode()
+    chunk = len(text).to_bytes(4, "big") + b"tEXt" + text
+    return png[:_HEAD] + chunk + zlib.crc32(chunk[4:]).to_bytes(4, "big") + png[_HEAD:]
+
+
+def wrote(path: Path) -> bool:
+    """Did predict write this picture, and has nobody changed it since?"""
+    length = 12 + len(_SEAL) + 64
+    try:
+        with open_file(path) as file:
+            data = file.read(_HEAD + length)
+            if _SEAL not in data:
+                return False
+            data += file.read()
+    except (OSError, ValueError):  # ValueError: what no system takes as a path
+        return False
+    return data == _sealed(data[:_HEAD] + data[_HEAD + length :])
 
 
 def _where(path: Path) -> str:
@@ -134,12 +210,14 @@ def _where(path: Path) -> str:
 
 
 def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
-    """`stem`, or `stem-2`, … such that no file written for it is one of `taken`; the new files are added to it."""
+    """`stem`, or `stem-2`, … such that no file written for it is one of `taken`, or there and not written by predict;
+    the new files are added to `taken`."""
     stem = os.fsdecode(os.fsencode(stem)[:_LONGEST]) if len(os.fsencode(stem)) > _LONGEST else stem
     candidate, count = stem, 1
     while True:
-        files = {_where(out / f"{candidate}.{kind}.png") for kind in FILES}
-        if not files & taken:
+        paths = [out / f"{candidate}.{kind}.png" for kind in FILES]
+        files = set(map(_where, paths))
+        if not files & taken and all(wrote(path) for path in paths if path.is_file()):
             taken |= files
             return candidate
         count += 1

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import pictures_in
@@ -82,6 +83,55 @@ def test_predict_never_overwrites_a_photo_of_its_list(tmp_path):
     lines = list(predict(photos, tmp_path, Localizer(Fake(brightness), "tiles", size=32)))
     assert [line["files"]["mask"] for line in lines] == ["a-2.mask.png", "A.mask.mask.png", "a-2-2.mask.png"]
     assert [path.read_bytes() for path in photos] == before
+
+
+def test_no_file_that_predict_did_not_write_is_overwritten(tmp_path):
+    Image.fromarray(ramp(40, 70)).save(tmp_path / "a.png")
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.mask.png")  # a truth, of no list
+    localizer = Localizer(Fake(brightness, stride=1), "tiles", size=32)
+    before = (tmp_path / "a.mask.png").read_bytes()
+    for _ in range(3):  # its own files are replaced
+        (line,) = predict([tmp_path / "a.png"], tmp_path, localizer)
+        assert line["files"]["mask"] == "a-2.mask.png" and len(list(tmp_path.iterdir())) == 6
+    assert (tmp_path / "a.mask.png").read_bytes() == before
+
+    mask = tmp_path / "a-2.mask.png"
+    edited = Image.open(mask)
+    kept = PngInfo()
+    for key, text in edited.text.items():  # as painting programs do
+        kept.add_text(key, text)
+    edited.putpixel((0, 0), 128)
+    edited.save(mask, pnginfo=kept)
+    mine = mask.read_bytes()
+    (line,) = predict([tmp_path / "a.png"], tmp_path, localizer)
+    assert line["files"]["mask"] == "a-3.mask.png" and mask.read_bytes() == mine
+
+
+def test_own_pictures_are_known_after_runs_of_other_photos_and_broken_off_ones(tmp_path):
+    photos, out = [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out"
+    for path in photos:
+        Image.fromarray(photo(8, 8)).save(path)
+    localizer = Localizer(Fake(brightness), "tiles", size=32)
+    first = list(predict(photos, out, localizer))
+    lines = predict(photos[1:], out, localizer)
+    next(lines)
+    lines.close()
+    assert [line["files"] for line in predict(photos, out, localizer, threshold=0.7)] == [
+        line["files"] for line in first
+    ]
+    assert len(list(out.glob("*.png"))) == 6
+
+
+@pytest.mark.parametrize("name", ["predictions.jsonl", "report.html"])
+def test_a_table_or_page_of_another_program_is_not_replaced(name, tmp_path):
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+    localizer, file = Localizer(Fake(brightness), "tiles", size=32), tmp_path / name
+    for _ in range(2):  # its own is
+        assert len(list(predict([tmp_path / "a.png"], tmp_path, localizer, report=True))) == 1
+    file.write_text('{"image": "a.png", "label": 1}\n')
+    with pytest.raises(InputError, match=f"{name}: not written by predict, and would be replaced; move it"):
+        list(predict([tmp_path / "a.png"], tmp_path, localizer, report=True))
+    assert file.read_text() == '{"image": "a.png", "label": 1}\n'
 
 
 def test_predict_lines_are_on_disk_as_soon_as_they_are_known(tmp_path):
@@ -206,7 +256,23 @@ def test_a_folder_stands_for_its_pictures_without_earlier_results(folder):
     assert pictures_in(folder / "below") == [folder / "below" / "bright <b>.png"]
     (folder / "empty").mkdir()
     (line,) = predict([folder / "empty"], out, localizer)
-    assert "empty" in line["error"]
+    assert "empty holds no photograph: in it and below, no name ends in one of .jpg .jpeg" in line["error"]
+
+
+@pytest.mark.parametrize("outs", [["", "", ""], ["a", "b", "below/c"]])
+def test_what_predict_wrote_is_no_photograph(outs, folder):
+    localizer = Localizer(Fake(brightness), "tiles", size=32)
+    first = [line["image"] for line in predict([folder], folder / "found", localizer)]
+    for number, out in enumerate(outs):
+        if number == 0 and not out:
+            assert [line["image"] for line in predict([folder / "below"], folder / "below", localizer)] == first[:1]
+        else:
+            with pytest.warns(
+                UserWarning, match=r"\d+ pictures that predict wrote are left out: .*\.(mask|overlay|score)\.png"
+            ):
+                assert [line["image"] for line in predict([folder], folder / out, localizer)] == first
+    with pytest.raises(InputError, match=r"3 pictures that predict wrote are left out.*; name the photographs"):
+        list(predict(sorted((folder / "found").glob("dark.*.png")), folder / "other", localizer))
 
 
 def test_the_report_shows_all_by_falling_score_and_fetches_nothing(folder, tmp_path):
