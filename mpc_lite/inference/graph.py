@@ -47,21 +47,30 @@ def network_graph(model: MPC, metadata: Mapping[str, Any]) -> bytes:
         )
     if folded(model) is model:
         raise ValueError("this network cannot be folded; expected an MPC with weights, in evaluation mode")
+    graph = drawn(model, Graph()).model()
+    helper.set_model_props(graph, {key: json.dumps(entry, sort_keys=True) for key, entry in metadata.items()})
+    onnx.checker.check_model(graph)
+    return graph.SerializeToString(deterministic=True)
+
+
+def drawn(model: MPC, graph: Graph) -> Graph:
+    """`graph` with the nodes of `model`, in evaluation mode; each stored tensor passes through `graph.tensor`."""
     network = without_norms(model)
-    graph = Graph()
+    graph.embedding = network.encoder.convs[0].conv.out_channels
     finest, *coarser = encoder(graph, network.encoder, "images")
     graph.node("Identity", [finest], output="embeddings")
     sides = graph.node("Shape", [finest], start=2, end=4)
     x = graph.node("Concat", [finest, *(resize(graph, x, sides) for x in coarser)], axis=1)
     *layers, last = network.decoder.classifier
     conv(graph, last, sequence(graph, layers, x), output="logits")
-    return graph.file(network.encoder.convs[0].conv.out_channels, metadata)
+    return graph
 
 
 class Graph:
     """Nodes and stored tensors in the order of their use. A tensor's name is the operator's that makes it, numbered."""
 
     def __init__(self):
+        self.embedding = 0  # channels of the output of this name
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: dict[tuple, onnx.TensorProto] = {}
 
@@ -81,19 +90,16 @@ class Graph:
             self.tensors[key] = numpy_helper.from_array(np.ascontiguousarray(array), f"{kind}_{len(self.tensors)}")
         return self.tensors[key].name
 
-    def file(self, embedding: int, metadata: Mapping[str, Any]) -> bytes:
+    def model(self) -> onnx.ModelProto:
         def value(name: str, channels: int, *sides: str) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", channels, *sides])
 
         quarter = ("height/4", "width/4")
         inputs = [value("images", 3, "height", "width")]
-        outputs = [value("logits", 1, *quarter), value("embeddings", embedding, *quarter)]
+        outputs = [value("logits", 1, *quarter), value("embeddings", self.embedding, *quarter)]
         graph = helper.make_graph(self.nodes, "MPC", inputs, outputs, [*self.tensors.values()])
         opset = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="mpc_lite")
-        helper.set_model_props(model, {key: json.dumps(entry, sort_keys=True) for key, entry in metadata.items()})
-        onnx.checker.check_model(model)
-        return model.SerializeToString(deterministic=True)
+        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="mpc_lite")
 
 
 # ------------------------------------------------------------------------------------------------------- plain modules

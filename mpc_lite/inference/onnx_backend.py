@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpc_lite.errors import InputError, shown, some
+from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file
 from mpc_lite.inference.export import HOW_TO_INSTALL, export_bytes
 from mpc_lite.network.checks import check_sections
+from mpc_lite.network.head import HEADS
+from mpc_lite.network.hrformer import SIZES
 
 _ADVICE = "make one with 'mpc-lite export'"
+_LONGEST = 2**29  # bytes of a file; the largest network's has a third of it
 STRIDE = 32  # of the coarsest map; the file's upsampling fits only maps that every stride divides
 
 
@@ -39,17 +42,12 @@ class OnnxNetwork(nn.Module):
         self.threads = torch.get_num_threads()
         self._data, self._sessions = data, {}  # sessions by their threads, made when they are needed
         runtime = _onnxruntime()
+        self.facts = _checked_facts(data, source)  # before onnxruntime, which computes what it finds, sees the graph
+        self.recipe: dict = self.facts["recipe"]
         try:
             self.session = self._session(runtime, 1)
-            metadata = self.session.get_modelmeta().custom_metadata_map
-            self.facts: dict = {key: json.loads(entry) for key, entry in metadata.items()}
-            self.recipe: dict = self.facts["recipe"]
-            check_sections(source, self.facts, _ADVICE)
-            _check_ends(source, self.session)
-        except InputError:
-            raise
         except Exception as error:  # onnxruntime has a class of its own for each way in which a file can be wrong
-            raise _foreign(source, "it holds no recipe" if isinstance(error, KeyError) else error) from None
+            raise _foreign(source, error) from None
         self.source = source
         self.register_buffer("digest", torch.frombuffer(bytearray(hashlib.sha256(data).digest()), dtype=torch.uint8))
 
@@ -65,7 +63,10 @@ class OnnxNetwork(nn.Module):
             return cls(export_bytes(name_or_file), str(name_or_file))
         try:
             with open_file(path) as file:
-                return cls(file.read(), str(path))
+                data = file.read(_LONGEST + 1)
+            if len(data) > _LONGEST:
+                raise _foreign(str(path), f"it has more than {_LONGEST} bytes")
+            return cls(data, str(path))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 
@@ -83,12 +84,12 @@ class OnnxNetwork(nn.Module):
 
         def compute(part: np.ndarray) -> np.ndarray:
             try:
-                (logits,) = session.run(["logits"], {"images": part})
-            except Exception as error:  # as in the constructor
-                raise _foreign(self.source, error) from None
-            if (found := np.shape(logits)) != (expected := (len(part), 1, height // 4, width // 4)):
-                raise _foreign(self.source, f"its logits are {found}, expected {expected}")
-            return logits
+                return session.run(["logits"], {"images": part})[0]
+            except Exception as error:  # as in the constructor; the graph is ours, so what lacks is memory
+                raise InputError(
+                    f"{self.source}: onnxruntime cannot compute {len(part)} images of {width}×{height} pixels "
+                    f"({_line(error)}); choose a smaller size, or the torch backend"
+                ) from None
 
         if parts < 2:
             return torch.from_numpy(compute(pixels))
@@ -102,27 +103,46 @@ class OnnxNetwork(nn.Module):
             options.intra_op_num_threads = threads
             # Waiting in a loop would cost others their core.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.log_severity_level = 3  # errors alone
+            options.log_severity_level = 4  # each error is raised too; what it logs holds names as they are in the file
             self._sessions[threads] = runtime.InferenceSession(self._data, options, providers=["CPUExecutionProvider"])
         return self._sessions[threads]
 
 
-def _check_ends(source: str, session: Any) -> None:
-    """InputError unless a graph takes `images` and gives `logits` as `graph.network_graph` has them."""
-    for values, name, channels in ((session.get_inputs(), "images", 3), (session.get_outputs(), "logits", 1)):
-        value = next((v for v in values if v.name == name), None)
-        if value is None or (channels == 3 and len(values) > 1):
-            names = some(v.name for v in values)
-            raise _foreign(source, f"it has {names or 'nothing'} where an exported file has '{name}'")
-        shape = [side if isinstance(side, int) else None for side in value.shape]
-        if value.type != "tensor(float)" or shape != [None, channels, None, None]:
-            found = shown(f"{value.type} {value.shape}")
-            raise _foreign(source, f"its '{name}' is {found}, expected float (B,{channels},h,w) of any B, h and w")
+def _checked_facts(data: bytes, source: str) -> dict[str, Any]:
+    """The metadata of a file by `export`. InputError for another file, by its graph, its metadata or its form."""
+    try:
+        import onnx
+
+        from mpc_lite.inference.graph_check import difference
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise InputError(f"reading an ONNX file needs the package onnx; {HOW_TO_INSTALL}") from None
+    try:
+        model = onnx.load_model_from_string(data)
+        facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    except Exception as error:  # of protobuf, whose classes differ by its version, or of JSON without end
+        raise _foreign(source, error) from None
+    model.DiscardUnknownFields()
+    if model.ByteSize() != len(data):  # parts that onnx passes over, and onnxruntime perhaps not
+        raise _foreign(source, "it has parts that the format does not have")
+    for key, known in (("recipe", ()), ("size", SIZES), ("head", HEADS)):
+        if key not in facts:
+            raise _foreign(source, f"it holds no {key}")
+        if known and facts[key] not in list(known):  # of any JSON type
+            raise _foreign(source, f"it holds a network of {key} {shown(facts[key])}, expected {', '.join(known)}")
+    check_sections(source, facts, _ADVICE)
+    if found := difference(model, facts["size"], facts["head"]):
+        raise _foreign(source, found)
+    return facts
 
 
 def _foreign(source: str, reason: object) -> InputError:
-    line = shown(str(reason).split("\n")[0], 300)
-    return InputError(f"{source} is no ONNX file that this package wrote ({line}); {_ADVICE}")
+    return InputError(f"{source} is no ONNX file that this version of the package writes ({_line(reason)}); {_ADVICE}")
+
+
+def _line(reason: object) -> str:
+    return shown(str(reason).split("\n")[0], 300)
 
 
 def _onnxruntime():
