@@ -5,17 +5,20 @@ tiles, a NaN makes every map empty, and another window index silently exchanges 
 names and shapes, which `weights.load_strict` compares.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
 
 import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.network.head import ALL_HEADS
 from mpc_lite.network.hrformer import SIZES
 from mpc_lite.recipes.keys import Recipe, Section
+
+# What stands for a key that a section must have and a file lacks.
+STAND_INS = {"name": "unnamed", "lists": ["unnamed.csv"], "manifest": "unnamed.csv"}
 
 
 class _Calibration(Section):
@@ -50,24 +53,46 @@ def check_sections(source: str, facts: Mapping[str, Any], advice: str) -> None:
     """InputError unless a file's recipe, which decides over time and memory, and its calibration, where it has one,
     have values that those can have."""
     # A recipe may lack keys or have more, of another version; a calibration is whole or not there.
-    wrong = _wrong("recipe", Recipe, facts["recipe"], passing=("extra_forbidden", "missing"))
+    wrong = _wrong("recipe", Recipe, _of_this_version(Recipe, facts["recipe"]))
     if facts.get("calibration") is not None:
         wrong += _wrong("calibration", _Calibration, facts["calibration"])
     if wrong:
         raise InputError(f"{source} says what cannot be: {'; '.join(wrong[:10])}; {advice}")
 
 
-def _wrong(name: str, section: type[Section], value: Any, passing: Sequence[str] = ()) -> list[str]:
-    """What a section's own model refuses in `value`, a line each, but for errors of the types that pass."""
+def _of_this_version(section: type[Section], value: Any) -> Any:
+    """`value` with the keys that the section has and no others, those that it must have and lacks filled in.
+
+    Before it is validated, not by passing over such errors afterwards: where one field is wrong, pydantic leaves out
+    the rules that hold between fields, and an unknown key would switch them off.
+    """
+    if not isinstance(value, dict):
+        return value
+    whole = {}
+    for key, field in section.model_fields.items():
+        if key in value:
+            kinds = (field.annotation, *get_args(field.annotation))  # a section may be optional
+            inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+            whole[key] = _of_this_version(inner, value[key]) if inner else value[key]
+        elif field.is_required():
+            whole[key] = STAND_INS[key]
+    return whole
+
+
+def _wrong(name: str, section: type[Section], value: Any) -> list[str]:
+    """What a section's own model refuses in `value`, a line each."""
     try:
         section.model_validate(value)
     except ValidationError as error:
-        return [
-            f"{'.'.join([name, *map(str, item['loc'])])}: found {_short(item['input'])}; {item['msg'].lower()}"
-            for item in error.errors()
-            if item["type"] not in passing
-        ]
+        return [f"{'.'.join([name, *map(shown, item['loc'])])}: {_told(item)}" for item in error.errors()]
     return []
+
+
+def _told(item: Any) -> str:
+    """One of pydantic's errors in words."""
+    if item["type"] == "value_error":  # a rule of ours, which says what it found
+        return shown(item["msg"].removeprefix("Value error, "), 600)
+    return f"found {_short(item['input'])}; {shown(item['msg'].lower(), 600)}"
 
 
 def check_values(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], advice: str) -> None:

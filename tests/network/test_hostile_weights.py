@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 
 from mpc_lite.errors import InputError
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.checks import STAND_INS, check_sections
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import fingerprint, pretrained_file, read_facts, read_weights, save_weights
+from mpc_lite.recipes.keys import Recipe, Section
 from mpc_lite.recipes.load import load_recipe
 
 pytestmark = pytest.mark.trust
@@ -48,6 +51,14 @@ EVALUATE = {"mode": "stretch", "size": 512, "overlap": 0}
         ("lite", "recipe: found 'lite'"),
         (None, "recipe: found None"),
         ({"name": ["a"] * 10_000}, "recipe.name"),
+        # An unknown or a missing key switches off no rule between keys, of a section or of the whole.
+        ({"evaluate": {"mode": "tiles", "size": 64, "overlap": 63, "x": 1}}, "three quarters"),
+        ({"evaluate": {"mode": "tiles", "overlap": 511}, "x": {}}, "three quarters"),
+        ({"data": {"repeats": {"a": 0}, "x": 1}}, "recipe.data: repeats count how often"),
+        ({"pretrain": {"terms": ["within_image"] * 2, "schedule": {"x": 1}}}, "recipe.pretrain: each term once"),
+        ({"mscc": {}, "pppc": {}}, "recipe: mscc and pppc are stages of different methods"),
+        ({"adapt": {"cache_features": True}}, "recipe: adapt.cache_features needs maps that stay the same"),
+        ({"data": {"repeats": {"\x1b[2J" * 100: "a"}}}, r"recipe.data.repeats.\\x1b\[2J.*found 'a'"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_one_short_sentence(recipe, words, tensors, tmp_path):
@@ -75,8 +86,22 @@ def test_metadata_nested_without_end_is_no_metadata_of_ours(tensors, tmp_path):
 def test_facts_of_older_and_newer_versions_pass(tensors, tmp_path):
     for recipe in ({}, {"evaluate": {"mode": "tiles", "size": 96}}, {"later": 1, "evaluate": {"later": 2}}):
         assert load_weights(write(tmp_path / "w.safetensors", tensors, recipe=recipe)).recipe == recipe
+    for recipe in ({"adapt": {}}, {"data": {"real": {"later": {}}}}, {"mscc": {}, "model": {"head": "mscc"}}):
+        check_sections("m.onnx", {"recipe": recipe}, "")
     for name in ("lite", "lite-stage1", "lite-initial"):
         assert read_facts(name)["recipe"]["evaluate"]["mode"] == "tiles"
+
+
+def test_each_key_that_a_recipe_must_have_has_a_stand_in():
+    def required(section):
+        for key, field in section.model_fields.items():
+            kinds = (field.annotation, *get_args(field.annotation))
+            for inner in (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)):
+                yield from required(inner)
+            if field.is_required():
+                yield key
+
+    assert set(required(Recipe)) == set(STAND_INS)
 
 
 def set_nan(t):
