@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import expand_all, open_file, write_atomic
 from mpc_lite.forgeries.scenes import photo_files
-from mpc_lite.network.weights import read_facts
+from mpc_lite.network.weights import read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 
@@ -48,6 +48,12 @@ def identity(recipe: Recipe) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
+def learnt_by(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as weights carry it: without the number of processes that read images, which changes no weight."""
+    values = recipe.as_dict()
+    return {**values, "data": {key: value for key, value in values["data"].items() if key != "workers"}}
+
+
 def _sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -56,33 +62,59 @@ def _sha256(path: Path) -> str:
 
 
 def store(
-    path: Path, recipe: Recipe, processes: int, step: int, best: float, model, optimizer, scheduler, companion=None
+    path: Path,
+    recipe: Recipe,
+    processes: int,
+    step: int,
+    best: float,
+    model,
+    optimizer,
+    scheduler,
+    companion=None,
+    start: str | None = None,
 ) -> None:
-    """Write a checkpoint. Data and random numbers need no state: both are functions of (seed, micro-batch).
+    """Write a checkpoint, NAME.state. Data and random numbers need no state: both are functions of (seed, micro-batch).
 
-    companion: what the stage has beside the model, a module, see `training.Stage`."""
+    companion: what the stage has beside the model, a module, see `training.Stage`. start: the sha256 of the weights
+    that the stage began with, None for random numbers."""
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     parts |= {} if companion is None else {"companion": companion}
     state = {name: part.state_dict() for name, part in parts.items()}
     # A LambdaLR keeps its function's attributes; a closure has none, so the entry is empty and can go.
     state["scheduler"].pop("lr_lambdas", None)
     about = {"step": step, "best": best, "processes": processes, "recipe": identity(recipe)}
+    about |= {"stage": path.stem, "start": start}
     with io.BytesIO() as buffer:
         torch.save({**about, **state}, buffer)
         write_atomic(path, buffer.getvalue())
 
 
 def restore(
-    path: Path, recipe: Recipe, processes: int, steps: int, model, optimizer, scheduler, companion=None
-) -> tuple[int, float]:
-    """Put a checkpoint back into its parts; returns (step, best score so far).
+    path: Path,
+    recipe: Recipe,
+    processes: int,
+    steps: int,
+    model,
+    optimizer,
+    scheduler,
+    companion=None,
+    weights: str | Path | None = None,
+) -> tuple[int, float, str | None]:
+    """Put a checkpoint back into its parts; returns (step, best score so far, start as for `store`).
 
-    steps: of the whole stage.
+    steps: of the whole stage. weights: that the run is told to start from, if it is told.
     Raises:
-        InputError: damaged; of another run; of another number of processes, whose steps read another number of images.
+        InputError: damaged; of another run or stage; begun with other weights; of another number of processes, whose
+            steps read another number of images.
     """
     state = _read(path)
     same_run(state["recipe"], recipe, path)
+    if state["stage"] != path.stem:
+        raise InputError(
+            f"{path} is a checkpoint of the stage {shown(state['stage'])}; put back its own, or delete it, and "
+            "--resume begins this stage anew"
+        )
+    _same_start(state["start"], weights, path)
     if state["processes"] != processes:
         raise InputError(
             f"{path} was written by {state['processes']} processes together, now there are {processes}; a step would "
@@ -102,7 +134,17 @@ def restore(
         scheduler.load_state_dict({**state["scheduler"], **extra})
     except Exception as error:  # torch has no one type for what does not fit
         raise _damaged(path, error) from error
-    return step, best
+    return step, best, state["start"]
+
+
+def _same_start(start: str | None, weights: str | Path | None, path: Path) -> None:
+    """InputError when a stage is told to start from other weights than it began with; what it is not told counts."""
+    if weights is not None and start not in (_UNKNOWN, weights_sha256(weights)):
+        began = "random numbers" if start is None else "other weights"
+        raise InputError(
+            f"{path} says that this stage began with {began}, not with {weights}; leave out --weights to resume it, or "
+            "choose another folder"
+        )
 
 
 def _same_kinds(found: Any, expected: Any) -> None:
@@ -123,6 +165,8 @@ def _same_kinds(found: Any, expected: Any) -> None:
 
 _KINDS = {"step": int, "best": float, "processes": int, "recipe": str}
 _KINDS |= dict.fromkeys(("model", "optimizer", "scheduler"), dict)
+_KINDS |= {"stage": str, "start": (str, type(None))}
+_UNKNOWN = "unknown"  # the start, where an older version wrote the file
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -132,6 +176,7 @@ def _read(path: Path) -> dict[str, Any]:
             if member := file.testzip():
                 raise zipfile.BadZipFile(f"checksum of {member}")
         state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {"stage": path.stem, "start": _UNKNOWN, **state}
         wrong = [name for name, kind in _KINDS.items() if not isinstance(state[name], kind) or state[name] is True]
         if wrong:
             raise TypeError(f"type of {wrong[0]}")
@@ -149,28 +194,45 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
-def read_done(path: Path, recipe: Recipe, weights: Path) -> None:
-    """InputError when the note that a stage has ended is damaged, or it or the weights beside it, where there are any,
-    are of another run; see `same_run`, `same_weights`."""
-    same_run(_note(path), recipe, path)
-    if weights.is_file():
-        same_weights(weights, path)
+def write_done(path: Path, recipe: Recipe, start: str | None) -> None:
+    """Write the note that a stage has ended, NAME.done: the run's `identity`, the stage, and its start (`store`)."""
+    note = {**json.loads(identity(recipe)), "stage": path.stem, "start": start}
+    write_atomic(path, json.dumps(note, sort_keys=True).encode())
+
+
+def read_done(path: Path, recipe: Recipe, file: Path, weights: str | Path | None = None) -> None:
+    """InputError when the note that a stage has ended is damaged, or it or the file of weights beside it, where there
+    is one, are of another run, or of other weights to start from; see `same_run`, `same_weights`, `restore`."""
+    note = _note(path)
+    start = note.pop("start", _UNKNOWN)
+    note.pop("stage", None)
+    same_run(json.dumps(note, sort_keys=True), recipe, path)
+    if file.is_file():
+        same_weights(file, path)
+    _same_start(start, weights, path)
 
 
 def same_weights(file: Path, done: Path) -> None:
-    """InputError where weights say another recipe of themselves than the note that their stage has ended.
+    """InputError where weights say another stage or recipe of themselves than the note that their stage has ended.
 
     Keys that one of both lacks pass: versions differ in them. So do those that `identity` leaves out.
     """
-    written, found = (_flat(recipe) for recipe in (json.loads(_note(done)).get("recipe"), read_facts(file)["recipe"]))
+    facts = read_facts(file)
+    written, found = {"stage": done.stem, **_flat(_note(done)["recipe"])}, {**_flat(facts["recipe"])}
+    found |= {"stage": facts["stage"]} if "stage" in facts else {}
     differing = [
-        f"{key} {found[key]}, not {written[key]}" for key in written if found.get(key, written[key]) != written[key]
+        f"{key} {shown(found[key])}, not {written[key]}"
+        for key in written
+        if found.get(key, written[key]) != written[key]
     ]
     if differing:
         raise InputError(
             f"{file} is of another run than {done.name} beside it ({some(differing, 5)}); put back the run's own file, "
             f"delete both to train it anew, or name the file with --weights in a folder of its own"
         )
+
+
+_SECTIONS = ("model", "data")  # that every recipe has
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -180,19 +242,22 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {key: v for k, inner in value.items() for key, v in _flat(inner, f"{name}.{k}".lstrip(".")).items()}
 
 
-def _note(path: Path) -> str:
+def _note(path: Path) -> dict[str, Any]:
     try:
         with open_file(path) as file:
-            written = file.read().decode("utf-8")
-        if not isinstance(json.loads(written), dict):
-            raise ValueError("no object")
+            note = json.loads(file.read().decode("utf-8"))
+        recipe = note["recipe"]
+        if not isinstance(note["manifests"], list) or not all(isinstance(recipe[key], dict) for key in _SECTIONS):
+            raise TypeError("another note")
+        if note.get("stage", path.stem) != path.stem or not isinstance(note.get("start"), str | None):
+            raise ValueError("of another stage")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise InputError(
             f"{path} is damaged, or no note of a finished stage; delete it, and --resume goes on with this stage"
         ) from error
-    return written
+    return note
 
 
 def same_run(written: str, recipe: Recipe, path: Path) -> None:

@@ -38,14 +38,19 @@ class Log:
         processes.first(self._open)
 
     def _open(self) -> None:
+        folder, content = self.path.parent, b""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            content = b""
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another output folder") from None
+        try:
             with suppress(FileNotFoundError), open_file(self.path) as file:
                 content = file.read()
         except OSError as error:
-            folder = self.path.parent
-            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another output folder") from None
+            raise InputError(
+                f"{self.path} cannot be read: {error.strerror}; expected the log of a training run. Move it away, and "
+                "--resume goes on; only its curves are lost"
+            ) from None
         lines = content[: content.rfind(b"\n") + 1].splitlines()  # without one that was cut off by a kill
         entries = [parse(line) for line in lines]
         if None in entries:

@@ -38,12 +38,11 @@ from mpc_lite.data.loader import loader
 from mpc_lite.data.stream import Positions, datasets
 from mpc_lite.devices import choose_accelerator, training_threads
 from mpc_lite.errors import InputError
-from mpc_lite.files import write_atomic
 from mpc_lite.network.model import MPC, load_weights
-from mpc_lite.network.weights import ENCODER_ONLY, read_facts, save_weights
+from mpc_lite.network.weights import ENCODER_ONLY, read_facts, save_weights, weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.run_folder import locked
-from mpc_lite.training.checkpoint import identity, read_done, restore, store
+from mpc_lite.training.checkpoint import learnt_by, read_done, restore, store, write_done
 from mpc_lite.training.finite import Watch
 from mpc_lite.training.log import Log
 from mpc_lite.training.processes import Processes, deaths_told
@@ -63,7 +62,8 @@ def train(
     Args:
         kind: the stage's class.
         resume: go on from ``OUT/NAME.state`` when it is there; a finished stage is skipped.
-        weights: a shipped name or a file to start from, instead of what the stage starts from by itself.
+        weights: a shipped name or a file to start from, not what the stage starts from by itself; who resumes need not
+            name it again, and another is refused.
     Raises:
         Interrupted: asked to stop. InputError: bad data, bad device, an output folder that cannot be written or is in
         use, weights that do not fit, a checkpoint of another recipe or another number of processes, an earlier run in
@@ -98,7 +98,7 @@ def _train(
         if not resume and (target.exists() or state.exists()):
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
         if done.exists():
-            read_done(done, recipe, target)
+            read_done(done, recipe, target, weights)
             if not target.is_file():
                 raise InputError(f"{done} says that this stage has ended, but {target} is missing; delete {done.name}")
             clear()
@@ -112,7 +112,12 @@ def _train(
     if processes.first(finished):
         return target
 
-    model = processes.together(lambda: starting_model(recipe, weights or kind.start(recipe, out)))
+    def begin() -> tuple[MPC, str | None]:  # a checkpoint will take the place of both
+        start = None if resumed else weights or kind.start(recipe, out)
+        return starting_model(recipe, start), start and weights_sha256(start)
+
+    resumed = processes.first(lambda: resume and state.exists())
+    model, start = processes.together(begin)
     stage = kind(model, recipe)
     ddp.find_unused_parameters = stage.partial
     model.encoder.checkpoint_activations = settings.checkpoint_activations
@@ -128,14 +133,15 @@ def _train(
     learner = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "companion": stage.companion}
 
     step, best = 0, -math.inf
-    if processes.first(lambda: resume and state.exists()):
-        step, best = processes.together(lambda: restore(state, recipe, processes.number, settings.steps, **learner))
+    if resumed:
+        parts = {**learner, "steps": settings.steps, "weights": weights}
+        step, best, start = processes.together(lambda: restore(state, recipe, processes.number, **parts))
     first = step
 
     def keep() -> None:
         watch.look(step)
         processes.average_statistics(model)
-        processes.first(lambda: store(state, recipe, processes.number, step, best, **learner))
+        processes.first(lambda: store(state, recipe, processes.number, step, best, **learner, start=start))
 
     log = Log(out, stage.name, settings.steps, step, accelerator, processes)
     if recipe.tracker == "tensorboard":
@@ -196,11 +202,11 @@ def _train(
                 if scores["score"] >= best:  # of equal ones the last: early in a training all may be 0
                     best = scores["score"]
                     facts = {"stage": stage.name, "step": step, "validation": scores}
-                    processes.first(lambda facts=facts: save_weights(target, model, _learnt_by(recipe), **facts))
+                    processes.first(lambda facts=facts: save_weights(target, model, learnt_by(recipe), **facts))
             if step % settings.checkpoint_every == 0:
                 keep()
         stop()  # who asked during the last step has what they wanted
-    processes.first(lambda: write_atomic(done, identity(recipe).encode()))
+    processes.first(lambda: write_done(done, recipe, start))
     processes.first(clear)
     for writer in accelerator.trackers:
         writer.finish()
@@ -220,12 +226,6 @@ def _read(recipe: Recipe, stage: Stage, processes: Processes, device: str) -> tu
             "raise data.validation_images, or mark tampered rows of the manifest 'validation'"
         )
     return train_set, validation
-
-
-def _learnt_by(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as weights carry it: without the number of processes that read images, which changes no weight."""
-    values = recipe.as_dict()
-    return {**values, "data": {key: value for key, value in values["data"].items() if key != "workers"}}
 
 
 def seed_micro_batch(seed: int, stage: str, micro_batch: int) -> None:

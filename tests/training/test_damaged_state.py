@@ -15,7 +15,7 @@ from torch import nn
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.training.checkpoint import identity, read_done, restore, store
+from mpc_lite.training.checkpoint import identity, read_done, restore, store, write_done
 from mpc_lite.training.progress import read_log
 from tests.training.test_log import log
 
@@ -74,7 +74,15 @@ def test_a_foreign_checkpoint_is_told_in_one_line(tmp_path, state, name):
 def test_parts_that_do_not_fit_are_told_in_one_line(tmp_path, state):
     content = torch.load(io.BytesIO(state[1]), weights_only=True)
     wrong = [{"step": "7"}, {"model": {}}, {"optimizer": {"state": 1}}, {"scheduler": []}, {"best": None}]
-    wrong += [{"step": -1}, {"step": 10}, {"step": True}, {"best": math.nan}, {"best": math.inf}]
+    wrong += [
+        {"start": 5},
+        {"stage": None},
+        {"step": -1},
+        {"step": 10},
+        {"step": True},
+        {"best": math.nan},
+        {"best": math.inf},
+    ]
     wrong += [{"scheduler": {**content["scheduler"], "last_epoch": far}} for far in ("7", None, math.nan, True)]
     groups = content["optimizer"]["param_groups"]
     wrong += [
@@ -82,9 +90,9 @@ def test_parts_that_do_not_fit_are_told_in_one_line(tmp_path, state):
     ]
     wrong += [{"optimizer": {**content["optimizer"], "param_groups": []}}]
     for change in wrong:
-        (tmp_path / "x.state").write_bytes(saved({**content, **change}))
+        (tmp_path / "pretrain.state").write_bytes(saved({**content, **change}))
         with pytest.raises(InputError, match="is damaged"):
-            restore(tmp_path / "x.state", state[0], 1, 9, **learner(1))
+            restore(tmp_path / "pretrain.state", state[0], 1, 9, **learner(1))
 
 
 @pytest.mark.slow
@@ -100,13 +108,44 @@ def test_no_flipped_or_missing_byte_makes_another_run(tmp_path, state):
         file.write_bytes(content)
         parts = learner(1)
         try:
-            assert restore(file, recipe, 1, 9, **parts) == (7, 0.5)
+            assert restore(file, recipe, 1, 9, **parts) == (7, 0.5, None)
         except InputError as error:
             refused += 1
             assert "\n" not in str(error)
             continue
         assert all(torch.equal(v, expected[k]) for k, v in parts["model"].state_dict().items())
     assert refused > 100
+
+
+def test_a_checkpoint_of_another_stage_is_refused_and_one_of_an_older_version_goes_on(tmp_path, state):
+    (tmp_path / "finetune.state").write_bytes(state[1])
+    with pytest.raises(InputError, match=r"finetune\.state is a checkpoint of the stage pretrain; put back its own"):
+        restore(tmp_path / "finetune.state", state[0], 1, 9, **learner(1))
+    content = torch.load(io.BytesIO(state[1]), weights_only=True)
+    older = {name: value for name, value in content.items() if name not in ("stage", "start")}
+    (tmp_path / "finetune.state").write_bytes(saved(older))
+    assert restore(tmp_path / "finetune.state", state[0], 1, 9, **learner(1), weights="lite")[:2] == (7, 0.5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": 5},
+        {"recipe": {}},
+        {"recipe": {"model": 1, "data": {}}},
+        {"manifests": None},
+        {"stage": "finetune"},
+        {"start": 5},
+        {"start": []},
+    ],
+)
+def test_only_what_it_writes_passes_for_a_note_of_the_end(tmp_path, state, change):
+    file = tmp_path / "pretrain.done"
+    write_done(file, state[0], None)
+    read_done(file, state[0], tmp_path / "gone")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(InputError, match="is damaged, or no note of a finished stage; delete it"):
+        read_done(file, state[0], tmp_path / "gone")
 
 
 # --- the log --------------------------------------------------------------------------------------------------------
@@ -154,6 +193,12 @@ def test_numbers_of_an_earlier_log_that_are_no_json_go(tmp_path):
     assert "loss" not in read_log(file)[0] and read_log(file)[1]["validation"] == {"iou": 0.5}
     log(tmp_path, first=1)
     assert b"NaN" not in file.read_bytes() and b"Infinity" not in file.read_bytes()
+
+
+def test_a_folder_of_the_logs_name_is_named_not_the_run_folder(tmp_path):
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"log\.jsonl cannot be read: Is a directory; .*Move it away"):
+        log(tmp_path)
 
 
 # --- as a user meets them -------------------------------------------------------------------------------------------

@@ -689,6 +689,57 @@ def test_weights_of_another_run_do_not_pass_for_this_ones(finished, tmp_path):
     assert pretrain(five, tmp_path, resume=True) == Finetuning.start(six, tmp_path)
 
 
+@pytest.mark.trust
+def test_weights_of_another_stage_do_not_pass_for_this_ones(finished, tmp_path):
+    """The two files of one run, exchanged."""
+    for name in ("pretrain.done", "finetune.done"):
+        shutil.copy(finished / name, tmp_path)
+    shutil.copy(finished / "stage1.safetensors", tmp_path / "model.safetensors")
+    shutil.copy(finished / "model.safetensors", tmp_path / "stage1.safetensors")
+    with pytest.raises(InputError, match=r"another run than finetune\.done .*\(stage pretrain, not finetune\)"):
+        finetune(recipe(), tmp_path, resume=True)
+    with pytest.raises(InputError, match=r"another run than pretrain\.done .*\(stage finetune, not pretrain\)"):
+        pretrain(recipe(), tmp_path, resume=True)
+    for name in ("finetune.done", "model.safetensors"):
+        (tmp_path / name).unlink()
+    for note in (None, '{"recipe": 5}', '{"recipe": {}}'):
+        (tmp_path / "pretrain.done").write_text(note or (finished / "pretrain.done").read_text())
+        with pytest.raises(InputError, match=r"pretrain\.done"):
+            finetune(recipe(), tmp_path)
+
+
+@pytest.mark.trust
+def test_other_weights_to_start_from_are_no_resumption(finished, tmp_path):
+    own, stage1 = shutil.copy(finished / "stage1.safetensors", tmp_path), finished / "stage1.safetensors"
+    for file in ("model.safetensors", "finetune.done"):
+        shutil.copy(finished / file, tmp_path)
+    assert finetune(recipe(), tmp_path, resume=True, weights=stage1) == tmp_path / "model.safetensors"
+    with pytest.raises(
+        InputError, match=r"finetune\.done says that this stage began with other weights, not with lite;"
+    ):
+        finetune(recipe(), tmp_path, resume=True, weights="lite")
+    note = json.loads((tmp_path / "finetune.done").read_text())
+    assert (note.pop("stage"), len(note.pop("start"))) == ("finetune", 64)
+    (tmp_path / "finetune.done").write_text(json.dumps(note, sort_keys=True))  # of an older version
+    assert note == json.loads(identity(recipe())) and finetune(recipe(), tmp_path, resume=True, weights="lite")
+
+    out = tmp_path / "stopped"
+    out.mkdir()
+    (out / "stop").touch()
+    with pytest.raises(Interrupted):
+        finetune(recipe(), out, weights=own, device="cpu")
+    with pytest.raises(
+        InputError, match=r"finetune\.state says that this stage began with other weights, not with lite2"
+    ):
+        finetune(recipe(), out, resume=True, weights="lite2", device="cpu")
+    ours = load_file(finetune(recipe(), out, resume=True, device="cpu"))  # what it began with counts, named or not
+    theirs = load_file(finished / "model.safetensors")
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+    assert (out / "finetune.done").read_bytes() == (finished / "finetune.done").read_bytes()
+    with pytest.raises(InputError, match="began with random numbers, not with lite-initial"):
+        pretrain(recipe(), finished, resume=True, weights="lite-initial")
+
+
 def test_a_changed_list_of_images_cannot_resume(tmp_path):
     plan = toy_manifest(tmp_path, [1, 1, 1, 1, 1, 1])
     before = identity(plan)
