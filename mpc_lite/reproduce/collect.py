@@ -10,12 +10,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from pydantic import BaseModel, StrictInt
+
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import aligned
-from mpc_lite.files import without_paths, write_atomic
+from mpc_lite.files import open_file, without_paths, write_atomic
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.reproduce.paper import Compared, compare
-from mpc_lite.reproduce.run import Request
+from mpc_lite.reproduce.run import Request, damaged, read_results
 from mpc_lite.reproduce.runner import find_notebook
 from mpc_lite.reproduce.sweep_runs import plan_cells
 from mpc_lite.reproduce.tables import ABLATIONS, READ_AS, READINGS, as_cases
@@ -36,7 +38,7 @@ def collect(request: Request) -> tuple[Path, str, int]:
         request: with `given` or `over` of these runs only, else of all in `root`/NAME/PROFILE.
     Returns:
         The exit code is 1 when a score lies outside its band (`paper.compare`; in every reading, where the paper's
-        noise has two), else 0, also where nothing ran at full scale.
+        noise has two), or a file of a run is damaged, else 0, also where nothing ran at full scale.
     Raises:
         InputError: no finished run; runs of one group that differ in their recipes, or two of one seed.
     """
@@ -50,13 +52,17 @@ def collect(request: Request) -> tuple[Path, str, int]:
         }
     else:
         planned = {out: _told(out) for out in sorted(folder.glob("*")) if out.is_dir()}
-    runs, unfinished = {}, []
+    runs, unfinished, code = {}, [], 0
     for out, (seed, parameters) in planned.items():
         try:
-            runs[out] = json.loads((out / "results.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            reason = _reason(out) if isinstance(error, OSError) else f"results.json is damaged: {error}"
-            unfinished.append({"folder": out.name, "seed": seed, "parameters": parameters, "reason": reason})
+            try:
+                runs[out] = read_results(out)
+                continue
+            except FileNotFoundError:
+                reason = _reason(out)
+        except InputError as error:
+            reason, code = str(error), 1
+        unfinished.append({"folder": out.name, "seed": seed, "parameters": parameters, "reason": reason})
     if not runs:
         listed = "".join(f"; {run['folder']}: {run['reason']}" for run in unfinished)
         raise InputError(f"nothing to collect: {folder} holds no finished run of these{listed}")
@@ -72,9 +78,9 @@ def collect(request: Request) -> tuple[Path, str, int]:
     }
     path = notebook.parents[1] / "results" / f"{name}-{profile}.json"
     path.parent.mkdir(exist_ok=True)
-    write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     texts, codes = zip(*(_beside_paper(group) for group in groups), strict=True)
-    return path, "\n\n".join(filter(None, [*texts, _listed(document["unfinished"])])), max(codes)
+    return path, "\n\n".join(filter(None, [*texts, _listed(document["unfinished"])])), max(code, *codes)
 
 
 def _command(request: Request, name: str, profile: str) -> str:
@@ -94,26 +100,64 @@ def _listed(unfinished: list[dict[str, Any]]) -> str:
 # ------------------------------------------------------------------------------------------------------ unfinished runs
 
 
-def _notebook(out: Path) -> dict[str, Any]:
+class _Parameters(BaseModel):
+    SEED: StrictInt | None = None
+    PARAMETERS: dict[str, Any] | None = None
+
+
+class _Papermill(BaseModel):
+    parameters: _Parameters = _Parameters()
+
+
+class _Metadata(BaseModel):
+    papermill: _Papermill = _Papermill()
+
+
+class _Output(BaseModel):
+    output_type: str
+    ename: str = ""
+    evalue: str = ""
+
+
+class _Cell(BaseModel):
+    outputs: list[_Output] = []
+
+
+class _Notebook(BaseModel):
+    """What an unfinished run tells by the notebook that papermill began to write."""
+
+    metadata: _Metadata = _Metadata()
+    cells: list[_Cell] = []
+
+
+def _notebook(out: Path) -> _Notebook:
+    """An empty one where there is none. InputError: the file is damaged."""
+    file = out / "notebook.ipynb"
     try:
-        return json.loads((out / "notebook.ipynb").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {"metadata": {}, "cells": []}
+        with open_file(file) as opened:
+            return _Notebook.model_validate(json.loads(opened.read().decode("utf-8")))
+    except FileNotFoundError:
+        return _Notebook()
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(file, error) from None
 
 
 def _told(out: Path) -> tuple[int | None, dict[str, Any] | None]:
-    """Seed and parameters of an unfinished run, from the notebook that papermill began to write."""
-    values = _notebook(out)["metadata"].get("papermill", {}).get("parameters", {})
-    return values.get("SEED"), values.get("PARAMETERS")
+    """Seed and parameters of an unfinished run."""
+    try:
+        values = _notebook(out).metadata.papermill.parameters
+    except InputError:  # told where the run turns out to be unfinished
+        return None, None
+    return values.SEED, values.PARAMETERS
 
 
 def _reason(out: Path) -> str:
     if not holds_run(out):
         return "not run"
-    outputs = [output for cell in _notebook(out)["cells"] for output in cell.get("outputs", [])]
-    for error in [output for output in outputs if output["output_type"] == "error"]:
-        first = next(iter(error["evalue"].splitlines()), "")
-        return "interrupted" if error["ename"] == "Interrupted" else f"failed: {error['ename']}: {first}"
+    outputs = [output for cell in _notebook(out).cells for output in cell.outputs]
+    for error in [output for output in outputs if output.output_type == "error"]:
+        first = next(iter(error.evalue.splitlines()), "")
+        return "interrupted" if error.ename == "Interrupted" else f"failed: {error.ename}: {first}"
     return "unfinished"
 
 

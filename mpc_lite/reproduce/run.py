@@ -1,17 +1,21 @@
-"""One run, checked: its recipe, its parameters, its folder."""
+"""One run, checked: its recipe, its parameters, its folder, and what it scored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mpc_lite.errors import InputError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mpc_lite.errors import InputError, shown
+from mpc_lite.files import open_file
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.training.progress import read_log
@@ -128,3 +132,85 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
                 yield prefix + key, value
 
     return dict(walk(recipe.as_dict(), ""))
+
+
+# ------------------------------------------------------------------------------------------------------ what it scored
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+_Score = Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class _Scores(_Strict):
+    f1: _Score
+    iou: _Score
+
+
+class _OfSet(_Scores):
+    n: int
+
+
+class _Cell(_Strict):
+    degradation: str
+    value: Any
+    sets: dict[str, _OfSet]
+
+
+class _Recipe(_Strict):
+    tables: list[str]
+    choice: dict[str, Any]
+
+
+class _Results(_Strict):
+    """What collecting reads of results.json; see `results.save_results`."""
+
+    name: str
+    profile: str
+    recipe: _Recipe
+    seed: int
+    parameters: dict[str, Any]
+    protocol: str
+    device: str
+    sets: dict[str, _OfSet]
+    average: _Scores
+    robustness: dict[str, list[_Cell]] = {}
+    own_metrics: dict[str, _Score] = {}
+    null_splices: dict[str, _Score] = {}
+
+
+def read_results(out: Path) -> dict[str, Any]:
+    """What OUT/results.json holds. FileNotFoundError: the run has not ended. InputError: the file is damaged."""
+    file = out / "results.json"
+    try:
+        with open_file(file) as opened:
+            results = json.loads(opened.read().decode("utf-8"), parse_constant=_finite, parse_float=_finite)
+        _Results.model_validate(results)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(file, error) from None
+    return results
+
+
+def _finite(text: str) -> float:
+    """ValueError for NaN and infinity, in words or as 1e999: no JSON knows them, and who reads on would write them."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number")
+    return value
+
+
+def damaged(file: Path, error: Exception) -> InputError:
+    """The sentence on a file of a run folder that cannot be read as what it should be; its reader names the folder."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        expected = first["msg"].lower().partition(" or instance of ")[0]
+        reason = f"{where}: {expected}" if where else expected
+    else:
+        reason = getattr(error, "strerror", None) or error
+    return InputError(
+        f"{file.name} is damaged ({shown(reason, 200)}); delete it, and run the run's command with --resume"
+    )

@@ -2,7 +2,8 @@
 
 Each cell is the run that `mpc-lite reproduce` does for its values, in a run folder of its own, executed by a Dask
 worker. The folders are all there is to know about a sweep: a cell with results.json is done, a cell with anything else
-goes on from its checkpoint. So the same command, given again, does what is missing, also after everything was killed.
+goes on from its checkpoint, also one whose results.json is damaged. So the same command, given again, does what is
+missing, also after everything was killed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import FOLDERS
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
-from mpc_lite.reproduce.run import Request
+from mpc_lite.reproduce.run import Request, read_results
 from mpc_lite.reproduce.runner import find_notebook, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder, share_threads, workers_per_host
@@ -63,7 +64,9 @@ def sweep(
     if force:
         _delete([cell.run.out for cell in cells if holds_run(cell.run.out)])
     for cell in cells:
-        cell.status = "finished" if cell.finished else "waiting"
+        cell.look()
+        if cell.reason:
+            say(f"{cell.label}: {cell.reason}; it will be run again, from its checkpoint")
     todo = [cell for cell in cells if cell.status == "waiting"]
     say(
         f"{recipe_name(request.name)}: {len(cells)} cells, {len(cells) - len(todo)} finished before, {len(todo)} to run"
@@ -256,9 +259,14 @@ def _run_cell(order: dict[str, Any], out: Path) -> None:
     if "neighbours" in order:
         share_threads(order["threads"], order["neighbours"], get_worker().address)
     see_folder(order["cwd"])
-    if (out / "results.json").is_file():
+    with contextlib.suppress(FileNotFoundError, InputError):  # damaged ones are written anew
+        read_results(out)
         return
     resume = holds_run(out)
     reproduce(order["request"], resume, quiet=True, cwd=order["cwd"])
-    if not (out / "results.json").is_file():
-        raise InputError(f"the notebook ended without {short(out / 'results.json')}; is this worker's package another?")
+    try:
+        read_results(out)
+    except FileNotFoundError:
+        raise InputError(
+            f"the notebook ended without {short(out / 'results.json')}; is this worker's package another?"
+        ) from None

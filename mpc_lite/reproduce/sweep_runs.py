@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from mpc_lite.errors import InputError, printable
 from mpc_lite.recipes.load import recipe_name
-from mpc_lite.reproduce.run import Request, Run
+from mpc_lite.reproduce.run import Request, Run, read_results
 from mpc_lite.reproduce.runner import find_notebook, plan
 
 
@@ -31,9 +30,15 @@ class Cell:
     tries: int = 0
     signal: int = signal.SIGINT  # by which the sweep was asked to stop, if it was
 
-    @property
-    def finished(self) -> bool:
-        return (self.run.out / "results.json").is_file()
+    def look(self) -> None:
+        """Call it finished where its results are there; where they are damaged, `reason` says so, and it will run."""
+        try:
+            read_results(self.run.out)
+            self.status = "finished"
+        except FileNotFoundError:
+            pass
+        except InputError as error:
+            self.reason = str(error).partition(";")[0]
 
 
 # ------------------------------------------------------------------------------------------------------- which cells
@@ -115,10 +120,9 @@ def sweep_table(cells: list[Cell]) -> Table:
 
 def _f1(out: Path) -> str:
     try:
-        results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = read_results(out)["average"]["f1"]
+    except (FileNotFoundError, InputError):
         return "–"
-    value = results.get("average", {}).get("f1")
     return "–" if value is None else f"{value:.3f}"
 
 

@@ -1,6 +1,7 @@
 """Gathering runs: nothing hidden, equal bytes from equal runs, no path of a machine, and a verdict beside the paper."""
 
 import json
+import os
 
 import pytest
 
@@ -129,8 +130,66 @@ def test_runs_that_did_not_finish_are_listed_with_the_reason(clone):
     }
     assert listed["6"]["reason"].startswith("results.json is damaged")
     assert (listed["4-aa"]["seed"], listed["4-aa"]["parameters"]) == (4, {"data.manifest": "casia.csv"})
-    assert listed["5"]["parameters"] is None and code == 0
+    assert listed["5"]["parameters"] is None and code == 1  # for the damaged one
     assert "not collected, 6 unfinished" in text and "4-bb: interrupted" in text
+
+
+def changed(out, **values):
+    return json.dumps({**json.loads((out / "results.json").read_text()), **values})
+
+
+@pytest.mark.trust
+def test_a_damaged_file_of_one_run_costs_the_others_nothing(clone):
+    out = finish("quickstart", "smoke", 0, 0.5)
+    root, average = out.parent, {"f1": 0.5, "iou": 0.4}
+    results = {
+        "a": ("[]", "input should be a valid dictionary"),
+        "b": ("{}", "name: field required"),
+        "c": ("null", "input should be a valid dictionary"),
+        "d": ("", "Expecting value"),
+        "e": ("[" * 100_000, "recursion"),
+        "f": (changed(out, average={**average, "f1": "high"}), "average.f1: input should be a valid number"),
+        "g": (changed(out, average={**average, "f1": float("nan")}), "NaN is no number"),
+        "h": (changed(out).replace("0.5", "1e999", 1), "1e999 is no number"),
+        "i": (changed(out, seconds=float("inf")), "Infinity is no number"),
+        "j": (changed(out, parameters=[]), "parameters: "),
+        "k": (changed(out, seed=None), "seed: "),
+        "l": (changed(out, recipe={"tables": 3, "choice": {}}), "recipe.tables: "),
+        "m": (changed(out, sets={"x": []}), "sets.x: "),
+        "n": (changed(out, robustness={"paper": [5]}), "robustness.paper.0: "),
+        "o": (changed(out, own_metrics={"miou": "x"}), "own_metrics.miou: "),
+    }
+    notebooks = {
+        "p": ("[]", "input should be a valid dictionary"),
+        "q": ('{"metadata": []}', "metadata: "),
+        "r": ('{"cells": [{"outputs": [{"ename": "x"}]}]}', "cells.0.outputs.0.output_type: field required"),
+        "s": ('{"cells": [{"outputs": [{"output_type": "error", "evalue": 5}]}]}', "cells.0.outputs.0.evalue: "),
+        "t": ('{"metadata": {"papermill": {"parameters": {"SEED": "x"}}}}', "metadata.papermill.parameters.SEED: "),
+        "u": ('{"cells": ', "Expecting value"),
+    }
+    for files, name in ((results, "results.json"), (notebooks, "notebook.ipynb")):
+        for folder, (text, _) in files.items():
+            (root / folder).mkdir()
+            (root / folder / name).write_text(text)
+    for folder, name in (("v", "results.json"), ("w", "notebook.ipynb")):
+        (root / folder).mkdir()
+        os.mkfifo(root / folder / name)
+    (root / "x" / "results.json").mkdir(parents=True)
+    (out / "notebook.ipynb").write_text("[]")  # of the finished run, which has no need of it
+    path, text, code = collect(Request("quickstart", "smoke"))
+    found = collected(clone, "quickstart-smoke")
+    assert code == 1 and [run["seed"] for run in found["runs"]] == [0] and "not collected, 24 unfinished" in text
+    reasons = {run["folder"]: run["reason"] for run in found["unfinished"]}
+    for folder, (_, words) in (results | notebooks).items():
+        name = "results.json" if folder in results else "notebook.ipynb"
+        assert reasons[folder].startswith(f"{name} is damaged (") and words in reasons[folder], reasons[folder]
+        assert reasons[folder].endswith("; delete it, and run the run's command with --resume")
+    for folder, words in (("v", "a pipe or a device"), ("w", "a pipe or a device"), ("x", "Is a directory")):
+        assert words in reasons[folder]
+    assert str(clone) not in path.read_text()
+    (out / "results.json").write_text("[]")
+    with pytest.raises(InputError, match=r"holds no finished run of these; 0: results\.json is damaged"):
+        collect(Request("quickstart", "smoke"))
 
 
 def test_a_sweep_collects_its_own_cells_alone(clone):

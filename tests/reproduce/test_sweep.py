@@ -16,6 +16,16 @@ from tests.reproduce.test_kernel import TRAINING, alive, gone, hear
 
 pytestmark = pytest.mark.slow
 
+# What collecting reads of results.json, and the cell's own facts.
+RESULTS = """
+import json
+
+results = {"name": "quickstart", "profile": PROFILE, "recipe": {"tables": [], "choice": {}}, "seed": SEED,
+           "parameters": PARAMETERS, "protocol": "mpc", "device": DEVICE, "sets": {},
+           "average": {"f1": SEED / 4, "iou": 0}}
+with open(OUT + "/results.json", "w") as file:
+    json.dump({**results, "facts": facts}, file)
+"""
 # A training that may go wrong by its seed: 1 has a bug, 2 loses its worker once after a checkpoint, 3 always.
 CELL = """
 import json, os, signal, time
@@ -33,7 +43,6 @@ if SEED == 3 or (SEED == 2 and not RESUME):
 facts = {"from": (out / "checkpoint").read_text() if RESUME else None, "cwd": os.getcwd(), "rows": ROWS,
          "began": BEGAN, "ended": time.monotonic(),
          **{k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "MPC_LITE_SETS")}}
-(out / "results.json").write_text(json.dumps({"average": {"f1": SEED / 4}, "facts": facts}))
 """
 BEGAN = "import time\nBEGAN = time.monotonic()\ntime.sleep(0.5)"
 COMMAND = ["reproduce", "quickstart", "--profile", "smoke", "-p", "DEVICE=cpu"]
@@ -58,7 +67,7 @@ def folder_of(clone, seed):
 
 def test_dead_workers_and_bugs_cost_the_others_nothing(clone, monkeypatch, capfd):
     monkeypatch.setattr("mpc_lite.reproduce.sweep.TRIES", 2)
-    folder = clone(BEGAN, CELL)
+    folder = clone(BEGAN, CELL, RESULTS)
     assert main([*COMMAND, "--sweep", "SEED=0,1,2,3"]) == 1
     shown = capfd.readouterr()
     results = {seed: json.loads((folder_of(folder, seed) / "results.json").read_text()) for seed in (0, 2)}
@@ -79,6 +88,14 @@ def test_dead_workers_and_bugs_cost_the_others_nothing(clone, monkeypatch, capfd
     assert rows["SEED=2"][2] == "0.500"  # F1
     pids = [int(pid) for seed in range(4) for pid in (folder_of(folder, seed) / "pids").read_text().split()]
     assert len(pids) == 2 * (1 + 1 + 2 + 2) and gone([pid for pid in pids if pid != os.getpid()])
+
+    (folder_of(folder, 2) / "results.json").write_text('{"average": ')  # as a full disk leaves it
+    assert main([*COMMAND, "--sweep", "SEED=2,0"]) == 0
+    shown = capfd.readouterr()
+    assert "2 cells, 1 finished before, 1 to run" in shown.err
+    said = "results.json is damaged (Expecting value: line 1 column 13 (char 12)); it will be run again"
+    assert said in shown.err and "SEED=2: done" in shown.err
+    assert json.loads((folder_of(folder, 2) / "results.json").read_text())["average"]["f1"] == 0.5
 
     before = (folder_of(folder, 2) / "results.json").stat().st_mtime_ns
     assert main([*COMMAND, "--sweep", "SEED=2,0"]) == 0  # finished: no worker is started for them
@@ -157,7 +174,7 @@ def test_threads_of_a_worker_that_a_user_started(clone, monkeypatch, capfd):
     """As the book says to start them: `dask worker` sets one thread by a variable that torch heeds first."""
     folder = clone(
         "import json, torch\nfacts = {'threads': torch.get_num_threads()}",
-        "json.dump({'average': {}, 'facts': facts}, open(OUT + '/results.json', 'w'))",
+        RESULTS,
     )
     file, begun = folder / "scheduler.json", []
     quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -186,7 +203,7 @@ def test_threads_of_a_worker_that_a_user_started(clone, monkeypatch, capfd):
 def test_workers_of_a_scheduler_elsewhere_get_one_cell_at_a_time(clone, tmp_path_factory, monkeypatch, capfd):
     from distributed import LocalCluster
 
-    folder = clone(BEGAN, CELL)
+    folder = clone(BEGAN, CELL, RESULTS)
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     with LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address="127.0.0.1:0") as cluster:
         monkeypatch.chdir(folder)

@@ -4,7 +4,7 @@ import pytest
 
 from mpc_lite.errors import InputError
 from mpc_lite.reproduce.run import Request, prepare
-from mpc_lite.reproduce.sweep_runs import Cell, exit_code, plan_cells, sweep_values
+from mpc_lite.reproduce.sweep_runs import Cell, exit_code, plan_cells, sweep_table, sweep_values
 from tests.fake_clone import write_notebook
 
 
@@ -92,3 +92,16 @@ def test_one_wrong_cell_refuses_the_sweep(clone, given, over, said):
 def test_the_exit_code_tells_how_cells_ended(ended, code):
     run = prepare("quickstart")
     assert exit_code([Cell(status, {}, run, status) for status in ended]) == code
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', "null", "{}", '{"average": {"f1": NaN}}'])
+def test_a_cell_with_damaged_results_is_no_finished_one(clone, text):
+    (cell,) = plan_cells(Request("quickstart", "smoke"))
+    cell.look()
+    assert (cell.status, cell.reason) == ("waiting", "")
+    cell.run.out.mkdir(parents=True)
+    (cell.run.out / "results.json").write_text(text)
+    cell.look()
+    assert cell.status == "waiting" and cell.reason.startswith("results.json is damaged (")
+    assert next(iter(sweep_table([cell]).columns[3].cells)).plain == "–"
