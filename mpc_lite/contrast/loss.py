@@ -8,6 +8,7 @@ import torch
 
 from mpc_lite.contrast.image_by_image import image_by_image, numbered
 from mpc_lite.contrast.infonce import check_temperature, log_sum_exp, masked_sum, mean_positive_infonce
+from mpc_lite.contrast.sampling import check_cap
 from mpc_lite.contrast.views import (
     Term,
     check_maps,
@@ -16,7 +17,6 @@ from mpc_lite.contrast.views import (
     label_pyramid,
     unit_vectors,
 )
-from mpc_lite.errors import InputError
 
 
 def paper_contrast(term: Term, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,8 +59,7 @@ def mpc_loss_per_image(
     """
     check_maps(maps_a, maps_b)
     check_temperature(temperature)
-    if max_pixels is not None and max_pixels < 2:
-        raise InputError(f"max_pixels {max_pixels}: expected at least 2 (an anchor and its positive), or None for all")
+    check_cap(max_pixels, 2, "(an anchor and its positive), or None for all")
     labels = label_pyramid(mask, maps_a)
     counted, names = counted_images(labels[0], formulation), chosen_terms(terms)
     draws = labels, formulation, max_pixels, generator, path
@@ -145,8 +144,8 @@ def mpc_loss(
     Returns {"within_image", "cross_scale", "cross_modality", "total"}: scalars, in fp32 unless the maps are double.
     They are means over the images that hold both classes (`mpc_loss_per_image`); a batch without such an image gives
     zeros that stay attached to the graph.
-    Raises InputError for shapes that do not fit together, mask values other than 0, 1 and 255 (on the CPU), an unknown
-    formulation or term, and a temperature or cap out of range.
+    Raises InputError for shapes that do not fit together or are empty, maps not of floating point, mask values other
+    than 0, 1 and 255 (on the CPU), an unknown formulation or term, and a temperature or cap out of range.
     Source: released code, stage-1 losses ("official"; it counts one-class images as 0 in the mean, we leave them out);
     MPC Eqs. 1-4 ("paper").
     """

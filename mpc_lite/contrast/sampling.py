@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -41,24 +42,24 @@ def sample_pixels(
     target:     0 or 1.
     max_pixels: cap on the pixels of an image, at least 1; None keeps all of them.
     keys:       (B,h*w) uniform random numbers in [0,1) on the device of the maps; drawn here when a cap needs them.
+                Others are refused by "compact"; "fixed", which looks at no value, draws no pixel of such a key.
     path:       "fixed" gives K = min(max_pixels, h*w) slots whatever the labels say and never reads a value back to
                 the host (CUDA, torch.compile, DDP). "compact" gives K = the largest number of valid rows in the batch,
                 which costs one read on the host and saves the arithmetic on padding. "auto" is "compact" for tensors
                 on the CPU outside torch.compile, "fixed" everywhere else.
     Returns a PixelSet with embeddings (B,K,D) and valid (B,K).
-    Raises InputError for shapes that do not fit together, a cap below 1 or an unknown path.
+    Raises InputError for shapes that do not fit together, a cap that is no whole number from 1 or an unknown path.
     Source: released code, stage-1 sampling ("at most 5000 of each class per pool, without replacement"); the fixed
     slots are our choice.
     """
-    if maps.ndim != 4 or labels.shape != (maps.shape[0], *maps.shape[2:]):
+    if maps.ndim != 4 or 0 in maps.shape or labels.shape != (maps.shape[0], *maps.shape[2:]):
         raise InputError(
-            f"maps {tuple(maps.shape)} with labels {tuple(labels.shape)}: expected (B,D,h,w) with (B,h,w); "
-            "bring the mask to the size of the map first (views.label_pyramid)"
+            f"maps {tuple(maps.shape)} with labels {tuple(labels.shape)}: expected (B,D,h,w) with (B,h,w), "
+            "none of them 0; bring the mask to the size of the map first (views.label_pyramid)"
         )
     if target not in (0, 1):
         raise InputError(f"target {target!r}: expected 0 (authentic) or 1 (tampered)")
-    if max_pixels is not None and max_pixels < 1:
-        raise InputError(f"max_pixels {max_pixels}: expected at least 1, or None to keep every pixel")
+    check_cap(max_pixels, 1, "or None to keep every pixel")
     if path not in PATHS:
         raise InputError(f"path {path!r}: expected one of {', '.join(PATHS)}")
     rows = maps.flatten(2).transpose(1, 2)  # (B,P,D), a view
@@ -70,6 +71,8 @@ def sample_pixels(
     slots = pixels if max_pixels is None else min(max_pixels, pixels)
     capped = slots < pixels
     if path == "compact" or (path == "auto" and maps.device.type == "cpu" and not torch.compiler.is_compiling()):
+        if capped and keys is not None and not (keys >= 0).all():
+            raise InputError("keys hold NaN or a negative number, so their pixels would not be drawn; expected [0,1)")
         slots = min(slots, int(match.sum(1).max()))
     elif not capped:
         return PixelSet(rows, match)  # a slot for every pixel: nothing to draw, nothing to copy
@@ -81,3 +84,10 @@ def sample_pixels(
     best, index = torch.where(match, keys, -1.0).topk(slots, dim=1)
     embeddings = rows.gather(1, index.unsqueeze(2).expand(-1, -1, channels))
     return PixelSet(embeddings, best >= 0)
+
+
+def check_cap(max_pixels: int | None, least: int, hint: str) -> None:
+    """InputError for a cap on pixels that is no whole number, or below `least`; None passes."""
+    if max_pixels is None or (isinstance(max_pixels, Integral) and max_pixels >= least):
+        return
+    raise InputError(f"max_pixels {max_pixels!r}: expected a whole number, at least {least} {hint}")

@@ -17,6 +17,7 @@ from mpc_lite.network.hrformer import STRIDES
 from mpc_lite.recipes.stage_keys import TERMS
 
 FORMULATIONS = ("official", "paper")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Term(NamedTuple):
@@ -64,13 +65,20 @@ def unit_vectors(maps: torch.Tensor) -> torch.Tensor:
 
 
 def check_maps(maps_a: Sequence[torch.Tensor], maps_b: Sequence[torch.Tensor]) -> None:
-    """Raise InputError unless the maps are two passes over one batch: equal B and D, X1 and Y1 of equal size."""
+    """Raise InputError unless the maps are two passes over one batch: equal B and D, X1 and Y1 of equal size, none of
+    them empty, and all of floating point."""
     shapes = [tuple(m.shape) for m in maps_a]
     if len(shapes) < 2 or any(len(s) != 4 or s[:2] != shapes[0][:2] for s in shapes):
         raise InputError(f"maps_a {shapes}: expected two or more maps (B,D,h,w) with equal B and D, finest first")
     if len(maps_b) < 1 or tuple(maps_b[0].shape) != shapes[0]:
         shapes_b = [tuple(m.shape) for m in maps_b]
         raise InputError(f"maps_b {shapes_b}: expected the second pass of the same batch, its first map {shapes[0]}")
+    if any(0 in s for s in shapes):
+        raise InputError(f"maps_a {shapes}: expected an image, a channel and a pixel at least in each")
+    if strange := [m.dtype for m in (*maps_a, maps_b[0]) if m.dtype not in FLOATS]:
+        raise InputError(
+            f"maps of {strange[0]}: expected floating point, what the network returns; convert with .float()"
+        )
 
 
 def check_labels(labels: torch.Tensor, name: str, ignore: int = IGNORE) -> None:
@@ -97,8 +105,8 @@ def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     Raises InputError for a mask that is not (B,H,W) or, on the CPU, holds another value.
     Source: released code, label size (cv2 bilinear resize of the 8-bit mask, then > 127); the ignored cells are ours.
     """
-    if mask.ndim != 3:
-        raise InputError(f"mask {tuple(mask.shape)}: expected (B,H,W); drop a channel axis with mask[:, 0]")
+    if mask.ndim != 3 or 0 in mask.shape[1:]:
+        raise InputError(f"mask {tuple(mask.shape)}: expected (B,H,W), no side 0; drop a channel axis with mask[:, 0]")
     check_labels(mask, "mask")
     tampered = mask == 1
     ignored = ~tampered & (mask != 0)

@@ -352,6 +352,14 @@ def test_focal_gradcheck():
 # ---------------------------------------------------------------------------------------------------------- mistakes
 
 
+def empty(axis):
+    """Maps of no image, of no channel, of no pixel."""
+    shape = [(2, 5, 8, 8), (2, 5, 4, 4)]
+    maps = [torch.zeros(*(0 if i == axis else n for i, n in enumerate(s))) for s in shape]
+    return {"maps_a": maps, "maps_b": maps, "mask": torch.zeros(len(maps[0]), 8, 8)}
+
+
+@pytest.mark.parametrize("formulation", ["official", "paper"])
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -359,14 +367,24 @@ def test_focal_gradcheck():
         ({"temperature": math.nan}, "positive number"),
         ({"formulation": "printed"}, "official, paper"),
         ({"max_pixels": 1}, "at least 2"),
+        ({"max_pixels": 2.5}, r"max_pixels 2\.5: expected a whole number"),
+        ({"max_pixels": math.nan}, "expected a whole number"),
+        ({"max_pixels": "9"}, "max_pixels '9': expected a whole number"),
+        (empty(0), "an image, a channel and a pixel at least"),
+        (empty(1), "an image, a channel and a pixel at least"),
+        (empty(2), "an image, a channel and a pixel at least"),
+        ({"mask": torch.zeros(2, 0, 8)}, "no side 0"),
+        ({"maps_a": [m.long() for m in random_maps(2, 0)]}, "maps of torch.int64: expected floating point"),
+        ({"maps_b": [m.to(torch.complex64) for m in random_maps(2, 0)]}, "maps of torch.complex64"),
         ({"mask": torch.full((2, 8, 8), 2)}, "the value 2; expected 0"),
         ({"mask": torch.zeros(8, 8)}, r"expected \(B,H,W\)|equal batch sizes"),
         ({"maps_b": random_maps(2, 0, channels=4)}, "second pass"),
         ({"maps_a": random_maps(2, 0)[:1]}, "two or more maps"),
     ],
 )
-def test_mistakes_of_mpc_loss_are_explained(change, message):
-    arguments = {"maps_a": random_maps(2, 0), "maps_b": random_maps(2, 1), "mask": torch.zeros(2, 8, 8)} | change
+def test_mistakes_of_mpc_loss_are_explained(change, message, formulation):
+    arguments = {"maps_a": random_maps(2, 0), "maps_b": random_maps(2, 1), "mask": torch.zeros(2, 8, 8)}
+    arguments |= {"formulation": formulation, **change}
     with pytest.raises(InputError, match=message):
         mpc_loss(**arguments)
 
