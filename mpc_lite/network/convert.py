@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.network.checks import check_values
 from mpc_lite.network.model import MPC
+from mpc_lite.network.saved_file import check_saved
 from mpc_lite.network.weights import load_strict, save_weights
 
 # sha256 -> (name, bytes), from the released repository's history (Git LFS pointers)
@@ -69,7 +70,8 @@ def read_official(file: str | Path) -> tuple[MPC, dict[str, Any]]:
     `layout` (stage1, stage2 or imagenet), `stage` (pretrain, finetune or initial), `loaded` (number of tensors),
     `unused` (names in the file that MPC has no place for), `initialised` (names of tensors that the file lacks).
 
-    InputError: not a file of torch.save, or damaged; a pickle that asks for more than plain data; another layout;
+    InputError: not a file of torch.save, or damaged; what would take memory or time out of all proportion to the file
+    (`saved_file`); names that are no texts; a pickle that asks for more than plain data; another layout;
     missing, foreign or mis-shaped tensors, ten of each named; tensors of another type, with NaN, or with other
     window positions.
     """
@@ -154,14 +156,17 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
         if pointer:
             raise InputError(f"{path} is a Git LFS pointer; expected the checkpoint it stands for, download that one")
         try:
+            check_saved(file, str(path), source["bytes"])
             with torch.serialization.safe_globals(INERT):
                 return torch.load(file, map_location="cpu", weights_only=True), source
+        except InputError:
+            raise
         except Exception as error:  # there is hardly one that damaged or crafted bytes cannot cause
             # PyTorch's own text is not passed on: it tells people how to load the file all the same.
             if match := re.search(r"GLOBAL (\S+)", str(error)):
                 raise InputError(
-                    f"{path} asks for {match[1]} while it is read; expected tensors and plain data, so nothing was run "
-                    "or loaded. Do not open it elsewhere either, unless you know who made it and why"
+                    f"{path} asks for {shown(match[1])} while it is read; expected tensors and plain data, so nothing "
+                    "was run or loaded. Do not open it elsewhere either, unless you know who made it and why"
                 ) from None
             sizes = ", ".join(f"{name} has {size}" for name, size in KNOWN.values())
             raise InputError(
@@ -174,13 +179,13 @@ def sort_tensors(path: Path, state: Any) -> tuple[str, dict[str, Any], list[str]
     """(layout, what should be loaded, names of what is not used)."""
 
     def any_name(names: Any, prefix: str) -> bool:
-        return isinstance(names, dict) and any(isinstance(n, str) and n.startswith(prefix) for n in names)
+        return isinstance(names, dict) and any(n.startswith(prefix) for n in names)
 
-    network, beside = _unwrapped(state)
+    network, beside = _unwrapped(path, state)
     if any_name(network, "encoder."):
         return "stage2", dict(network), beside
     if any_name(network, "transition1."):  # a name of the HRFormer itself, so there is no prefix
-        unused = [n for n in network if str(n).startswith(UNUSED_HEADS)]
+        unused = [n for n in network if n.startswith(UNUSED_HEADS)]
         if not unused and (network is state or any_name(network, "convs.")):
             return "stage1", dict(network), beside
         tensors = {n: value for n, value in network.items() if n not in unused}
@@ -191,22 +196,29 @@ def sort_tensors(path: Path, state: Any) -> tuple[str, dict[str, Any], list[str]
     raise InputError(f"{path} has none of the known layouts (found {contents})\n  {ADVICE}")
 
 
-def _unwrapped(state: Any) -> tuple[Any, list[str]]:
+def _unwrapped(path: Path, state: Any) -> tuple[Any, list[str]]:
     """The names and values inside what `torch.save` callers put around them, and the names of what lay beside."""
     beside: list[str] = []
+    state = _named(path, state)
     for _ in range(8):  # deeper than anybody wraps
         if not isinstance(state, dict):
             break
         inner = next((k for k in ("state_dict", "model_state_dict", "model") if isinstance(state.get(k), dict)), None)
-        prefix = next((p for p in ("module.", "_orig_mod.") if all(str(n).startswith(p) for n in state)), None)
+        prefix = next((p for p in ("module.", "_orig_mod.") if all(n.startswith(p) for n in state)), None)
         if inner:
-            beside += [str(name) for name in state if name != inner]
-            state = state[inner]
+            beside += [name for name in state if name != inner]
+            state = _named(path, state[inner])
         elif prefix:
-            state = {str(name).removeprefix(prefix): value for name, value in state.items()}
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
         else:
             break
     return state, beside
+
+
+def _named(path: Path, state: Any) -> Any:
+    if isinstance(state, dict) and not all(isinstance(name, str) for name in state):
+        raise InputError(f"{path} has entries whose names are no texts\n  {ADVICE}")
+    return state
 
 
 def _head(path: Path, tensors: dict[str, Tensor]) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,61 @@ def test_a_malicious_pickle_is_refused_and_not_run(function, zipped, tmp_path):
         read_official(path)
     assert "weights_only" not in str(error.value) and error.value.__cause__ is None  # PyTorch's advice is not ours
     assert not made.exists()
+
+
+def repacked(path: Path, change) -> Path:
+    """A zip file written anew: `change` is given its records, [(name, content)], and the archive to write to."""
+    with zipfile.ZipFile(path) as archive:
+        records = [(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        change(records, archive)
+    return path
+
+
+def compress(records, archive):
+    for name, content in records:
+        longer = bytes(2**24) if name.endswith("data/0") else content
+        archive.writestr(name, longer, zipfile.ZIP_DEFLATED)
+
+
+def lay_on_one_another(records, archive):
+    for name, content in records:
+        archive.writestr(name, content)
+    entries = archive.filelist  # what becomes the directory at the end
+    entries += [next(e for e in entries if e.filename.endswith("data/0"))] * 100
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(compress, "holds compressed records, and torch.save"), (lay_on_one_another, "bytes, and its records [0-9]+;")],
+)
+def test_records_longer_than_their_file_are_refused_unread(change, words, tmp_path, monkeypatch):
+    path = repacked(save(tmp_path / "bomb.pth", {"encoder.x": torch.zeros(1000)}), change)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(InputError, match=words):
+        read_official(path)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("depth", [20, 60])  # their texts would be megabytes, or an exabyte that is hashed before
+def test_tuples_that_hold_themselves_twice_again_and_again_are_refused_unread(depth, zipped, tmp_path):
+    names = 60
+    for _ in range(depth):
+        names = (names, names)
+    path = save(tmp_path / "deep.pth", {"x": names}, _use_new_zipfile_serialization=zipped)  # nothing is hashed yet
+    with pytest.raises(InputError, match=r"deep\.pth holds tuples within tuples, of [0-9]+ places in all; expected"):
+        read_official(path)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}])
+@pytest.mark.parametrize("key", [3, ("a",), None, 10**400])
+def test_names_that_are_no_texts_are_refused(wrap, key, tmp_path):
+    path = save(tmp_path / "odd.pth", wrap({"encoder.x": torch.zeros(1), key: torch.zeros(1)}))
+    with pytest.raises(InputError, match=r"odd\.pth has entries whose names are no texts"):
+        read_official(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
