@@ -21,6 +21,9 @@ from mpc_lite.evaluation.protocols import PROTOCOLS
 from mpc_lite.images import read_image
 from mpc_lite.inference.score_map import TOP, ScoreMap, quantise
 
+# Rows worked on at a time, and those beside them that JPEG (blocks of 16, and what is between their colours) and the
+# blur look at: both multiples of 16, so that the blocks are those of the whole photo.
+_BAND, _BESIDE = 512, 32
 THRESHOLDS_FILE = Path(__file__).parents[1] / "pretrained" / "baselines.json"
 
 
@@ -36,12 +39,17 @@ def ela(image: np.ndarray) -> np.ndarray:
     r = |log2((d + 0.1) / median(d + 0.1))|; score = r / (r + 1). Taken as it is, d mostly shows texture: on generated
     forgeries no fixed threshold of it beats marking everything.
     """
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90)
-    difference = cv2.absdiff(image, np.asarray(Image.open(file, formats=["JPEG"]))).mean(axis=2, dtype=np.float32)
-    level = cv2.blur(difference, (17, 17), borderType=cv2.BORDER_REPLICATE) + np.float32(0.1)
-    octaves = np.abs(np.log2(level / np.median(level)))
-    return octaves / (octaves + 1)
+    level = np.empty(image.shape[:2], np.float32)
+    for top in range(0, len(image), _BAND):
+        first = max(0, top - _BESIDE)
+        part = image[first : top + _BAND + _BESIDE]
+        file = io.BytesIO()
+        Image.fromarray(part).save(file, "JPEG", quality=90)
+        saved = np.asarray(Image.open(file, formats=["JPEG"]))
+        difference = cv2.absdiff(part, saved).mean(axis=2, dtype=np.float32)
+        blurred = cv2.blur(difference, (17, 17), borderType=cv2.BORDER_REPLICATE)
+        level[top : top + _BAND] = blurred[top - first :][:_BAND] + np.float32(0.1)
+    return _score(level, np.median(level))
 
 
 def noise_residual(image: np.ndarray) -> np.ndarray:
@@ -51,13 +59,24 @@ def noise_residual(image: np.ndarray) -> np.ndarray:
     r = |log2((s + 0.5) / median(s + 0.5))|, resized bilinearly; score = r / (r + 1). More and less noise count alike.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    energy = cv2.filter2D(grey, cv2.CV_32F, np.outer([1, -2, 1], [1, -2, 1]) / 6) ** 2
+    energy = cv2.filter2D(grey, cv2.CV_32F, np.outer([1, -2, 1], [1, -2, 1]) / 6)
+    energy *= energy
     height, width = grey.shape
     blocks = cv2.resize(energy, (-(-width // 8), -(-height // 8)), interpolation=cv2.INTER_AREA)
     spread = np.sqrt(blocks) + np.float32(0.5)
     octaves = np.abs(np.log2(spread / np.median(spread)))
-    octaves = cv2.resize(octaves, (width, height), interpolation=cv2.INTER_LINEAR)
-    return octaves / (octaves + 1)
+    del energy  # a large photo's is large
+    return _score(cv2.resize(octaves, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _score(values: np.ndarray, median: np.float32 | None = None) -> np.ndarray:
+    """r / (r + 1) in the memory of `values`: these are r, or levels whose distance in octaves from `median` is r."""
+    for top in range(0, len(values), _BAND):
+        band = values[top : top + _BAND]
+        if median is not None:
+            np.abs(np.log2(band / median), out=band)
+        band /= band + 1
+    return values
 
 
 BASELINES: dict[str, ScoreMap] = {"all_tampered": all_tampered, "ela": ela, "noise_residual": noise_residual}

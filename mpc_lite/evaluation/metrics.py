@@ -64,15 +64,21 @@ def iou(counts: Counts):
 def histogram(score_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Pixels per class and level: (2,65536) int64, row 0 authentic, row 1 tampered. mask (H,W) 0/1, 255 is left out.
 
-    Raises InputError when the two sizes differ or the mask holds other values.
+    Raises InputError when the two sizes differ, one of them holds no real numbers or the mask holds other values.
     """
-    levels, mask = quantise(score_map).ravel(), np.asarray(mask)
-    if np.shape(score_map) != mask.shape:
-        raise InputError(f"score map {np.shape(score_map)}, mask {mask.shape}; resize the score map to the mask's size")
+    score_map, mask = np.asarray(score_map), np.asarray(mask)
+    for name, array in (("score map", score_map), ("mask", mask)):
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"{name} of {array.dtype}; expected real numbers, such as float32 scores and a uint8 mask")
+    levels = quantise(score_map).ravel()
+    if score_map.shape != mask.shape:
+        raise InputError(f"score map {score_map.shape}, mask {mask.shape}; resize the score map to the mask's size")
     truth, counts = mask.ravel(), np.zeros(3 * (TOP + 1), np.int64)
     for start in range(0, truth.size, PART):
         part = truth[start : start + PART]
         wrong = (part > 1) & (part != IGNORE)
+        if part.dtype.kind in "if":  # else there is nothing below 0, between 0 and 1, or beside all numbers
+            wrong |= (part != 0) & (part != 1) & (part != IGNORE)
         if wrong.any():
             raise InputError(f"mask value {part[wrong][0]}; expected 0 authentic, 1 tampered, 255 ignore")
         rows = np.minimum(part.astype(np.intp), 2)

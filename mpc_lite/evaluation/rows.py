@@ -75,11 +75,13 @@ class RowScores:
         whole = image_score(levels)
         if sample.label != 1:
             return RowScore(image_score=whole)
+        pixels = self.protocol.score_image(levels, mask)
+        del levels  # of a large photo as large as each baseline's
         beside = {
-            name: protocol.score_image(score_map(image), mask, ranked=False)
+            name: protocol.score_image(quantise(score_map(image)), mask, ranked=False)
             for name, (score_map, protocol) in self.baselines.items()
         }
-        return RowScore(image_score=whole, pixels=self.protocol.score_image(levels, mask), beside=beside)
+        return RowScore(image_score=whole, pixels=pixels, beside=beside)
 
     def _message(self, sample: Sample | None, error: Exception) -> str:
         """The error, with the row it belongs to and without folders: results travel to other machines."""

@@ -31,8 +31,6 @@ MODES = ("stretch", "pad", "tiles")
 BACKENDS = ("torch", "onnx")
 _MIRRORS = ((slice(None), slice(None, None, -1)), (slice(None, None, -1),), (slice(None, None, -1),) * 2)
 _PIXELS_AT_ONCE = 16 * 192 * 192  # in tiles: eight of 192² in each of two threads take two thirds of the time of two
-_BAND = 128  # rows worked on at a time where whole photos would need large copies; a multiple of 8
-_BLOCK = 1024  # and columns, where a band of a wide photo would still be large; a multiple of 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +52,7 @@ class Hit:
     @cached_property
     def score(self) -> float:
         """Image-level score in [0,1]: maximum of the map after 8×8 mean pooling; one odd pixel does not decide."""
-        # Piece by piece: image_score computes in float64, which for a whole photo would be twice the map's memory.
-        height, width = self.score_map.shape
-        corners = [(top, left) for top in range(0, height, _BAND) for left in range(0, width, _BLOCK)]
-        pieces = (self.score_map[top : top + _BAND, left : left + _BLOCK] for top, left in corners)
-        return float(np.max([image_score(piece) for piece in pieces]))
+        return image_score(self.score_map)
 
     @property
     def authentic_above(self) -> float | None:

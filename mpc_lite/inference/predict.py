@@ -30,7 +30,6 @@ _HEAD = 33  # bytes of a PNG file before its second chunk
 _SEAL = b"mpc-lite\0predict, sha256 of the rest: "  # key and text of the chunk
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
-_BAND = 128  # rows worked on at a time where whole photos would need large copies
 
 
 def predict(
@@ -108,9 +107,9 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold:
     is larger by a legend (`overlay.overlay`). Raises InputError when a file cannot be written; those before it stay.
     """
     files = {kind: f"{stem}.{kind}.png" for kind in (FILES if hit.confidence_map is not None else FILES[:-1])}
-    _write_png(out / files["score"], _levels(hit.score_map))
+    _write_png(out / files["score"], quantise(hit.score_map))
     if hit.confidence_map is not None:
-        _write_png(out / files["confidence"], _levels(hit.confidence_map))
+        _write_png(out / files["confidence"], quantise(hit.confidence_map))
     _write_png(out / files["mask"], (hit.score_map > threshold).astype(np.uint8) * 255)
     _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map, threshold), cv2.COLOR_RGB2BGR))
     return files
@@ -119,14 +118,6 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold:
 def _refuses_all(error: OSError, out: Path) -> bool:
     """Is it the disk or the folder that refuses a file, and so all that would follow?"""
     return error.errno in _FULL or not out.is_dir() or not os.access(out, os.W_OK | os.X_OK)
-
-
-def _levels(values: np.ndarray) -> np.ndarray:
-    levels = np.empty(values.shape, np.uint16)
-    for top in range(0, len(values), _BAND):
-        rows = slice(top, top + _BAND)
-        levels[rows] = quantise(values[rows])  # rounds as the metrics do: above 0.5 stays above 0.5
-    return levels
 
 
 def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> tuple[list[Path], list[Path]]:

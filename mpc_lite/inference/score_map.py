@@ -9,9 +9,8 @@ import numpy as np
 from mpc_lite.errors import InputError
 
 ScoreMap = Callable[[np.ndarray], np.ndarray]  # (H,W,3) uint8 RGB -> (H,W) float32 in [0,1]
-
-
 TOP = 65535  # the level of score 1
+_AT_ONCE, _SIDE = 2**20, 1024  # pixels, and the side of squares, worked on at a time: copies of a large map are large
 
 
 def quantise(score_map: np.ndarray) -> np.ndarray:
@@ -24,13 +23,17 @@ def quantise(score_map: np.ndarray) -> np.ndarray:
         raise InputError(f"score map of shape {scores.shape}; expected (H,W), one score per pixel of the mask")
     if scores.dtype == np.uint16:
         return scores
-    scores = scores.astype(np.float32)  # a copy: it is worked on in place
-    low, high = float(scores.min()), float(scores.max())
+    low, high = (float(np.float32(value)) for value in (scores.min(), scores.max()))
     if not (low >= -1e-5 and high <= 1 + 1e-5):  # also false for NaN
         raise InputError(f"score map with values {low:g} to {high:g}, expected [0,1]; apply a sigmoid or divide by 255")
-    scores *= TOP
-    scores -= 0.5
-    return np.clip(np.ceil(scores, out=scores), 0, TOP, out=scores).astype(np.uint16)
+    levels = np.empty(scores.shape, np.uint16)
+    rows = max(1, _AT_ONCE // scores.shape[1])
+    for top in range(0, len(scores), rows):
+        part = scores[top : top + rows].astype(np.float32)  # a copy: it is worked on in place
+        part *= TOP
+        part -= 0.5
+        levels[top : top + rows] = np.clip(np.ceil(part, out=part), 0, TOP, out=part)
+    return levels
 
 
 def level_of(threshold: float) -> int:
@@ -44,7 +47,14 @@ def image_score(score_map: np.ndarray) -> float:
     Pooling keeps a stray pixel from raising an alarm; blocks cut by the right or lower edge average what they have.
     """
     height, width = score_map.shape
+    corners = [(top, left) for top in range(0, height, _SIDE) for left in range(0, width, _SIDE)]
+    pooled = [_highest_mean(score_map[top : top + _SIDE, left : left + _SIDE]) for top, left in corners]
+    return float(np.max(pooled) / (TOP if score_map.dtype == np.uint16 else 1))
+
+
+def _highest_mean(part: np.ndarray) -> float:
+    height, width = part.shape
     rows, columns = np.arange(0, height, 8), np.arange(0, width, 8)
-    sums = np.add.reduceat(np.add.reduceat(score_map, rows, axis=0, dtype=np.float64), columns, axis=1)
+    sums = np.add.reduceat(np.add.reduceat(part, rows, axis=0, dtype=np.float64), columns, axis=1)
     sizes = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
-    return float((sums / sizes).max() / (TOP if score_map.dtype == np.uint16 else 1))
+    return (sums / sizes).max()

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -469,6 +472,43 @@ def test_baselines_take_any_size_and_flat_images(shape):
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize("shape", [(1100, 70), (513, 40), (512, 33), (600, 1)])
+@pytest.mark.parametrize("name", ["ela", "noise_residual"])
+def test_baselines_of_bands_are_those_of_the_whole_photo_to_the_digit(name, shape, monkeypatch):
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.integers(0, 256, (*shape, 3), dtype=np.uint8), (9, 9), 3)
+    for image in (smooth, rng.integers(0, 256, (*shape, 3), dtype=np.uint8)):
+        parts = BASELINES[name](image)
+        with monkeypatch.context() as patched:
+            patched.setattr("mpc_lite.evaluation.baselines._BAND", 4096)
+            np.testing.assert_array_equal(parts, BASELINES[name](image))
+
+
+@pytest.mark.trust
+def test_a_large_photo_is_scored_in_little_more_than_its_own_memory(tmp_path):
+    side = 4096
+    image, mask = np.full((side, side, 3), 90, np.uint8), np.zeros((side, side), np.uint8)
+    mask[500:900, 500:900] = 255
+    for name, pixels in (("a.png", image), ("m.png", mask), ("maps/a.png", mask)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "m.csv").write_text("image,mask,label,source\na.png,m.png,1,toy\n")
+    code = "\n".join(
+        [
+            "from tests.trust.reader import memory",
+            "from mpc_lite.evaluation.evaluate import score_maps",
+            "import sklearn.metrics",
+            "before = memory()",
+            "score_maps('m.csv', 'maps', 'trufor')",
+            "print(memory() - before)",
+        ]
+    )
+    words = [sys.executable, "-c", code]
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    grown = float(subprocess.run(words, cwd=tmp_path, env=here, capture_output=True, text=True, check=True).stdout)
+    assert grown < 20 * side**2 / 2**20  # bytes a pixel; the photo has 3, its mask 1, a map in floats 4
 
 
 @pytest.mark.slow

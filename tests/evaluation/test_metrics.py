@@ -158,11 +158,32 @@ def test_bad_maps_are_refused(bad, says):
         quantise(bad)
 
 
+@pytest.mark.parametrize("kind", ["?", "uint8", "int8", "int64", "uint16", "float16", "float32", "float64"])
+def test_a_mask_may_be_of_any_real_kind(kind):
+    score_map, mask = random_case(0)
+    expected = histogram(score_map, mask)
+    assert np.array_equal(histogram(score_map, mask.astype(kind)), expected)
+    if kind not in ("?", "int8"):
+        mask[:3] = 255
+        assert np.array_equal(histogram(score_map, mask.astype(kind)), histogram(score_map, mask))
+
+
 def test_bad_masks_are_refused():
     with pytest.raises(InputError, match="resize the score map"):
         histogram(np.zeros((4, 5)), np.zeros((5, 4), np.uint8))
     with pytest.raises(InputError, match="mask value 128"):
         histogram(np.zeros((4, 5)), np.full((4, 5), 128, np.uint8))
+    for value, kinds in ((0.7, "fd"), (np.nan, "fd"), (-0.2, "f"), (-1, "bild"), (254, "hf")):
+        for kind in kinds:
+            mask = np.zeros((4, 5), kind)
+            mask[3, 2] = value
+            for measure in (histogram, count):
+                with pytest.raises(InputError, match=f"mask value {value}"):
+                    measure(np.zeros((4, 5)), mask)
+    with pytest.raises(InputError, match="mask of complex64; expected real numbers"):
+        count(np.zeros((4, 5)), np.zeros((4, 5), np.complex64))
+    with pytest.raises(InputError, match="score map of complex128; expected real numbers"):
+        count(np.full((4, 5), 0.3 + 0.4j), np.zeros((4, 5), np.uint8))
     with pytest.raises(InputError, match=r"unknown protocol 'f1'.*mpc_legacy"):
         get_protocol("f1")
 
