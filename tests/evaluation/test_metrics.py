@@ -173,7 +173,7 @@ def test_bad_masks_are_refused():
         histogram(np.zeros((4, 5)), np.zeros((5, 4), np.uint8))
     with pytest.raises(InputError, match="mask value 128"):
         histogram(np.zeros((4, 5)), np.full((4, 5), 128, np.uint8))
-    for value, kinds in ((0.7, "fd"), (np.nan, "fd"), (-0.2, "f"), (-1, "bild"), (254, "hf")):
+    for value, kinds in ((0.7, "d"), (np.nan, "fd"), (-0.2, "d"), (-1, "bild"), (254, "hf")):
         for kind in kinds:
             mask = np.zeros((4, 5), kind)
             mask[3, 2] = value
