@@ -70,7 +70,8 @@ def reproduce(
 
     --collect writes book/results/NAME-PROFILE.json from all runs,
     or from those that -p and --sweep name.
-    Exit code 1 when a score lies outside the band around the paper's.
+    Exit code 1 when a score lies outside the band around the paper's,
+    or a file of a run is damaged.
     """
     from mpc_lite.recipes.load import assignments
     from mpc_lite.reproduce.run import Request
