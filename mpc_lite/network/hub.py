@@ -9,8 +9,12 @@ gets these bytes or an error. Nothing but safetensors is fetched: such a file ho
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +23,8 @@ from mpc_lite.errors import InputError, printable, shown
 PREFIX = "hf://"
 FILE = "model.safetensors"
 HOW_TO_INSTALL = "install it with: pip install 'mpc-lite[hub]'"
-_WORD = r"[A-Za-z0-9](?:[\w.-]*\w)?"
+_PATIENCE = 10  # seconds without a word
+_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REFERENCE = re.compile(
     rf"hf://(?P<repository>{_WORD}/{_WORD})(?:/(?P<file>[^@#]+))?(?:@(?P<revision>[^#]+))?"
     r"(?:#sha256=(?P<sha256>[0-9a-fA-F]{64}))?"
@@ -54,6 +59,8 @@ def hub_file(reference: str) -> Path:
             f"weights '{short}'; expected hf://OWNER/NAME, then if needed /FILE.safetensors, @REVISION, #sha256=…"
         )
     repository, file, revision = match["repository"], match["file"] or FILE, match["revision"]
+    if problem := _wrong_name(repository, file, revision):
+        raise InputError(f"weights '{short}': {problem}")
     if not file.endswith(".safetensors"):
         raise InputError(f"{short}: '{shown(file)}' is not fetched; only .safetensors files are, which hold no code")
     path = _fetch(reference, repository, file, revision)
@@ -70,6 +77,36 @@ def hub_file(reference: str) -> Path:
     return path
 
 
+def _wrong_name(repository: str, file: str, revision: str | None) -> str | None:
+    """Why a name cannot be one of a hub's, in words. Names become paths below the hub's cache, and may not leave it."""
+    if re.search(r"\.\.|--|\.git$", repository) or len(repository) > 96:  # as the hub has it
+        return f"'{shown(repository)}' is no repository; expected OWNER/NAME without '..', '--' and a last '.git'"
+    if _leads_out(file):
+        return f"'{shown(file)}' is no file of a repository; expected FILE.safetensors or FOLDER/FILE.safetensors"
+    # What git allows in names of branches and tags; a commit is letters and digits.
+    if revision and (_leads_out(revision) or re.search(r"[\s~^:?*\[]|@\{|\.\.|\.(lock)?(/|$)", revision)):
+        return f"'{shown(revision)}' is no revision; expected a branch, a tag or a commit's whole hash"
+    return None
+
+
+def _leads_out(path: str) -> bool:
+    odd = "\\" in path or printable(path) != path
+    return odd or any(not part or part.startswith(".") for part in path.split("/"))
+
+
+@contextmanager
+def _note_of_waiting(repository: str) -> Iterator[None]:
+    """A line where the hub takes its time: the package asks a server that is silent several times, and tells nobody."""
+    note = printable(f"weights: waiting for the hub to give {repository} …")
+    timer = threading.Timer(_PATIENCE, print, [note], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _fetch(reference: str, repository: str, file: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import errors, hf_hub_download
@@ -77,20 +114,55 @@ def _fetch(reference: str, repository: str, file: str, revision: str | None) -> 
         if error.name != "huggingface_hub":
             raise
         raise InputError(f"{reference} needs the package huggingface_hub; {HOW_TO_INSTALL}") from None
+    except ValueError as error:  # it reads its settings when it is imported
+        raise InputError(f"{reference}: huggingface_hub cannot be used ({_line(error)}); {_advice()}") from None
     try:
-        return Path(hf_hub_download(repository, file, revision=revision, library_name="mpc_lite"))
+        with _note_of_waiting(repository):
+            return Path(hf_hub_download(repository, file, revision=revision, library_name="mpc_lite"))
     except errors.GatedRepoError:
         reason = f"its owner has to let you in; ask on the hub's page of {repository}, then 'hf auth login'"
     except errors.RepositoryNotFoundError:
         reason = f"the hub knows no repository {repository}, or it is private; check the name, or 'hf auth login'"
     except errors.RevisionNotFoundError:
         reason = f"{repository} has no revision '{revision}'; give a branch, a tag or a commit's whole hash"
-    except errors.LocalEntryNotFoundError:  # a kind of EntryNotFoundError
-        reason = "the hub cannot be reached, and the file is not in its cache; connect once, or give a file of your own"
+    except errors.LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError
+        reason = _unanswered(repository, error.__cause__ or error)
     except errors.EntryNotFoundError:
         reason = f"{repository} has no file '{file}'; name one as {PREFIX}{repository}/FILE.safetensors"
-    except (OSError, ValueError, RuntimeError) as error:  # a full disk, a broken download, a name the hub refuses
+    except Exception as error:  # a full disk, a broken download, and those of the HTTP library, which versions exchange
         reason = (
-            f"the download failed ({shown(str(error).splitlines()[0], 300)}); try again, or give a file of your own"
+            _unanswered(repository, error) if _status(error) else f"the download failed ({_line(error)}); {_advice()}"
         )
     raise InputError(f"{shown(reference, 200)}: {shown(reason, 600)}")
+
+
+def _unanswered(repository: str, error: BaseException) -> str:
+    """What became of a question to the hub that is not in its cache either, and what to do."""
+    status = _status(error)
+    if status in (401, 403):
+        return (
+            f"the hub answers {status} ({_line(error)}): {repository} is private or gated, or your token may not read "
+            "it; ask its owner, then 'hf auth login'"
+        )
+    if status:
+        return f"the hub answers {status} ({_line(error)}), and the file is not in its cache; {_advice()}"
+    if isinstance(error, ConnectionError) and "HF_HUB_OFFLINE" in str(error):
+        return "HF_HUB_OFFLINE is set, and the file is not in the hub's cache; unset it, or give a file of your own"
+    if type(error).__name__ == "FileMetadataError":  # in every version, though not at the same place
+        return f"what answers is no hub ({_line(error)}), and the file is not in its cache; {_advice()}"
+    return f"the hub cannot be reached, and the file is not in its cache; connect once, {_advice()}"
+
+
+def _advice() -> str:
+    endpoint = os.environ.get("HF_ENDPOINT")
+    where = f"see whether HF_ENDPOINT={shown(endpoint)} is right, " if endpoint else ""
+    return f"{where}try again later, or give a file of your own"
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error is about; None: there was no answer."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _line(error: BaseException) -> str:
+    return shown(next(iter(str(error).splitlines()), "") or type(error).__name__, 300)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import pytest
 from PIL import Image
 
 from mpc_lite.errors import InputError
+from mpc_lite.network import hub as hub_module
 from mpc_lite.network.hub import at_revision
 from mpc_lite.network.weights import pretrained_file
 
-pytest.importorskip("huggingface_hub", reason="the package is not installed: pip install 'mpc-lite[hub]'")
+huggingface_hub = pytest.importorskip(
+    "huggingface_hub", reason="the package is not installed: pip install 'mpc-lite[hub]'"
+)
 
 ROOT = Path(__file__).parents[2]
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
@@ -27,6 +31,7 @@ SHA256 = hashlib.sha256(LITE).hexdigest()
 FILES = {
     ("we/lite", "model.safetensors"): {"main": LITE, "v1": pretrained_file("lite-stage1").read_bytes()},
     ("we/lite", "other/one.safetensors"): {"main": LITE},
+    ("we/lite", "broken.safetensors"): {"main": LITE},
     ("we/pickles", "model.bin"): {"main": b"\x80\x02"},
 }
 
@@ -39,6 +44,13 @@ class Hub(BaseHTTPRequestHandler):
         repository, _, rest = self.path.strip("/").partition("/resolve/")
         revision, _, file = rest.partition("/")
         revision = {commit: name for name, commit in COMMITS.items()}.get(revision, revision)
+        if repository == "we/forbidden":
+            return self.refuse(403, "no \x1b[31mred")
+        if repository == "we/moved":
+            headers = {"X-Repo-Commit": COMMITS["main"], "ETag": '"abc"', "X-Linked-Size": "9"}
+            return self.refuse(302, "", Location="file:///etc/passwd", **headers)
+        if repository == "we/page":  # of a network that asks to sign in
+            return self.refuse(200, "")
         if repository == "we/gated":
             return self.refuse(403, "GatedRepo")
         if repository not in {r for r, _ in FILES}:
@@ -54,12 +66,16 @@ class Hub(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(data)
+            broken = file.startswith("broken")
+            self.wfile.write(data[:1000] if broken else data)
+            self.close_connection = broken
 
     do_HEAD = do_GET
 
-    def refuse(self, status, code):
+    def refuse(self, status, code, **headers):
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("X-Error-Code", code)
         self.send_header("X-Error-Message", code)
         self.send_header("Content-Length", "0")
@@ -106,7 +122,8 @@ def ask(home, address, *references):
         env=environment(home, address),
         check=True,
     )
-    return [json.loads(line) for line in run.stdout.splitlines()], run.stderr
+    # The package itself prints a line where its settings are wrong.
+    return [json.loads(line) for line in run.stdout.splitlines() if line.startswith('"')], run.stderr
 
 
 def address_of(server):
@@ -149,18 +166,76 @@ def test_each_mistake_has_its_sentence(hub, tmp_path):
         "hf://we": "expected hf://OWNER/NAME",
         "hf://we/../lite": "expected hf://OWNER/NAME",
         "hf://we/lite#sha256=12": "expected hf://OWNER/NAME",
+        "hf://we/forbidden": r"the hub answers 403 (403 Forbidden: no \x1b[31mred.): we/forbidden is private or gated",
+        "hf://we/page": "what answers is no hub (",
+        "hf://we/moved": "the download failed (",
     }
     answers, _ = ask(tmp_path, address_of(hub), *cases)
     for (reference, expected), answer in zip(cases.items(), answers, strict=True):
         assert answer.startswith("error: ") and reference in answer and expected in answer, answer
+        assert answer.isprintable() and "cannot be reached" not in answer
     assert not [path for _, path in hub.asked if path.endswith(".bin")]
 
 
 @pytest.mark.slow
 def test_offline_without_a_cache_is_one_sentence(tmp_path):
     (answer,), _ = ask(tmp_path, NOWHERE, "hf://we/lite")
-    reason = "the hub cannot be reached, and the file is not in its cache; connect once, or give a file of your own"
-    assert answer == f"error: hf://we/lite: {reason}"
+    reason = "the hub cannot be reached, and the file is not in its cache; connect once, see whether HF_ENDPOINT="
+    advice = "is right, try again later, or give a file of your own"
+    assert answer == f"error: hf://we/lite: {reason}{NOWHERE} {advice}"
+
+
+@pytest.mark.slow
+def test_a_download_that_breaks_off_is_one_sentence(hub, tmp_path):
+    (answer,), _ = ask(tmp_path, address_of(hub), "hf://we/lite/broken.safetensors")
+    assert answer.startswith("error: hf://we/lite/broken.safetensors: the download failed ("), answer
+    assert "try again later, or give a file of your own" in answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["notaurl", "ftp://127.0.0.1", "http://["])
+def test_an_address_that_is_none_is_one_sentence(address, tmp_path):
+    (answer,), _ = ask(tmp_path, address, "hf://we/lite")
+    assert answer.startswith("error: hf://we/lite: ") and f"see whether HF_ENDPOINT={address} is right" in answer
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"hf://we/lite@{r}" for r in ("../../../x", "/x", "a/../b", "a//b", "a/", "a\\b", "a b", "a\nb", "a\x1bb")),
+        *(
+            f"hf://we/lite@{r}"
+            for r in ("..", ".", "a..b", "a.lock", "a.", ".a", "a:b", "a~1", "a^", "a@{1}", "a\u202eb")
+        ),
+        *(f"hf://we/lite/{f}.safetensors" for f in ("../x", "/x", "a/../x", "a\\..\\x", "a//x", ".x", "a\x1bb")),
+        *(f"hf://{r}" for r in ("we/a..b", "we/a--b", "a..b/lite", "we/lite.git", f"we/{'a' * 100}")),
+    ],
+)
+def test_names_that_leave_the_cache_are_refused_unasked(name, monkeypatch):
+    monkeypatch.setattr(hub_module, "_fetch", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(InputError, match=r"is no (repository|file of a repository|revision); expected") as refusal:
+        hub_module.hub_file(name)
+    assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize("revision", ["v1.0", "refs/pr/3", "feature/long-name_2", "a" * 40, "größer", "v1@2"])
+def test_revisions_that_git_allows_are_asked_for(revision, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(hub_module, "_fetch", lambda *words: asked.append(words[3]) or tmp_path / "w")
+    (tmp_path / "w").write_bytes(b"w")
+    hub_module.hub_file.__wrapped__(f"hf://we/lite@{revision}")
+    assert asked == [revision]
+
+
+def test_a_silent_hub_is_told_of(monkeypatch, capsys, tmp_path):
+    def slow(*_, **__):
+        time.sleep(0.5)
+        return tmp_path
+
+    monkeypatch.setattr(hub_module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", slow)
+    assert hub_module._fetch("hf://we/lite", "we/lite", "model.safetensors", None) == tmp_path
+    assert capsys.readouterr().err == "weights: waiting for the hub to give we/lite …\n"
 
 
 @pytest.mark.slow
