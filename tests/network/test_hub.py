@@ -48,7 +48,7 @@ class Hub(BaseHTTPRequestHandler):
             return self.refuse(403, "no \x1b[31mred")
         if repository == "we/moved":
             headers = {"X-Repo-Commit": COMMITS["main"], "ETag": '"abc"', "X-Linked-Size": "9"}
-            return self.refuse(302, "", Location="file:///etc/passwd", **headers)
+            return self.refuse(302, "", Location="ftp://127.0.0.1/model", **headers)
         if repository == "we/page":  # of a network that asks to sign in
             return self.refuse(200, "")
         if repository == "we/gated":
