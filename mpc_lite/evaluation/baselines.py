@@ -23,7 +23,7 @@ from mpc_lite.inference.score_map import TOP, ScoreMap, quantise
 
 # Rows worked on at a time, and those beside them that JPEG (blocks of 16, and what is between their colours) and the
 # blur look at: both multiples of 16, so that the blocks are those of the whole photo.
-_BAND, _BESIDE = 512, 32
+BAND, BESIDE = 512, 32
 THRESHOLDS_FILE = Path(__file__).parents[1] / "pretrained" / "baselines.json"
 
 
@@ -40,15 +40,15 @@ def ela(image: np.ndarray) -> np.ndarray:
     forgeries no fixed threshold of it beats marking everything.
     """
     level = np.empty(image.shape[:2], np.float32)
-    for top in range(0, len(image), _BAND):
-        first = max(0, top - _BESIDE)
-        part = image[first : top + _BAND + _BESIDE]
+    for top in range(0, len(image), BAND):
+        first = max(0, top - BESIDE)
+        part = image[first : top + BAND + BESIDE]
         file = io.BytesIO()
         Image.fromarray(part).save(file, "JPEG", quality=90)
         saved = np.asarray(Image.open(file, formats=["JPEG"]))
         difference = cv2.absdiff(part, saved).mean(axis=2, dtype=np.float32)
         blurred = cv2.blur(difference, (17, 17), borderType=cv2.BORDER_REPLICATE)
-        level[top : top + _BAND] = blurred[top - first :][:_BAND] + np.float32(0.1)
+        level[top : top + BAND] = blurred[top - first :][:BAND] + np.float32(0.1)
     return _score(level, np.median(level))
 
 
@@ -71,8 +71,8 @@ def noise_residual(image: np.ndarray) -> np.ndarray:
 
 def _score(values: np.ndarray, median: np.float32 | None = None) -> np.ndarray:
     """r / (r + 1) in the memory of `values`: these are r, or levels whose distance in octaves from `median` is r."""
-    for top in range(0, len(values), _BAND):
-        band = values[top : top + _BAND]
+    for top in range(0, len(values), BAND):
+        band = values[top : top + BAND]
         if median is not None:
             np.abs(np.log2(band / median), out=band)
         band /= band + 1

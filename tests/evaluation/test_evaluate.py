@@ -482,7 +482,7 @@ def test_baselines_of_bands_are_those_of_the_whole_photo_to_the_digit(name, shap
     for image in (smooth, rng.integers(0, 256, (*shape, 3), dtype=np.uint8)):
         parts = BASELINES[name](image)
         with monkeypatch.context() as patched:
-            patched.setattr("mpc_lite.evaluation.baselines._BAND", 4096)
+            patched.setattr("mpc_lite.evaluation.baselines.BAND", 4096)
             np.testing.assert_array_equal(parts, BASELINES[name](image))
 
 
