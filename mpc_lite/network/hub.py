@@ -23,7 +23,7 @@ from mpc_lite.errors import InputError, printable, shown
 PREFIX = "hf://"
 FILE = "model.safetensors"
 HOW_TO_INSTALL = "install it with: pip install 'mpc-lite[hub]'"
-_PATIENCE = 10  # seconds without a word
+PATIENCE = 10  # seconds without a word
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REFERENCE = re.compile(
     rf"hf://(?P<repository>{_WORD}/{_WORD})(?:/(?P<file>[^@#]+))?(?:@(?P<revision>[^#]+))?"
@@ -63,7 +63,7 @@ def hub_file(reference: str) -> Path:
         raise InputError(f"weights '{short}': {problem}")
     if not file.endswith(".safetensors"):
         raise InputError(f"{short}: '{shown(file)}' is not fetched; only .safetensors files are, which hold no code")
-    path = _fetch(reference, repository, file, revision)
+    path = fetch(reference, repository, file, revision)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if match["sha256"] and match["sha256"].lower() != sha256:
         raise InputError(
@@ -98,7 +98,7 @@ def _leads_out(path: str) -> bool:
 def _note_of_waiting(repository: str) -> Iterator[None]:
     """A line where the hub takes its time: the package asks a server that is silent several times, and tells nobody."""
     note = printable(f"weights: waiting for the hub to give {repository} …")
-    timer = threading.Timer(_PATIENCE, print, [note], {"file": sys.stderr, "flush": True})
+    timer = threading.Timer(PATIENCE, print, [note], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
     try:
@@ -107,7 +107,8 @@ def _note_of_waiting(repository: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _fetch(reference: str, repository: str, file: str, revision: str | None) -> Path:
+def fetch(reference: str, repository: str, file: str, revision: str | None) -> Path:
+    """The file in the hub's cache, asked for there and on the hub. InputError, naming `reference`, as `hub_file`."""
     try:
         from huggingface_hub import errors, hf_hub_download
     except ModuleNotFoundError as error:

@@ -212,7 +212,7 @@ def test_an_address_that_is_none_is_one_sentence(address, tmp_path):
     ],
 )
 def test_names_that_leave_the_cache_are_refused_unasked(name, monkeypatch):
-    monkeypatch.setattr(hub_module, "_fetch", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(hub_module, "fetch", lambda *_: pytest.fail("the hub was asked"))
     with pytest.raises(InputError, match=r"is no (repository|file of a repository|revision); expected") as refusal:
         hub_module.hub_file(name)
     assert str(refusal.value).isprintable()
@@ -221,7 +221,7 @@ def test_names_that_leave_the_cache_are_refused_unasked(name, monkeypatch):
 @pytest.mark.parametrize("revision", ["v1.0", "refs/pr/3", "feature/long-name_2", "a" * 40, "größer", "v1@2"])
 def test_revisions_that_git_allows_are_asked_for(revision, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(hub_module, "_fetch", lambda *words: asked.append(words[3]) or tmp_path / "w")
+    monkeypatch.setattr(hub_module, "fetch", lambda *words: asked.append(words[3]) or tmp_path / "w")
     (tmp_path / "w").write_bytes(b"w")
     hub_module.hub_file.__wrapped__(f"hf://we/lite@{revision}")
     assert asked == [revision]
@@ -232,9 +232,9 @@ def test_a_silent_hub_is_told_of(monkeypatch, capsys, tmp_path):
         time.sleep(0.5)
         return tmp_path
 
-    monkeypatch.setattr(hub_module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(hub_module, "PATIENCE", 0.05)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", slow)
-    assert hub_module._fetch("hf://we/lite", "we/lite", "model.safetensors", None) == tmp_path
+    assert hub_module.fetch("hf://we/lite", "we/lite", "model.safetensors", None) == tmp_path
     assert capsys.readouterr().err == "weights: waiting for the hub to give we/lite …\n"
 
 
