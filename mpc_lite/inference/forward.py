@@ -1,5 +1,8 @@
 """The forward pass of a network that localizes: pixels in [0,1] to scores in [0,1], in evaluation mode."""
 
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
 import torch
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import too_many_pixels
+from mpc_lite.images import read_image
 from mpc_lite.network.folding import folded
 
 MOST_AT_ONCE = 4  # images; each holds the maps of a network and the photo, and more threads share an image well
@@ -56,6 +60,21 @@ def stretch_map(
     scores = network_scores(model, torch.from_numpy(np.stack(planes))[None])[0, 0].cpu().numpy()
     height, width = shape or image.shape[:2]
     return np.clip(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+def pixels_of(photo: str | Path | np.ndarray) -> np.ndarray:
+    """A photo as (H,W,3) uint8 RGB, read where it is a path; InputError for anything else."""
+    if isinstance(photo, str | os.PathLike):
+        return read_image(photo)
+    if not isinstance(photo, np.ndarray):
+        kind = f"{type(photo).__module__}.{type(photo).__qualname__}"
+        raise InputError(
+            f"a photo of type {kind}; expected a path or an array (H, W, 3) uint8 RGB, of a Pillow image "
+            "np.asarray(image.convert('RGB'))"
+        )
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+        raise InputError(f"image of shape {photo.shape} and type {photo.dtype}; expected (H, W, 3) uint8 RGB")
+    return photo
 
 
 def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ from torch import Tensor, nn
 
 from mpc_lite.devices import choose_device, side_by_side
 from mpc_lite.errors import InputError
-from mpc_lite.images import read_image
 from mpc_lite.inference.calibration import Calibration
-from mpc_lite.inference.forward import device_of, images_at_once, mirrored, network_scores, stretch_map
+from mpc_lite.inference.forward import device_of, images_at_once, mirrored, network_scores, pixels_of, stretch_map
 from mpc_lite.inference.score_map import ScoreMap, image_score
 from mpc_lite.network.hub import at_revision
 from mpc_lite.network.model import MPC
@@ -31,6 +31,8 @@ MODES = ("stretch", "pad", "tiles")
 BACKENDS = ("torch", "onnx")
 _MIRRORS = ((slice(None), slice(None, None, -1)), (slice(None, None, -1),), (slice(None, None, -1),) * 2)
 _PIXELS_AT_ONCE = 16 * 192 * 192  # in tiles: eight of 192² in each of two threads take two thirds of the time of two
+
+_MOST_PIXELS = 4 * 512**2  # though four tiles of more would keep four threads busy: weights may ask for 2048²
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +74,8 @@ class Localizer:
     large photo vanish. `pad`: the whole photo at native size, mirrored at its right and lower border up to a multiple
     of 32 (mirroring makes no edge that looks like a splice, zeros would); memory grows with the photo. `tiles`: native
     size in tiles of size×size that overlap by `overlap` pixels and are blended smoothly; memory stays that of `batch`
-    tiles (by default 16 of 192², so many pixels of others, at least 4), a band of one tile's height, and the map.
-    Photos smaller than a tile are mirrored up to one.
+    tiles (by default 16 of 192², so many pixels of others, at least 4 up to 512², at least one), a band of one tile's
+    height, and the map. Photos smaller than a tile are mirrored up to one.
 
     What is not given comes from the checkpoint's recipe (`model.recipe["evaluate"]`), or else is stretch at 512; tiles
     overlap by a quarter unless the recipe itself uses tiles. `model` maps (B,3,h,w) in [0,1] to logits (B,1,·,·), at
@@ -90,13 +92,16 @@ class Localizer:
         batch: int | None = None,
         facts: Mapping[str, Any] | None = None,
     ):
+        if not all(number is None or isinstance(number, Integral) for number in (size, overlap, batch)):
+            raise InputError(f"size {size!r}, overlap {overlap!r}, batch {batch!r}; expected whole numbers")
         recipe = (getattr(model, "recipe", None) or {}).get("evaluate", {})
         self.mode = mode or recipe.get("mode", "stretch")
-        self.size = size or recipe.get("size", 512)
+        self.size = recipe.get("size", 512) if size is None else size
         if overlap is None:
             overlap = recipe.get("overlap", 0) if recipe.get("mode") == "tiles" and size is None else self.size // 4
         self.overlap = overlap
-        self.batch = max(4, _PIXELS_AT_ONCE // max(1, self.size) ** 2) if batch is None else batch
+        pixels = max(1, self.size) ** 2
+        self.batch = max(_PIXELS_AT_ONCE // pixels, min(4, _MOST_PIXELS // pixels), 1) if batch is None else batch
         if self.mode not in MODES:
             raise InputError(f"mode '{self.mode}' is unknown; choose one of {', '.join(MODES)}")
         if self.size < 32 or not 0 <= self.overlap < self.size or self.batch < 1:
@@ -152,11 +157,13 @@ class Localizer:
 
         shape: (H,W) of the map where the photo itself was resized, by default the photo's: where the network is fed by
         stretching its map goes straight there, any other is resized bilinearly from the photo's size.
-        Raises InputError for a file that cannot be read, an array of another kind, and a network that answers NaN.
+        Raises InputError for a file that cannot be read, anything but such an array, and a network that answers NaN.
         """
-        image = photo if isinstance(photo, np.ndarray) else read_image(photo)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InputError(f"image of shape {image.shape} and type {image.dtype}; expected (H, W, 3) uint8 RGB")
+        image = pixels_of(photo)
+        if shape is not None and (
+            len(shape) != 2 or not all(isinstance(side, Integral) and side > 0 for side in shape)
+        ):
+            raise InputError(f"a map of shape {shape}; expected (height, width), whole numbers of at least 1")
         if self.mode == "stretch":
             score_map = stretch_map(self.model, image, self.size, shape)
         else:
@@ -173,7 +180,7 @@ class Localizer:
         tampered does not depend on it, so where the answers differ, one of them is wrong. Scores lie in [0,1], so σ is
         at most ½. Equal answers may all be wrong: the map bounds trust from above. Raises InputError as a call does.
         """
-        image = photo if isinstance(photo, np.ndarray) else read_image(photo)
+        image = pixels_of(photo)
         hit = self(image)
         mean, squares = hit.score_map.copy(), np.zeros_like(hit.score_map)  # running, as Welford has it
         for count, mirror in enumerate(_MIRRORS, start=2):

@@ -388,3 +388,48 @@ def test_confidence_is_the_spread_over_four_mirrors():
     answers = [np.flip(answer, axes) for answer, axes in zip(answers, ((), (1,), (0,), (0, 1)), strict=True)]
     np.testing.assert_allclose(hit.confidence_map, 1 - 2 * np.std(answers, axis=0), atol=1e-5)
     assert hit.confidence_map.min() < 0.9 and hit.confidence_map.dtype == np.float32
+
+
+# -------------------------------------------------------------------------------------------------------- wrong types
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Image.new("RGB", (8, 8)), torch.zeros(8, 8, 3, dtype=torch.uint8), [[[1, 2, 3]]], None, 5, b"p.png"],
+    ids=lambda wrong: type(wrong).__name__,
+)
+def test_a_photo_of_another_type_is_told_what_to_be(wrong):
+    localizer = Localizer(Fake(constant(0.5)), size=64)
+    kind = f"{type(wrong).__module__}.{type(wrong).__qualname__}"
+    for score in (localizer, localizer.with_confidence, lambda photo: localizer.calibrate([photo], "ours")):
+        with pytest.raises(InputError) as refusal:
+            score(wrong)
+        assert f"a photo of type {kind}; expected a path or an array (H, W, 3) uint8 RGB" in str(refusal.value)
+        assert "np.asarray(image.convert('RGB'))" in str(refusal.value)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (4.0, 5), (4,), (4, 5, 3)])
+@pytest.mark.parametrize("mode", ["stretch", "pad", "tiles"])
+def test_a_map_of_a_shape_that_cannot_be_is_refused(mode, shape):
+    with pytest.raises(InputError, match=r"a map of shape \(.*\); expected \(height, width\)"):
+        Localizer(Fake(constant(0.5)), mode, size=64)(photo(20, 30), shape)
+
+
+@pytest.mark.parametrize("numbers", [{"size": "64"}, {"size": 64.5}, {"size": 64, "overlap": 8.0}, {"batch": "4"}])
+def test_numbers_that_are_none_are_named(numbers):
+    ((name, value),) = [(name, value) for name, value in numbers.items() if not isinstance(value, int)]
+    with pytest.raises(InputError, match=rf"{name} {value!r}.*; expected whole numbers"):
+        Localizer(Fake(constant(0.5)), "tiles", **numbers)
+
+
+@pytest.mark.parametrize("size", [0, -64, 31, True])
+def test_sizes_below_the_least_are_refused(size):
+    with pytest.raises(InputError, match=rf"size {size}, .*expected a size of at least 32"):
+        Localizer(Fake(constant(0.5)), size=size)
+
+
+def test_a_batch_does_not_grow_with_the_size_that_weights_ask_for():
+    batches = {
+        size: Localizer(Fake(constant(0.5)), "tiles", np.int64(size)).batch for size in (96, 192, 512, 1024, 2048)
+    }
+    assert batches == {96: 64, 192: 16, 512: 4, 1024: 1, 2048: 1}
