@@ -80,7 +80,8 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     labelled = high == top and 2 <= n <= _LABELS and levels[n - 1] == n - 1  # 0, 1, …, n - 1, and 255
     if labelled and np.count_nonzero((values > 0) & (values < n)) > values.size // 100:  # more than JPEG's noise
         raise _unclear(path, f"its grey values are {_listed(levels)}, as of labels with {top} for 'ignore'")
-    if len(levels) > 2 and len(blacks := _even(values, near)) > 1:
+    # Of a map of labels most of the dark levels fill regions; of a lossy picture only black does, or few of very many.
+    if len(levels) > 2 and len(blacks := _even(values, near)) > max(1, np.count_nonzero(levels <= near) // 2):
         raise _unclear(path, f"its grey values are {_listed(levels)}, and {_listed(blacks)} fill regions of their own")
     if len(levels) > 2:
         between = (values > near) & (values < top - near)

@@ -152,6 +152,15 @@ def test_jpeg_noise_and_soft_edges_are_no_levels(tmp_path, quality):
         assert error < 0.004, name
 
 
+@pytest.mark.parametrize("quality", [20, 50, 80, 95])
+def test_noise_of_lossy_webp_is_no_level(tmp_path, quality):
+    yy, xx = np.mgrid[:240, :320]
+    for i, radius in enumerate((30, 45, 60, 75)):
+        disc = ((yy - 110) ** 2 + (xx - 100 - 30 * i) ** 2 < radius**2).astype(np.uint8)
+        Image.fromarray(disc * np.uint8(255)).save(tmp_path / "mask.webp", quality=quality)
+        assert np.mean(read_mask_file(tmp_path / "mask.webp") != disc) < 0.004
+
+
 def test_levels_under_jpeg_noise_are_still_levels(tmp_path):
     levels = np.maximum(REGION * np.uint8(255), REGION[::-1] * np.uint8(110))
     Image.fromarray(cv2.resize(levels, (4 * W, 4 * H))).save(tmp_path / "mask.jpg", quality=90)
