@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,6 +38,28 @@ def choose_device(device: str | None) -> torch.device:
     return chosen
 
 
+def scoring_device(device: str | torch.device | None) -> torch.device:
+    """`choose_device`, and whatever else torch itself finds, such as `cuda:1`. InputError when it does not."""
+    if device is None or (isinstance(device, str) and device in ("auto", "cpu", "cuda")):
+        return choose_device(device)
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError, TypeError):  # AssertionError: this torch was built without CUDA
+        text = f"device '{shown(device)}' is unknown, or not in this machine; choose auto, cpu or cuda"
+        raise InputError(text) from None
+
+
+def processes_started() -> int:
+    """How many processes were started together, as their launcher says in WORLD_SIZE. InputError: it is no number."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise InputError(
+            f"WORLD_SIZE is '{shown(text)}' in the environment, expected how many processes were started together; "
+            "unset it, or start them with 'accelerate launch', which sets it"
+        )
+    return int(text)
+
+
 def device_name(device: torch.device) -> str:
     """A device as records name it: `cpu`, `mps`, or `cuda (NVIDIA …)`."""
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
@@ -46,15 +68,24 @@ def device_name(device: torch.device) -> str:
 def choose_accelerator(device: str | None, precision: str, **more) -> Accelerator:
     """The device for training, in as many processes as were started together; `device` as for `choose_device`."""
     choose_device(device)  # InputError before anything else
+    processes = processes_started()
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     # Processes started together without GPUs would otherwise not find each other, and each train by itself.
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    several = processes > 1 and not torch.cuda.is_available()
     mixed = "bf16" if precision == "bf16" else "no"
     # The second stage of a process may want another precision, and one that trains alone another device.
-    AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
-    accelerator = Accelerator(cpu=device == "cpu" or several, mixed_precision=mixed, **more)
+    AcceleratorState._reset_state(reset_partial_state=processes == 1)
+    try:
+        accelerator = Accelerator(cpu=device == "cpu" or several, mixed_precision=mixed, **more)
+    except ValueError as error:  # RANK, MASTER_ADDR and the like are missing, or no numbers
+        if processes == 1:
+            raise
+        raise InputError(
+            f"WORLD_SIZE says that {processes} processes were started together, and they do not find each other "
+            f"({shown(error, 200)}); unset it, or start them with 'accelerate launch', which sets all they need"
+        ) from error
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator

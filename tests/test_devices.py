@@ -1,4 +1,4 @@
-"""Memory that the C library keeps, instead of fetching it from the system anew for every step."""
+"""Memory that the C library keeps instead of fetching it anew for every step, and how many processes there are."""
 
 import os
 import platform
@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+
+from mpc_lite.devices import choose_accelerator
+from mpc_lite.errors import InputError
 
 FAULTS = """
 import resource, torch
@@ -47,3 +50,19 @@ def test_freed_memory_is_used_again_without_the_system():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc has the switch")
 def test_a_users_own_setting_is_left_alone():
     assert run(keep=True, MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
+
+
+@pytest.mark.parametrize("text", ["abc", "", "0", "-1", "1.5", "²"])
+def test_a_number_of_processes_that_is_none_is_told(monkeypatch, text):
+    monkeypatch.setenv("WORLD_SIZE", text)
+    with pytest.raises(InputError, match=f"WORLD_SIZE is '{text}' in the environment.*accelerate launch"):
+        choose_accelerator("cpu", "fp32")
+
+
+def test_processes_that_cannot_find_each_other_are_told():
+    """In a process of its own: accelerate leaves a half of its state behind."""
+    code = "from mpc_lite.devices import choose_accelerator as choose\ntry: choose('cpu', 'fp32')\n"
+    code += "except ValueError as error: print(type(error).__name__, error)"
+    environment = {**os.environ, "WORLD_SIZE": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("InputError WORLD_SIZE says that 2 processes were started together, and they do not")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch.autograd.function import once_differentiable
 
-from mpc_lite.contrast.sampling import PixelSet
+from mpc_lite.contrast.sampling import PixelSet, check_tensors
 from mpc_lite.contrast.views import wide
 from mpc_lite.errors import InputError
 
@@ -279,6 +279,7 @@ def usable_anchors(anchor_valid: torch.Tensor, negative_valid: torch.Tensor) -> 
 
 
 def _pixel_set(embeddings: torch.Tensor, valid: torch.Tensor | None, name: str) -> PixelSet:
+    check_tensors(**{name: embeddings})
     if embeddings.ndim not in (2, 3):
         raise InputError(f"{name} {tuple(embeddings.shape)}: expected (N,D) or (B,N,D)")
     if valid is None:

@@ -144,8 +144,9 @@ def mpc_loss(
     Returns {"within_image", "cross_scale", "cross_modality", "total"}: scalars, in fp32 unless the maps are double.
     They are means over the images that hold both classes (`mpc_loss_per_image`); a batch without such an image gives
     zeros that stay attached to the graph.
-    Raises InputError for shapes that do not fit together or are empty, maps not of floating point, mask values other
-    than 0, 1 and 255 (on the CPU), an unknown formulation or term, and a temperature or cap out of range.
+    Raises InputError for anything but tensors, shapes that do not fit together or are empty, maps not of floating
+    point, mask values other than 0, 1 and 255 (on the CPU), an unknown formulation or term, and a temperature or cap
+    out of range.
     Source: released code, stage-1 losses ("official"; it counts one-class images as 0 in the mean, we leave them out);
     MPC Eqs. 1-4 ("paper").
     """

@@ -48,10 +48,12 @@ def sample_pixels(
                 which costs one read on the host and saves the arithmetic on padding. "auto" is "compact" for tensors
                 on the CPU outside torch.compile, "fixed" everywhere else.
     Returns a PixelSet with embeddings (B,K,D) and valid (B,K).
-    Raises InputError for shapes that do not fit together, a cap that is no whole number from 1 or an unknown path.
+    Raises InputError for anything but tensors, shapes that do not fit together, a cap that is no whole number from 1 or
+    an unknown path.
     Source: released code, stage-1 sampling ("at most 5000 of each class per pool, without replacement"); the fixed
     slots are our choice.
     """
+    check_tensors(maps=maps, labels=labels, **({} if keys is None else {"keys": keys}))
     if maps.ndim != 4 or 0 in maps.shape or labels.shape != (maps.shape[0], *maps.shape[2:]):
         raise InputError(
             f"maps {tuple(maps.shape)} with labels {tuple(labels.shape)}: expected (B,D,h,w) with (B,h,w), "
@@ -84,6 +86,16 @@ def sample_pixels(
     best, index = torch.where(match, keys, -1.0).topk(slots, dim=1)
     embeddings = rows.gather(1, index.unsqueeze(2).expand(-1, -1, channels))
     return PixelSet(embeddings, best >= 0)
+
+
+def check_tensors(**values: object) -> None:
+    """InputError, with its name, for a value that is no tensor: numpy's arrays look alike until they are computed."""
+    for name, value in values.items():
+        if not isinstance(value, torch.Tensor):
+            raise InputError(
+                f"{name} of type {type(value).__module__}.{type(value).__qualname__}; expected a tensor, of an array "
+                "torch.from_numpy(array)"
+            )
 
 
 def check_cap(max_pixels: int | None, least: int, hint: str) -> None:

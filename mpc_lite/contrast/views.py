@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from mpc_lite.contrast.sampling import PixelSet, sample_pixels
+from mpc_lite.contrast.sampling import PixelSet, check_tensors, sample_pixels
 from mpc_lite.errors import InputError
 from mpc_lite.images import IGNORE, TAMPERED_ABOVE
 from mpc_lite.network.hrformer import STRIDES
@@ -67,6 +67,11 @@ def unit_vectors(maps: torch.Tensor) -> torch.Tensor:
 def check_maps(maps_a: Sequence[torch.Tensor], maps_b: Sequence[torch.Tensor]) -> None:
     """Raise InputError unless the maps are two passes over one batch: equal B and D, X1 and Y1 of equal size, none of
     them empty, and all of floating point."""
+    for name, maps in (("maps_a", maps_a), ("maps_b", maps_b)):
+        if not isinstance(maps, Sequence | torch.Tensor):
+            raise InputError(f"{name} of type {type(maps).__name__}: expected a list of maps (B,D,h,w), finest first")
+        for i, one in enumerate(maps):
+            check_tensors(**{f"{name}[{i}]": one})
     shapes = [tuple(m.shape) for m in maps_a]
     if len(shapes) < 2 or any(len(s) != 4 or s[:2] != shapes[0][:2] for s in shapes):
         raise InputError(f"maps_a {shapes}: expected two or more maps (B,D,h,w) with equal B and D, finest first")
@@ -102,9 +107,10 @@ def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     mask: (B,H,W), any dtype, values 0, 1, 255. Checked on the CPU; on a GPU any other value counts as ignored.
     size: (h,w).
     Returns (B,h,w) uint8 with values 0, 1, 255, on the mask's device.
-    Raises InputError for a mask that is not (B,H,W) or, on the CPU, holds another value.
+    Raises InputError for a mask that is no tensor (B,H,W) or, on the CPU, holds another value.
     Source: released code, label size (cv2 bilinear resize of the 8-bit mask, then > 127); the ignored cells are ours.
     """
+    check_tensors(mask=mask)
     if mask.ndim != 3 or 0 in mask.shape[1:]:
         raise InputError(f"mask {tuple(mask.shape)}: expected (B,H,W), no side 0; drop a channel axis with mask[:, 0]")
     check_labels(mask, "mask")
@@ -131,7 +137,8 @@ def label_pyramid(mask: torch.Tensor, maps: Sequence[torch.Tensor]) -> list[torc
     Raises InputError as `resize_mask` does, and when the batch sizes differ.
     Source: released code, stage-1 losses (F.interpolate(mode="nearest"), not nearest-exact).
     """
-    if any(m.shape[0] != mask.shape[0] for m in maps):
+    check_tensors(mask=mask)
+    if mask.ndim and any(m.shape[0] != mask.shape[0] for m in maps):
         raise InputError(f"mask {tuple(mask.shape)} with maps of batch {maps[0].shape[0]}: expected equal batch sizes")
     finest = resize_mask(mask, maps[0].shape[2:])
     coarser = [F.interpolate(finest[:, None], size=m.shape[2:], mode="nearest")[:, 0] for m in maps[1:]]

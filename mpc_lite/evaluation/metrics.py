@@ -5,12 +5,14 @@ map gives the same figures to the last digit, and "every threshold" is a histogr
 down, so `score > 0.5` decides the same before and after.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 
 import cv2
 import numpy as np
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 from mpc_lite.images import IGNORE
 from mpc_lite.inference.score_map import TOP, level_of, quantise
 
@@ -66,7 +68,7 @@ def histogram(score_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Raises InputError when the two sizes differ, one of them holds no real numbers or the mask holds other values.
     """
-    score_map, mask = np.asarray(score_map), np.asarray(mask)
+    score_map, mask = _array(score_map, "score map"), _array(mask, "mask")
     for name, array in (("score map", score_map), ("mask", mask)):
         if array.dtype.kind not in "biuf":
             raise InputError(f"{name} of {array.dtype}; expected real numbers, such as float32 scores and a uint8 mask")
@@ -86,6 +88,17 @@ def histogram(score_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return counts.reshape(3, TOP + 1)[:2]
 
 
+def _array(values: np.ndarray, name: str) -> np.ndarray:
+    """Whatever numpy takes for an array; InputError for a tensor or a list that it does not."""
+    try:
+        return np.asarray(values)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{name}: {type(values).__name__} is no array ({shown(error)}); of a tensor give "
+            "x.detach().float().cpu().numpy()"
+        ) from None
+
+
 def counts_by_level(pixels: np.ndarray) -> Counts:
     """Counts at every threshold, from a histogram (2,65536): entry i, 0–65536, marks the pixels of level >= i."""
     above = np.zeros((2, TOP + 2), np.int64)
@@ -95,7 +108,12 @@ def counts_by_level(pixels: np.ndarray) -> Counts:
 
 
 def count(score_map: np.ndarray, mask: np.ndarray, threshold: float = 0.5) -> Counts:
-    """Counts of one image with the pixels of score > threshold marked; map (H,W) in [0,1], mask (H,W) 0/1/255."""
+    """Counts of one image with the pixels of score > threshold marked; map (H,W) in [0,1], mask (H,W) 0/1/255.
+
+    Raises InputError as `histogram` does, and for a threshold that is no number.
+    """
+    if not isinstance(threshold, Real) or math.isnan(threshold):
+        raise InputError(f"threshold {threshold!r}; expected a number, such as 0.5")
     return counts_by_level(histogram(score_map, mask))[level_of(threshold)]
 
 
@@ -120,6 +138,7 @@ def ignore_border(mask: np.ndarray, erosion: int = 15, dilation: int = 11) -> np
     Tampered is what erosion by a square of `erosion` pixels leaves of the region, authentic what lies outside its
     dilation by a square of `dilation` pixels. Source: TruFor's metrics.
     """
+    mask = _array(mask, "mask")
     tampered = (mask == 1).astype(np.uint8)
     inner = cv2.erode(tampered, np.ones((erosion, erosion), np.uint8))
     outer = cv2.dilate(tampered, np.ones((dilation, dilation), np.uint8))

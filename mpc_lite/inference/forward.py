@@ -1,6 +1,7 @@
 """The forward pass of a network that localizes: pixels in [0,1] to scores in [0,1], in evaluation mode."""
 
 import os
+from numbers import Integral
 from pathlib import Path
 
 import cv2
@@ -8,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpc_lite.errors import InputError
-from mpc_lite.files import too_many_pixels
+from mpc_lite.errors import InputError, shortened
+from mpc_lite.files import MAX_PIXELS, pixel_limit, too_many_pixels
 from mpc_lite.images import read_image
 from mpc_lite.network.folding import folded
 
@@ -24,13 +25,24 @@ def device_of(model: nn.Module) -> torch.device:
 def network_scores(model: nn.Module, images: Tensor) -> Tensor:
     """images (B,3,h,w) float32 in [0,1] -> scores (B,1,·,·) float32 in [0,1] at the network's stride: its sigmoid.
 
-    The network runs in eval mode, folded, on its own device, and is left in the mode it had.
+    The network runs in eval mode, folded, on its own device, and is left in the mode it had. InputError for one that
+    was turned to other numbers than float32 and does not bring the images to them.
     """
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             return torch.sigmoid(folded(model)(images.to(device_of(model))).float())
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        kinds = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
+        if not kinds:
+            raise
+        text = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        raise InputError(
+            f"the network's weights are {text}, and the images it is given float32; give it as network.float()"
+        ) from error
     finally:
         model.train(was_training)
 
@@ -54,12 +66,31 @@ def stretch_map(
     `shape` = (H,W) of the mask where the photo itself was resized.
     Source: MPC, released code, stage-2 test. The network runs in eval mode and is left in the mode it had.
     """
+    check_shape(shape)
     # Channel by channel, so that a 24-megapixel photo does not become 288 MB of floats.
     planes = [np.float32(image[..., c]) / np.float32(255) for c in range(3)]
     planes = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR) for plane in planes]
     scores = network_scores(model, torch.from_numpy(np.stack(planes))[None])[0, 0].cpu().numpy()
     height, width = shape or image.shape[:2]
     return np.clip(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+def check_shape(shape: tuple[int, int] | None) -> None:
+    """InputError for what is no (height, width) of a map, or one of more pixels than a photo may have; None passes."""
+    if shape is None:
+        return
+    whole = isinstance(shape, tuple | list) and len(shape) == 2
+    if not whole or not all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in shape):
+        raise InputError(f"a map of shape {shortened(shape)}; expected (height, width), whole numbers of at least 1")
+    if shape[0] * shape[1] > (limit := max(MAX_PIXELS, pixel_limit(0))):
+        raise InputError(f"a map of shape {shortened(shape)}; expected (height, width) of at most {limit} pixels")
+
+
+def resized(score_map: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
+    """A score map (H,W) brought to `shape`, bilinear; itself if it has it, or for None."""
+    if shape is None or tuple(shape) == score_map.shape:
+        return score_map
+    return cv2.resize(np.asarray(score_map, np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def pixels_of(photo: str | Path | np.ndarray) -> np.ndarray:

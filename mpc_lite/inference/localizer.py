@@ -12,17 +12,26 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpc_lite.devices import choose_device, side_by_side
+from mpc_lite.devices import scoring_device, side_by_side
 from mpc_lite.errors import InputError
 from mpc_lite.inference.calibration import Calibration
-from mpc_lite.inference.forward import device_of, images_at_once, mirrored, network_scores, pixels_of, stretch_map
+from mpc_lite.inference.forward import (
+    check_shape,
+    device_of,
+    images_at_once,
+    mirrored,
+    network_scores,
+    pixels_of,
+    resized,
+    stretch_map,
+)
 from mpc_lite.inference.score_map import ScoreMap, image_score
+from mpc_lite.network.checks import check_calibration
 from mpc_lite.network.hub import at_revision
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import fingerprint, read_facts
@@ -31,7 +40,6 @@ MODES = ("stretch", "pad", "tiles")
 BACKENDS = ("torch", "onnx")
 _MIRRORS = ((slice(None), slice(None, None, -1)), (slice(None, None, -1),), (slice(None, None, -1),) * 2)
 _PIXELS_AT_ONCE = 16 * 192 * 192  # in tiles: eight of 192² in each of two threads take two thirds of the time of two
-
 _MOST_PIXELS = 4 * 512**2  # though four tiles of more would keep four threads busy: weights may ask for 2048²
 
 
@@ -110,6 +118,7 @@ class Localizer:
                 f"an overlap from 0 to size - 1, and a batch of at least 1"
             )
         self.model = model.to(memory_format=torch.channels_last)
+        check_calibration("facts", facts or {})
         self.calibration = Calibration.of(facts or {}, self.mode, self.size, self.overlap)
 
     @classmethod
@@ -137,7 +146,7 @@ class Localizer:
 
             network = OnnxNetwork.from_pretrained(name_or_file)
             return cls(network, mode, facts=network.facts)
-        device = choose_device(None) if device in (None, "auto") else device
+        device = scoring_device(device)
         return cls(MPC.from_pretrained(name_or_file).to(device), mode, facts=read_facts(name_or_file))
 
     @property
@@ -160,14 +169,11 @@ class Localizer:
         Raises InputError for a file that cannot be read, anything but such an array, and a network that answers NaN.
         """
         image = pixels_of(photo)
-        if shape is not None and (
-            len(shape) != 2 or not all(isinstance(side, Integral) and side > 0 for side in shape)
-        ):
-            raise InputError(f"a map of shape {shape}; expected (height, width), whole numbers of at least 1")
+        check_shape(shape)
         if self.mode == "stretch":
             score_map = stretch_map(self.model, image, self.size, shape)
         else:
-            score_map = _resized(self._padded(image) if self.mode == "pad" else self._tiled(image), shape)
+            score_map = resized(self._padded(image) if self.mode == "pad" else self._tiled(image), shape)
         hit = Hit(score_map, self.calibration)
         if not math.isfinite(hit.score):
             raise InputError("the network's answer is not a number; the checkpoint is damaged or training diverged")
@@ -284,10 +290,4 @@ def map_of(model: nn.Module | ScoreMap, photo: np.ndarray, shape: tuple[int, int
     score_map = np.asarray(getattr(answer, "score_map", answer))
     if score_map.shape != photo.shape[:2]:
         raise InputError(f"score map {score_map.shape}, image {photo.shape[:2]}; give maps of the image's size")
-    return _resized(score_map, shape)
-
-
-def _resized(score_map: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
-    if shape in (None, score_map.shape):
-        return score_map
-    return cv2.resize(np.asarray(score_map, np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return resized(score_map, shape)

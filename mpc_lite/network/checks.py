@@ -53,11 +53,22 @@ def check_sections(source: str, facts: Mapping[str, Any], advice: str) -> None:
     """InputError unless a file's recipe, which decides over time and memory, and its calibration, where it has one,
     have values that those can have."""
     # A recipe may lack keys or have more, of another version; a calibration is whole or not there.
-    wrong = _wrong("recipe", Recipe, _of_this_version(Recipe, facts["recipe"]))
-    if facts.get("calibration") is not None:
-        wrong += _wrong("calibration", _Calibration, facts["calibration"])
+    wrong = _wrong("recipe", Recipe, _of_this_version(Recipe, facts["recipe"])) + _wrong_calibration(facts)
     if wrong:
         raise InputError(f"{source} says what cannot be: {'; '.join(wrong[:10])}; {advice}")
+
+
+def check_calibration(source: str, facts: Any) -> None:
+    """InputError unless facts, which somebody may have made up, are a mapping, and a calibration among them is one."""
+    if not isinstance(facts, Mapping):
+        raise InputError(f"{source} of type {type(facts).__name__}; expected what weights.read_facts returns")
+    if wrong := _wrong_calibration(facts):
+        raise InputError(f"{source} say what cannot be: {'; '.join(wrong[:10])}; give what weights.read_facts returns")
+
+
+def _wrong_calibration(facts: Mapping[str, Any]) -> list[str]:
+    found = facts.get("calibration")
+    return [] if found is None else _wrong("calibration", _Calibration, found)
 
 
 def _of_this_version(section: type[Section], value: Any) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mpc_lite.contrast.loss import mpc_loss_per_image
+from mpc_lite.contrast.sampling import check_tensors
 from mpc_lite.contrast.views import check_labels, finest_labels, resize_mask, wide
 from mpc_lite.data.augment.on_device import augment, turned_mask
 from mpc_lite.errors import InputError
@@ -232,10 +233,11 @@ def focal_loss(
     alpha:  weight of the tampered class, in [0,1]. gamma: ≥ 0, how strongly well-classified pixels are discounted.
     reduction: "mean", or "sum" for a mean that several batches share.
     Returns a scalar; a zero attached to the graph when every pixel is ignored.
-    Raises InputError when shapes differ, alpha or gamma is out of range, the reduction is unknown, or (on the CPU) a
-    target has another value.
+    Raises InputError for anything but tensors, when shapes differ, alpha or gamma is out of range, the reduction is
+    unknown, or (on the CPU) a target has another value.
     Source: MPC Eq. 5; released code, stage-2 loss (alpha 0.5, gamma 2).
     """
+    check_tensors(logits=logits, target=target)
     if logits.shape != target.shape:
         raise InputError(f"logits {tuple(logits.shape)} with target {tuple(target.shape)}: expected equal shapes")
     if not 0 <= alpha <= 1 or not (gamma >= 0 and math.isfinite(gamma)):

@@ -204,6 +204,7 @@ def test_extreme_temperatures_stay_finite(implementation):
         ({"anchors": unit(4)}, r"expected \(N,D\) or \(B,N,D\)"),
         ({"anchor_valid": torch.ones(5)}, "torch.bool"),
         ({"anchor_valid": torch.ones(6, dtype=torch.bool)}, "validity of anchors"),
+        ({"negatives": unit(3, 4).detach().numpy()}, "negatives of type numpy.ndarray; expected a tensor"),
         ({"implementation": "fast"}, "fused, chunked, dense"),
         ({"reduction": "sum"}, "mean or none"),
     ],

@@ -380,6 +380,11 @@ def empty(axis):
         ({"mask": torch.zeros(8, 8)}, r"expected \(B,H,W\)|equal batch sizes"),
         ({"maps_b": random_maps(2, 0, channels=4)}, "second pass"),
         ({"maps_a": random_maps(2, 0)[:1]}, "two or more maps"),
+        ({"mask": np.zeros((2, 8, 8), np.uint8)}, r"mask of type numpy.ndarray; .* torch.from_numpy\(array\)"),
+        ({"mask": torch.tensor(0)}, r"expected \(B,H,W\)"),
+        ({"maps_a": [m.numpy() for m in random_maps(2, 0)]}, r"maps_a\[0\] of type numpy.ndarray"),
+        ({"maps_b": [None]}, r"maps_b\[0\] of type builtins.NoneType"),
+        ({"maps_b": None}, "maps_b of type NoneType: expected a list of maps"),
     ],
 )
 def test_mistakes_of_mpc_loss_are_explained(change, message, formulation):
@@ -395,6 +400,7 @@ def test_mistakes_of_mpc_loss_are_explained(change, message, formulation):
         ({"target": torch.zeros(2, 4, 4)}, "equal shapes"),
         ({"target": torch.full((2, 1, 4, 4), 3)}, "the value 3"),
         ({"alpha": 1.5}, "alpha in"),
+        ({"target": np.zeros((2, 1, 4, 4))}, "target of type numpy.ndarray; expected a tensor"),
         ({"gamma": -1.0}, "gamma of at least 0"),
     ],
 )

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -94,6 +95,9 @@ def test_auto_is_compact_on_the_cpu():
         ({"keys": torch.full((1, 16), torch.nan), "max_pixels": 3}, "keys hold NaN or a negative number"),
         ({"keys": torch.full((1, 16), -0.5), "max_pixels": 3}, "keys hold NaN or a negative number"),
         ({"path": "fast"}, "auto, fixed, compact"),
+        ({"labels": np.zeros((1, 4, 4))}, "labels of type numpy.ndarray; expected a tensor"),
+        ({"maps": np.zeros((1, 2, 4, 4))}, "maps of type numpy.ndarray"),
+        ({"keys": np.zeros((1, 16)), "max_pixels": 3}, "keys of type numpy.ndarray"),
         ({"keys": torch.rand(1, 15)}, "one key per pixel"),
     ],
 )

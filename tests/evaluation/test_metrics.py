@@ -1,8 +1,11 @@
 """Protocols against scikit-learn, slow oracles, hand-made tables and the corner cases that tell them apart."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import maximum_filter, minimum_filter
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
@@ -156,6 +159,27 @@ def test_levels_survive_the_way_through_floats():
 def test_bad_maps_are_refused(bad, says):
     with pytest.raises(InputError, match=says):
         quantise(bad)
+
+
+@pytest.mark.parametrize("threshold", [math.nan, np.float32("nan"), "0.5", None])
+def test_a_threshold_that_is_no_number_is_refused(threshold):
+    with pytest.raises(InputError, match=r"threshold .*; expected a number, such as 0.5"):
+        count(*random_case(0), threshold)
+
+
+@pytest.mark.parametrize(
+    "bad", [torch.zeros(4, 5, dtype=torch.bfloat16), torch.zeros(4, 5).requires_grad_(), [[0], []]]
+)
+def test_what_numpy_takes_for_no_array_is_told_what_to_be(bad):
+    good = np.zeros((4, 5))
+    for measure in (count, histogram):
+        for name, pair in (("score map", (bad, good)), ("mask", (good, bad))):
+            with pytest.raises(InputError, match=rf"{name}: .* is no array .*x\.detach\(\)\.float\(\)"):
+                measure(*pair)
+    with pytest.raises(InputError, match=r"mask: .* is no array"):
+        ignore_border(bad)
+    plain = torch.zeros(4, 5)  # shares its memory with an array
+    assert count(plain, plain) == count(plain.numpy(), plain.numpy())
 
 
 @pytest.mark.parametrize("kind", ["?", "uint8", "int8", "int64", "uint16", "float16", "float32", "float64"])

@@ -408,11 +408,66 @@ def test_a_photo_of_another_type_is_told_what_to_be(wrong):
         assert "np.asarray(image.convert('RGB'))" in str(refusal.value)
 
 
-@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (4.0, 5), (4,), (4, 5, 3)])
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (4.0, 5), (4,), (4, 5, 3), 5, "45", (True, True)])
 @pytest.mark.parametrize("mode", ["stretch", "pad", "tiles"])
 def test_a_map_of_a_shape_that_cannot_be_is_refused(mode, shape):
-    with pytest.raises(InputError, match=r"a map of shape \(.*\); expected \(height, width\)"):
+    with pytest.raises(InputError, match=r"a map of shape .*; expected \(height, width\)"):
         Localizer(Fake(constant(0.5)), mode, size=64)(photo(20, 30), shape)
+
+
+@pytest.mark.parametrize("mode", ["stretch", "pad", "tiles"])
+def test_a_map_of_more_pixels_than_a_photo_may_have_is_refused_before_any_work(monkeypatch, mode):
+    network = Fake(constant(0.5))
+    for shape in ((10**6, 10**6), (10**5000, 2)):
+        with pytest.raises(InputError, match=r"expected \(height, width\) of at most 268435456 pixels"):
+            Localizer(network, mode, size=64)(photo(20, 30), shape)
+    assert not network.seen
+    monkeypatch.setenv(RAISED, str(2**29))  # whoever trusts larger photos wants maps of their size
+    with pytest.raises(InputError, match=f"of at most {2**29} pixels"):
+        Localizer(network, mode, size=64)(photo(20, 30), (2**15, 2**15))
+    assert Localizer(network, mode, size=64)(photo(20, 30), [9, 8]).score_map.shape == (9, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_network_of_other_numbers_is_told_what_to_be(dtype):
+    network = MPC.build("nano").to(dtype)
+    for mode in ("stretch", "tiles"):
+        with pytest.raises(InputError, match=f"weights are {str(dtype)[6:]}, and the images .* float32; .*float()"):
+            Localizer(network, mode, size=64)(photo(20, 30))
+    broken = Fake(lambda images: images @ images[:, :1, :1])
+    with pytest.raises(RuntimeError):  # of a network of float32 it says what it is
+        Localizer(broken, size=64)(photo(20, 30))
+
+
+def test_a_network_that_brings_the_images_to_its_own_numbers_is_taken():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 1, 4, 4).to(torch.bfloat16)
+
+        def forward(self, images):
+            return self.layer(images.to(torch.bfloat16))
+
+    assert 0 < Localizer(Half(), size=64)(photo(20, 30)).score < 1
+
+
+@pytest.mark.parametrize("facts", [5, {"calibration": 5}, {"calibration": {}}, {"calibration": {"scores": [2.0]}}])
+def test_facts_that_are_none_are_named(facts):
+    with pytest.raises(InputError, match=r"facts (of type int; expected|say what cannot be: calibration)"):
+        Localizer(Fake(constant(0.5)), size=64, facts=facts)
+
+
+@pytest.mark.parametrize("device", ["nope", "cuda:77", "mps:x", 5, [3]])
+def test_a_device_that_is_none_is_told_what_to_be(device):
+    with pytest.raises(InputError, match="is unknown, or not in this machine; choose auto, cpu or cuda"):
+        Localizer.from_pretrained("lite", device=device)
+    assert Localizer.from_pretrained("lite", device=torch.device("cpu")).size >= 32
+
+
+def test_cuda_without_a_gpu_is_told_as_everywhere(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="this torch sees no CUDA device"):
+        Localizer.from_pretrained("lite", device="cuda")
 
 
 @pytest.mark.parametrize("numbers", [{"size": "64"}, {"size": 64.5}, {"size": 64, "overlap": 8.0}, {"batch": "4"}])
