@@ -136,19 +136,32 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
     return plain
 
 
-def pictures_in(folder: str | Path, without: str | Path | None = None) -> list[Path]:
-    """The picture files below a folder, by the ends of their names, in the order of their paths.
+def folders_below(folder: str | Path, without: str | Path | None = None) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, also through links, each once: (folder, names of the files in it).
 
-    Left out: hidden files and folders, what systems put beside files by themselves, and the folder `without`, unless it
-    is the folder itself.
+    Left out: hidden files and folders, what systems put beside files by themselves, the folder `without`, unless the
+    folder lies in it, and links to a folder that this one lies in: what is above is not below.
     """
-    pictures = []
-    for here, below, files in os.walk(folder):
-        below[:] = [
-            n for n in below if not _hidden(n) and Path(here, n).resolve() != (without and Path(without).resolve())
-        ]
-        pictures += [Path(here, n) for n in files if not _hidden(n) and Path(n).suffix.lower() in PICTURES]
-    return sorted(pictures)
+    top, barred = Path(os.path.realpath(folder)), without and Path(os.path.realpath(without))
+    if barred in (top, *top.parents):
+        barred = None
+    seen, starts = set(top.parents), [Path(folder)]
+    for start in starts:  # links are looked into after all that lies below: a folder is named by its own path
+        for here, below, files in os.walk(start):
+            real = Path(os.path.realpath(here))
+            if real in seen or (barred and barred in (real, *real.parents)):
+                below.clear()
+                continue
+            seen.add(real)
+            below[:] = sorted(name for name in below if not _hidden(name))
+            starts += [link for name in below if (link := Path(here, name)).is_symlink()]
+            yield Path(here), [name for name in files if not _hidden(name)]
+
+
+def pictures_in(folder: str | Path, without: str | Path | None = None) -> list[Path]:
+    """The picture files in `folders_below`, by the ends of their names, in the order of their paths."""
+    found = folders_below(folder, without)
+    return sorted(here / name for here, names in found for name in names if Path(name).suffix.lower() in PICTURES)
 
 
 def no_pictures(folder: str | Path) -> InputError:
@@ -180,17 +193,25 @@ def relative(path: str | Path | None, folder: str | Path) -> str:
     return Path(os.path.relpath(there, Path(folder).resolve())).as_posix()
 
 
-def check_output(output: str | Path, inputs: Iterable[str | Path]) -> None:
-    """InputError for a file to write that is one of those to read, by whatever path or link, or a folder.
+def check_output(output: str | Path, inputs: Iterable[str | Path], others: Iterable[str | Path] = ()) -> None:
+    """InputError for a file to write that is one of those to read, by whatever path or link, a folder, or no plain file
+    (`check_plain`); and for one of `others`, written by the same command, or a folder that they lie in.
 
     To be called before the work: what a result was made from would be replaced by it.
     """
+    for other in others:
+        if location(output) in (there := location(other), *there.parents):
+            raise InputError(
+                f"{shown(output, 200)}: {shown(other, 200)} is written here too, and one would take the place of the "
+                "other; choose another file"
+            )
     try:
         there = os.stat(output)
     except (OSError, ValueError):  # nothing there yet; what cannot be written is told when it is
         return
     if stat.S_ISDIR(there.st_mode):
         raise InputError(f"{shown(output, 200)} is a folder; expected the name of a file to write")
+    check_plain(output)
     for file in inputs:
         try:
             same = os.path.samestat(there, os.stat(file))
@@ -203,12 +224,35 @@ def check_output(output: str | Path, inputs: Iterable[str | Path]) -> None:
             )
 
 
+def location(path: str | Path) -> Path:
+    """Where a file lies, in lower case: A.png and a.png are one file on many disks."""
+    try:
+        return Path(os.path.realpath(path).lower())
+    except (OSError, ValueError):  # what no system takes as a path
+        return Path(str(path).lower())
+
+
+def check_plain(output: str | Path) -> None:
+    """InputError for a file to write that is there as a pipe or a device: the one may be waited for without end, the
+    other would be replaced by a file."""
+    try:
+        mode = os.stat(output).st_mode
+    except (OSError, ValueError):  # nothing there yet; what cannot be written is told when it is
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(
+            f"{shown(output, 200)} is a pipe or a device; expected the name of a file to write: choose another, or "
+            "take it away"
+        )
+
+
 def write_atomic(path: str | Path, data: bytes) -> None:
     """Write a file so that it is either complete or not there; an older one survives every failure.
 
     The bytes go to a temporary file beside `path`, to the disk (fsync), and then under their name in one step. Missing
-    folders are made. InputError if the folder is read-only, full or no folder.
+    folders are made. InputError if the folder is read-only, full or no folder, and for a pipe or a device.
     """
+    check_plain(path)
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:

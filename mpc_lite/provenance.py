@@ -1,19 +1,25 @@
-"""Where a number comes from: versions, commit, device, and the record that every results file carries."""
+"""Where a number comes from: versions, commit, device, and the record that every results file carries; and a picture:
+the seal on what predict wrote, which nobody takes for a photograph."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
 import urllib.error
 import urllib.request
+import zlib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from mpc_lite.errors import InputError
+from mpc_lite.files import open_file
 
 PACKAGES = ("mpc-lite", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scikit-image")
+_HEAD = 33  # bytes of a PNG file before its second chunk
+_SEAL = b"mpc-lite\0predict, sha256 of the rest: "  # key and text of the chunk
 
 
 def repository() -> str | None:
@@ -81,3 +87,24 @@ def commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def sealed(png: bytes) -> bytes:
+    """A PNG file with a line of text more: that predict wrote it, and what the sha256 of all else in it is."""
+    text = _SEAL + hashlib.sha256(png).hexdigest().encode()
+    chunk = len(text).to_bytes(4, "big") + b"tEXt" + text
+    return png[:_HEAD] + chunk + zlib.crc32(chunk[4:]).to_bytes(4, "big") + png[_HEAD:]
+
+
+def predict_wrote(path: Path) -> bool:
+    """Did predict write this picture, and has nobody changed it since?"""
+    length = 12 + len(_SEAL) + 64
+    try:
+        with open_file(path) as file:
+            data = file.read(_HEAD + length)
+            if _SEAL not in data:
+                return False
+            data += file.read()
+    except (OSError, ValueError):  # ValueError: what no system takes as a path
+        return False
+    return data == sealed(data[:_HEAD] + data[_HEAD + length :])

@@ -14,6 +14,7 @@ from mpc_lite.files import (
     RAISED,
     check_output,
     expand,
+    folders_below,
     pictures_in,
     place,
     relative,
@@ -72,6 +73,29 @@ def test_pictures_of_a_folder(tmp_path):
     assert len(pictures_in(tmp_path)) == 4
 
 
+def test_links_to_folders_are_followed_and_no_folder_is_met_twice(tmp_path):
+    for name in ("real/a.png", "real/deep/b.png", "hol/own/c.png", "beside.png", "out/d.png", "out/deep/e.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for link, target in (
+        ("hol/sub", "../real"),
+        ("hol/self", "."),
+        ("hol/up", ".."),  # what lies beside the folder does not lie in it
+        ("hol/alias", "own"),
+        ("hol/own/down", "../../real/deep"),
+        ("real/back", "../hol"),
+        ("hol/found", "../out/deep"),
+        ("hol/gone", "nowhere"),
+        ("hol/.hidden", "../out"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    hol = tmp_path / "hol"
+    names = [path.relative_to(hol).as_posix() for path in pictures_in(hol, without=tmp_path / "out")]
+    assert names == ["own/c.png", "sub/a.png", "sub/deep/b.png"]  # own/down is sub/deep
+    assert (hol / "found" / "e.png") in pictures_in(hol) and len(list(folders_below(hol))) == 5
+    assert pictures_in(hol / "own" / "down", without=tmp_path / "real") == [hol / "own" / "down" / "b.png"]
+
+
 def test_a_folder_is_looked_through_for_all_that_is_read_by_name(tmp_path):
     Image.init()
     endings = {end for end, name in Image.registered_extensions().items() if name in FORMATS}
@@ -100,6 +124,27 @@ def test_no_result_takes_the_place_of_what_it_was_made_from(tmp_path, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["g.csv", "other.csv", "folder", "link.csv", "second.csv"]
     )
+
+
+def test_no_result_takes_the_place_of_another_of_the_same_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("maps")
+    for output in ("maps/index.json", "MAPS/Index.json", "maps", "link/index.json", tmp_path / "x/../maps/index.json"):
+        with pytest.raises(InputError, match=r"maps/index\.json is written here too, .*; choose another file"):
+            check_output(output, [], ["other", "maps/index.json"])
+    check_output("maps/table.json", [], ["maps/index.json", "a\0b"])
+    check_output("a\0b", [], ["maps/index.json"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_a_pipe_is_neither_waited_for_nor_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(os.devnull)
+    for name in ("pipe", "link"):
+        for write in (lambda path: check_output(path, []), lambda path: write_atomic(path, b"")):
+            with pytest.raises(InputError, match=f"{name} is a pipe or a device; expected the name of a file to write"):
+                write(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"] and not (tmp_path / "pipe").is_file()
 
 
 def test_a_failure_to_write_is_told_in_its_own_words(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from mpc_lite.data.manifest import Sample, why_turned
 from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.evaluation.notes import unsure
-from mpc_lite.files import open_file, pixel_limit
+from mpc_lite.files import folders_below, open_file, pixel_limit
 from mpc_lite.images import read_mask_values, turn_of, turned
 from mpc_lite.inference.score_map import quantise
 
@@ -46,7 +46,8 @@ class ForeignMaps:
         self._closed: list[str] = []
         self._unsure: set[Path] = set()  # images whose tag turns them by what their maps' sides do not show
         self._files: dict[str, list[Path]] = defaultdict(list)
-        for file in sorted(self.folder.rglob("*")):
+        below = [file for here, names in folders_below(self.folder) for file in (here, *map(here.joinpath, names))]
+        for file in sorted(below[1:]):
             if file.suffix.lower() in FILES and not file.name.startswith("."):
                 try:
                     open_file(file).close()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,19 +13,18 @@ import cv2
 import numpy as np
 
 from mpc_lite.errors import InputError, some
-from mpc_lite.files import no_pictures, open_file, pictures_in, place, write_atomic
+from mpc_lite.files import check_plain, location, no_pictures, open_file, pictures_in, place, write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Hit, Localizer
 from mpc_lite.inference.overlay import THRESHOLD, overlay
 from mpc_lite.inference.photo_report import TITLE, Entry, thumbnails, write_photo_report
 from mpc_lite.inference.score_map import quantise
+from mpc_lite.provenance import predict_wrote, sealed
 
 FILES = ("score", "mask", "overlay", "confidence")  # STEM.score.png and so on; the last where it was asked for
 KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tampered_fraction", "files", "error")
 REPORT = "report.html"
 _ENDS = tuple(f".{kind}.png" for kind in FILES)
-_HEAD = 33  # bytes of a PNG file before its second chunk
-_SEAL = b"mpc-lite\0predict, sha256 of the rest: "  # key and text of the chunk
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
 
@@ -60,7 +57,7 @@ def predict(
     if left_out:
         warnings.warn(told(left_out), stacklevel=2)
     _check_tables(out, report)
-    taken = {_where(photo) for photo in photos}
+    taken = {location(photo) for photo in photos}
     entries: list[Entry] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -130,7 +127,7 @@ def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> 
     for photo in map(place, photos):
         folder = os.path.isdir(photo)
         found = pictures_in(photo, without=out) if folder else [photo]
-        own = [file for file in found if file.name.endswith(_ENDS) and wrote(file)]
+        own = [file for file in found if file.name.endswith(_ENDS) and predict_wrote(file)]
         files += [file for file in found if file not in set(own)] if own else found
         files += [photo] if folder and not found else []
         left_out += own
@@ -145,10 +142,11 @@ def told(left_out: list[Path]) -> str:
 
 
 def _check_tables(out: Path, report: bool) -> None:
-    """InputError where a table or page to write would take the place of another program's."""
+    """InputError where a table or page to write would take the place of another program's, or of a pipe."""
     for name, ours in (("predictions.jsonl", _our_lines), (REPORT, _our_page)):
         if name == REPORT and not report:
             continue
+        check_plain(out / name)
         try:
             with open_file(out / name) as file:
                 start = file.read(1 << 16)
@@ -168,47 +166,19 @@ def _our_page(start: bytes) -> bool:
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    write_atomic(path, _sealed(cv2.imencode(".png", pixels)[1].tobytes()))
+    write_atomic(path, sealed(cv2.imencode(".png", pixels)[1].tobytes()))
 
 
-def _sealed(png: bytes) -> bytes:
-    """A PNG file with a line of text more: that predict wrote it, and what the sha256 of all else in it is."""
-    text = _SEAL + hashlib.sha256(png).hexdigest().encode()
-    chunk = len(text).to_bytes(4, "big") + b"tEXt" + text
-    return png[:_HEAD] + chunk + zlib.crc32(chunk[4:]).to_bytes(4, "big") + png[_HEAD:]
-
-
-def wrote(path: Path) -> bool:
-    """Did predict write this picture, and has nobody changed it since?"""
-    length = 12 + len(_SEAL) + 64
-    try:
-        with open_file(path) as file:
-            data = file.read(_HEAD + length)
-            if _SEAL not in data:
-                return False
-            data += file.read()
-    except (OSError, ValueError):  # ValueError: what no system takes as a path
-        return False
-    return data == _sealed(data[:_HEAD] + data[_HEAD + length :])
-
-
-def _where(path: Path) -> str:
-    """Where a file lies, in lower case: A.png and a.png are one file on many disks."""
-    try:
-        return str(path.resolve()).lower()
-    except (OSError, ValueError, RuntimeError):  # what no system takes as a path, or a link to itself
-        return str(path).lower()
-
-
-def _free_stem(out: Path, stem: str, taken: set[str]) -> str:
+def _free_stem(out: Path, stem: str, taken: set[Path]) -> str:
     """`stem`, or `stem-2`, … such that no file written for it is one of `taken`, or there and not written by predict;
     the new files are added to `taken`."""
     stem = os.fsdecode(os.fsencode(stem)[:_LONGEST]) if len(os.fsencode(stem)) > _LONGEST else stem
     candidate, count = stem, 1
     while True:
         paths = [out / f"{candidate}.{kind}.png" for kind in FILES]
-        files = set(map(_where, paths))
-        if not files & taken and all(wrote(path) for path in paths if path.is_file()):
+        files = set(map(location, paths))
+        there = [path for path in paths if os.path.lexists(path) and not path.is_dir()]
+        if not files & taken and all(map(predict_wrote, there)):
             taken |= files
             return candidate
         count += 1

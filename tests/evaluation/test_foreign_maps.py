@@ -232,6 +232,13 @@ def test_what_cannot_be_opened_is_left_out_before_the_work(images, capsys, monke
     assert note.endswith("y.npy, z.png") and ("pipe.png" in note) == hasattr(os, "mkfifo")
 
 
+def test_maps_behind_a_link_are_found(images):
+    (images / "elsewhere").mkdir()
+    save(images / "elsewhere" / "a.npy", SCORES)
+    (images / "maps" / "link").symlink_to("../elsewhere")
+    assert ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE).shape == SIZE
+
+
 def test_an_empty_map_is_one_row_left_out(images):
     save(images / "maps" / "a.npy", SCORES)
     save(images / "maps" / "b.npz", np.zeros((0, 60), np.float32), "map")

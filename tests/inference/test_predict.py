@@ -195,7 +195,8 @@ def test_a_disk_that_refuses_one_picture_refuses_all(tmp_path, monkeypatch, numb
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is a thing of Linux")
-def test_predict_says_when_the_disk_is_full(tmp_path):
+def test_predict_says_when_the_disk_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr("mpc_lite.inference.predict.check_plain", lambda path: None)  # a device stands for the disk
     Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.jsonl").symlink_to("/dev/full")
@@ -257,6 +258,27 @@ def test_a_folder_stands_for_its_pictures_without_earlier_results(folder):
     (folder / "empty").mkdir()
     (line,) = predict([folder / "empty"], out, localizer)
     assert "empty holds no photograph: in it and below, no name ends in one of .jpg .jpeg" in line["error"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_pipes_by_the_names_of_results_are_not_waited_for(folder, tmp_path):
+    localizer, out = Localizer(Fake(brightness), "tiles", size=32), tmp_path / "out"
+    out.mkdir()
+    os.mkfifo(out / "dark.mask.png")
+    (line,) = predict([folder / "dark.png"], out, localizer)
+    assert line["files"]["mask"] == "dark-2.mask.png"  # of nobody's making, and so left alone
+    (out / "predictions.jsonl").unlink()
+    for name, report in (("report.html", True), ("predictions.jsonl", False)):
+        os.mkfifo(out / name)
+        with pytest.raises(InputError, match=f"{name} is a pipe or a device; expected the name of a file to write"):
+            list(predict([folder / "dark.png"], out, localizer, report))
+
+
+def test_a_folder_of_links_holds_what_they_lead_to(folder, tmp_path):
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "sub").symlink_to(folder / "below")
+    (line,) = predict([tmp_path / "holiday"], tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32))
+    assert line["image"].endswith("holiday/sub/bright <b>.png") and line["error"] is None
 
 
 @pytest.mark.parametrize("outs", [["", "", ""], ["a", "b", "below/c"]])
