@@ -58,8 +58,9 @@ def synth(
         with answering(stop), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what could not be read is listed below
             scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
-            if photos:
-                tell(f"note: {scenes.shared_out}", error=True)
+            for note in [scenes.left_out, scenes.shared_out] if photos else []:
+                if note:
+                    tell(f"note: {note}", error=True)
             tell(write_set(out, split, n, seed, size, scenes, null=null, fresh=True))
     except Stopped as stopped:
         tell(stopped, error=True)
@@ -124,10 +125,14 @@ def calibrate(
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
 ) -> None:
-    """Put scores of authentic photographs into weights: predict then says how many score as high as a photo."""
+    """Put scores of authentic photographs into weights: predict then says how many score as high as a photo.
+
+    Copies of a photograph count once. Exit code 1 when a photo failed; the others count.
+    """
     from mpc_lite.devices import choose_device
     from mpc_lite.files import check_output, no_pictures
-    from mpc_lite.inference.calibration import write_calibrated
+    from mpc_lite.inference.calibration import each_once, write_calibrated
+    from mpc_lite.inference.calibration import told as told_again
     from mpc_lite.inference.localizer import Localizer
     from mpc_lite.inference.predict import photographs as gathered
     from mpc_lite.inference.predict import told
@@ -139,11 +144,19 @@ def calibrate(
         raise no_pictures(folder)
     check_output(out, [weights, *files])
     localizer = Localizer.from_pretrained(weights, device=str(choose_device(device)))
-    calibration = localizer.calibrate(files, photographs or f"{len(files)} authentic photographs")
+    again: list[Path] = []
+    files = list(each_once(files, again))
+    if again:
+        tell(f"note: {told_again(again)}", error=True)
+    calibration = localizer.calibrate(files, photographs, say=lambda line: tell(printable(line), error=True))
     digest = write_calibrated(weights, calibration, out)
     tell(f"{out}: sha256 {digest}")
+    scored = len(calibration.scores)
+    tell(f"calibrated on {scored} of {len(files)} photographs")
     for alpha in (0.01, 0.05, 0.2):
         tell(f"at most {alpha:.0%} false alarms: score above {calibration.threshold(alpha):.3f}")
+    if scored < len(files):
+        raise typer.Exit(SOME_FAILED)
 
 
 @commands.command(epilog=examples("mpc-lite export --weights lite2 --out model.onnx"))

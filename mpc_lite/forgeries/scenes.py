@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mpc_lite.errors import InputError
-from mpc_lite.files import PICTURES, expand, pictures_in
+from mpc_lite.errors import InputError, some
+from mpc_lite.files import PICTURES, expand, open_file, pictures_in
 from mpc_lite.images import read_image
+from mpc_lite.provenance import predict_wrote
 
 # Photographs inside scikit-image and scikit-learn, with the split each belongs to (licences: NOTICE).
 PACKAGED = {
@@ -41,6 +42,8 @@ SHARES = {
     "validation": (0.8, 0.9),
     "test": (0.9, 1.0),
 }  # of a folder, by a hash of the file's name
+SET_FOLDERS, SET_COLUMNS = ("images", "masks"), ("image", "mask", "label", "source", "split", "cameras")  # of synth
+UNFINISHED = ".unfinished"  # a file in the folder of a set that is being written
 
 
 class Scenes:
@@ -49,7 +52,8 @@ class Scenes:
     Args:
         split: train, validation or test; no two splits share a scene.
         sources: any of ``packaged`` and ``dead_leaves``, and ``photos`` for the folder.
-        photos: a folder of photographs, searched to any depth; ``$NAME`` in it is read from the environment.
+        photos: a folder of photographs, searched to any depth; ``$NAME`` in it is read from the environment. A warning
+            names the pictures in it that predict or synth wrote, which are left out.
     Raises:
         InputError: unknown source, a folder that is missing or holds no photograph.
     """
@@ -66,10 +70,14 @@ class Scenes:
         self.origin = "training" if split == "train" else "generated"
         self.items: list[Path | int] = []
         self.unreadable: dict[Path, str] = {}  # photographs that could not be read so far, and why
+        self.left_out = ""  # the sentence on pictures in the folder that are no photographs
         if "packaged" in sources:
             self.items += [packaged_file(name) for name in PACKAGED[split]]
         if "photos" in sources:
-            files = photo_files(photos)
+            files, made = photographs_in(photos)
+            if made:
+                self.left_out = told(made)
+                warnings.warn(self.left_out, stacklevel=2)
             # A prefix of its own: pictures made from somebody's folder never pass for pictures from free photographs.
             self.origin = f"photos-{expand(photos).resolve().name}"
             low, high = SHARES[split]
@@ -126,14 +134,41 @@ _TO_LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
 
 
 def photo_files(folder: str) -> list[Path]:
-    """The photographs of a folder and those below it; hidden ones are left out."""
+    """The photographs of a folder and those below it; without hidden ones and what predict and synth made."""
+    return photographs_in(folder)[0]
+
+
+def photographs_in(folder: str) -> tuple[list[Path], list[Path]]:
+    """`photo_files`, and the pictures left out because predict wrote them, or synth: they are no light from a scene."""
     path = expand(folder)
     if not path.is_dir():
         raise InputError(f"photos: {path} is not a folder")
-    files = pictures_in(path)
-    if not files:
+    found = pictures_in(path)
+    sets = {place for place in {file.parent for file in found} if _of_a_set(place)}
+    made = [file for file in found if file.parent in sets or (file.suffix == ".png" and predict_wrote(file))]
+    if made and len(made) == len(found):
+        raise InputError(f"photos: {path} holds no photograph: {told(made)}; name what they were made from")
+    if not found:
         raise InputError(f"photos: {path} holds no photograph ({', '.join(PICTURES)})")
-    return files
+    return [file for file in found if file not in set(made)] if made else found, made
+
+
+def _of_a_set(folder: Path) -> bool:
+    """Are these the images or masks of a set of forgeries, as synth writes them?"""
+    folder = folder.resolve()
+    if folder.name not in SET_FOLDERS or (folder.parent / UNFINISHED).exists():
+        return folder.name in SET_FOLDERS
+    try:
+        with open_file(folder.parent / "manifest.csv") as file:
+            return file.readline(200).decode(errors="replace").strip() == ",".join(SET_COLUMNS)
+    except OSError:
+        return False
+
+
+def told(made: list[Path]) -> str:
+    """The sentence on pictures that are left out because they were made here."""
+    names = some(f"{file.parent.name}/{file.name}" for file in made)
+    return f"{len(made)} pictures that predict or synth wrote are left out: {names}"
 
 
 def hash_share(name: str) -> float:

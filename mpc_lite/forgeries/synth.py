@@ -23,15 +23,15 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.errors import InputError, some
+from mpc_lite.files import check_plain
 from mpc_lite.forgeries.camera import Camera, cameras_of, photograph, split_ranges
 from mpc_lite.forgeries.resample import affine
-from mpc_lite.forgeries.scenes import Scenes
+from mpc_lite.forgeries.scenes import SET_COLUMNS, SET_FOLDERS, UNFINISHED, Scenes
 from mpc_lite.images import decode, encode_jpeg
 from mpc_lite.run_folder import HOLDER, LOCK, locked
 
 KINDS = ("splice", "copy_move", "removal", "authentic")
 SHARES = {"splice": 0.6, "copy_move": 0.2, "removal": 0.2}  # among tampered images: a splice is the paper's main case
-UNFINISHED = ".unfinished"  # a file in the folder of a set that is being written
 MARGIN = 16  # pixels shot beyond the picture, so that borders of filters never show and the JPEG grid can be shifted
 
 
@@ -167,7 +167,7 @@ def write_set(
 def check_fresh(out: Path) -> None:
     """InputError where a folder holds anything but a lock and what a killed writer left, a set of nobody's."""
     names = {path.name for path in out.iterdir()} if out.exists() else set()
-    left = {UNFINISHED, "images", "masks", "manifest.csv"} if UNFINISHED in names else set()
+    left = {UNFINISHED, *SET_FOLDERS, "manifest.csv"} if UNFINISHED in names else set()
     if names - left - {LOCK, HOLDER}:
         raise InputError(
             f"--out {out} is not empty (found {some(sorted(names), 3)}); choose another folder: "
@@ -191,15 +191,16 @@ def write_forgeries(
 
 def _write(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool) -> Path:
     """`write_forgeries`, in a folder that is locked."""
+    check_plain(out / "manifest.csv")
     if (out / UNFINISHED).exists():
-        for name in ("images", "masks"):
+        for name in SET_FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / UNFINISHED).touch()
     (out / "masks").mkdir(exist_ok=True)
     with open(out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["image", "mask", "label", "source", "split", "cameras"])
+        table.writerow(SET_COLUMNS)
         for index, (forgery, origin) in enumerate(forgeries):
             name = f"{index:06d}.jpg" if forgery.jpeg else f"{index:06d}.png"
             if forgery.jpeg:

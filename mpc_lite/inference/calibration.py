@@ -14,15 +14,21 @@ re-saving than the n had; then it is a rank among them and no more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mpc_lite.errors import InputError, some
+from mpc_lite.files import open_file
 from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import read_facts, save_weights
 
 SUSPICIOUS, UNSURE = 0.05, 0.2  # authentic photographs are called so at most this often, if they are exchangeable
+Photo = str | Path | np.ndarray
 WRITTEN = ("version", "size", "head", "recipe", "fingerprint")  # facts that save_weights writes by itself
 
 
@@ -71,6 +77,61 @@ class Calibration:
         if share > UNSURE:
             return f"cannot tell: {_of_hundred(share)} as high"
         return f"{'unsure' if share > SUSPICIOUS else 'look here'}: {_of_hundred(share)} as high"
+
+
+def each_once(photos: Iterable[Photo], again: list[Photo]) -> Iterator[Photo]:
+    """Photographs but those whose bytes an earlier one has, which are added to `again`: one that is given ten times, or
+    lies there in ten copies, says no more than once."""
+    seen = set()
+    for photo in photos:
+        digest = hashlib.sha256()
+        try:
+            if isinstance(photo, np.ndarray):
+                digest.update(f"{photo.shape}".encode() + np.ascontiguousarray(photo).tobytes())
+            elif isinstance(photo, str | Path):
+                with open_file(photo) as file:
+                    for block in iter(lambda: file.read(1 << 20), b""):
+                        digest.update(block)
+            else:
+                raise ValueError("of another type")
+        except (OSError, ValueError):  # who scores it says why; ValueError: what no system takes as a path
+            yield photo
+            continue
+        if digest.digest() in seen:
+            again.append(photo)
+        else:
+            seen.add(digest.digest())
+            yield photo
+
+
+def told(again: list[Photo]) -> str:
+    """The sentence on photographs that count once, though they were given more often."""
+    names = some("an array" if isinstance(photo, np.ndarray) else Path(photo).name for photo in again)
+    return f"{len(again)} photographs have the bytes of others and do not count again: {names}"
+
+
+def authentic_scores(
+    score: Callable[[Photo], float], photos: Iterable[Photo], say: Callable[[str], None]
+) -> tuple[float, ...]:
+    """The scores of photographs, ascending. `say` is told which were left out: copies, and what cannot be scored.
+
+    Raises InputError when none is left.
+    """
+    again, scores, failed = [], [], []
+    for photo in each_once(photos, again):
+        try:
+            scores.append(round(score(photo), 5))
+        except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
+            text, name = str(error) or type(error).__name__, str(photo) if isinstance(photo, str | Path) else ""
+            failed.append(text if text.startswith(name) else f"{name}: {text}")
+            say(failed[-1])
+    if again:
+        say(told(again))
+    if failed and not scores:
+        raise InputError(f"none of {len(failed)} photographs could be scored; the first: {failed[0]}")
+    if not scores:
+        raise InputError("no photograph to calibrate on; give authentic ones that the network has not seen")
+    return tuple(sorted(scores))
 
 
 def write_calibrated(weights: str | Path, calibration: Calibration, out: str | Path) -> str:

@@ -5,7 +5,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from mpc_lite.devices import scoring_device, side_by_side
 from mpc_lite.errors import InputError
-from mpc_lite.inference.calibration import Calibration
+from mpc_lite.inference.calibration import Calibration, authentic_scores
 from mpc_lite.inference.forward import (
     check_shape,
     device_of,
@@ -197,15 +198,20 @@ class Localizer:
         deviation = np.sqrt(squares / (len(_MIRRORS) + 1))
         return Hit(hit.score_map, self.calibration, np.clip(1 - 2 * deviation, 0, 1))
 
-    def calibrate(self, photos: Iterable[str | Path | np.ndarray], photographs: str) -> Calibration:
+    def calibrate(
+        self,
+        photos: Iterable[str | Path | np.ndarray],
+        photographs: str | None = None,
+        say: Callable[[str], None] = warnings.warn,
+    ) -> Calibration:
         """Score authentic photographs that the network was not trained on; `photographs` says what they are.
 
-        Its scores hold for this network fed in this way. InputError as for a call, and without any photograph.
+        Its scores hold for this network fed in this way. Equal bytes count once, and what cannot be scored is left out:
+        `say` is told. InputError when nothing is left.
         """
-        scores = sorted(round(self(photo).score, 5) for photo in photos)
-        if not scores:
-            raise InputError("no photograph to calibrate on; give authentic ones that the network has not seen")
-        return Calibration(tuple(scores), photographs, self.mode, self.size, self.overlap)
+        scores = authentic_scores(lambda photo: self(photo).score, photos, say)
+        what = photographs or f"{len(scores)} authentic photographs"
+        return Calibration(scores, what, self.mode, self.size, self.overlap)
 
     def _padded(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mpc_lite.cli import main
 from mpc_lite.data.manifest import check, read_manifest
 from mpc_lite.errors import InputError
 from mpc_lite.forgeries import synth
 from mpc_lite.forgeries.camera import SPLITS, cameras_of, split_ranges
 from mpc_lite.forgeries.mixed import Stream
-from mpc_lite.forgeries.scenes import PACKAGED, Scenes, load_scene
+from mpc_lite.forgeries.scenes import PACKAGED, Scenes, load_scene, photo_files
 from mpc_lite.forgeries.synth import KINDS, forge, region, write_set
 from mpc_lite.images import decode, encode_jpeg
+from mpc_lite.provenance import sealed
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.run_folder import locked
 
@@ -150,6 +152,28 @@ def test_hidden_photographs_are_nobodys(tmp_path):
     (folder / "._0.png").write_bytes(b"\0\5\x16\7")
     items = [item.name for split in SPLITS for item in Scenes(split, ["photos"], str(folder)).items]
     assert sorted(items) == sorted(names)
+
+
+@pytest.mark.trust
+def test_what_was_made_here_is_no_photograph(tmp_path, scenes, capsys):
+    folder = photographs(tmp_path / "mine", ["a.png", "images/b.png", "c.score.png"])
+    (folder / "images" / "found.png").write_bytes(sealed((folder / "a.png").read_bytes()))
+    for name in ("old", "broken"):
+        write_set(folder / name, "test", 2, 0, 48, scenes["test"])
+    (folder / "broken" / "manifest.csv").unlink()
+    (folder / "broken" / synth.UNFINISHED).touch()
+    (folder / "old" / "note.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "link").symlink_to(folder / "old" / "images")
+    kept = [folder / name for name in ("a.png", "c.score.png", "images/b.png", "old/note.png")]
+    assert photo_files(str(folder)) == kept
+    with pytest.warns(UserWarning, match=r"\d+ pictures that predict or synth wrote are left out: .*found\.png"):
+        made = Scenes("train", ["photos"], str(folder))
+    assert made.shared_out.startswith("4 of 4 photographs in ")
+    synth_call = ["synth", "--out", str(tmp_path / "new"), "--n", "1", "--size", "32", "--split", "train", "--photos"]
+    assert main([*synth_call, str(folder)]) == 0
+    assert f"note: {made.left_out}\nnote: 4 of 4 photographs" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"holds no photograph: 2 pictures that .*; name what they were made from"):
+        Scenes("train", ["photos"], str(folder / "old" / "images"))
 
 
 @pytest.mark.trust

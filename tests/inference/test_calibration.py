@@ -129,6 +129,43 @@ def test_without_photographs_there_is_no_calibration():
         Localizer(Fake(brightness), "tiles", size=32).calibrate([], "none")
 
 
+def test_copies_count_once_and_what_cannot_be_read_not_at_all(tmp_path):
+    for k in range(3):
+        Image.fromarray(photo(40, 48, seed=k)).save(tmp_path / f"{k}.png")
+    (tmp_path / "copy.png").write_bytes((tmp_path / "1.png").read_bytes())
+    (tmp_path / "link.png").symlink_to("2.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "0.png").read_bytes()[:60])
+    localizer, said = Localizer(Fake(brightness), "tiles", size=32), []
+    names = ["0.png", "bad.png", "1.png", "copy.png", "gone.png", "2.png", "link.png", "0.png"]
+    calibration = localizer.calibrate([tmp_path / name for name in names], say=said.append)
+    assert calibration.scores == tuple(sorted(round(localizer(tmp_path / f"{k}.png").score, 5) for k in range(3)))
+    assert calibration.photographs == "3 authentic photographs"
+    assert ["bad.png: cannot be read" in line for line in said] == [True, False, False]
+    assert "gone.png: cannot be read" in said[1]
+    assert said[2] == "3 photographs have the bytes of others and do not count again: copy.png, link.png, 0.png"
+    image = photo(40, 48, seed=5)
+    with pytest.warns(UserWarning, match="1 photographs have the bytes of others"):
+        assert len(localizer.calibrate([image, image.copy(), image[:-1]]).scores) == 2
+    with pytest.raises(InputError, match=r"none of 2 photographs could be scored; the first: .*bad\.png: cannot be"):
+        localizer.calibrate([tmp_path / "bad.png", tmp_path / "gone.png"], say=said.append)
+
+
+def test_the_command_says_how_many_it_rests_on(tmp_path, capsys, monkeypatch):
+    save_weights(tmp_path / "plain.safetensors", MPC.build("nano", "4conv"), RECIPE)
+    for k in range(2):
+        Image.fromarray(photo(40, 48, seed=k)).save(tmp_path / f"{k}.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    monkeypatch.chdir(tmp_path)
+    words = ["calibrate", "--weights", "plain.safetensors", "--out", "new.safetensors", "--device", "cpu"]
+    assert main([*words, "0.png", "bad.png", *["1.png"] * 110]) == 1
+    said = capsys.readouterr()
+    assert "calibrated on 2 of 3 photographs\n" in said.out and "at most 1% false alarms: score above 1.000" in said.out
+    assert "note: 109 photographs have the bytes of others and do not count again: 1.png, " in said.err
+    assert "\nbad.png: cannot be read as an image" in said.err
+    assert len(read_facts("new.safetensors")["calibration"]["scores"]) == 2
+    assert main([*words, "0.png", "1.png"]) == 0
+
+
 @pytest.mark.slow
 def test_the_onnx_backend_knows_the_calibration_of_its_weights(tmp_path):
     pytest.importorskip("onnxruntime")
