@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,9 +71,10 @@ def evaluate(
         raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
     from mpc_lite.evaluation.evaluate import evaluate as run
     from mpc_lite.evaluation.evaluate import rescore
+    from mpc_lite.inference.saved_maps import INDEX
 
     names, (rows, found) = _protocols(protocol), _rows(manifest, pairs)
-    _spare_inputs(json_file, rows, maps, weights)
+    _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
     if weights is None:
         return _report([rescore(rows, maps, name, split) for name in names], json_file, found)
     localizer = _localizer(weights, device)
@@ -123,16 +126,27 @@ def _rows(manifest: Path | None, folders: tuple[Path, Path] | None) -> tuple[Any
     return found.samples, found
 
 
-def _spare_inputs(json_file: Path | None, rows: Any, maps: Path | None = None, weights: str | None = None) -> None:
-    """InputError when the JSON file is the manifest or one of its files, a map, or the file of weights."""
+def _spare_inputs(
+    json_file: Path | None,
+    rows: Any,
+    maps: Path | None = None,
+    weights: str | None = None,
+    written: Sequence[Path] = (),
+) -> None:
+    """InputError when the JSON file is the manifest or one of its files, a map, or the file of weights; when it is no
+    plain file; and when it is what the command has written elsewhere by then."""
     from mpc_lite.evaluation.rows import samples_of
-    from mpc_lite.files import check_output, place
+    from mpc_lite.files import check_output, folders_below, place
 
-    if json_file is None or not json_file.exists():  # else none of them, and a long list is read once
+    if json_file is None:
+        return
+    check_output(json_file, [], written)
+    if not os.path.exists(json_file):  # none of them, and a long list is read once
         return
     inputs = [] if isinstance(rows, list) else [place(rows)]
     inputs += [file for sample, _ in samples_of(rows, None) if sample for file in (sample.image, sample.mask) if file]
-    inputs += [*(maps.rglob("*") if maps else ()), *([weights] if weights else ())]
+    inputs += [here / name for here, names in (folders_below(maps) if maps else ()) for name in names]
+    inputs += [weights] if weights else []
     check_output(json_file, inputs)
 
 

@@ -96,7 +96,7 @@ def score_maps(
 
 
 def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, baselines) -> dict:
-    protocol, facts = get_protocol(protocol_name), _facts(manifest)
+    protocol, facts = get_protocol(protocol_name), manifest_facts(manifest)
     fixed = protocol.threshold is not None
     thresholds = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
     marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in baselines}
@@ -154,7 +154,7 @@ def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, basel
     }
 
 
-def _facts(manifest: Manifest) -> dict:
+def manifest_facts(manifest: Manifest) -> dict:
     """{name, sha256}: of the file, or for a list of the rows' names, labels, sources and splits."""
     if isinstance(manifest, str | Path):
         try:

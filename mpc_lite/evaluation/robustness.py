@@ -3,22 +3,27 @@
 `robustness` evaluates cell by cell and keeps what is finished in its JSON file; `format_robustness` prints the table.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
-from mpc_lite.data.manifest import check_split, manifest_rows
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 from mpc_lite.evaluation.baselines import BASELINES, LABELS
 from mpc_lite.evaluation.degrade import Cell, Steps, degrade, get_grid
-from mpc_lite.evaluation.evaluate import aligned, evaluate, number, score_with_interval
+from mpc_lite.evaluation.evaluate import aligned, evaluate, manifest_facts, number, score_with_interval
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
-from mpc_lite.files import write_atomic
+from mpc_lite.evaluation.rows import samples_of
+from mpc_lite.files import open_file, write_atomic
 from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import identity
@@ -116,7 +121,7 @@ def _with_cell(result: dict, cell: Cell, table: dict) -> dict:
         "value": cell.value,
         "steps": [list(step) for step in cell.steps],
         **scores,
-        "f1_change": None if scores["f1"] is None else scores["f1"] - before,
+        "f1_change": None if None in (scores["f1"], before) else scores["f1"] - before,
         "sets": {source: {key: s[key] for key in _SCORES} for source, s in table["sets"].items()},
         "image_level": table["image_level"],
     }
@@ -130,32 +135,28 @@ def _with_cell(result: dict, cell: Cell, table: dict) -> dict:
 
 def _files(manifest: Path, split: str | None) -> dict:
     """{manifest: {name, sha256}, images}: what the figures were made from, so that no cell is taken for another's."""
-    rows = [sample for sample, _ in manifest_rows(manifest) if sample is not None]
-    if split is not None:
-        check_split(split, (sample.split for sample in rows), manifest.name)
-        rows = [sample for sample in rows if sample.split == split]
     digest = hashlib.sha256()
-    for sample in rows:
-        for file in (sample.image, sample.mask):
-            try:
-                content = b"" if file is None else file.read_bytes()
-            except OSError:  # `evaluate` lists the row among the errors
-                content = b""
-            digest.update(hashlib.sha256(content).digest())
-    sha256 = hashlib.sha256(manifest.read_bytes()).hexdigest()
-    return {"manifest": {"name": manifest.name, "sha256": sha256}, "images": digest.hexdigest()}
+    for sample, problem in samples_of(manifest, split):
+        for file in () if problem else (sample.image, sample.mask):  # `evaluate` lists bad rows, and reads none either
+            content = hashlib.sha256()
+            with suppress(OSError), nullcontext() if file is None else open_file(file) as opened:
+                for block in iter(lambda: opened.read(1 << 20), b"") if opened else ():
+                    content.update(block)
+            digest.update(content.digest())
+    return {"manifest": manifest_facts(manifest), "images": digest.hexdigest()}
 
 
 def _finished(json_file: Path, facts: dict) -> dict | None:
     """What an earlier run left in the file; None without a file. Anything but this very run is left alone."""
-    if not json_file.exists():
-        return None
     advice = "choose another file, or delete this one"
     try:
-        earlier = json.loads(json_file.read_text(encoding="utf-8"))
+        with open_file(json_file) as file:
+            earlier = json.loads(file.read().decode("utf-8"))
         other = [key for key, value in facts.items() if earlier[key] != value]
         cells = [(cell["degradation"], cell["value"]) for cell in earlier["cells"]]
         _ = earlier["baselines"], earlier["errors"]
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise InputError(f"{json_file}: cannot be read ({error.strerror}); {advice}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -164,7 +165,70 @@ def _finished(json_file: Path, facts: dict) -> dict | None:
         other.append("the cells of its grid")
     if other:
         raise InputError(f"{json_file}: holds a run that differs in {', '.join(other)}; {advice}")
+    try:
+        _Table.model_validate(earlier)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where, found = ".".join(map(str, first["loc"])), shown(first["msg"].lower(), 200)
+        raise InputError(
+            f"{json_file}: is damaged ({where}: {found}); delete it, and the same command begins anew"
+        ) from None
     return earlier
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Interval = Annotated[list[_Number], Field(min_length=2, max_length=2)] | None
+
+
+class _Figures(_Strict):
+    """F1 and IoU, which a set without a tampered image alone does not have."""
+
+    f1: _Number | None
+    iou: _Number | None
+
+
+class _Scores(_Figures):
+    n: Annotated[int, Field(ge=0)]
+    f1_ci95: _Interval
+
+    @model_validator(mode="after")
+    def _counted(self) -> _Scores:
+        if None in (self.f1, self.iou) and self.n:
+            raise ValueError(f"no f1 or iou, and n is {self.n}")
+        return self
+
+
+class _Level(_Strict):
+    auc: _Number | None
+    false_alarm_rate: _Number | None
+    threshold: _Number
+    n_authentic: int
+    n_tampered: int
+
+
+class _Cell(_Scores):
+    degradation: str
+    value: Any
+    steps: list
+    f1_change: _Number | None
+    sets: dict[str, _Scores]
+    image_level: _Level
+
+
+class _Baseline(_Figures):
+    lead_ci95: _Interval = None
+
+
+class _Table(_Strict):
+    """What a table holds beside the facts on its run; those are compared one by one."""
+
+    cells: list[_Cell]
+    baselines: dict[Literal[tuple(LABELS)], _Baseline]
+    errors: list[str]
 
 
 def _write(json_file: str | Path, result: dict) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import re
 import uuid
 from pathlib import Path
@@ -36,10 +37,16 @@ class SavedMaps:
     def create(cls, folder: str | Path, manifest: dict, model: nn.Module | ScoreMap) -> "SavedMaps":
         """Begin a folder for the maps of `model`, or go on with it; manifest: its {name, sha256}.
 
-        Maps of another run stay as they are, and the index stays theirs, until `finish` is called.
+        Maps of another run stay as they are, and the index stays theirs, until `finish` is called. Raises InputError
+        where an index is there that no evaluation wrote.
         """
         saved = cls(folder, {"schema": 2, "manifest": manifest, "made_by": identity(model)})
         if _index(folder) is None:  # nothing to lose: what is there after an interruption can be scored
+            if os.path.lexists(index := saved.folder / INDEX):
+                raise InputError(
+                    f"{index}: not written by evaluate, or damaged, and would be replaced; move it away, or choose "
+                    "another folder for the maps"
+                )
             saved._write_index()
         return saved
 
@@ -94,7 +101,8 @@ class SavedMaps:
 def _index(folder: str | Path) -> dict | None:
     """The facts in a folder's index; None without a readable one."""
     try:
-        facts = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
+        with open_file(Path(folder) / INDEX) as file:
+            facts = json.loads(file.read().decode("utf-8"))
         return facts if isinstance(facts["manifest"]["sha256"], str) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

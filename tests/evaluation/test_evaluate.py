@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 from torch import nn
 
+from mpc_lite.cli import main
 from mpc_lite.data.manifest import Sample, read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.baselines import (
@@ -249,6 +250,11 @@ def test_stale_maps_are_refused(manifest, tmp_path):
         (maps / "index.json").write_text(content)
         with pytest.raises(InputError, match=r"no readable index\.json"):
             rescore(manifest, maps)
+        with pytest.raises(InputError, match=r"index\.json: not written by evaluate, or damaged, .*move it away"):
+            evaluate(brightness, manifest, maps_dir=maps)
+        assert [path.name for path in maps.iterdir()] == ["index.json"]
+        assert (maps / "index.json").read_text() == content
+    (maps / "index.json").unlink()
     result = evaluate(brightness, manifest, maps_dir=maps)
     changed = np.full_like(read_image(tmp_path / "photo 6.png"), 200)  # an image of the same name and size
     Image.fromarray(changed).save(tmp_path / "photo 6.png")
@@ -260,6 +266,20 @@ def test_stale_maps_are_refused(manifest, tmp_path):
     manifest.write_text(manifest.read_text().replace("second", "third"))
     with pytest.raises(InputError, match=r"made for a manifest with sha256"):
         rescore(manifest, maps)
+
+
+def test_the_table_is_not_written_over_the_index_of_the_maps(manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluate", "--weights", "lite2", "--manifest", "set.csv", "--device", "cpu", "--maps", "mp", "--json"]
+    for table in ("mp/index.json", "mp"):
+        assert main([*words, table]) == 2
+        assert f"error: {table}: mp/index.json is written here too" in capsys.readouterr().err
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe.json")
+        for command in (words, ["score", "mp", "--manifest", "set.csv", "--json"]):
+            assert main([*command, "pipe.json"]) == 2
+            assert "pipe.json is a pipe or a device" in capsys.readouterr().err
+    assert not (tmp_path / "mp").exists()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])

@@ -1,6 +1,7 @@
 """Robustness: cells against evaluations by hand, the table, cells that are not run again, the command."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -40,6 +41,14 @@ def few(monkeypatch):
     cells = [Cell("none", None, ()), *(Cell(*step, (step,)) for step in FEW)]
     monkeypatch.setitem(GRIDS, "few", tuple(cells))
     return "few"
+
+
+@pytest.fixture(scope="module")
+def whole_table(forgeries):
+    """The text of a table of two cells."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(GRIDS, "few", (Cell("none", None, ()), Cell(*FEW[0], (FEW[0],))))
+        return json.dumps(robustness(Contrast(), forgeries, grid="few"))
 
 
 class Contrast:
@@ -218,6 +227,50 @@ def test_cells_of_another_run_are_refused_and_stay(forgeries, few, tmp_path, mon
         with pytest.raises(InputError, match="holds something else than a table of robustness"):
             robustness(Contrast(), forgeries, grid=few, json_file=file)
         assert file.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "damage, says",
+    [
+        (lambda table: table["cells"][0].pop("f1"), "cells.0.f1: field required"),
+        (lambda table: table["cells"][0].update(f1=None), "cells.0: value error, no f1 or iou, and n is 4"),
+        (lambda table: table["cells"][1].update(f1="x"), "cells.1.f1: input should be a valid number"),
+        (lambda table: table["cells"][1].update(iou=float("nan")), "cells.1.iou: input should be a finite number"),
+        (lambda table: table["cells"][1].update(f1_ci95=[0.1]), "cells.1.f1_ci95: "),
+        (lambda table: table["cells"][0]["sets"].update(a=3), "cells.0.sets.a: "),
+        (lambda table: table.update(baselines={"x": 1}), "baselines.x"),
+        (lambda table: table["baselines"]["ela"].update(f1=float("inf")), "baselines.ela.f1: "),
+        (lambda table: table.update(errors=5), "errors: input should be a valid list"),
+    ],
+)
+def test_a_damaged_table_of_this_run_is_told(forgeries, few, whole_table, tmp_path, damage, says):
+    file, table = tmp_path / "table.json", json.loads(whole_table)
+    damage(table)
+    file.write_text(json.dumps(table))
+    before = file.read_bytes()
+    with pytest.raises(InputError) as refusal:
+        robustness(Contrast(), forgeries, grid=few, json_file=file)
+    assert f"table.json: is damaged ({says}" in str(refusal.value) and "delete it" in str(refusal.value)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_rows_that_are_bad_are_listed_and_none_of_their_files_is_read(forgeries, few, tmp_path):
+    folder = forgeries.parent
+    if not (folder / "images" / "pipe.png").exists():
+        os.mkfifo(folder / "images" / "pipe.png")
+        (folder / "images" / "zero.png").symlink_to("/dev/zero")
+    rows = forgeries.read_text().splitlines()
+    split = rows[1].split(",", 1)[1]
+    bad = folder / "bad.csv"
+    bad.write_text("\n".join([*rows, *(f"images/{name},{split}" for name in ("pipe.png", "zero.png", "a\0b.png"))]))
+    result = robustness(Contrast(), bad, grid=few, json_file=tmp_path / "table.json")
+    assert [line.split(":")[0] for line in result["errors"]] == [f"row {row} of bad.csv" for row in (7, 8, 9)]
+    assert result["cells"][0]["n"] == 4
+    assert result["images"] == robustness(Contrast(), forgeries, grid=few)["images"]
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match=r"pipe\.json: cannot be read .*a pipe or a device"):
+        robustness(Contrast(), forgeries, grid=few, json_file=tmp_path / "pipe.json")
 
 
 def test_mistakes_leave_no_file(forgeries, tmp_path):
