@@ -3,17 +3,19 @@
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from common import Tree, stem
-from mpc_lite.errors import InputError
+from common import Tree, stem, text_of
+from mpc_lite.errors import InputError, printable
+from mpc_lite.files import open_file
 
 _IMAGE_NAME = re.compile(r"[TS]p_\w+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
-_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+_DAMAGED = (OSError, zipfile.BadZipFile, ElementTree.ParseError, zlib.error, EOFError, RuntimeError, ValueError)
 LINE = 10_000  # letters of a row of a sheet; the search for names would take the square of its length
-_PAGES = 8
+_PAGES, _CELLS = 8, 500_000  # of a part, a cell or a row each; CASIA has some ten thousand names
+_BLOCK = 1 << 16
 _LARGEST = 16 << 20  # bytes of a part of an .xlsx file once unfolded; the sheets have some hundred kilobytes
 _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
@@ -36,47 +38,98 @@ def renamed(tree: Tree) -> Callable[[Path], str]:
     """
     new_name: dict[str, str] = {}
     for sheet in tree.files(name="*name*correction*", suffixes=(".xlsx", ".csv", ".txt")):
-        for names in map(_IMAGE_NAME.findall, (line for line in _lines(sheet) if len(line) <= LINE)):
-            if len(names) == 2:
+        long = 0
+        for line in _lines(sheet):
+            if len(line) > LINE:
+                long += 1
+            elif len(names := _IMAGE_NAME.findall(line)) == 2:
                 new_name[Path(names[0]).stem.casefold()] = Path(names[1]).stem.casefold()
+        if long:
+            print(printable(f"note: {sheet}: rows of more than {LINE} letters are left out, {long} of them"))
     return lambda path: new_name.get(stem(path), stem(path))
 
 
-def _lines(sheet: Path) -> list[str]:
-    """The rows of a sheet, each as one text."""
+def _lines(sheet: Path) -> Iterator[str]:
+    """The rows of a sheet, each as one text; what is longer than LINE is cut off after it."""
     if sheet.suffix.lower() != ".xlsx":
-        with open(sheet, encoding="utf-8-sig", errors="replace") as file:
-            return file.read(_LARGEST).splitlines()
+        yield from text_of(sheet, f"{sheet}:", "replace").splitlines()
+        return
     try:
-        with zipfile.ZipFile(sheet) as book:
-            shared = []
-            if "xl/sharedStrings.xml" in book.namelist():
-                strings = ElementTree.fromstring(_part(book, "xl/sharedStrings.xml"))
-                shared = ["".join(t.text or "" for t in item.iter(f"{_SHEET}t")) for item in strings]
-            pages = sorted(name for name in book.namelist() if name.startswith("xl/worksheets/sheet"))[:_PAGES]
-            rows = [row for page in pages for row in ElementTree.fromstring(_part(book, page)).iter(f"{_SHEET}row")]
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        ElementTree.ParseError,
-        zlib.error,
-        EOFError,
-        RuntimeError,
-        ValueError,
-    ) as error:
+        with open_file(sheet) as file, zipfile.ZipFile(file) as book:
+            names = book.namelist()
+            shared = list(_rows(book, "xl/sharedStrings.xml", "si", [])) if "xl/sharedStrings.xml" in names else []
+            pages = sorted(name for name in names if name.startswith("xl/worksheets/sheet"))
+            if len(pages) > _PAGES:
+                raise ValueError(f"{len(pages)} pages, expected up to {_PAGES}")
+            for page in pages:
+                yield from _rows(book, page, "row", shared)
+    except _DAMAGED as error:
         raise InputError(f"{sheet}: not a readable .xlsx file ({error}); replace it or take it out") from None
-    return [" ".join(_text(cell, shared) for cell in row.iter(f"{_SHEET}c")) for row in rows]
 
 
-def _part(book: zipfile.ZipFile, name: str) -> bytes:
-    """A part of an .xlsx file, which is a zip archive and may unfold a thousandfold."""
+def _rows(book: zipfile.ZipFile, name: str, kind: str, shared: list[str]) -> Iterator[str]:
+    """The texts of a part of an .xlsx file, which is a zip archive and may unfold a thousandfold, bit by bit."""
     if (size := book.getinfo(name).file_size) > _LARGEST:
         raise ValueError(f"{name} unfolds to {size >> 20} MB, expected up to {_LARGEST >> 20}")
-    return book.read(name)
+    target = _Rows(name, kind, shared)
+    parser = ElementTree.XMLParser(target=target)
+    with book.open(name) as part:
+        while block := part.read(_BLOCK):
+            parser.feed(block)
+            yield from target.taken()
+    parser.close()
+    yield from target.taken()
 
 
-def _text(cell: ElementTree.Element, shared: list[str]) -> str:
-    value = cell.findtext(f"{_SHEET}v") or ""
-    if cell.get("t") == "s":
-        return shared[int(value)] if value.isdecimal() and len(value) < 9 and int(value) < len(shared) else ""
-    return value or "".join(t.text or "" for t in cell.iter(f"{_SHEET}t"))
+class _Rows:
+    """Takes the parts of an XML text as they come and keeps no more than the rows' texts: a tree of them would need a
+    hundred times the memory of the file."""
+
+    def __init__(self, name: str, kind: str, shared: list[str]) -> None:
+        """kind: the element that a row is; shared: the strings that cells name by their numbers."""
+        self.name, self.kind, self.shared = name, _SHEET + kind, shared
+        self.rows: list[str] = []
+        self.cells: list[str] = []
+        self.length = self.number = 0  # letters of the row; cells and rows of the part
+        self.value: list[str] | None = None  # where a value or a text is open
+        self.by_number = False
+
+    def taken(self) -> list[str]:
+        rows, self.rows = self.rows, []
+        return rows
+
+    def doctype(self, *_: object) -> None:
+        raise ValueError(f"{self.name} declares entities, as no sheet does")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag in (self.kind, f"{_SHEET}c"):
+            self.number += 1
+            if self.number > _CELLS:
+                raise ValueError(f"{self.name} has more than {_CELLS} cells, expected a list of names")
+            self.by_number = attributes.get("t") == "s"
+            if tag == self.kind:
+                self.cells, self.length = [], 0
+            elif self.cells:
+                self._add(" ")
+        elif tag in (f"{_SHEET}v", f"{_SHEET}t"):
+            self.value = []
+
+    def data(self, text: str) -> None:
+        if self.value is not None and len(self.value) <= LINE:  # of pieces; none is empty
+            self.value.append(text[: LINE + 1])
+
+    def end(self, tag: str) -> None:
+        if tag == self.kind:
+            self.rows.append("".join(self.cells)[: LINE + 1])
+            self.cells = []
+        elif self.value is not None and tag in (f"{_SHEET}v", f"{_SHEET}t"):
+            value, self.value = "".join(self.value), None
+            if self.by_number and tag == f"{_SHEET}v":
+                known = value.isdecimal() and len(value) < 9 and int(value) < len(self.shared)
+                value = self.shared[int(value)] if known else ""
+            self._add(value)
+
+    def _add(self, text: str) -> None:
+        if self.length <= LINE and text:
+            self.cells.append(text)
+            self.length += len(text)

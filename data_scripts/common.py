@@ -18,10 +18,13 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from converted import is_converted, of_the_system
 from mpc_lite.data.pairs import stem  # the key that most sets pair by
-from mpc_lite.errors import some
+from mpc_lite.errors import InputError, some
+from mpc_lite.files import folders_below, open_file
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+LISTED = 64 << 20  # bytes of a list or a sheet that comes with a set; the largest have some ten million
 SEEN, UNVERIFIED = "seen", "from documentation, unverified"
 
 
@@ -107,26 +110,42 @@ class DataSet:
 
 @dataclass
 class Tree:
-    """The files beneath the folders that the user gave, found by the ends of their paths, whatever lies above them."""
+    """The files beneath the folders that the user gave, found by the ends of their paths, whatever lies above them.
+
+    Links to folders are followed (`folders_below`); a file that lies beneath anyway is called by its own path, not by
+    that of a link to it. Below the folders given, those with converted masks of any run are left out.
+    """
 
     roots: Sequence[Path]
     without: Sequence[Path] = ()  # folders that are not looked into: what earlier runs wrote
+    notes: list[str] = field(init=False)  # what the user should know of links and folders
     _entries: list[tuple[tuple[str, ...], Path]] = field(init=False, repr=False)  # folded parts of the folder, file
     _names: dict[Path, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.roots = [Path(root).resolve() for root in self.roots]
-        self._names, self._entries = {}, []
         without = {folder.resolve() for folder in self.without}
-        for root in self.roots:
-            for folder, below, files in os.walk(root):
-                here = Path(folder)
-                below[:] = sorted(n for n in below if not _hidden(n) and here / n not in without)
-                parts = (root.name, *here.relative_to(root).parts)
-                for name in sorted(files):
-                    if not _hidden(name) and here / name not in self._names:  # folders given may overlap
-                        self._names[here / name] = (here / name).relative_to(root).as_posix()
-                        self._entries.append((tuple(p.casefold() for p in parts), here / name))
+        folders = [(n, here, names) for n, root in enumerate(self.roots) for here, names in folders_below(root)]
+        real = {here: here.resolve() for _, here, _ in folders}
+        seen, skipped, found = set(), set(), []
+        for n, here, names in sorted(folders, key=lambda each: each[1] != real[each[1]]):  # links last, of all roots
+            root, there = self.roots[n], real[here]
+            lies = (there,) if here == there else (there, *there.parents)
+            if here != root and ((n, here.parent) in skipped or there in without or any(map(is_converted, lies))):
+                skipped.add((n, here))
+            elif there not in seen:  # folders given may overlap
+                seen.add(there)
+                parts = [(1, part) for part in here.relative_to(root).parts]
+                found += [(n, (*parts, (0, name)), here / name) for name in names if not of_the_system(name)]
+        self._names, self._entries = {}, []
+        for n, parts, path in sorted(found):  # at each level the files first, then the folders
+            self._names[path] = path.relative_to(self.roots[n]).as_posix()
+            self._entries.append((tuple(p.casefold() for p in (self.roots[n].name, *(p for _, p in parts[:-1]))), path))
+        self.notes = [
+            f"{name} is a link that leads nowhere, so nothing of it is looked at"
+            for path, name in self._names.items()
+            if not path.suffix and not os.path.exists(path)
+        ]
 
     def files(self, folder: str = "**", name: str = "*", suffixes: Sequence[str] = IMAGES) -> list[Path]:
         """Files in the order of their paths, upper and lower case being the same.
@@ -148,10 +167,6 @@ class Tree:
         return "" if path is None else self._names.get(path, path.name)
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db")
-
-
 def _ends(parts: tuple[str, ...], wanted: list[str]) -> bool:
     if wanted[-1] == "**":
         stem, ends = wanted[:-1], range(len(wanted) - 1, len(parts) + 1)
@@ -159,6 +174,19 @@ def _ends(parts: tuple[str, ...], wanted: list[str]) -> bool:
         stem, ends = wanted, (len(parts),)
     n = len(stem)
     return any(n <= end and all(map(fnmatch.fnmatchcase, parts[end - n : end], stem)) for end in ends)
+
+
+def text_of(path: Path, what: str, errors: str = "strict") -> str:
+    """The text, UTF-8, of a list that comes with a set. InputError, which calls it `what`, for none and for no list."""
+    try:
+        with open_file(path) as file:
+            data = file.read(LISTED + 1)
+        if len(data) <= LISTED:
+            return data.decode("utf-8-sig", errors)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{what} cannot be read ({reason}); replace it or take it out") from None
+    raise InputError(f"{what} is longer than {LISTED >> 20} MB, expected a list of names; replace it or take it out")
 
 
 # ----------------------------------------------------------------------------------------------------------- pairing

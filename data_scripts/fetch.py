@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 from common import Download
 from mpc_lite.errors import InputError, printable, shown
+from mpc_lite.files import open_file
 
 # What the standard library raises for archives that are cut off, changed, locked, or packed in an unknown way.
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
@@ -189,7 +190,8 @@ def unpack(archive: Path) -> tuple[Path, str]:
 def _record(folder: Path) -> list[str]:
     """What `unpack` wrote in a folder that it made: the archive's sha256 and, in newer ones, the number of files."""
     with contextlib.suppress(OSError):
-        record = (folder / RECORD).read_text(errors="replace")
+        with open_file(folder / RECORD) as file:
+            record = file.read(BLOCK).decode(errors="replace")
         return record.split() if re.fullmatch(r"[0-9a-f]{64}( [0-9]{1,9})?", record) else []
     return []
 
@@ -245,6 +247,7 @@ def _is_tar(archive: Path) -> bool:
 
 def _extract(archive: Path, folder: Path) -> None:
     total, packed, free, paths = 0, archive.stat().st_size, shutil.disk_usage(folder).free, set()
+    left_out = False
     for raw, size, kind, stream in _members(archive):
         parts, name = PurePosixPath(raw.replace("\\", "/")).parts, shown(raw, 200)
         if len(paths) >= MEMBERS:
@@ -268,6 +271,9 @@ def _extract(archive: Path, folder: Path) -> None:
                 f"{archive}: {packed >> 20} MB that unfold to more than {total >> 20} MB are not photographs; "
                 "if you trust it, unpack it by hand"
             )
+        if parts[0].casefold() == RECORD:  # hidden, so no set's script would look at it
+            left_out = True
+            continue
         target = folder.joinpath(*parts)
         if kind == "folder":
             target.mkdir(parents=True, exist_ok=True)
@@ -275,6 +281,10 @@ def _extract(archive: Path, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with stream as source, open(target, "xb") as file:  # x: names may differ in case alone
             shutil.copyfileobj(source, file, BLOCK)
+    if left_out:
+        print(
+            printable(f"note: {RECORD} of {archive.name} is not unpacked: the record of what was unpacked is called so")
+        )
 
 
 def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:

@@ -86,7 +86,12 @@ def make(options: argparse.Namespace) -> int:
     changes = {name: getattr(options, name) for name in ("split", "source") if getattr(options, name)}
     samples = [dataclasses.replace(sample, **changes) for sample in samples]
     if samples:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"--out {options.out}: its folder cannot be made ({error.strerror}); choose another"
+            ) from None
         write_manifest(options.out, samples)
     tampered = sum(sample.label for sample in samples)
     written = printable(options.out) if samples else "nothing written"

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from checked import Checked, SplitList
-from common import DataSet, MaskRule, Tree
+from common import DataSet, MaskRule, Tree, text_of
 from converted import Converted
 from fetch import download, progress, unpack
 from mpc_lite.data.manifest import write_manifest
-from mpc_lite.errors import InputError, any_letter_prints, printable_lines
-from mpc_lite.files import check_output, open_file
+from mpc_lite.errors import InputError, any_letter_prints, printable_lines, some
+from mpc_lite.files import check_output
 from record import record, replace, report, tell, write_bad, write_json
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
@@ -57,19 +57,22 @@ def main(*sets: DataSet, argv: list[str] | None = None) -> int:
         if options.threshold is not None and not 0 <= options.threshold < 255:
             raise InputError(f"--threshold {options.threshold}: expected 0 to 254")
         roots, archives = _inputs(sets, options.inputs, getattr(options, "download", False), out)
-        codes = []
+        codes, told = [], set()
         for each in sets:
             rule = each.mask
             if options.threshold is not None:
                 rule = dataclasses.replace(rule, threshold=options.threshold)
-            code = run(each, roots, out, rule, archives, splits, alone=len(sets) == 1)
+            code = run(each, roots, out, rule, archives, splits, alone=len(sets) == 1, told=told)
             codes += [] if code is None else [code]
         if not codes:
             raise InputError(_advice(sets[0], roots))
         return max(codes)
     except InputError as mistake:
-        print(printable_lines(f"error: {mistake}"), file=sys.stderr)
-        return 2
+        problem = str(mistake)
+    except OSError as error:  # a full disk, a folder that may not be read or written
+        problem = f"{error.filename or out}: {error.strerror or error}; free some space, or choose another folder"
+    print(printable_lines(f"error: {problem}"), file=sys.stderr)
+    return 2
 
 
 def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Path) -> tuple[list[Path], list[dict]]:
@@ -109,11 +112,10 @@ def _split_list(text: str) -> SplitList:
     name, _, file = text.partition("=")
     if not (name and file):
         raise InputError(f"--split {text}: expected NAME=FILE, a text file that names an image on each line")
-    try:
-        with open_file(file) as opened:
-            lines = opened.read().decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--split {text}: the list cannot be read ({error})") from None
+    lines = text_of(Path(file), f"--split {text}: the list").splitlines()
+    if long := [str(number) for number, line in enumerate(lines, start=1) if len(line) > LINE]:
+        plural = "s" if len(long) > 1 else ""
+        tell(f"note: --split {text}: line{plural} {some(long)}, longer than {LINE} letters, left out")
     named = [match[0].strip() for line in lines if len(line) <= LINE and (match := _FILE_NAME.search(line))]
     if not named:
         raise InputError(f"--split {text}: no line names an image; expected lines such as 'Tp/a.jpg' or 'a.jpg a.png'")
@@ -131,13 +133,20 @@ def run(
     archives: Sequence[dict[str, Any]] = (),
     splits: Sequence[SplitList] = (),
     alone: bool = True,
+    told: set[str] | None = None,
 ) -> int | None:
     """Write the manifest of one set and what belongs to it; the exit code, or None if none of its images is there.
 
-    `alone`: the script has no other set, so that finding nothing is an InputError.
+    `alone`: the script has no other set, so that finding nothing is an InputError. `told`: the notes on the folders
+    that need not be told again.
     """
     folder, manifest = out / dataset.name, out / f"{dataset.name}.csv"
     tree = Tree(roots, without=(out, folder))
+    told = set() if told is None else told
+    for note in dict.fromkeys(tree.notes):
+        if note not in told:
+            tell(f"note: {note}")
+    told.update(tree.notes)
     pairs = list(dataset.pairs(tree))
     if not any(pair.image for pair in pairs):
         if not alone:
@@ -161,13 +170,23 @@ def run(
 
     facts = record(dataset, rule, checked, pairs, archives)
     earlier = not checked.samples and manifest.is_file()
-    if checked.samples:
-        replace(manifest, lambda path: write_manifest(path, checked.samples))
-        masks.end()
+    bad, files = out / f"{dataset.name}.bad.csv", {}
+    if checked.bad:
+        files[bad] = lambda path: write_bad(path, checked.bad)
     if not earlier:
-        replace(out / f"{dataset.name}.json", lambda path: write_json(path, facts))
-    write_bad(out / f"{dataset.name}.bad.csv", checked.bad)
+        files[out / f"{dataset.name}.json"] = lambda path: write_json(path, facts)
+    if checked.samples:
+        files[manifest] = lambda path: write_manifest(path, checked.samples)
+    replace(files)
+    if not checked.bad:  # the table of an earlier run
+        bad.unlink(missing_ok=True)
+    changed = masks.end() if checked.samples else []
     report(dataset, facts, manifest)
+    if changed:
+        tell(
+            f"note: {some(changed, 3)} in {masks.folder} changed since this script wrote it, so it stays, and the "
+            "manifest does not name it; a corrected mask counts in the place of the set's own"
+        )
     if not checked.samples:
         stays = f", and {manifest} of an earlier run stays as it is" if earlier else ""
         tell(f"no manifest: every pair is bad{stays}; {_where(dataset)}")

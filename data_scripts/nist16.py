@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree
+from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, text_of
 from make import main
 from mpc_lite.errors import InputError
 
@@ -18,10 +18,7 @@ COLUMNS = ("ProbeFileName", "ProbeMaskFileName", "IsTarget")
 
 def rows(sheet: Path) -> Iterator[tuple[str, str, bool]]:
     """(probe, mask, tampered?) of each row of a reference sheet, whose columns are separated by | or by commas."""
-    try:
-        lines = sheet.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{sheet}: cannot be read ({error})") from None
+    lines = text_of(sheet, f"{sheet}:").splitlines()
     table = csv.DictReader(lines, delimiter="|" if lines and "|" in lines[0] else ",")
     try:
         yield from _rows(table, sheet)

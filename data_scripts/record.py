@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
 import os
 import statistics
@@ -14,7 +16,8 @@ from typing import Any
 
 from checked import Checked
 from common import DataSet, MaskRule, Pair
-from mpc_lite.errors import printable
+from mpc_lite.errors import InputError, printable
+from mpc_lite.files import write_atomic
 
 SHOWN = 20  # bad pairs on the screen; the files list them all
 
@@ -96,18 +99,12 @@ def report(dataset: DataSet, facts: dict[str, Any], manifest: Path) -> None:
 
 
 def write_bad(path: Path, bad: list[dict[str, str]]) -> None:
-    """The bad pairs as a table; without any, the table of an earlier run is removed."""
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ("image", "mask", "problem"), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({name: _not_a_formula(cell) for name, cell in row.items()} for row in bad)
-
-    if bad:
-        replace(path, write)
-    else:
-        path.unlink(missing_ok=True)
+    """The bad pairs as a table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("image", "mask", "problem"), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _not_a_formula(cell) for name, cell in row.items()} for row in bad)
+    write_atomic(path, text.getvalue().encode())
 
 
 def _not_a_formula(cell: str) -> str:
@@ -118,11 +115,25 @@ def _not_a_formula(cell: str) -> str:
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:
     """Readable JSON in UTF-8; what a name holds beside it stands there as \\udce9, which is JSON too."""
-    path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
+    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    write_atomic(path, text.encode(errors="backslashreplace"))
 
 
-def replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file under another name, and then give it its own: it is complete, or the earlier one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    os.replace(temporary, path)
+def replace(files: dict[Path, Callable[[Path], None]]) -> None:
+    """Let each function make its file under another name and, once all are complete, give them their own, in order.
+
+    So the earlier files, which belong together, stay together when one of the new ones cannot be written.
+    """
+    temporary = {path: path.with_name(f".{path.name}.tmp") for path in files}
+    try:
+        for path, write in files.items():
+            try:
+                write(temporary[path])
+            except InputError as error:
+                raise InputError(str(error).replace(temporary[path].name, path.name)) from None
+        for path, complete in temporary.items():
+            os.replace(complete, path)
+    finally:
+        for complete in temporary.values():
+            with contextlib.suppress(OSError):
+                complete.unlink()

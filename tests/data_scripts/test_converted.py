@@ -2,6 +2,9 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from make import main
 from mpc_lite.data.manifest import check, read_manifest, read_mask
 
 pytestmark = pytest.mark.trust
+SCRIPTS = Path(__file__).parents[2] / "data_scripts"
 
 
 @pytest.fixture
@@ -139,3 +143,127 @@ def test_no_result_takes_the_place_of_a_list_or_an_archive(wild, tmp_path, capsy
     assert "is read here" in capsys.readouterr().err and (tmp_path / "wild.csv").read_text() == "a.png\n"
     (tmp_path / "wild.csv").rename(tmp_path / "wild.json")
     assert main(wild, argv=[str(tmp_path / "wild.json"), *call]) == 2 and "is read here" in capsys.readouterr().err
+
+
+def test_a_mask_that_somebody_corrected_stays_and_is_told(wild, tmp_path, capsys):
+    sets, call = tmp_path / "sets", [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
+    assert main(wild, argv=call) == 0
+    mine = sets / "wild" / "masks" / "images" / "a.png"
+    Image.fromarray(np.full((24, 36), 255, np.uint8)).save(mine)
+    painted = mine.read_bytes()
+    capsys.readouterr()
+    for arguments in (call, call, [*call[:-1], "60"]):
+        assert main(wild, argv=arguments) == 0
+        assert "note: images/a.png in" in (told := capsys.readouterr().out) and "it stays" in told
+        assert mine.read_bytes() == painted and areas(sets / "wild.csv") == [65, 65]
+        assert sorted(p.name for p in mine.parent.iterdir()) == ["a-2.png", "a.png", "b.png"]
+    for path in (tmp_path / "data" / "masks").iterdir():  # nothing is to be converted any more
+        Image.fromarray((np.array(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+    assert main(wild, argv=call) == 0
+    assert [p.name for p in mine.parent.iterdir()] == ["a.png"] and mine.read_bytes() == painted
+    assert main(wild, argv=call) == 0 and mine.read_bytes() == painted
+
+
+def test_an_older_list_of_names_alone_counts_as_before(wild, tmp_path):
+    sets, call = tmp_path / "sets", [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
+    assert main(wild, argv=call) == 0
+    (sets / "wild" / "masks" / ".written").write_text("images/a.png\nimages/b.png")
+    before = files(sets)
+    for path in (tmp_path / "data" / "masks").iterdir():
+        Image.fromarray((np.array(Image.open(path)) > 50).astype(np.uint8) * 255).save(path)
+    assert main(wild, argv=call) == 0 and before.keys() > files(sets).keys()
+    assert not (sets / "wild" / "masks").exists()
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", "images/.DS_Store"])
+def test_files_of_the_system_are_nobodys_masks(wild, tmp_path, name):
+    sets, call = tmp_path / "sets", [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
+    assert main(wild, argv=call) == 0
+    (sets / "wild" / "masks" / name).write_bytes(b"\0")
+    assert main(wild, argv=call) == 0 and (sets / "wild" / "masks" / name).read_bytes() == b"\0"
+
+
+def test_masks_of_a_version_without_a_list_are_taken_over(wild, tmp_path, capsys):
+    sets, call = tmp_path / "sets", [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
+    assert main(wild, argv=call) == 0
+    before, written = files(sets), sets / "wild" / "masks" / ".written"
+    written.unlink()
+    assert main(wild, argv=call) == 0 and files(sets) == before
+    written.unlink()
+    (sets / "wild" / "masks" / "images" / "mine.png").write_bytes(b"mine")
+    assert main(wild, argv=call) == 2
+    assert "did not write images/a.png, images/b.png, images/mine.png;" in capsys.readouterr().err
+    (sets / "wild" / "masks" / "images" / "mine.png").unlink()
+    (sets / "wild.json").write_text((sets / "wild.json").read_text().replace('"converted": 2', '"converted": 1'))
+    assert main(wild, argv=call) == 2 and "did not write images/a.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["sets/wild", "sets", "sets/wild/masks", "sets/wild/masks/.written/"])
+def test_something_else_where_a_folder_or_a_list_should_be_is_told(wild, tmp_path, place, capsys):
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).mkdir() if place.endswith("/") else (tmp_path / place).touch()
+    call = [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
+    assert main(wild, argv=call) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1 and "choose another" in told
+
+
+def test_a_link_in_the_place_of_a_file_to_write_is_not_written_through(wild, tmp_path, capsys):
+    sets, call = tmp_path / "sets", [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
+    (tmp_path / "mine").write_text("mine")
+    (sets / "wild" / "masks").mkdir(parents=True)
+    for name in (".written", ".mask.tmp"):
+        (sets / "wild" / "masks" / name).symlink_to(tmp_path / "mine")
+        assert main(wild, argv=call) == 2 and f"did not write {name}" in capsys.readouterr().err
+        (sets / "wild" / "masks" / name).unlink()
+    for name in (".wild.json.tmp", ".wild.csv.tmp", ".wild.bad.csv.tmp"):
+        (sets / name).symlink_to(tmp_path / "mine")
+    (tmp_path / "data" / "masks" / "a.png").unlink()
+    assert main(wild, argv=call) == 1 and (tmp_path / "mine").read_text() == "mine"
+
+
+LIMITED = """
+import resource, sys
+sys.path.append(sys.argv[1])
+from make import main
+from wild import WILD
+from checked import Checked
+end = Checked.end
+def full(self):
+    end(self)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+size = int(sys.argv[2])
+if sys.argv[3] == "masks":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+Checked.end = full
+sys.exit(main(WILD, argv=sys.argv[4:]))
+"""
+
+
+@pytest.mark.parametrize(("size", "moment"), [(10, "masks"), (150, "masks"), (10, "end"), (100, "end"), (400, "end")])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_full_disk_leaves_the_earlier_pair_or_none(wild, tmp_path, size, moment, again):
+    sets, data = tmp_path / "sets", tmp_path / "data"
+    call = [str(data), "--out", str(sets), "--threshold"]
+    if again:
+        assert main(wild, argv=[*call, "50"]) == 0
+    before = files(sets)
+    values = np.array(Image.open(data / "masks" / "a.png"))
+    values[20:, 30:] = 100
+    Image.fromarray(values).save(data / "masks" / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(SCRIPTS), str(size), moment, *call, "40"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert "File too large" in done.stderr and "Free some space" in done.stderr.replace("free", "Free")
+    after = files(sets)
+    for name in ("wild.csv", "wild.json", "wild.bad.csv"):
+        assert after.get(name) == before.get(name)
+    assert not [name for name in after if name.endswith(".tmp")]
+    if again:
+        assert check(sets / "wild.csv") == []
+    assert main(wild, argv=[*call, "40"]) == 0 and check(sets / "wild.csv") == []
+    assert areas(sets / "wild.csv") == [89, 65]

@@ -4,13 +4,17 @@ import csv
 import gzip
 import io
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 
 import fetch
+from common import Tree
 from fetch import unpack
 from mpc_lite.errors import InputError, printable
 
@@ -101,7 +105,81 @@ def test_a_sheet_that_unfolds_without_end_is_refused(load, tmp_path, monkeypatch
         with zipfile.ZipFile(sheet, "w", zipfile.ZIP_DEFLATED) as book:
             book.writestr(part, f"<a>{' ' * 2000}</a>")
         with pytest.raises(InputError, match=f"{part} unfolds"):
-            names._lines(sheet)
+            list(names._lines(sheet))
+
+
+SHEET = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+
+
+def workbook(path, *pages, shared=""):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        if shared:
+            book.writestr("xl/sharedStrings.xml", f"<sst {SHEET}>{shared}</sst>")
+        for number, rows in enumerate(pages, start=1):
+            body = f"<worksheet {SHEET}><sheetData>{rows}</sheetData></worksheet>"
+            book.writestr(f"xl/worksheets/sheet{number}.xml", body)
+    return path
+
+
+READING = (
+    "import sys; sys.path.append(sys.argv[1]); from casia_names import _lines; from pathlib import Path;"
+    "from tests.trust.reader import memory;"
+    "before = memory(); n = sum(1 for _ in _lines(Path(sys.argv[2]))); print(n, memory() - before)"
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shared", "number"),
+    [
+        (f"<row>{'<c/>' * 100}</row>" * 4_000, "", 16_000),
+        (f"<row>{'<c/>' * 400_000}</row>", "", 4),
+        (("<row>" + '<c t="s"><v>0</v></c>' * 1_000 + "</row>") * 200, f"<si><t>{'a' * 2_000_000}</t></si>", 800),
+    ],
+)
+def test_a_sheet_takes_little_memory_whatever_its_cells(rows, shared, number, tmp_path):
+    sheet = workbook(tmp_path / "fileNamesCorrection.xlsx", *[rows] * 4, shared=shared)
+    assert sheet.stat().st_size < 200_000
+    call = [sys.executable, "-c", READING, str(Path(fetch.__file__).parent), str(sheet)]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout.split()[0]) == number and float(done.stdout.split()[1]) < 40
+
+
+@pytest.mark.parametrize(
+    ("pages", "words"),
+    [
+        (["<row/>" * 1001], "has more than 1000 cells"),
+        ([f"<row>{'<c/>' * 1001}</row>"], "has more than 1000 cells"),
+        (["<row/>"] * 9, "9 pages, expected up to 8"),
+    ],
+)
+def test_what_no_list_of_names_holds_is_refused(pages, words, load, tmp_path, monkeypatch):
+    names = load("casia_names")
+    monkeypatch.setattr(names, "_CELLS", 1000)
+    with pytest.raises(InputError, match=words):
+        list(names._lines(workbook(tmp_path / "fileNamesCorrection.xlsx", *pages)))
+
+
+def test_the_cells_of_a_sheet_are_read_in_all_forms(load, tmp_path):
+    rows = (
+        '<row><c t="s"><v>0</v></c><c/><c t="inlineStr"><is><t>b</t></is></c><c t="s"><v>7</v></c></row>'
+        '<row><c t="str"><v>x &amp; y</v></c><c><v>3</v></c></row><row/>'
+    )
+    sheet = workbook(tmp_path / "a.xlsx", rows, shared="<si><r><t>a1</t></r><r><t>a2</t></r></si>")
+    assert [line.split() for line in load("casia_names")._lines(sheet)] == [["a1a2", "b"], ["x", "&", "y", "3"], []]
+
+
+def test_a_sheet_that_declares_entities_is_refused(load, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as book:
+        book.writestr("xl/worksheets/sheet1.xml", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>')
+    with pytest.raises(InputError, match="declares entities"):
+        list(load("casia_names")._lines(tmp_path / "a.xlsx"))
+
+
+def test_rows_that_are_too_long_are_told(load, tmp_path, capsys):
+    (tmp_path / "fileNamesCorrection.csv").write_text(f"Tp_a.jpg,Tp_b.jpg\nTp_c.jpg{',' * 20_000}Tp_d.jpg\n")
+    key = load("casia_names").renamed(Tree([tmp_path]))
+    assert (key(Path("Tp_a.jpg")), key(Path("Tp_c.jpg"))) == ("tp_b", "tp_c")
+    assert "rows of more than 10000 letters are left out, 1 of them" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@"])
