@@ -226,6 +226,15 @@ def test_a_set_that_another_process_writes_is_left_alone(tmp_path, scenes):
 
 
 @pytest.mark.trust
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_a_pipe_in_a_set_that_was_not_finished_is_not_waited_for(tmp_path, scenes):
+    (tmp_path / synth.UNFINISHED).touch()
+    os.mkfifo(tmp_path / "manifest.csv")
+    with pytest.raises(InputError, match=r"manifest\.csv is a pipe or a device"):
+        write_set(tmp_path, "test", 1, 1, 48, scenes["test"], fresh=True)
+
+
+@pytest.mark.trust
 def test_a_set_that_was_not_finished_is_begun_anew(tmp_path, scenes, monkeypatch):
     whole = write_set(tmp_path / "whole", "test", 3, 1, 48, scenes["test"]).parent
 
