@@ -30,6 +30,7 @@ def collect(request: Request) -> tuple[Path, str, int]:
     The file holds {schema: 1, name, profile, command, runs, groups, unfinished}: `command` that writes it; `runs`, what
     each results.json holds, ordered by parameters and seed; `groups`, one for each set of parameters beside the seed,
     {parameters, seeds, average, sets} with {mean, sd} over the seeds of F1 and IoU in 0–1 (sd null for one seed);
+    runs whose parameters name other files by one name are of other groups, which `inputs` tells apart (`save_results`).
     `unfinished`, the runs that are not in it, {folder, seed, parameters, reason}. Groups of `neighbour_scores` have
     null_splices and own_metrics too, and lead, their F1 and IoU less those of the first group, seed by seed. Equal runs
     give equal bytes, and no path of a machine is in them.
@@ -164,10 +165,11 @@ def _reason(out: Path) -> str:
 # --------------------------------------------------------------------------------------------------------------- groups
 
 
-def _key(run: dict[str, Any]) -> tuple[tuple[int, str], int]:
-    """Parameters, the fewest first, then the seed."""
+def _key(run: dict[str, Any]) -> tuple[tuple[int, str, str], int]:
+    """Parameters, the fewest first, and the files they name, then the seed."""
     parameters, seed = run["parameters"] or {}, run["seed"]
-    return (len(parameters), json.dumps(parameters, sort_keys=True)), -1 if seed is None else seed
+    text = json.dumps(parameters, sort_keys=True)
+    return (len(parameters), text, run.get("inputs") or ""), -1 if seed is None else seed
 
 
 def _grouped(runs: dict[Path, dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -178,9 +180,11 @@ def _grouped(runs: dict[Path, dict[str, Any]]) -> list[list[dict[str, Any]]]:
         (first, run), others = group[0], group[1:]
         for (before, earlier), (out, other) in zip(group, others, strict=False):
             if other["seed"] == earlier["seed"]:
+                which = "say which with -p DEVICE=…, or delete one"
                 raise InputError(
                     f"{before.name} and {out.name} are both of seed {other['seed']} with the same parameters, on "
-                    f"{earlier['device']} and {other['device']}; say which with -p DEVICE=…, or delete one"
+                    f"{earlier['device']} and {other['device']}; "
+                    f"{which if earlier['device'] != other['device'] else 'delete one, or move it away'}"
                 )
         for out, other in others:
             recipe = run["recipe"]
@@ -197,6 +201,7 @@ def _summary(group: list[dict[str, Any]]) -> dict[str, Any]:
     common = [source for source in group[0]["sets"] if all(source in run["sets"] for run in group)]
     return {
         "parameters": group[0]["parameters"],
+        **({"inputs": group[0]["inputs"]} if group[0].get("inputs") else {}),
         "seeds": [run["seed"] for run in group],
         "average": {score: _spread([run["average"][score] for run in group]) for score in ("f1", "iou")},
         "sets": {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -13,7 +16,7 @@ from rich.text import Text
 from mpc_lite.devices import choose_device, device_name
 from mpc_lite.errors import printable, shown
 from mpc_lite.evaluation.evaluate import evaluate
-from mpc_lite.files import without_paths, write_atomic
+from mpc_lite.files import open_file, place, without_paths, write_atomic
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.weights import pretrained_names
 from mpc_lite.provenance import record
@@ -28,10 +31,11 @@ def save_results(
 ) -> dict:
     """Write OUT/results.json from what `evaluate` returned, and `robustness` for each grid, and return it.
 
-    Schema 1: name, profile, recipe, seed, parameters, protocol, device, versions, commit (of the clone, null outside
-    one), seconds (an interrupted run counts its training before), manifest {name, sha256}, sets, average, image_level,
-    errors (how many rows could not be read and are in no figure), with grids robustness: {GRID: cells}, and what
-    `more` holds (`neighbour_scores.neighbour_scores`).
+    Schema 1: name, profile, recipe, seed, parameters, inputs (a digest of the files they name by absolute paths, null
+    without), protocol, device, versions, commit (of the clone, null outside one), seconds (an interrupted run counts
+    its training before), manifest {name, sha256}, sets, average, image_level, errors (how many rows could not be read
+    and are in no figure), with grids robustness: {GRID: cells}, and what `more` holds
+    (`neighbour_scores.neighbour_scores`).
     Scores are in 0–1. Nothing in it names a path of the machine.
     """
     pick = ("n", "f1", "iou", "auc", "f1_ci95")
@@ -49,6 +53,7 @@ def save_results(
         "recipe": without_paths(run.recipe.as_dict()),
         "seed": run.recipe.seed,
         "parameters": without_paths(run.parameters),
+        "inputs": _inputs(run.parameters),
         "protocol": table["protocol"],
         **record(device=device_name(choose_device(run.torch_device))),
         "seconds": round(run.earlier + time.monotonic() - run.started, 1),
@@ -65,6 +70,28 @@ def save_results(
     results |= more or {}
     write_atomic(run.out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     return results
+
+
+def _inputs(parameters: dict[str, Any]) -> str | None:
+    """A digest that tells apart what `without_paths` makes equal: of each file that the parameters name with a folder
+    of this machine its bytes, so that moved files stay the same, or where there is none its path. None: no such names.
+    """
+
+    def digests(value: Any) -> Iterator[str]:
+        if isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from digests(inner)
+        elif isinstance(value, str) and without_paths(value) != value:
+            path = place(value)
+            try:
+                with open_file(path) as file:
+                    yield hashlib.sha256(file.read()).hexdigest()
+            except (OSError, ValueError):  # a folder, a file that went, a text with a path in it
+                yield hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
+
+    found = {key: list(digests(value)) for key, value in parameters.items()}
+    found = {key: values for key, values in found.items() if values}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16] if found else None
 
 
 def score_shipped(run: Run, manifest: str | Path, name: str = "lite2") -> dict | None:

@@ -172,6 +172,7 @@ class _Results(_Strict):
     recipe: _Recipe
     seed: int
     parameters: dict[str, Any]
+    inputs: str | None = None  # older ones do not have it
     protocol: str
     device: str
     sets: dict[str, _OfSet]

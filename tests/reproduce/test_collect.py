@@ -7,6 +7,7 @@ import pytest
 
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
+from mpc_lite.files import without_paths
 from mpc_lite.reproduce.collect import collect
 from mpc_lite.reproduce.run import Request, prepare
 from tests.fake_clone import write_notebook
@@ -215,6 +216,37 @@ def test_runs_that_are_no_group_are_refused(clone):
     finish("quickstart", "smoke", 1, 0.5, device="cpu", change={"finetune": {}})
     with pytest.raises(InputError, match=r"different versions of the recipe, unlike in finetune; .*--force"):
         collect(Request("quickstart", "smoke", {"DEVICE": "cpu"}, {"seed": ["0", "1"]}))
+
+
+def told_apart(out, inputs):
+    """The run as it is written, with its paths shortened."""
+    file = out / "results.json"
+    results = without_paths(json.loads(file.read_text()))
+    file.write_text(json.dumps(results | inputs))
+    return out
+
+
+def test_runs_on_other_files_of_one_name_are_no_repeats(clone):
+    for seed, folder, inputs in ((0, "a", "1a"), (1, "a", "1a"), (0, "b", "2b")):
+        told_apart(
+            finish("quickstart", "smoke", seed, 0.5, **{"data.manifest": f"/{folder}/m.csv"}), {"inputs": inputs}
+        )
+    finish("quickstart", "smoke", 0, 0.5)
+    collect(Request("quickstart", "smoke"))
+    groups = collected(clone, "quickstart-smoke")["groups"]
+    assert [(g.get("inputs"), g["seeds"]) for g in groups] == [(None, [0]), ("1a", [0, 1]), ("2b", [0])]
+    again = told_apart(finish("quickstart", "smoke", 0, 0.5, **{"data.manifest": "/c/m.csv"}), {"inputs": "1a"})
+    with pytest.raises(InputError, match=r"both of seed 0 .* on auto and auto; delete one, or move it away"):
+        collect(Request("quickstart", "smoke"))
+    assert again.exists()
+
+
+def test_older_runs_that_do_not_tell_their_files_are_grouped_by_parameters(clone):
+    for seed, folder in ((0, "a"), (1, "b")):
+        told_apart(finish("quickstart", "smoke", seed, 0.5, **{"data.manifest": f"/{folder}/m.csv"}), {})
+    collect(Request("quickstart", "smoke"))
+    (group,) = collected(clone, "quickstart-smoke")["groups"]
+    assert group["seeds"] == [0, 1] and "inputs" not in group
 
 
 def test_without_a_finished_run_an_earlier_collection_stays(clone):

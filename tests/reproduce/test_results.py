@@ -68,6 +68,21 @@ def test_no_absolute_path_stays_in_a_list(tmp_path):
     assert "/home/secret" not in (tmp_path / "results.json").read_text()
 
 
+def test_files_of_one_name_are_told_apart_without_their_paths(tmp_path):
+    def inputs(given):
+        return save_results(prepare("quickstart", "smoke", 2, "cpu", tmp_path, given), figures(0.5, 0.1, 0.2))["inputs"]
+
+    files = [tmp_path / folder / "m.csv" for folder in ("a", "b", "moved")]
+    for file, text in zip(files, ("one", "other", "one"), strict=True):
+        file.parent.mkdir()
+        file.write_text(text)
+    one, other, moved = (inputs({"data.manifest": str(file)}) for file in files)
+    assert one == moved != other and len(one) == 16
+    assert one != inputs({"data.manifest": [str(files[0])], "data.validation": str(files[1])}) != other
+    assert inputs({"data.manifest": "/gone/a/m.csv"}) != inputs({"data.manifest": "/gone/b/m.csv"})
+    assert inputs({"data.size": 64}) is None and inputs({}) is None
+
+
 def test_rows_left_out_are_counted_and_said(run):
     table = figures(0.5, 0.1, 0.2) | {"errors": ["row 3 of test.csv: gone", "row 9 of test.csv: gone"]}
     results = save_results(run, table)
@@ -205,7 +220,7 @@ def test_report_escapes_what_it_is_given(run):
 def test_results_name_the_device_that_trains_and_scores(tmp_path, monkeypatch):
     """Where it is another one than CUDA or the CPU, as on Apple's; `meta` stands for it here."""
     save_weights(tmp_path / "model.safetensors", MPC.build("nano"), {})
-    for user in ("inference.localizer", "reproduce.results"):
+    for user in ("devices", "reproduce.results"):
         monkeypatch.setattr(f"mpc_lite.{user}.choose_device", lambda device: torch.device(device or "meta"))
     localizer = Localizer.from_pretrained(str(tmp_path / "model.safetensors"))
     assert {p.device.type for p in localizer.model.parameters()} == {"meta"}
