@@ -151,3 +151,11 @@ def test_names_of_strangers_are_printed_and_written_in_utf8_or_left_out(main, fo
     assert "\x1b" not in printed and r"note: " in printed and r"c\x1b[2J.jpg" in printed
     assert r"caf\udce9.jpg is not one line of UTF-8" in printed and "2 tampered" in printed
     assert [row.image.name for row in read_manifest(folder / "m.csv")] == ["a.jpg", "c\x1b[2J.jpg"]
+
+
+def test_a_file_where_the_folder_of_the_manifest_should_be_is_told(main, folder, capsys):
+    (folder / "set" / "list.txt").write_text("Tp/a.jpg Gt/a.png\n")
+    (folder / "sets").touch()
+    for out in ("sets/m.csv", "sets/deeper/m.csv"):
+        assert main(folder / "set" / "list.txt", "--out", folder / out) == 2
+        assert "its folder cannot be made" in capsys.readouterr().err
