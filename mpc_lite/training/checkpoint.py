@@ -7,6 +7,7 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from mpc_lite.forgeries.scenes import photo_files
 from mpc_lite.network.weights import read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
+
+
+class OtherRun(InputError):
+    """Weights in a run's folder are of another run than the note beside them."""
 
 
 def identity(recipe: Recipe) -> str:
@@ -72,18 +77,19 @@ def store(
     scheduler,
     companion=None,
     start: str | None = None,
+    given: bool = True,
 ) -> None:
     """Write a checkpoint, NAME.state. Data and random numbers need no state: both are functions of (seed, micro-batch).
 
     companion: what the stage has beside the model, a module, see `training.Stage`. start: the sha256 of the weights
-    that the stage began with, None for random numbers."""
+    that the stage began with, None for random numbers. given: it was told them, and did not take its own."""
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     parts |= {} if companion is None else {"companion": companion}
     state = {name: part.state_dict() for name, part in parts.items()}
     # A LambdaLR keeps its function's attributes; a closure has none, so the entry is empty and can go.
     state["scheduler"].pop("lr_lambdas", None)
     about = {"step": step, "best": best, "processes": processes, "recipe": identity(recipe)}
-    about |= {"stage": path.stem, "start": start}
+    about |= {"stage": path.stem, "start": start, "given": given}
     with io.BytesIO() as buffer:
         torch.save({**about, **state}, buffer)
         write_atomic(path, buffer.getvalue())
@@ -99,10 +105,12 @@ def restore(
     scheduler,
     companion=None,
     weights: str | Path | None = None,
-) -> tuple[int, float, str | None]:
-    """Put a checkpoint back into its parts; returns (step, best score so far, start as for `store`).
+    own: Callable[[], str | None] = lambda: None,
+) -> tuple[int, float, str | None, bool]:
+    """Put a checkpoint back into its parts; returns (step, best score so far, start and given as for `store`).
 
-    steps: of the whole stage. weights: that the run is told to start from, if it is told.
+    steps: of the whole stage. weights: that the run is told to start from, if it is told. own: the sha256 of what the
+    stage starts from by itself, None where that is not there any more.
     Raises:
         InputError: damaged; of another run or stage; begun with other weights; of another number of processes, whose
             steps read another number of images.
@@ -115,6 +123,11 @@ def restore(
             "--resume begins this stage anew"
         )
     _same_start(state["start"], weights, path)
+    if weights is None and not state["given"] and own() not in (None, state["start"]):
+        raise InputError(
+            f"{path} says that this stage began with other weights than those it starts from now; put back the file, "
+            "name the former one with --weights, or choose another folder"
+        )
     if state["processes"] != processes:
         raise InputError(
             f"{path} was written by {state['processes']} processes together, now there are {processes}; a step would "
@@ -134,7 +147,7 @@ def restore(
         scheduler.load_state_dict({**state["scheduler"], **extra})
     except Exception as error:  # torch has no one type for what does not fit
         raise _damaged(path, error) from error
-    return step, best, state["start"]
+    return step, best, state["start"], state["given"]
 
 
 def _same_start(start: str | None, weights: str | Path | None, path: Path) -> None:
@@ -165,7 +178,7 @@ def _same_kinds(found: Any, expected: Any) -> None:
 
 _KINDS = {"step": int, "best": float, "processes": int, "recipe": str}
 _KINDS |= dict.fromkeys(("model", "optimizer", "scheduler"), dict)
-_KINDS |= {"stage": str, "start": (str, type(None))}
+_KINDS |= {"stage": str, "start": (str, type(None)), "given": bool}
 _UNKNOWN = "unknown"  # the start, where an older version wrote the file
 
 
@@ -176,8 +189,8 @@ def _read(path: Path) -> dict[str, Any]:
             if member := file.testzip():
                 raise zipfile.BadZipFile(f"checksum of {member}")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {"stage": path.stem, "start": _UNKNOWN, **state}
-        wrong = [name for name, kind in _KINDS.items() if not isinstance(state[name], kind) or state[name] is True]
+        state = {"stage": path.stem, "start": _UNKNOWN, "given": True, **state}
+        wrong = [name for name, kind in _KINDS.items() if not _is(state[name], kind)]
         if wrong:
             raise TypeError(f"type of {wrong[0]}")
     except OSError as error:
@@ -185,6 +198,11 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:  # damaged bytes bring a reader to raise anything
         raise _damaged(path, error) from error
     return state
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Python takes True for a whole number."""
+    return isinstance(value, kind) and (kind is bool or value is not True)
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -218,7 +236,7 @@ def same_weights(file: Path, done: Path) -> None:
     Keys that one of both lacks pass: versions differ in them. So do those that `identity` leaves out.
     """
     facts = read_facts(file)
-    written, found = {"stage": done.stem, **_flat(_note(done)["recipe"])}, {**_flat(facts["recipe"])}
+    written, found = {"stage": done.stem, **flat(_note(done)["recipe"])}, {**flat(facts["recipe"])}
     found |= {"stage": facts["stage"]} if "stage" in facts else {}
     differing = [
         f"{key} {shown(found[key])}, not {written[key]}"
@@ -226,7 +244,7 @@ def same_weights(file: Path, done: Path) -> None:
         if found.get(key, written[key]) != written[key]
     ]
     if differing:
-        raise InputError(
+        raise OtherRun(
             f"{file} is of another run than {done.name} beside it ({some(differing, 5)}); put back the run's own file, "
             f"delete both to train it anew, or name the file with --weights in a folder of its own"
         )
@@ -235,11 +253,11 @@ def same_weights(file: Path, done: Path) -> None:
 _SECTIONS = ("model", "data")  # that every recipe has
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
+def flat(value: Any, name: str = "") -> dict[str, Any]:
     """{"data": {"size": 96}} -> {"data.size": 96}"""
     if not isinstance(value, dict):
         return {name: value}
-    return {key: v for k, inner in value.items() for key, v in _flat(inner, f"{name}.{k}".lstrip(".")).items()}
+    return {key: v for k, inner in value.items() for key, v in flat(inner, f"{name}.{k}".lstrip(".")).items()}
 
 
 def _note(path: Path) -> dict[str, Any]:

@@ -38,8 +38,8 @@ from mpc_lite.data.loader import loader
 from mpc_lite.data.stream import Positions, datasets
 from mpc_lite.devices import choose_accelerator, training_threads
 from mpc_lite.errors import InputError
-from mpc_lite.network.model import MPC, load_weights
-from mpc_lite.network.weights import ENCODER_ONLY, read_facts, save_weights, weights_sha256
+from mpc_lite.network.model import MPC
+from mpc_lite.network.weights import save_weights, weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.run_folder import locked
 from mpc_lite.training.checkpoint import learnt_by, read_done, restore, store, write_done
@@ -48,6 +48,7 @@ from mpc_lite.training.log import Log
 from mpc_lite.training.processes import Processes, deaths_told
 from mpc_lite.training.signals import Stopped, asked_to_stop
 from mpc_lite.training.stage import Batch, Stage
+from mpc_lite.training.starts import check_own, own_start, starting_model
 
 
 class Interrupted(Stopped):
@@ -102,6 +103,8 @@ def _train(
             if not target.is_file():
                 raise InputError(f"{done} says that this stage has ended, but {target} is missing; delete {done.name}")
             clear()
+        elif target.exists():
+            check_own(target, recipe, state)
         return done.exists()
 
     def clear() -> None:
@@ -132,16 +135,17 @@ def _train(
         network, optimizer = accelerator.prepare(stage.network, optimizer)
     learner = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "companion": stage.companion}
 
-    step, best = 0, -math.inf
+    step, best, given = 0, -math.inf, weights is not None
     if resumed:
-        parts = {**learner, "steps": settings.steps, "weights": weights}
-        step, best, start = processes.together(lambda: restore(state, recipe, processes.number, **parts))
+        parts = {**learner, "steps": settings.steps, "weights": weights, "own": lambda: own_start(kind, recipe, out)}
+        step, best, start, given = processes.together(lambda: restore(state, recipe, processes.number, **parts))
     first = step
 
     def keep() -> None:
         watch.look(step)
         processes.average_statistics(model)
-        processes.first(lambda: store(state, recipe, processes.number, step, best, **learner, start=start))
+        begun = {"start": start, "given": given}
+        processes.first(lambda: store(state, recipe, processes.number, step, best, **learner, **begun))
 
     log = Log(out, stage.name, settings.steps, step, accelerator, processes)
     if recipe.tracker == "tensorboard":
@@ -271,30 +275,3 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
     return {k: [moved(x) for x in v] if k == "maps" else moved(v) for k, v in batch.items()}
-
-
-def starting_model(recipe: Recipe, weights: str | Path | None) -> MPC:
-    """A network of the recipe's size and head: from `weights`, or new from the recipe's seed.
-
-    Weights whose head has learnt nothing (of stage 1, of ImageNet) give their encoder alone, which fits any head; the
-    head is new from the seed.
-
-    Raises:
-        InputError: weights of another size, or with a head that has learnt and is another one.
-    """
-    torch.manual_seed(recipe.seed)
-    size, head = recipe.model.size, recipe.model.head
-    model = MPC.build(size, head)
-    if weights is None:
-        return model
-    network = load_weights(str(weights))
-    encoder_only = read_facts(str(weights)).get("stage") in ENCODER_ONLY
-    if network.size != size or (network.head != head and not encoder_only):
-        raise InputError(
-            f"{weights} holds {network.size}/{network.head}, the recipe asks for {size}/{head}; "
-            "change model.size and model.head or the weights"
-        )
-    if not encoder_only:
-        return network
-    model.encoder.load_state_dict(network.encoder.state_dict())
-    return model

@@ -108,7 +108,7 @@ def test_no_flipped_or_missing_byte_makes_another_run(tmp_path, state):
         file.write_bytes(content)
         parts = learner(1)
         try:
-            assert restore(file, recipe, 1, 9, **parts) == (7, 0.5, None)
+            assert restore(file, recipe, 1, 9, **parts) == (7, 0.5, None, True)
         except InputError as error:
             refused += 1
             assert "\n" not in str(error)

@@ -25,15 +25,17 @@ from mpc_lite.data.manifest import read_manifest
 from mpc_lite.data.stream import Forgeries, ManifestImages
 from mpc_lite.devices import choose_accelerator, choose_device, training_threads
 from mpc_lite.errors import InputError
+from mpc_lite.neighbours.mscc.training import ClassCenterTraining
 from mpc_lite.network.hrformer import HRFormer
 from mpc_lite.network.model import MPC
-from mpc_lite.network.weights import read_facts, save_weights
+from mpc_lite.network.weights import PRETRAINED, read_facts, save_weights
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training import pretrain as module
 from mpc_lite.training.checkpoint import identity
 from mpc_lite.training.finetune import Finetuning, adapt, finetune, focal_loss
-from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model
+from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model, train
 from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
+from mpc_lite.training.starts import check_own, own_start
 
 QUICK = {"data.validation_images": "4", "data.scenes": "[dead_leaves]", "data.authentic_share": "0"}
 
@@ -738,6 +740,81 @@ def test_other_weights_to_start_from_are_no_resumption(finished, tmp_path):
     assert (out / "finetune.done").read_bytes() == (finished / "finetune.done").read_bytes()
     with pytest.raises(InputError, match="began with random numbers, not with lite-initial"):
         pretrain(recipe(), finished, resume=True, weights="lite-initial")
+
+
+@pytest.mark.trust
+def test_no_stage_writes_over_weights_that_are_not_its_own(finished, tmp_path):
+    """A neighbour's stage writes model.safetensors too, and neither state nor note of it says that it began here."""
+    for file in ("model.safetensors", "finetune.done"):
+        shutil.copy(finished / file, tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    plan = load_recipe("mscc", "smoke")
+    with pytest.raises(InputError, match=r"of another run or stage \(stage finetune, not mscc.*mscc would write over"):
+        train(ClassCenterTraining, plan, tmp_path, True, None, "cpu")
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    for at_hand in (finished / "model.safetensors", PRETRAINED / "lite-stage1.safetensors", None):
+        target = tmp_path / "stage1.safetensors"
+        target.write_bytes(at_hand.read_bytes() if at_hand else b"by hand")
+        with pytest.raises(InputError, match=r"stage1\.safetensors is (of another run or stage|damaged)"):
+            pretrain(recipe(), tmp_path, resume=True, device="cpu")
+        assert not (tmp_path / "log.jsonl").exists()
+
+
+@pytest.mark.trust
+def test_weights_of_another_stage_are_not_written_over_from_a_checkpoint_either(finished, tmp_path):
+    (tmp_path / "stop").touch()
+    with pytest.raises(Interrupted):
+        finetune(recipe(), tmp_path, weights=finished / "stage1.safetensors", device="cpu")
+    before = shutil.copy(finished / "stage1.safetensors", tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"another run or stage \(stage pretrain, not finetune\)"):
+        finetune(recipe(), tmp_path, resume=True, device="cpu")
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.trust
+def test_a_run_killed_between_its_first_weights_and_its_first_checkpoint_goes_on(finished, tmp_path):
+    shutil.copy(finished / "stage1.safetensors", tmp_path)
+    shutil.copy(finished / "stage1.safetensors", tmp_path / "model.safetensors")
+    check_own(tmp_path / "stage1.safetensors", recipe(), tmp_path / "pretrain.state")
+    with pytest.raises(InputError, match="seed 0, not 5"):
+        check_own(tmp_path / "stage1.safetensors", recipe(seed="5"), tmp_path / "pretrain.state")
+    facts = read_facts(finished / "stage1.safetensors")
+    model = MPC.from_pretrained(finished / "stage1.safetensors")
+    for said in ({"recipe": {}, "stage": "pretrain"}, {"recipe": facts["recipe"]}):  # too little to be known by
+        save_weights(tmp_path / "stage1.safetensors", model, **said)
+        with pytest.raises(InputError, match="another run or stage"):
+            check_own(tmp_path / "stage1.safetensors", recipe(), tmp_path / "pretrain.state")
+    (tmp_path / "pretrain.state").touch()
+    check_own(tmp_path / "stage1.safetensors", recipe(), tmp_path / "pretrain.state")  # of an older version
+    (tmp_path / "pretrain.state").unlink()
+    shutil.copy(finished / "stage1.safetensors", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    ours = load_file(pretrain(recipe(), tmp_path, resume=True, device="cpu"))
+    theirs = load_file(finished / "stage1.safetensors")
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+@pytest.mark.trust
+def test_a_stage_whose_own_start_was_replaced_does_not_resume(finished, tmp_path):
+    start = shutil.copy(finished / "stage1.safetensors", tmp_path)
+    (tmp_path / "stop").touch()
+    with pytest.raises(Interrupted):
+        finetune(recipe(), tmp_path, device="cpu")
+    shutil.copy(PRETRAINED / "lite-stage1.safetensors", start)
+    with pytest.raises(InputError, match=r"finetune\.state says that .* other weights than those it starts from now"):
+        finetune(recipe(), tmp_path, resume=True, device="cpu")
+    os.remove(start)  # whoever has moved it need not bring it back
+    assert own_start(Finetuning, recipe(), tmp_path) is None
+    finetune(recipe(), tmp_path, resume=True, device="cpu")
+    assert (tmp_path / "finetune.done").read_bytes() == (finished / "finetune.done").read_bytes()
+
+
+def test_a_start_that_was_named_is_not_compared_with_the_stages_own(finished, tmp_path):
+    shutil.copy(PRETRAINED / "lite-stage1.safetensors", tmp_path / "stage1.safetensors")
+    (tmp_path / "stop").touch()
+    with pytest.raises(Interrupted):
+        finetune(recipe(), tmp_path, weights=finished / "stage1.safetensors", device="cpu")
+    assert finetune(recipe(), tmp_path, resume=True, device="cpu").exists()
 
 
 def test_a_changed_list_of_images_cannot_resume(tmp_path):
