@@ -20,6 +20,7 @@ from mpc_lite.inference.overlay import THRESHOLD, overlay
 from mpc_lite.inference.photo_report import TITLE, Entry, thumbnails, write_photo_report
 from mpc_lite.inference.score_map import quantise
 from mpc_lite.provenance import predict_wrote, sealed
+from mpc_lite.run_folder import locked
 
 FILES = ("score", "mask", "overlay", "confidence")  # STEM.score.png and so on; the last where it was asked for
 KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tampered_fraction", "files", "error")
@@ -47,8 +48,9 @@ def predict(
     replaced. With `report`, `report.html` shows them all when the last one is done. With `confidence`, each photo is
     scored in four mirrors and the map of their agreement is written too. `threshold`, in (0,1), makes the mask, its
     contour and `tampered_fraction`; the scores do not depend on it.
-    Raises InputError when the folder cannot be written or its disk is full, where its `predictions.jsonl` or
-    `report.html` is another program's, for another threshold, and when predict wrote all that it should read.
+    The folder belongs to this run until it ends. Raises InputError when another one holds it, when it cannot be
+    written or its disk is full, where its `predictions.jsonl` or `report.html` is another program's, for another
+    threshold, and when predict wrote all that it should read.
     """
     if not 0 < threshold < 1:
         raise InputError(f"threshold {threshold}; expected a number between 0 and 1, as 0.5")
@@ -56,45 +58,46 @@ def predict(
     photos, left_out = photographs(photos, out)
     if left_out:
         warnings.warn(told(left_out), stacklevel=2)
-    _check_tables(out, report)
-    taken = {location(photo) for photo in photos}
-    entries: list[Entry] = []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # A name that is not UTF-8 is written with JSON's own escapes, and json.loads gives the same name back.
-        with open(out / "predictions.jsonl", "w", encoding="utf-8", errors="backslashreplace") as lines:
-            for photo in photos:
-                line = dict.fromkeys(KEYS)
-                line.update(image=photo.as_posix(), files={})
-                small = None
-                try:
-                    if os.path.isdir(photo):
-                        raise no_pictures(photo)
-                    image = read_image(photo)
-                    hit = localizer.with_confidence(image) if confidence else localizer(image)
-                    files = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out, threshold)
-                except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
-                    if isinstance(error.__cause__, OSError) and _refuses_all(error.__cause__, out):
-                        raise
-                    line["error"] = str(error) or type(error).__name__
-                else:
-                    line["height"], line["width"] = hit.score_map.shape
-                    line["score"] = round(hit.score, 6)
-                    line["authentic_above"] = hit.authentic_above and round(hit.authentic_above, 6)
-                    line["verdict"] = hit.verdict
-                    line["tampered_fraction"] = round(float((hit.score_map > threshold).mean()), 6)
-                    line["files"] = files
-                    small = thumbnails(image, hit.score_map, threshold) if report else None
-                entries += [(line, small)] if report else []
-                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-                lines.flush()
-                yield line
-        if report:
-            write_photo_report(out / REPORT, entries, localizer, threshold)
-    except OSError as error:
-        raise InputError(
-            f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"
-        ) from None
+    with locked(out, "Ctrl-C where it runs"):  # of two at once, each would write over the other's lines and pictures
+        _check_tables(out, report)
+        taken = {location(photo) for photo in photos}
+        entries: list[Entry] = []
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            # A name that is not UTF-8 is written with JSON's own escapes, and json.loads gives the same name back.
+            with open(out / "predictions.jsonl", "w", encoding="utf-8", errors="backslashreplace") as lines:
+                for photo in photos:
+                    line = dict.fromkeys(KEYS)
+                    line.update(image=photo.as_posix(), files={})
+                    small = None
+                    try:
+                        if os.path.isdir(photo):
+                            raise no_pictures(photo)
+                        image = read_image(photo)
+                        hit = localizer.with_confidence(image) if confidence else localizer(image)
+                        files = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out, threshold)
+                    except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
+                        if isinstance(error.__cause__, OSError) and _refuses_all(error.__cause__, out):
+                            raise
+                        line["error"] = str(error) or type(error).__name__
+                    else:
+                        line["height"], line["width"] = hit.score_map.shape
+                        line["score"] = round(hit.score, 6)
+                        line["authentic_above"] = hit.authentic_above and round(hit.authentic_above, 6)
+                        line["verdict"] = hit.verdict
+                        line["tampered_fraction"] = round(float((hit.score_map > threshold).mean()), 6)
+                        line["files"] = files
+                        small = thumbnails(image, hit.score_map, threshold) if report else None
+                    entries += [(line, small)] if report else []
+                    lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    lines.flush()
+                    yield line
+            if report:
+                write_photo_report(out / REPORT, entries, localizer, threshold)
+        except OSError as error:
+            raise InputError(
+                f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"
+            ) from None
 
 
 def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold: float = THRESHOLD) -> dict[str, str]:

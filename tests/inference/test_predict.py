@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,6 +18,7 @@ from mpc_lite.inference.localizer import Localizer
 from mpc_lite.inference.overlay import overlay as painted_with_legend
 from mpc_lite.inference.predict import KEYS, predict
 from mpc_lite.network.model import MPC
+from mpc_lite.run_folder import LOCK
 from tests.inference.test_localizer import Fake, brightness, photo, ramp
 
 
@@ -48,8 +50,19 @@ def test_predict_writes_pictures_and_lines_and_survives_bad_photos(tmp_path):
     np.testing.assert_array_equal(mask, np.where(image[..., 0] > 127.5, 255, 0))
     np.testing.assert_array_equal(overlay, painted_with_legend(image, localizer(image).score_map))
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["predictions.jsonl", *first["files"].values(), *second["files"].values()]
+        [LOCK, "predictions.jsonl", *first["files"].values(), *second["files"].values()]
     )
+
+
+def test_a_folder_takes_the_results_of_one_run_at_a_time(tmp_path):
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+    localizer = Localizer(Fake(brightness), "tiles", size=32)
+    first = predict([tmp_path / "a.png"], tmp_path / "out", localizer)
+    line = next(first)
+    with pytest.raises(InputError, match="out is in use by process"):
+        next(predict([tmp_path / "a.png"], tmp_path / "out", localizer))
+    assert list(first) == [] and json.loads((tmp_path / "out" / "predictions.jsonl").read_text()) == line
+    assert len(list(predict([tmp_path / "a.png"], tmp_path / "out", localizer))) == 1
 
 
 @pytest.mark.parametrize("threshold", [0.25, 0.8])
@@ -92,7 +105,7 @@ def test_no_file_that_predict_did_not_write_is_overwritten(tmp_path):
     before = (tmp_path / "a.mask.png").read_bytes()
     for _ in range(3):  # its own files are replaced
         (line,) = predict([tmp_path / "a.png"], tmp_path, localizer)
-        assert line["files"]["mask"] == "a-2.mask.png" and len(list(tmp_path.iterdir())) == 6
+        assert line["files"]["mask"] == "a-2.mask.png" and len(list(tmp_path.glob("[!.]*"))) == 6
     assert (tmp_path / "a.mask.png").read_bytes() == before
 
     mask = tmp_path / "a-2.mask.png"
@@ -155,14 +168,13 @@ def test_predict_says_when_the_folder_cannot_be_written(tmp_path):
     Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
     localizer = Localizer(Fake(brightness), "tiles", size=32)
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file: results cannot be written"):
+    with pytest.raises(InputError, match="file cannot be written"):
         list(predict([tmp_path / "a.png"], tmp_path / "file", localizer))
     out = tmp_path / "out"
 
     def vanishing(image):
         if out.is_dir():
-            (out / "predictions.jsonl").unlink()
-            out.rmdir()
+            shutil.rmtree(out)
             out.touch()  # for whoever runs the tests may write any folder
         return localizer(image)
 
