@@ -382,7 +382,7 @@ def empty(axis):
         ({"maps_a": random_maps(2, 0)[:1]}, "two or more maps"),
         ({"mask": np.zeros((2, 8, 8), np.uint8)}, r"mask of type numpy.ndarray; .* torch.from_numpy\(array\)"),
         ({"mask": torch.tensor(0)}, r"expected \(B,H,W\)"),
-        ({"maps_a": [m.numpy() for m in random_maps(2, 0)]}, r"maps_a\[0\] of type numpy.ndarray"),
+        ({"maps_a": [m.detach().numpy() for m in random_maps(2, 0)]}, r"maps_a\[0\] of type numpy.ndarray"),
         ({"maps_b": [None]}, r"maps_b\[0\] of type builtins.NoneType"),
         ({"maps_b": None}, "maps_b of type NoneType: expected a list of maps"),
     ],
