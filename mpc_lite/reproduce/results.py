@@ -31,8 +31,8 @@ def save_results(
 ) -> dict:
     """Write OUT/results.json from what `evaluate` returned, and `robustness` for each grid, and return it.
 
-    Schema 1: name, profile, recipe, seed, parameters, inputs (a digest of the files they name by absolute paths, null
-    without), protocol, device, versions, commit (of the clone, null outside one), seconds (an interrupted run counts
+    Schema 1: name, profile, recipe, seed, parameters, where these name files by absolute paths inputs (a digest of the
+    files), protocol, device, versions, commit (of the clone, null outside one), seconds (an interrupted run counts
     its training before), manifest {name, sha256}, sets, average, image_level, errors (how many rows could not be read
     and are in no figure), with grids robustness: {GRID: cells}, and what `more` holds
     (`neighbour_scores.neighbour_scores`).
@@ -53,7 +53,7 @@ def save_results(
         "recipe": without_paths(run.recipe.as_dict()),
         "seed": run.recipe.seed,
         "parameters": without_paths(run.parameters),
-        "inputs": _inputs(run.parameters),
+        **({"inputs": digest} if (digest := _inputs(run.parameters)) else {}),
         "protocol": table["protocol"],
         **record(device=device_name(choose_device(run.torch_device))),
         "seconds": round(run.earlier + time.monotonic() - run.started, 1),

@@ -70,7 +70,9 @@ def test_no_absolute_path_stays_in_a_list(tmp_path):
 
 def test_files_of_one_name_are_told_apart_without_their_paths(tmp_path):
     def inputs(given):
-        return save_results(prepare("quickstart", "smoke", 2, "cpu", tmp_path, given), figures(0.5, 0.1, 0.2))["inputs"]
+        return save_results(prepare("quickstart", "smoke", 2, "cpu", tmp_path, given), figures(0.5, 0.1, 0.2)).get(
+            "inputs"
+        )
 
     files = [tmp_path / folder / "m.csv" for folder in ("a", "b", "moved")]
     for file, text in zip(files, ("one", "other", "one"), strict=True):
