@@ -165,6 +165,7 @@ if __name__ == "__main__":
         pretrain(recipe(), Path(sys.argv[1]), device="cpu")
     elif sys.argv[2:] == ["end"]:
         in_step(2, 0, end_the_launcher)
-        print(outcome(lambda: pretrain(RARE, Path(sys.argv[1]), device="cpu")), flush=True)
+        said = outcome(lambda: pretrain(RARE, Path(sys.argv[1]), device="cpu"))
+        os.write(1, f"{said}\n".encode())  # at once: print may write the end of the line apart, into the other's line
     else:
         main(Path(sys.argv[1]))
