@@ -122,12 +122,7 @@ def restore(
             f"{path} is a checkpoint of the stage {shown(state['stage'])}; put back its own, or delete it, and "
             "--resume begins this stage anew"
         )
-    _same_start(state["start"], weights, path)
-    if weights is None and not state["given"] and own() not in (None, state["start"]):
-        raise InputError(
-            f"{path} says that this stage began with other weights than those it starts from now; put back the file, "
-            "name the former one with --weights, or choose another folder"
-        )
+    _same_start(state["start"], weights, None if state["given"] else own, path)
     if state["processes"] != processes:
         raise InputError(
             f"{path} was written by {state['processes']} processes together, now there are {processes}; a step would "
@@ -150,13 +145,21 @@ def restore(
     return step, best, state["start"], state["given"]
 
 
-def _same_start(start: str | None, weights: str | Path | None, path: Path) -> None:
-    """InputError when a stage is told to start from other weights than it began with; what it is not told counts."""
+def _same_start(
+    start: str | None, weights: str | Path | None, own: Callable[[], str | None] | None, path: Path
+) -> None:
+    """InputError when a stage is told to start from other weights than it began with, or the file that it starts from
+    by itself (`own`: its sha256, None where it is gone) is another one by now; what it is not told counts."""
     if weights is not None and start not in (_UNKNOWN, weights_sha256(weights)):
         began = "random numbers" if start is None else "other weights"
         raise InputError(
             f"{path} says that this stage began with {began}, not with {weights}; leave out --weights to resume it, or "
             "choose another folder"
+        )
+    if weights is None and own is not None and start != _UNKNOWN and own() not in (None, start):
+        raise InputError(
+            f"{path} says that this stage began with other weights than those it starts from now; put back the file, "
+            "name the former one with --weights, or choose another folder"
         )
 
 
@@ -212,22 +215,28 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
-def write_done(path: Path, recipe: Recipe, start: str | None) -> None:
+def write_done(path: Path, recipe: Recipe, start: str | None, given: bool) -> None:
     """Write the note that a stage has ended, NAME.done: the run's `identity`, the stage, and its start (`store`)."""
-    note = {**json.loads(identity(recipe)), "stage": path.stem, "start": start}
+    note = {**json.loads(identity(recipe)), "stage": path.stem, "start": start, "given": given}
     write_atomic(path, json.dumps(note, sort_keys=True).encode())
 
 
-def read_done(path: Path, recipe: Recipe, file: Path, weights: str | Path | None = None) -> None:
+def read_done(
+    path: Path,
+    recipe: Recipe,
+    file: Path,
+    weights: str | Path | None = None,
+    own: Callable[[], str | None] | None = None,
+) -> None:
     """InputError when the note that a stage has ended is damaged, or it or the file of weights beside it, where there
     is one, are of another run, or of other weights to start from; see `same_run`, `same_weights`, `restore`."""
     note = _note(path)
-    start = note.pop("start", _UNKNOWN)
+    start, given = note.pop("start", _UNKNOWN), note.pop("given", True)
     note.pop("stage", None)
     same_run(json.dumps(note, sort_keys=True), recipe, path)
     if file.is_file():
         same_weights(file, path)
-    _same_start(start, weights, path)
+    _same_start(start, weights, None if given else own, path)
 
 
 def same_weights(file: Path, done: Path) -> None:
@@ -269,6 +278,8 @@ def _note(path: Path) -> dict[str, Any]:
             raise TypeError("another note")
         if note.get("stage", path.stem) != path.stem or not isinstance(note.get("start"), str | None):
             raise ValueError("of another stage")
+        if not isinstance(note.get("given", True), bool):
+            raise TypeError("given")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, TypeError, LookupError, RecursionError) as error:

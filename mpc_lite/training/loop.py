@@ -99,7 +99,7 @@ def _train(
         if not resume and (target.exists() or state.exists()):
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
         if done.exists():
-            read_done(done, recipe, target, weights)
+            read_done(done, recipe, target, weights, lambda: own_start(kind, recipe, out))
             if not target.is_file():
                 raise InputError(f"{done} says that this stage has ended, but {target} is missing; delete {done.name}")
             clear()
@@ -210,7 +210,7 @@ def _train(
             if step % settings.checkpoint_every == 0:
                 keep()
         stop()  # who asked during the last step has what they wanted
-    processes.first(lambda: write_done(done, recipe, start))
+    processes.first(lambda: write_done(done, recipe, start, given))
     processes.first(clear)
     for writer in accelerator.trackers:
         writer.finish()

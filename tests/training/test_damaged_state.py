@@ -141,7 +141,7 @@ def test_a_checkpoint_of_another_stage_is_refused_and_one_of_an_older_version_go
 )
 def test_only_what_it_writes_passes_for_a_note_of_the_end(tmp_path, state, change):
     file = tmp_path / "pretrain.done"
-    write_done(file, state[0], None)
+    write_done(file, state[0], None, False)
     read_done(file, state[0], tmp_path / "gone")
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(InputError, match="is damaged, or no note of a finished stage; delete it"):

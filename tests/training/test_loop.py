@@ -721,7 +721,7 @@ def test_other_weights_to_start_from_are_no_resumption(finished, tmp_path):
     ):
         finetune(recipe(), tmp_path, resume=True, weights="lite")
     note = json.loads((tmp_path / "finetune.done").read_text())
-    assert (note.pop("stage"), len(note.pop("start"))) == ("finetune", 64)
+    assert (note.pop("stage"), len(note.pop("start")), note.pop("given")) == ("finetune", 64, False)
     (tmp_path / "finetune.done").write_text(json.dumps(note, sort_keys=True))  # of an older version
     assert note == json.loads(identity(recipe())) and finetune(recipe(), tmp_path, resume=True, weights="lite")
 
@@ -737,9 +737,25 @@ def test_other_weights_to_start_from_are_no_resumption(finished, tmp_path):
     ours = load_file(finetune(recipe(), out, resume=True, device="cpu"))  # what it began with counts, named or not
     theirs = load_file(finished / "model.safetensors")
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
-    assert (out / "finetune.done").read_bytes() == (finished / "finetune.done").read_bytes()
+    told, untold = (json.loads((folder / "finetune.done").read_text()) for folder in (out, finished))
+    assert told == {**untold, "given": True}
     with pytest.raises(InputError, match="began with random numbers, not with lite-initial"):
         pretrain(recipe(), finished, resume=True, weights="lite-initial")
+
+
+@pytest.mark.trust
+def test_a_finished_stage_is_not_finished_once_what_it_starts_from_was_replaced(finished, tmp_path):
+    for file in ("stage1.safetensors", "model.safetensors", "finetune.done"):
+        shutil.copy(finished / file, tmp_path)
+    assert finetune(recipe(), tmp_path, resume=True) == tmp_path / "model.safetensors"
+    shutil.copy(PRETRAINED / "lite-stage1.safetensors", tmp_path / "stage1.safetensors")
+    with pytest.raises(InputError, match=r"finetune\.done .* began with other weights than those it starts from now"):
+        finetune(recipe(), tmp_path, resume=True)
+    (tmp_path / "stage1.safetensors").unlink()  # who has the result may clear away what led to it
+    assert finetune(recipe(), tmp_path, resume=True) == tmp_path / "model.safetensors"
+    (tmp_path / "finetune.done").write_text((finished / "finetune.done").read_text().replace("false", '"no"', 1))
+    with pytest.raises(InputError, match="damaged"):
+        finetune(recipe(), tmp_path, resume=True)
 
 
 @pytest.mark.trust
