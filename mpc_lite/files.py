@@ -136,18 +136,27 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
     return plain
 
 
-def folders_below(folder: str | Path, without: str | Path | None = None) -> Iterator[tuple[Path, list[str]]]:
+def folders_below(
+    folder: str | Path, without: str | Path | None = None, closed: list[Path] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
     """A folder and those below it, also through links, each once: (folder, names of the files in it).
 
     Left out: hidden files and folders, what systems put beside files by themselves, the folder `without`, unless the
-    folder lies in it, and links to a folder that this one lies in: what is above is not below.
+    folder lies in it, and links to a folder that this one lies in: what is above is not below. InputError for a folder
+    that may not be looked into, which is added to `closed` instead where that is given.
     """
+
+    def refused(error: OSError) -> None:
+        if closed is None and not isinstance(error, FileNotFoundError):
+            raise closed_folder(error) from None
+        closed is None or closed.append(Path(error.filename))
+
     top, barred = Path(os.path.realpath(folder)), without and Path(os.path.realpath(without))
     if barred in (top, *top.parents):
         barred = None
     seen, starts = set(top.parents), [Path(folder)]
     for start in starts:  # links are looked into after all that lies below: a folder is named by its own path
-        for here, below, files in os.walk(start):
+        for here, below, files in os.walk(start, onerror=refused):
             real = Path(os.path.realpath(here))
             if real in seen or (barred and barred in (real, *real.parents)):
                 below.clear()
@@ -158,18 +167,15 @@ def folders_below(folder: str | Path, without: str | Path | None = None) -> Iter
             yield Path(here), [name for name in files if not _hidden(name)]
 
 
-def pictures_in(folder: str | Path, without: str | Path | None = None) -> list[Path]:
+def pictures_in(folder: str | Path, without: str | Path | None = None, closed: list[Path] | None = None) -> list[Path]:
     """The picture files in `folders_below`, by the ends of their names, in the order of their paths."""
-    found = folders_below(folder, without)
+    found = folders_below(folder, without, closed)
     return sorted(here / name for here, names in found for name in names if Path(name).suffix.lower() in PICTURES)
 
 
-def no_pictures(folder: str | Path) -> InputError:
-    """The sentence on a folder in which `pictures_in` finds nothing."""
-    return InputError(
-        f"{shown(folder, 200)} holds no photograph: in it and below, no name ends in one of {' '.join(PICTURES)}; "
-        "name another folder, or the files themselves"
-    )
+def closed_folder(error: OSError) -> InputError:
+    """The sentence on a folder that may not be looked into."""
+    return InputError(f"cannot look into {shown(error.filename, 200)} ({error.strerror}); make the folder readable")
 
 
 def _hidden(name: str) -> bool:

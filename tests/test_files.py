@@ -3,6 +3,7 @@
 import errno
 import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -94,6 +95,29 @@ def test_links_to_folders_are_followed_and_no_folder_is_met_twice(tmp_path):
     assert names == ["own/c.png", "sub/a.png", "sub/deep/b.png"]  # own/down is sub/deep
     assert (hol / "found" / "e.png") in pictures_in(hol) and len(list(folders_below(hol))) == 5
     assert pictures_in(hol / "own" / "down", without=tmp_path / "real") == [hol / "own" / "down" / "b.png"]
+
+
+def closed(monkeypatch, folder):
+    """A folder that may not be looked into, also for a superuser."""
+    scandir = os.scandir
+
+    def looked_into(path="."):
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", looked_into)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path, monkeypatch):
+    for name in ("a.png", "private/b.png", "open/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    closed(monkeypatch, tmp_path / "private")
+    with pytest.raises(InputError, match=r"cannot look into .*private \(Permission denied\); make the folder readable"):
+        pictures_in(tmp_path)
+    assert pictures_in(tmp_path, tmp_path / "out", met := []) == [tmp_path / "a.png", tmp_path / "open" / "c.png"]
+    assert met == [tmp_path / "private"]
 
 
 def test_a_folder_is_looked_through_for_all_that_is_read_by_name(tmp_path):

@@ -130,12 +130,12 @@ def calibrate(
     Copies of a photograph count once. Exit code 1 when a photo failed; the others count.
     """
     from mpc_lite.devices import choose_device
-    from mpc_lite.files import check_output, no_pictures
+    from mpc_lite.files import check_output
     from mpc_lite.inference.calibration import each_once, write_calibrated
     from mpc_lite.inference.calibration import told as told_again
     from mpc_lite.inference.localizer import Localizer
+    from mpc_lite.inference.predict import no_pictures, told
     from mpc_lite.inference.predict import photographs as gathered
-    from mpc_lite.inference.predict import told
 
     files, left_out = gathered(photos)
     if left_out:

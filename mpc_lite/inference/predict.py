@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mpc_lite.errors import InputError, some
-from mpc_lite.files import check_plain, location, no_pictures, open_file, pictures_in, place, write_atomic
+from mpc_lite.errors import InputError, shown, some
+from mpc_lite.files import PICTURES, check_plain, closed_folder, location, open_file, pictures_in, place, write_atomic
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Hit, Localizer
 from mpc_lite.inference.overlay import THRESHOLD, overlay
@@ -124,12 +124,13 @@ def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> 
     """Files, and for folders the photographs in them and below, without hidden ones and those in the folder `out`; and
     the files left out of them because predict wrote them.
 
-    A folder in which there is none stays, to be listed as what cannot be read. InputError when nothing else is left.
+    A folder in which there is none, or that may not be looked into, stays, to be listed as what cannot be read.
+    InputError when nothing else is left.
     """
     files, left_out = [], []
     for photo in map(place, photos):
         folder = os.path.isdir(photo)
-        found = pictures_in(photo, without=out) if folder else [photo]
+        found = [*pictures_in(photo, out, closed := []), *closed] if folder else [photo]
         own = [file for file in found if file.name.endswith(_ENDS) and predict_wrote(file)]
         files += [file for file in found if file not in set(own)] if own else found
         files += [photo] if folder and not found else []
@@ -137,6 +138,18 @@ def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> 
     if left_out and not files:
         raise InputError(f"no photograph: {told(left_out)}; name the photographs that they were made from")
     return files, left_out
+
+
+def no_pictures(folder: str | Path) -> InputError:
+    """The sentence on a folder in which `pictures_in` finds nothing, or may not look."""
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return closed_folder(error)
+    return InputError(
+        f"{shown(folder, 200)} holds no photograph: in it and below, no name ends in one of {' '.join(PICTURES)}; "
+        "name another folder, or the files themselves"
+    )
 
 
 def told(left_out: list[Path]) -> str:

@@ -20,6 +20,7 @@ from mpc_lite.inference.predict import KEYS, predict
 from mpc_lite.network.model import MPC
 from mpc_lite.run_folder import LOCK
 from tests.inference.test_localizer import Fake, brightness, photo, ramp
+from tests.test_files import closed
 
 
 def test_predict_writes_pictures_and_lines_and_survives_bad_photos(tmp_path):
@@ -270,6 +271,14 @@ def test_a_folder_stands_for_its_pictures_without_earlier_results(folder):
     (folder / "empty").mkdir()
     (line,) = predict([folder / "empty"], out, localizer)
     assert "empty holds no photograph: in it and below, no name ends in one of .jpg .jpeg" in line["error"]
+
+
+def test_a_closed_folder_is_one_line_among_the_others(folder, tmp_path, monkeypatch):
+    localizer = Localizer(Fake(brightness), "tiles", size=32)
+    closed(monkeypatch, folder / "below")
+    *lines, last = predict([folder], tmp_path, localizer)
+    assert [line["score"] is None for line in lines] == [True, False, False]  # the broken one
+    assert last["image"].endswith("below") and "cannot look into" in last["error"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
