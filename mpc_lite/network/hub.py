@@ -119,7 +119,10 @@ def fetch(reference: str, repository: str, file: str, revision: str | None) -> P
         raise InputError(f"{reference}: huggingface_hub cannot be used ({_line(error)}); {_advice()}") from None
     try:
         with _note_of_waiting(repository):
+            _check_names_of_server(repository, file, revision)
             return Path(hf_hub_download(repository, file, revision=revision, library_name="mpc_lite"))
+    except InputError as error:
+        reason = str(error)
     except errors.GatedRepoError:
         reason = f"its owner has to let you in; ask on the hub's page of {repository}, then 'hf auth login'"
     except errors.RepositoryNotFoundError:
@@ -135,6 +138,22 @@ def fetch(reference: str, repository: str, file: str, revision: str | None) -> P
             _unanswered(repository, error) if _status(error) else f"the download failed ({_line(error)}); {_advice()}"
         )
     raise InputError(f"{shown(reference, 200)}: {shown(reason, 600)}")
+
+
+def _check_names_of_server(repository: str, file: str, revision: str | None) -> None:
+    """InputError where a hub other than the public one calls a file or commit by what is no plain name: the package
+    makes paths of its cache from them as they come. Whatever else is wrong with its answer, the download tells."""
+    if not os.environ.get("HF_ENDPOINT"):
+        return
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        answer = get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+    except Exception:
+        return
+    for name in (answer.etag, answer.commit_hash):
+        if name and not re.fullmatch(r"[A-Za-z0-9_=+-]+", name):
+            raise InputError(f"the hub calls its file {shown(name)}, expected letters and digits; {_advice()}")
 
 
 def _unanswered(repository: str, error: BaseException) -> str:

@@ -32,6 +32,7 @@ FILES = {
     ("we/lite", "model.safetensors"): {"main": LITE, "v1": pretrained_file("lite-stage1").read_bytes()},
     ("we/lite", "other/one.safetensors"): {"main": LITE},
     ("we/lite", "broken.safetensors"): {"main": LITE},
+    ("we/names", "model.safetensors"): {"main": LITE},
     ("we/pickles", "model.bin"): {"main": b"\x80\x02"},
 }
 
@@ -62,7 +63,8 @@ class Hub(BaseHTTPRequestHandler):
             return self.refuse(404, "EntryNotFound")
         self.send_response(200)
         self.send_header("X-Repo-Commit", COMMITS[revision])
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        name = "beside/abc" if repository == "we/names" else hashlib.sha256(data).hexdigest()
+        self.send_header("ETag", f'"{name}"')
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command == "GET":
@@ -190,6 +192,16 @@ def test_a_download_that_breaks_off_is_one_sentence(hub, tmp_path):
     (answer,), _ = ask(tmp_path, address_of(hub), "hf://we/lite/broken.safetensors")
     assert answer.startswith("error: hf://we/lite/broken.safetensors: the download failed ("), answer
     assert "try again later, or give a file of your own" in answer
+
+
+@pytest.mark.slow
+def test_a_file_by_a_name_with_folders_is_not_fetched(hub, tmp_path):
+    (answer,), _ = ask(tmp_path, address_of(hub), "hf://we/names")
+    said = "error: hf://we/names: the hub calls its file beside/abc, expected letters and digits; see"
+    assert answer.startswith(said)
+        "error: hf://we/names: the hub calls its file beside/abc, expected letters and digits; see"
+    )
+    assert ("GET", "/we/names/resolve/main/model.safetensors") not in hub.asked and not list(tmp_path.rglob("abc*"))
 
 
 @pytest.mark.slow
