@@ -29,7 +29,8 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` write
 def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
     """Hold the folder `out`, which is made, until the block or the process ends, whatever ends it.
 
-    Temporary files of processes that were killed are removed at both ends. A process that the holder started, the
+    Temporary files of processes that were killed are removed at both ends, but not where a folder below has such a lock
+    itself. A process that the holder started, the
     kernel of a notebook, is let in: it works for the same run. how_to_stop: what the message advises, by default a
     training's file `stop`.
 
@@ -98,6 +99,9 @@ def empty(out: Path) -> None:
 
 
 def _clear_temporary(out: Path) -> None:
-    for file in out.rglob(".*.tmp"):
-        if _TEMPORARY.fullmatch(file.name):
-            file.unlink(missing_ok=True)
+    """What killed processes were writing below a folder, but for folders with a lock of their own: there, somebody may
+    write at this moment, and what a killed one left goes when the next one begins."""
+    for here, below, files in os.walk(out):
+        below[:] = [name for name in below if not any(os.path.lexists(Path(here, name, own)) for own in (LOCK, HOLDER))]
+        for name in filter(_TEMPORARY.fullmatch, files):
+            Path(here, name).unlink(missing_ok=True)

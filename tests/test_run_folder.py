@@ -77,6 +77,22 @@ def test_a_temporary_file_of_write_atomic_is_known_by_its_name(tmp_path, monkeyp
         assert not list((tmp_path / "copy").iterdir())
 
 
+def test_a_run_in_a_folder_above_leaves_alone_what_another_is_writing(held):
+    folder, _ = held
+    above = folder.parent / "above"
+    above.mkdir()
+    held_below = folder.rename(above / "run")
+    live = held_below / "finetune.features" / f".7.safetensors.{'0a' * 16}.tmp"
+    live.parent.mkdir()
+    mine = above / "masks" / f".0.png.{'0a' * 16}.tmp"
+    mine.parent.mkdir()
+    for file in (live, mine):
+        file.write_bytes(b"half")
+    with locked(above):
+        assert live.exists() and not mine.exists()
+    assert live.exists()
+
+
 def test_the_kernel_that_the_holder_started_is_let_in_and_nobody_elses(tmp_path):
     enter = [sys.executable, "-c", HOLD.replace("time.sleep(600)", ""), str(tmp_path)]
     with locked(tmp_path):
