@@ -25,8 +25,9 @@ class OtherRun(InputError):
     """Weights in a run's folder are of another run than the note beside them."""
 
 
-def identity(recipe: Recipe) -> str:
-    """What must not change between the halves of a run: the recipe, the manifests' bytes, the photographs' names.
+def identity(recipe: Recipe, with_lists: bool = True) -> str:
+    """What must not change between the halves of a run: the recipe, the bytes of manifests and of lists of photographs
+    (`with_lists`: older versions left these out), the photographs' names.
 
     The number of workers, the description, the tables it gives numbers for, the later evaluation and whether a frozen
     encoder's maps are kept on disk may change.
@@ -47,6 +48,8 @@ def identity(recipe: Recipe) -> str:
     if recipe.adapt:
         lists += [recipe.adapt.manifest, recipe.adapt.validation]
     parts["manifests"] = [[_sha256(path) for path in expand_all(paths)] for paths in lists]
+    if recipe.data.real and with_lists:
+        parts["lists"] = [_sha256(path) for path in expand_all(recipe.data.real.lists)]
     if recipe.data.photos:
         names = "\n".join(file.name for file in photo_files(recipe.data.photos))
         parts["photos"] = hashlib.sha256(names.encode()).hexdigest()
@@ -63,7 +66,7 @@ def _sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; a run goes on only with the manifests it began with") from None
+        raise InputError(f"{path}: {error.strerror}; a run goes on only with the lists it began with") from None
 
 
 def store(
@@ -88,8 +91,8 @@ def store(
     state = {name: part.state_dict() for name, part in parts.items()}
     # A LambdaLR keeps its function's attributes; a closure has none, so the entry is empty and can go.
     state["scheduler"].pop("lr_lambdas", None)
-    about = {"step": step, "best": best, "processes": processes, "recipe": identity(recipe)}
-    about |= {"stage": path.stem, "start": start, "given": given}
+    about = {"step": step, "best": best, "processes": processes, "recipe": identity(recipe), "stage": path.stem}
+    about |= {"start": start, "given": given}
     with io.BytesIO() as buffer:
         torch.save({**about, **state}, buffer)
         write_atomic(path, buffer.getvalue())
@@ -115,7 +118,7 @@ def restore(
         InputError: damaged; of another run or stage; begun with other weights; of another number of processes, whose
             steps read another number of images.
     """
-    state = _read(path)
+    state = read_state(path)
     same_run(state["recipe"], recipe, path)
     if state["stage"] != path.stem:
         raise InputError(
@@ -179,13 +182,12 @@ def _same_kinds(found: Any, expected: Any) -> None:
         raise ValueError(f"{type(found).__name__} for {type(expected).__name__}")
 
 
-_KINDS = {"step": int, "best": float, "processes": int, "recipe": str}
-_KINDS |= dict.fromkeys(("model", "optimizer", "scheduler"), dict)
-_KINDS |= {"stage": str, "start": (str, type(None)), "given": bool}
+_KINDS = {"step": int, "best": float, "processes": int, "recipe": str, "stage": str, "given": bool}
+_KINDS |= {"start": (str, type(None)), **dict.fromkeys(("model", "optimizer", "scheduler"), dict)}
 _UNKNOWN = "unknown"  # the start, where an older version wrote the file
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
     """A checkpoint's content, checked: torch does not compare the checksums that it writes (CRC-32, as in any zip)."""
     try:
         with open_file(path) as whole, zipfile.ZipFile(whole) as file:
@@ -291,7 +293,7 @@ def _note(path: Path) -> dict[str, Any]:
 
 def same_run(written: str, recipe: Recipe, path: Path) -> None:
     """InputError when a checkpoint or a finished stage belongs to another recipe, manifest or folder of photographs."""
-    if written != identity(recipe):
+    if written not in (identity(recipe), identity(recipe, with_lists=False)):
         raise InputError(
             f"{path} was written by another recipe, other parameters or another list of images; "
             "resume with the same ones, or choose another folder"

@@ -6,7 +6,7 @@ import pytest
 
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.training.checkpoint import identity
+from mpc_lite.training.checkpoint import identity, same_run
 
 
 @pytest.fixture
@@ -58,3 +58,15 @@ def test_a_run_from_before_images_could_be_saved_as_jpeg_goes_on(lists):
     augment = [json.loads(identity(plan(**c)))["recipe"]["augment"] for c in ({}, {"augment.jpeg": "{share: 0.2}"})]
     assert augment[0] == {"dihedral": True, "pipeline": "none"}
     assert augment[1] == {**augment[0], "jpeg": {"quality": [50, 95], "share": 0.2}}
+
+
+def test_another_list_of_photographs_makes_another_run_and_one_that_did_not_know_it_goes_on(lists):
+    (lists / "photographs.csv").write_text("image,source\na.png,a\n")
+    real = plan(**{"data.real": {"lists": ["$MPC_LITE_SETS/photographs.csv"]}})
+    before, older = identity(real), identity(real, with_lists=False)
+    assert older != before and "lists" not in json.loads(older)
+    (lists / "photographs.csv").write_text("image,source\nb.png,a\n")
+    same_run(older, real, lists / "pretrain.state")
+    with pytest.raises(InputError, match="another list of images"):
+        same_run(before, real, lists / "pretrain.state")
+    assert "lists" not in json.loads(identity(plan()))
