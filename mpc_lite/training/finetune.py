@@ -27,10 +27,10 @@ from mpc_lite.network.model import MPC
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.stage_keys import FinetuneSection, PretrainSection
 from mpc_lite.training.cached_maps import MapCache
-from mpc_lite.training.checkpoint import same_weights
 from mpc_lite.training.loop import Interrupted, train
 from mpc_lite.training.processes import Processes
 from mpc_lite.training.stage import check_trains
+from mpc_lite.training.starts import earlier_result
 
 
 class LocalizationStep(nn.Module):
@@ -101,7 +101,7 @@ class Finetuning:
 
     @staticmethod
     def start(recipe: Recipe, out: Path) -> Path:
-        return _result(out / "stage1.safetensors", "pretrain")
+        return earlier_result(out / "stage1.safetensors", "pretrain")
 
     def count(self, batch: dict[str, Tensor]) -> int:
         """The pixels of a batch's score maps that are not ignored."""
@@ -162,16 +162,7 @@ class Adaptation(Finetuning):
 
     @staticmethod
     def start(recipe: Recipe, out: Path) -> Path:
-        return _result(out / "model.safetensors", "finetune")
-
-
-def _result(file: Path, stage: str) -> Path:
-    """The file that an earlier stage left. InputError: it did not, or another run's file has taken its place."""
-    if not file.is_file():
-        raise InputError(f"{file} does not exist; run 'mpc-lite {stage}' with the same --out first, or give --weights")
-    if (done := file.with_name(f"{stage}.done")).exists():
-        same_weights(file, done)
-    return file
+        return earlier_result(out / "model.safetensors", "finetune")
 
 
 def finetune(

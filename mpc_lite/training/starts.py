@@ -11,7 +11,7 @@ from mpc_lite.errors import InputError, shown, some
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import ENCODER_ONLY, read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
-from mpc_lite.training.checkpoint import OtherRun, flat, identity
+from mpc_lite.training.checkpoint import OtherRun, flat, identity, read_state, same_weights
 from mpc_lite.training.stage import Stage
 
 
@@ -32,6 +32,31 @@ def check_own(target: Path, recipe: Recipe, state: Path) -> None:
             f"{target} is of another run or stage ({some(told, 5)}), and {state.stem} would write over it; move it "
             "away, or choose another folder"
         )
+
+
+def earlier_result(file: Path, stage: str) -> Path:
+    """The file that an earlier stage left. InputError: it did not, it has not ended, or another run's file has taken
+    its place. Weights without a note or a checkpoint beside them are taken as they are."""
+    if not file.is_file():
+        raise InputError(f"{file} does not exist; run 'mpc-lite {stage}' with the same --out first, or give --weights")
+    done, state = file.with_name(f"{stage}.done"), file.with_name(f"{stage}.state")
+    if done.exists():
+        same_weights(file, done)
+    elif state.exists():
+        raise InputError(
+            f"{file} is what the stage '{stage}' has learnt so far{_how_far(state)}, which has not ended; go on with "
+            f"'mpc-lite {stage}' with the same --out and --resume, or name the file with --weights"
+        )
+    return file
+
+
+def _how_far(state: Path) -> str:
+    """By a checkpoint; nothing where it is damaged."""
+    try:
+        found = read_state(state)
+        return f" (step {found['step']} of {json.loads(found['recipe'])['recipe'][state.stem]['steps']})"
+    except (InputError, ValueError, TypeError, LookupError, RecursionError):
+        return ""
 
 
 def own_start(kind: type[Stage], recipe: Recipe, out: Path) -> str | None:

@@ -32,7 +32,7 @@ from mpc_lite.network.weights import PRETRAINED, read_facts, save_weights
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training import pretrain as module
 from mpc_lite.training.checkpoint import identity
-from mpc_lite.training.finetune import Finetuning, adapt, finetune, focal_loss
+from mpc_lite.training.finetune import Adaptation, Finetuning, adapt, finetune, focal_loss
 from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model, train
 from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
 from mpc_lite.training.starts import check_own, own_start
@@ -741,6 +741,26 @@ def test_other_weights_to_start_from_are_no_resumption(finished, tmp_path):
     assert told == {**untold, "given": True}
     with pytest.raises(InputError, match="began with random numbers, not with lite-initial"):
         pretrain(recipe(), finished, resume=True, weights="lite-initial")
+
+
+@pytest.mark.trust
+def test_a_stage_that_has_not_ended_is_none_to_go_on_from(finished, tmp_path):
+    (tmp_path / "stop").touch()
+    with pytest.raises(Interrupted, match="step 1 of 4"):
+        pretrain(recipe(), tmp_path, device="cpu")
+    own = shutil.copy(finished / "stage1.safetensors", tmp_path)
+    wanted = r"stage1\.safetensors is .*'pretrain' .* \(step 1 of 4\), which has not ended; go on with .*--weights"
+    with pytest.raises(InputError, match=wanted):
+        finetune(recipe(), tmp_path, device="cpu")
+    assert not (tmp_path / "finetune.done").exists()
+    shutil.copy(finished / "model.safetensors", tmp_path)
+    (tmp_path / "finetune.state").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="'finetune' has learnt so far, which has not ended"):
+        Adaptation.start(recipe(), tmp_path)
+    (tmp_path / "finetune.state").unlink()
+    assert Adaptation.start(recipe(), tmp_path).name == "model.safetensors"
+    (tmp_path / "model.safetensors").unlink()
+    assert finetune(recipe(), tmp_path, weights=own, device="cpu")  # who names the file means it
 
 
 @pytest.mark.trust
