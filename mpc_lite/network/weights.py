@@ -145,7 +145,7 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
                 f"{path} is a PyTorch pickle; expected a safetensors file that mpc_lite wrote. "
                 f"If it is a checkpoint of the released code: mpc-lite convert {path} --out FILE"
             )
-        with safe_open(path, framework="pt") as file:
+        with named_in_utf_8(path) as known, safe_open(known, framework="pt") as file:
             yield path, file
     except InputError:
         raise
@@ -155,6 +155,18 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:  # types that this torch does not know
         raise InputError(f"{path} holds what cannot be read as tensors ({error}); {_ADVICE}") from error
+
+
+@contextmanager
+def named_in_utf_8(path: Path) -> Iterator[str | Path]:
+    """A file by a name that safetensors takes: a path in another encoding than UTF-8, as on old disks, is none."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield path
 
 
 def _facts(path: Path, file: safe_open) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +29,12 @@ from mpc_lite.data.loader import loader
 from mpc_lite.data.stream import ManifestImages
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
+from mpc_lite.network.weights import named_in_utf_8
 from mpc_lite.training.processes import Processes
 
 MAPS = ("map4", "map8", "map16", "map32")  # by the pixels of the image to one of theirs
+
+_CACHE = re.compile(r"[0-9a-f]{16}")  # what a cache's folder is called
 
 
 class MapCache(Dataset):
@@ -57,7 +61,8 @@ class MapCache(Dataset):
         """The item, or what is wrong with its file; see `ManifestImages`."""
         file = self.file(self.images.row(position))
         try:
-            tensors = safetensors.torch.load_file(file)
+            with named_in_utf_8(file) as name:
+                tensors = safetensors.torch.load_file(name)
             return {"maps": [tensors[name] for name in MAPS], "mask": tensors["mask"]}
         except (OSError, SafetensorError, KeyError) as error:
             return (
@@ -107,9 +112,10 @@ class MapCache(Dataset):
         return True
 
     def _missing(self) -> list[tuple[int, int]]:
-        """Rows without a file, each with a position at which it occurs; caches of anything else are removed."""
+        """Rows without a file, each with a position at which it occurs; caches of anything else are removed, but not
+        what systems put beside folders, such as .DS_Store."""
         for other in self.parent.iterdir() if self.parent.is_dir() else ():
-            if other != self.folder:
+            if other != self.folder and _CACHE.fullmatch(other.name) and other.is_dir() and not other.is_symlink():
                 shutil.rmtree(other)
         names = {file.stem for file in self.folder.glob("*.safetensors")}
         rows = {self.images.row(position): position for position in range(self.epoch)}

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -65,6 +66,19 @@ def test_facts_are_read_without_a_tensor(saved, monkeypatch):
     assert read_facts(saved)["step"] == 7 and not asked
     tensors = weights.read_weights(saved)[1]
     assert asked == list(tensors) and asked
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_a_folder_whose_name_is_not_utf_8_holds_weights_as_any_other(model, saved, tmp_path):
+    folder = tmp_path / os.fsdecode(b"Foto\xe9")
+    file = folder / "model.safetensors"
+    save_weights(file, model, RECIPE, step=7, stage="finetune")
+    assert read_facts(file) == read_facts(saved)
+    tensors = weights.read_weights(file)[1]
+    assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
+    file.write_bytes(b"no weights at all")
+    with pytest.raises(InputError, match="is damaged or not a safetensors file"):
+        read_facts(file)
 
 
 def test_equal_content_gives_equal_bytes_whatever_the_memory_format(model, saved, tmp_path):

@@ -206,6 +206,14 @@ def fill(cache, stage, batch=2):
     return cache.fill(stage.network.encode, batch, 0, Processes(choose_accelerator("cpu", "fp32")), lambda: False)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_maps_are_read_in_a_folder_whose_name_is_not_utf_8(manifest, tmp_path):
+    folder = tmp_path / os.fsdecode(b"Foto\xe9")
+    folder.mkdir()
+    cache, stage = cache_of(plan(manifest), folder)
+    assert fill(cache, stage) and set(cache[0]) == {"maps", "mask"}
+
+
 def test_positions_have_the_maps_and_the_target_of_their_image(manifest, tmp_path):
     recipe = plan(manifest)
     cache, stage = cache_of(recipe, tmp_path)
@@ -259,7 +267,12 @@ def test_a_cache_of_other_weights_size_precision_or_rows_is_not_read(manifest, t
     again, _ = cache_of(recipe, tmp_path)
     assert again.folder == cache.folder
     anew, stage = cache_of(recipe, tmp_path, other)
+    beside = [tmp_path / ".DS_Store", tmp_path / "notes", tmp_path / ("0a" * 8)]
+    beside[0].touch()
+    beside[1].mkdir()
+    beside[2].symlink_to(beside[1])
     assert fill(anew, stage) and not cache.folder.exists() and len(list(anew.folder.iterdir())) == 3
+    assert all(map(os.path.lexists, beside))
     with torch.no_grad():
         maps, _ = stage.network.encode(next(iter(loader(images, [[0]], 0))))
     assert torch.allclose(anew[0]["maps"][0], maps[0][0].permute(1, 2, 0), atol=1e-5)
