@@ -14,7 +14,8 @@ from tests.book.site_under_test import ROOT
 
 BOOK = ROOT / "book"
 PAGES = sorted(path for path in BOOK.rglob("*.md") if "tools" not in path.parts)
-BACK = [BOOK / f"{name}.md" for name in ("notation", "glossary", "troubleshooting", "own-pictures", "other-tools")]
+NAMES = ("notation", "glossary", "questions", "troubleshooting", "own-pictures", "other-tools")
+BACK = [BOOK / f"{name}.md" for name in NAMES]
 TROUBLE = BOOK / "troubleshooting.md"
 # Where messages come from: the package, the set-up cell of the notebooks, the twins' tool, what the tests skip with.
 SPEAKERS = [*(ROOT / "mpc_lite").rglob("*.py"), *(BOOK / "tools").rglob("*.py"), ROOT / "tests/book/site_under_test.py"]
