@@ -174,11 +174,25 @@ def _narrow(raw: dict[str, Any]) -> None:
 
 
 def scalar(text: str) -> Any:
-    """The value of a text behind ``-p KEY=``, read as in a recipe's file; the text itself if it is no YAML."""
+    """The value of a text behind ``-p KEY=``, read as in a recipe's file, but for # and &, which begin nothing there:
+    they stand in names of folders. The text itself if it is no YAML, or a text without quotes."""
+    stand_in = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in text)
     try:
-        return yaml_text.parse(text)
+        value = yaml_text.parse(text.replace("#", stand_in))
     except ValueError:
         return text
+    if isinstance(value, str) and text.strip()[:1] not in ("'", '"'):
+        return text.strip()
+    return _replaced(value, stand_in, "#")
+
+
+def _replaced(value: Any, letter: str, by: str) -> Any:
+    """A value with another letter in all its texts."""
+    if isinstance(value, dict):
+        return {_replaced(key, letter, by): _replaced(item, letter, by) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, letter, by) for item in value]
+    return value.replace(letter, by) if isinstance(value, str) else value
 
 
 def _nest(keys: list[str], value: Any) -> dict[str, Any]:

@@ -130,6 +130,30 @@ def test_what_is_no_number_stays_a_text(recipe_file):
         load_recipe(recipe_file('pretrain: {learning_rate: "1e-4"}'))
 
 
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("Photos #2", "Photos #2"),
+        ("#2", "#2"),
+        ("&a Photos", "&a Photos"),
+        ("--- Photos", "--- Photos"),
+        ("'Photos #2' ", "Photos #2"),
+        ("[Photos #2/a.csv, '#b.csv']", ["Photos #2/a.csv", "#b.csv"]),
+        ("{a: 'b #1'}", {"a": "b #1"}),
+        ("Fotos\ue000 #2", "Fotos\ue000 #2"),
+        ("600 # steps", "600 # steps"),
+        (" nano ", "nano"),
+    ],
+)
+def test_a_name_behind_p_is_read_whole(text, value):
+    assert scalar(text) == value
+
+
+def test_a_comment_behind_p_is_no_number(recipe_file):
+    with pytest.raises(InputError, match='steps: found "600 # steps"'):
+        load_recipe(recipe_file({}), overrides={"pretrain.steps": "600 # steps"})
+
+
 def test_whole_numbers_of_a_file_are_decimal(recipe_file):
     assert load_recipe(recipe_file("pretrain: {steps: 010, batch: +3}\nseed: 0\n")).pretrain.steps == 10
 
