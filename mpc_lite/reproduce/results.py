@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +32,10 @@ def save_results(
 ) -> dict:
     """Write OUT/results.json from what `evaluate` returned, and `robustness` for each grid, and return it.
 
-    Schema 1: name, profile, recipe, seed, parameters, where these name files by absolute paths inputs (a digest of the
-    files), protocol, device, versions, commit (of the clone, null outside one), seconds (an interrupted run counts
-    its training before), manifest {name, sha256}, sets, average, image_level, errors (how many rows could not be read
-    and are in no figure), with grids robustness: {GRID: cells}, and what `more` holds
-    (`neighbour_scores.neighbour_scores`).
+    Schema 1: name, profile, recipe, seed, parameters, where these name files inputs (a digest of the files), protocol,
+    device, versions, commit (of the clone, null outside one), seconds (an interrupted run counts its training before),
+    manifest {name, sha256}, sets, average, image_level, errors (how many rows could not be read and are in no figure),
+    with grids robustness: {GRID: cells}, and what `more` holds (`neighbour_scores.neighbour_scores`).
     Scores are in 0–1. Nothing in it names a path of the machine.
     """
     pick = ("n", "f1", "iou", "auc", "f1_ci95")
@@ -53,7 +53,7 @@ def save_results(
         "recipe": without_paths(run.recipe.as_dict()),
         "seed": run.recipe.seed,
         "parameters": without_paths(run.parameters),
-        **({"inputs": digest} if (digest := _inputs(run.parameters)) else {}),
+        **({"inputs": digest} if (digest := _inputs(run)) else {}),
         "protocol": table["protocol"],
         **record(device=device_name(choose_device(run.torch_device))),
         "seconds": round(run.earlier + time.monotonic() - run.started, 1),
@@ -72,24 +72,25 @@ def save_results(
     return results
 
 
-def _inputs(parameters: dict[str, Any]) -> str | None:
-    """A digest that tells apart what `without_paths` makes equal: of each file that the parameters name with a folder
-    of this machine its bytes, so that moved files stay the same, or where there is none its path. None: no such names.
-    """
+def _inputs(run: Run) -> str | None:
+    """A digest that tells apart what has one name: of each file that the parameters name its bytes, so that moved files
+    stay the same, or where there is none its path, if it names a folder of this machine. None: no such names."""
 
     def digests(value: Any) -> Iterator[str]:
         if isinstance(value, dict | list):
             for inner in value.values() if isinstance(value, dict) else value:
                 yield from digests(inner)
-        elif isinstance(value, str) and without_paths(value) != value:
-            path = place(value)
+        elif isinstance(value, str):
+            path = place(os.path.expandvars(value))
             try:
                 with open_file(path) as file:
                     yield hashlib.sha256(file.read()).hexdigest()
             except (OSError, ValueError):  # a folder, a file that went, a text with a path in it
-                yield hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
+                if "$" in value or without_paths(value) != value:
+                    yield hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
 
-    found = {key: list(digests(value)) for key, value in parameters.items()}
+    named = {key: value for key, value in run.parameters.items() if key not in run.recipe.choice}
+    found = {key: list(digests(value)) for key, value in named.items()}
     found = {key: values for key, values in found.items() if values}
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16] if found else None
 

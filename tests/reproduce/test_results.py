@@ -85,6 +85,24 @@ def test_files_of_one_name_are_told_apart_without_their_paths(tmp_path):
     assert inputs({"data.size": 64}) is None and inputs({}) is None
 
 
+def test_files_named_from_the_working_folder_or_by_a_variable_are_told_apart(tmp_path, monkeypatch):
+    def inputs(folder, name, key="data.manifest"):
+        monkeypatch.chdir(tmp_path / folder)
+        monkeypatch.setenv("SETS", str(tmp_path / folder))
+        run = prepare("quickstart", "smoke", 2, "cpu", tmp_path, {key: name})
+        return save_results(run, figures(0.5, 0.1, 0.2)).get("inputs")
+
+    for folder, text in (("a", "one"), ("b", "other"), ("moved", "one")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "m.csv").write_text(text)
+        (tmp_path / folder / "photos").mkdir()
+    for name in ("m.csv", "$SETS/m.csv", ["$SETS/m.csv", "m.csv"]):
+        one, other, moved = (inputs(folder, name) for folder in ("a", "b", "moved"))
+        assert one == moved != other and len(one) == 16
+    assert inputs("a", "$SETS/photos", "data.photos") != inputs("b", "$SETS/photos", "data.photos")
+    assert inputs("a", "photos", "data.photos") is inputs("a", "gone.csv") is None
+
+
 def test_rows_left_out_are_counted_and_said(run):
     table = figures(0.5, 0.1, 0.2) | {"errors": ["row 3 of test.csv: gone", "row 9 of test.csv: gone"]}
     results = save_results(run, table)
