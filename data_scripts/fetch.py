@@ -107,13 +107,15 @@ def _etag_file(part: Path) -> Path:
 def verified(archive: Path, sha256: str | None = None, record: bool = True) -> str:
     """The file's sha256, compared with the one recorded beside it, which is written at the first use if `record`.
 
-    The record `NAME.sha256` has the format of the `sha256sum` program. InputError if they differ.
+    The record `NAME.sha256` has the format of `sha256sum`, or a set's owner's, in capitals, or the name first.
+    InputError if they differ.
     """
     digest, lock = _sha256(archive), archive.with_name(archive.name + ".sha256")
     if sha256:
         _compare(archive, digest, sha256, "the set's script")
     if lock.is_file():
-        _compare(archive, digest, (lock.read_text(errors="replace").split() or [""])[0], lock.name)
+        text = lock.read_text(errors="replace").lower()
+        _compare(archive, digest, (re.findall(r"\b[0-9a-f]{64}\b", text) or [text.strip()])[0], lock.name)
     elif record:
         _lock(archive, digest)
     return digest
@@ -246,8 +248,7 @@ def _is_tar(archive: Path) -> bool:
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    total, packed, free, paths = 0, archive.stat().st_size, shutil.disk_usage(folder).free, set()
-    left_out = False
+    total, packed, free, paths, left_out = 0, archive.stat().st_size, shutil.disk_usage(folder).free, set(), False
     for raw, size, kind, stream in _members(archive):
         parts, name = PurePosixPath(raw.replace("\\", "/")).parts, shown(raw, 200)
         if len(paths) >= MEMBERS:

@@ -316,6 +316,28 @@ def test_damaged_archives_are_told(tmp_path):
         unpack(tar)
 
 
+@pytest.mark.parametrize(
+    "form", ["{}  a.zip\n", "{} *a.zip\n", "{}", "SHA256 (a.zip) = {}\n", "SHA256  {}  C:\\a.zip\r\n"]
+)
+@pytest.mark.parametrize("case", [str.lower, str.upper])
+def test_a_record_of_another_program_is_understood(tmp_path, form, case):
+    archive, digest = tmp_path / "a.zip", hashlib.sha256(b"1").hexdigest()
+    archive.with_name("a.zip.sha256").write_text(form.format(case(digest)))
+    archive.write_bytes(b"1")
+    assert verified(archive) == digest
+    archive.write_bytes(b"2")
+    with pytest.raises(InputError, match=f"a.zip.sha256 says {digest}"):
+        verified(archive)
+
+
+@pytest.mark.parametrize("text", ["", "ab12  a.zip"])
+def test_a_record_without_a_digest_confirms_nothing(tmp_path, text):
+    (tmp_path / "a.zip").write_bytes(b"1")
+    (tmp_path / "a.zip.sha256").write_text(text)
+    with pytest.raises(InputError, match="changed or is damaged"):
+        verified(tmp_path / "a.zip")
+
+
 def test_a_missing_record_is_written_and_then_compared(tmp_path):
     (tmp_path / "f").write_bytes(b"1")
     assert verified(tmp_path / "f") == hashlib.sha256(b"1").hexdigest()
