@@ -30,8 +30,9 @@ _SYSTEM = {".ds_store", ".localized", ".directory", "thumbs.db", "ehthumbs.db", 
 
 
 def of_the_system(name: str) -> bool:
-    """Is it a file that systems put beside those that they show? Nobody's work, and no picture."""
-    return name.startswith("._") or name.casefold() in _SYSTEM
+    """Is it a file that systems, or Excel while it is open (~$), put beside those that they show? Nobody's work, and
+    no picture."""
+    return name.startswith(("._", "~$")) or name.casefold() in _SYSTEM
 
 
 def is_converted(folder: Path) -> bool:

@@ -174,6 +174,13 @@ def test_a_damaged_sheet_is_a_mistake_not_a_traceback(load, run, casia2):
     assert done.code == 2 and "fileNamesCorrection.xlsx" in done.err and "not a readable .xlsx" in done.err
 
 
+def test_the_lock_of_a_sheet_that_is_open_in_excel_is_no_sheet(load, run, casia2):
+    (sheet,) = casia2[1].rglob("fileNamesCorrection.xlsx")
+    before = run(load("casia2").CASIA2, *casia2).rows
+    sheet.with_name(f"~${sheet.name}").write_bytes(b"\x05owner" + bytes(159))
+    assert run(load("casia2").CASIA2, *casia2).rows == before
+
+
 def test_casia2_lists_turned_and_missized_masks(load, run, casia2, photo, mask_file):
     for name, size in (("Tp_S_CRN_S_N_art00059_art00059_10508", (24, 36)), ("Tp_S_NNN_S_N_sec00074_00751", (36, 23))):
         photo(casia2[0] / "Tp" / f"{name}.tif")

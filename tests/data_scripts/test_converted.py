@@ -175,7 +175,9 @@ def test_an_older_list_of_names_alone_counts_as_before(wild, tmp_path):
     assert not (sets / "wild" / "masks").exists()
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", "images/.DS_Store"])
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", "~$list.xlsx", "images/.DS_Store"]
+)
 def test_files_of_the_system_are_nobodys_masks(wild, tmp_path, name):
     sets, call = tmp_path / "sets", [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
     assert main(wild, argv=call) == 0
