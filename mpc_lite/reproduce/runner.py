@@ -9,10 +9,11 @@ the training loop ends after the step at hand, with a checkpoint written.
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
-from mpc_lite.errors import InputError, nearest, some
+from mpc_lite.errors import InputError, nearest, shown, some
 from mpc_lite.files import expand_all
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
@@ -127,6 +128,14 @@ def plan(request: Request, notebook: Path) -> tuple[Run, dict[str, Any]]:
     values["PARAMETERS"] = {key: value for key, value in run.parameters.items() if key not in own}
     if "RECIPE" in types:
         values["RECIPE"] = run.name
+    for what, value in {"the notebook": str(notebook), "its parameter OUT": values["OUT"], **run.parameters}.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{what} is {shown(value, 200)}, which is no text in UTF-8, and a run is written down in UTF-8; rename "
+                "the folder or the file, or give a link to it that has another name"
+            ) from None
     return run, values
 
 

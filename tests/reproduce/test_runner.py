@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import sys
 
 import pytest
 
@@ -185,6 +186,18 @@ def test_files_of_a_recipe_are_looked_for_before_there_is_a_run_folder(recorded,
     (clone / "casia2.csv").touch()
     reproduce(Request("quickstart", "smoke", given))
     assert len(recorded) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_a_name_that_no_notebook_can_hold_is_refused_before_there_is_a_run_folder(clone):
+    name = os.fsdecode(b"Foto\xe9")
+    for request, what in (
+        (Request("quickstart", "smoke", {"data.photos": name}), r"data\.photos is Foto\\udce9,"),
+        (Request("quickstart", "smoke", root=clone / name), r"its parameter OUT is .*Foto\\udce9/"),
+    ):
+        with pytest.raises(InputError, match=what + r".* rename the folder or the file, or give a link"):
+            reproduce(request)
+    assert sorted(file.name for file in clone.iterdir()) == ["book"]
 
 
 def test_a_notebook_without_the_common_parameters_is_refused(clone):
