@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
 _RAW = "a raw or preview file; develop it to PNG or TIFF"
 _VIDEO = "a video; save the frame in question as PNG"
-_PLAIN = "save it as PNG or TIFF"
+_PLAIN, _HEAD = "save it as PNG or TIFF", 512  # and bytes at the beginning that tell what a file is
 _STARTS = {  # what a file is and what to do -> bytes at its beginning
     "a Git LFS pointer, not the picture it stands for; fetch that with 'git lfs pull'": (b"version https://git-lfs",),
     "PostScript, which is a program and is not run; " + _PLAIN: (b"%!", b"\xc5\xd0\xd3\xc6"),
@@ -91,7 +92,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     try:
         # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
         with open_file(path) as file, _quiet():
-            _refuse(path, file)
+            _refuse(path, file.read(_HEAD))
+            file.seek(0)
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
                 check_size(image.width, image.height, path)
@@ -115,9 +117,8 @@ def decode_file(path: str | Path) -> Decoded:
     path = Path(path)
     try:
         with open_file(path) as file, _quiet():
-            _refuse(path, file)
-            frame, tags = _tiff_frame(file)
-            head = _head(file)
+            _refuse(path, head := file.read(_HEAD))
+            frame, tags = _tiff_frame(file, head[:16])
     except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
     if tags and (frame is None or _number(tags, _COLOURS) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
@@ -145,8 +146,11 @@ def decode_file(path: str | Path) -> Decoded:
         image.seek(frame or 0)
         image.info.pop("xmp", None)
         check_size(image.width, image.height, path)
-        if deep_png:
+        if deep_png or _misread(image, head):
             return _with_opencv(path, {})._replace(turn=orientation(image))
+        if head.startswith(b"\x89PNG") and head[25] == 0 and head[24] < 8:  # Pillow scales the pixels alone
+            top, clear = 2 ** head[24] - 1, image.info.get("transparency")
+            image.info |= {"transparency": clear * 255 // top} if clear and clear <= top else {}
         with silent_stderr() if tags else nullcontext():  # libtiff, within Pillow
             image.load()
         decoded = _of_pillow(image)._replace(turn=orientation(image))
@@ -157,16 +161,16 @@ def decode_file(path: str | Path) -> Decoded:
         return decoded
 
 
-def _head(file: BinaryIO) -> bytes:
-    file.seek(0)
-    head = file.read(512)
-    file.seek(0)
-    return head
+def _misread(image: Image.Image, head: bytes) -> bool:
+    """Has Pillow dropped the palette of a BMP, one of greys, and then unpacks other bits than a pixel has?"""
+    start = {"BMP": 14, "DIB": 0}.get(image.format)
+    if start is None or image.mode not in ("1", "L") or image.info["compression"]:
+        return False
+    return head[start + (10 if head[start] == 12 else 14)] != (1 if image.mode == "1" else 8)
 
 
-def _refuse(path: Path, file: BinaryIO) -> None:
+def _refuse(path: Path, head: bytes) -> None:
     """InputError for the kinds of files that people take for pictures, each with its own sentence."""
-    head = _head(file)
     if what := next((what for what, starts in _STARTS.items() if head.startswith(starts)), None):
         raise unreadable(path, what)
     brand = head[8:12].decode("latin-1")
@@ -186,12 +190,8 @@ def _refuse(path: Path, file: BinaryIO) -> None:
         raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
 
 
-# ------------------------------------------------------------------------------------------------------------- TIFF
-
-
-def _tiff_frame(file: BinaryIO) -> tuple[int | None, dict]:
+def _tiff_frame(file: BinaryIO, header: bytes) -> tuple[int | None, dict]:
     """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are."""
-    header = _head(file)[:16]
     if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
         return 0, {}
     first, position, passed = {}, None, set()
@@ -231,9 +231,6 @@ def _untouched(data: bytearray, position: int) -> bytearray:
     return data
 
 
-# --------------------------------------------------------------------------------------------------------- decoders
-
-
 def _of_pillow(image: Image.Image) -> Decoded:
     """A loaded Pillow image, converted band by band."""
     deep = image.mode.startswith(("I", "F"))  # I;16, I;16B, I, F: more than 8 bits
@@ -255,12 +252,16 @@ def _of_pillow(image: Image.Image) -> Decoded:
 
 
 def _with_opencv(path: Path, tags: dict) -> Decoded:
-    """What Pillow does not read in full depth: colours of 16 bits, floats in colour or of 64 bits, Radiance."""
+    """What Pillow does not read in full depth (colours of 16 bits, floats in colour or of 64 bits, Radiance) or right
+    (`_misread`)."""
     try:
-        check_size(_number(tags, _WIDTH, 0), _number(tags, _HEIGHT, 0), path)
+        a_sample = 4 if _number(tags, _COLOURS) in _LOG_LUV else _number(tags, _BITS) // 8
+        check_size(_number(tags, _WIDTH), _number(tags, _HEIGHT), path, a_sample * _number(tags, _SAMPLES, 1))
         data = bytearray(path.read_bytes())
         if "position" in tags:
             data = _untouched(data, tags["position"])
+        if scale := re.match(rb"PF\s+\d+\s+\d+\s+[-+]?(\S+)", data[:512]):  # in grey files Pillow leaves it out
+            data[slice(*scale.span(1))] = b"1"  # OpenCV divides by it
         with _quiet():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, struct.error):  # the former says little but where in OpenCV it arose

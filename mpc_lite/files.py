@@ -24,8 +24,8 @@ PICTURES = (  # all that files of the listed decoders end in, but .icb, .vda and
 )  # fmt: skip
 # Phones take 200 megapixels. 2**28 is 16384×16384; a picture that claims more is refused before its pixels are decoded,
 # so a small hostile file cannot fill the memory. Nor can it take the time of a large photograph: more than 2**26 pixels
-# need a file that is long for it, as those of photographs are.
-MAX_PIXELS, UNPROVEN_PIXELS, PIXELS_A_BYTE = 2**28, 2**26, 64
+# need a file that is long for it, as those of photographs are; so do fewer that take more than BYTES_A_PIXEL each.
+MAX_PIXELS, UNPROVEN_PIXELS, PIXELS_A_BYTE, BYTES_A_PIXEL = 2**28, 2**26, 64, 8
 RAISED = "MPC_LITE_MAX_PIXELS"  # the environment variable that takes the place of all three; --max-pixels sets it
 
 FOLDERS = {
@@ -50,28 +50,31 @@ def expand(path: str | Path) -> Path:
     return place(text)
 
 
-def pixel_limit(n_bytes: int) -> int:
-    """How many pixels a file of so many bytes may declare. InputError for a `RAISED` that is no number."""
+def pixel_limit(n_bytes: int, each: int = 1) -> int:
+    """How many pixels, of `each` so many bytes, a file of n_bytes may declare. InputError for a `RAISED` that is no
+    number."""
     if raised := os.environ.get(RAISED):
         if not raised.isdecimal() or len(raised) > 18 or not int(raised):
             raise InputError(f"{RAISED} is '{shown(raised)}'; expected a number of pixels, such as {MAX_PIXELS}")
         return int(raised)
-    return min(MAX_PIXELS, max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes))
+    unproven = max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes)
+    return min(MAX_PIXELS, unproven * BYTES_A_PIXEL // max(BYTES_A_PIXEL, each))
 
 
-def too_many_pixels(width: int, height: int, n_bytes: int | None = None) -> str | None:
+def too_many_pixels(width: int, height: int, n_bytes: int | None = None, each: int = 1) -> str | None:
     """What is wrong with so many pixels of a file of so many bytes (None: a short one); None where nothing is."""
-    if width * height <= (limit := pixel_limit(n_bytes or 0)):
+    if width * height <= (limit := pixel_limit(n_bytes or 0, each)):
         return None
     file = "short file" if n_bytes is None else f"file of {n_bytes} bytes"
-    problem = f"{width}×{height} pixels, at most {limit} are read of a {file}"
+    of = f" of {each} bytes each" if each > BYTES_A_PIXEL else ""
+    problem = f"{width}×{height} pixels{of}, at most {limit} are read of a {file}"
     # The scripts of data_scripts/, and commands that read pictures among much else, know the variable alone.
     return f"{problem}; if you trust it, set {RAISED} or, where the command has it, give --max-pixels {width * height}"
 
 
-def check_size(width: int, height: int, path: Path) -> None:
+def check_size(width: int, height: int, path: Path, each: int = 1) -> None:
     """ValueError where a file declares too many pixels (`too_many_pixels`)."""
-    if problem := too_many_pixels(width, height, path.stat().st_size):
+    if problem := too_many_pixels(width, height, path.stat().st_size, each):
         raise ValueError(problem)
 
 

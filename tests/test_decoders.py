@@ -258,6 +258,83 @@ def test_a_transparent_value_of_16_bits_is_laid_over_white(tmp_path):
         read_image(tmp_path / "la.tif")
 
 
+def png_grey(bits, row, hidden):
+    """A grey PNG of one row, of less than 8 bits a pixel, one level of which is transparent."""
+    levels = np.unpackbits(np.uint8(row)[:, None], axis=1)[:, -bits:]
+    size = struct.pack(">IIBBBBB", len(row), 1, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"tRNS", struct.pack(">H", hidden)), (b"IDAT", zlib.compress(b"\0" + packed(levels)))]
+    parts = [
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in (*chunks, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def packed(bits):
+    return np.packbits(bits.reshape(-1)).tobytes()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_level_of_few_bits_is_laid_over_white(tmp_path, bits):
+    """Pillow makes 8 bits of the levels and leaves the transparent one as it is in the file."""
+    levels = np.arange(2**bits)
+    for hidden in levels:
+        (tmp_path / "a.png").write_bytes(png_grey(bits, levels, hidden))
+        shown = np.where(levels == hidden, 255, levels * 255 // (2**bits - 1))
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0, :, 0], shown)
+
+
+def bmp(levels, bits, greys, core=False):
+    """An uncompressed BMP of levels (H,W), whose palette holds `greys`; `core`: with the oldest header."""
+    rows = [packed(np.unpackbits(np.uint8(row)[:, None], axis=1)[:, -bits:]) for row in levels[::-1]]
+    pixels = b"".join(row + bytes(-len(row) % 4) for row in rows)
+    height, width = levels.shape
+    if core:
+        facts = struct.pack("<IHHHH", 12, width, height, 1, bits)
+        colours = b"".join(bytes([grey] * 3) for grey in greys)
+    else:
+        facts = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, len(pixels), 0, 0, len(greys), 0)
+        colours = b"".join(bytes([grey] * 3 + [0]) for grey in greys)
+    start = 14 + len(facts) + len(colours)
+    return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + facts + colours + pixels
+
+
+@pytest.mark.parametrize("core", [False, True])
+@pytest.mark.parametrize("bits", [1, 4, 8])
+@pytest.mark.parametrize("greys", [[0, 255], [255, 0], [0, 1], range(4), range(16), range(256)], ids=str)
+def test_a_bmp_whose_palette_is_of_greys_has_the_bits_that_its_header_says(tmp_path, bits, greys, core):
+    """Of black and white Pillow makes single bits, whatever the depth, and of the first levels 8 bits."""
+    if len(greys) > 2**bits or (core and len(greys) < 2**bits):  # the oldest header does not say how many colours
+        greys = np.resize(greys, 2**bits)
+    levels = np.random.default_rng(0).integers(0, len(greys), (12, 33))
+    (tmp_path / "a.bmp").write_bytes(data := bmp(levels, bits, greys, core))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.bmp")[..., 1], np.uint8(greys)[levels])
+    (tmp_path / "a.bmp").write_bytes(data[:-40])
+    with pytest.raises(InputError):
+        read_image(tmp_path / "a.bmp")
+
+
+def test_a_bmp_mask_of_black_and_white_is_read_as_it_is_drawn(tmp_path):
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:15, 7:19] = 1
+    picture = Image.fromarray(mask)
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    picture.save(tmp_path / "mask.bmp")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.bmp"), mask)
+    (tmp_path / "mask.dib").write_bytes((tmp_path / "mask.bmp").read_bytes()[14:])  # OpenCV knows none
+    with contextlib.suppress(InputError):
+        np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.dib"), mask)
+
+
+@pytest.mark.parametrize("scale", [1, -1, 255, -255.0, -0.5])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pfms_scale_does_not_change_its_values(tmp_path, channels, scale):
+    """Grey files, which Pillow reads, and those in colour, of which OpenCV divides the values by it."""
+    values = np.round(RGB[..., :channels] / np.float32(255), 6)
+    head = f"{'PF' if channels == 3 else 'Pf'}\n9 6\n{scale}\n".encode()
+    (tmp_path / "a.pfm").write_bytes(head + values[::-1].astype("<f4" if scale < 0 else ">f4").tobytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.pfm")[..., :channels], RGB[..., :channels])
+
+
 @pytest.mark.parametrize(
     "kind, values, found",
     [("i1", [-5, 100], "-5 to 100"), ("i2", [-5, 100], "-5 to 100"), ("u4", [0, 4_000_000_000], "0 to 4000000000")],
