@@ -21,7 +21,7 @@ _NEAR = 32  # a mask's level counts as black or white up to this distance of 255
 _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
 _BAND = 128  # rows worked on at a time
-_COUNTED = 2**20  # pixels whose colours a message counts
+_COUNTED = 2**20  # pixels whose levels are counted at a time, or whose colours a message counts
 
 
 def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
@@ -65,7 +65,7 @@ def read_mask_file(path: str | Path) -> np.ndarray:
             return _one_colour(values, path)
         values = _grey(values)
     half, top = (TAMPERED_ABOVE, 255) if values.dtype == np.uint8 else (0x7FFF, 0xFFFF)
-    levels = np.flatnonzero(np.bincount(values.ravel()))
+    levels = np.flatnonzero(_counts(values))
     low, high = int(levels[0]), int(levels[-1])
     near = _NEAR * (top // 255)
     if low == high:
@@ -138,11 +138,11 @@ def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
 
 def _without_transparency(values: np.ndarray, alpha: np.ndarray, path: str | Path) -> np.ndarray:
     colour = values[0, 0]
-    if (values == colour).all():
+    if all((values[rows] == colour).all() for rows in _bands(values)):
         if not np.any(colour) and alpha.min() < alpha.max():
             raise _unclear(path, "it is black everywhere, and only its transparency has a shape")
         return _laid_over(values, alpha, 0) if alpha.min() < alpha.max() else values
-    if values[alpha < 128].any():
+    if any(values[rows][alpha[rows] < 128].any() for rows in _bands(values)):
         raise _unclear(path, "transparency hides pixels that are not black")
     return values
 
@@ -158,8 +158,8 @@ def _grey(values: np.ndarray) -> np.ndarray:
 def _even(values: np.ndarray, near: int) -> np.ndarray:
     """The levels up to `near` of even regions, of 13 × 13 pixels or so: JPEG's noise has none but what black became."""
     square = np.ones((9, 9), np.uint8)
-    counts = np.bincount(values[(cv2.dilate(values, square) == cv2.erode(values, square)) & (values <= near)])
-    return np.flatnonzero(counts >= 5 * 5)
+    even = cv2.dilate(values, square) == cv2.erode(values, square)
+    return np.flatnonzero(_counts(values, even & (values <= near)) >= 5 * 5)
 
 
 def _one_colour(values: np.ndarray, path: str | Path) -> np.ndarray:
@@ -182,7 +182,7 @@ def _listed(levels: np.ndarray) -> str:
 
 def _peaks(values: np.ndarray) -> np.ndarray:
     """The levels that hold at least a hundredth of the pixels, or all where they are few."""
-    counts = np.bincount(values.ravel())
+    counts = _counts(values)
     levels = np.flatnonzero(counts)
     return levels if len(levels) <= 8 else np.flatnonzero(counts * 100 >= counts.sum())
 
@@ -192,6 +192,15 @@ def _unclear(path: str | Path, reason: str) -> InputError:
         f"{path}: its meaning as a mask is not plain ({reason}); expected 0 and 255, 0 and 1, or one colour on black. "
         "Save it with white for tampered and black for authentic"
     )
+
+
+def _counts(values: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """How often each level comes, in all pixels or in some: a part at a time, since NumPy makes 64 bits of a pixel."""
+    values, size, counts = values.ravel(), int(values.max()) + 1, 0
+    for part in (slice(start, start + _COUNTED) for start in range(0, values.size, _COUNTED)):
+        some = values[part] if where is None else values[part][where.ravel()[part]]
+        counts += np.bincount(some, minlength=size)
+    return counts
 
 
 def _bands(values: np.ndarray) -> list[slice]:

@@ -9,11 +9,13 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
 from mpc_lite.files import MAX_PIXELS, RAISED, pixel_limit
+from mpc_lite.images import read_image
 
 pytestmark = pytest.mark.trust
 
@@ -62,6 +64,56 @@ def test_a_deep_picture_takes_little_more_than_its_own_memory(tmp_path):
     over_white = [round((value >> 8) * 50000 / 65535 + 255 * (1 - 50000 / 65535)) for value in (40000, 20000, 0)]
     assert np.abs(np.int32(colour) - over_white).max() <= 1
     assert float(bytes_a_pixel) < 18  # OpenCV's decoder alone takes 16
+
+
+def highest(call: str, file) -> float:
+    """Bytes a pixel, beyond the imports, that a call takes in a process of its own."""
+    code = (
+        "import sys; from mpc_lite.images import read_image, read_mask_file; from tests.trust.reader import memory;"
+        f"before = memory(); pixels = {call}(sys.argv[1]);"
+        "print((memory() - before) * 2**20 / (pixels.shape[0] * pixels.shape[1]))"
+    )
+    return float(subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_mask_with_transparency_takes_little_more_than_its_picture(tmp_path, mode):
+    side = 4096
+    mask = np.zeros((side, side), np.uint8)
+    mask[900:2000, 700:3000] = 255
+    region = Image.fromarray(mask)
+    if mode == "P":
+        picture = Image.fromarray(mask // 255)
+        picture.putpalette([0, 0, 0, 255, 0, 0])
+        picture.save(tmp_path / "mask.png", transparency=0)
+    else:
+        Image.merge(mode, [region] * len(mode)).save(tmp_path / "mask.png")
+    assert highest("read_mask_file", tmp_path / "mask.png") < 14  # of 2**26 pixels less than a GiB
+
+
+@pytest.mark.parametrize("kind, channels", [("f4", 3), ("f4", 4), ("f8", 3)])
+def test_a_short_file_of_deep_pixels_may_declare_fewer_of_them(tmp_path, kind, channels, monkeypatch):
+    """OpenCV takes twice a picture's own memory: what counts is how many bytes a pixel has."""
+    file, pixels = tmp_path / "a.tif", np.zeros((64, 64, channels), kind)
+    pixels[:9] = 1
+    extra = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    tifffile.imwrite(file, pixels, photometric="rgb", compression="zlib", **extra)
+    each = pixels.itemsize * channels
+    monkeypatch.setattr("mpc_lite.files.UNPROVEN_PIXELS", 64 * 64 * each // 8)
+    monkeypatch.setattr("mpc_lite.files.PIXELS_A_BYTE", 1)
+    assert read_image(file).shape == (64, 64, 3)
+    monkeypatch.setattr("mpc_lite.files.UNPROVEN_PIXELS", 64 * 64 * each // 8 - 8)
+    with pytest.raises(
+        InputError, match=f"64×64 pixels of {each} bytes each, at most .* of a file of .* --max-pixels 4096"
+    ):
+        read_image(file)
+    tifffile.imwrite(file, pixels, photometric="rgb", **extra)  # a file as long as its pixels
+    assert read_image(file).shape == (64, 64, 3)
+
+
+def test_a_float_photograph_of_fifty_megapixels_is_within_the_limit():
+    assert pixel_limit(8000 * 6250 * 12 // 3, 12) > 8000 * 6250 and pixel_limit(1 << 40, 24) * 24 > 2**31 - 24
+    assert pixel_limit(0, 8) == pixel_limit(0) == 3 * pixel_limit(0, 24) + 1
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "0", "1e9", "9" * 5000])
