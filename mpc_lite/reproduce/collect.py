@@ -8,16 +8,16 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, StrictInt
+from pydantic import AfterValidator, BaseModel, StrictInt
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.evaluation.evaluate import aligned
 from mpc_lite.files import open_file, without_paths, write_atomic
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.reproduce.paper import Compared, compare
-from mpc_lite.reproduce.run import Request, damaged, read_results
+from mpc_lite.reproduce.run import Request, damaged, read_results, writable
 from mpc_lite.reproduce.runner import find_notebook
 from mpc_lite.reproduce.sweep_runs import plan_cells
 from mpc_lite.reproduce.tables import ABLATIONS, READ_AS, READINGS, as_cases
@@ -57,7 +57,11 @@ def collect(request: Request) -> tuple[Path, str, int]:
     for out, (seed, parameters) in planned.items():
         try:
             try:
-                runs[out] = read_results(out)
+                results = read_results(out)
+                if (results["name"], results["profile"]) != (name, profile):
+                    other = shown(f"{results['name']}, profile {results['profile']}")
+                    raise InputError(f"results.json is of another run ({other}); move it to where it belongs")
+                runs[out] = results
                 continue
             except FileNotFoundError:
                 reason = _reason(out)
@@ -103,7 +107,7 @@ def _listed(unfinished: list[dict[str, Any]]) -> str:
 
 class _Parameters(BaseModel):
     SEED: StrictInt | None = None
-    PARAMETERS: dict[str, Any] | None = None
+    PARAMETERS: Annotated[dict[str, Any] | None, AfterValidator(writable)] = None
 
 
 class _Papermill(BaseModel):
@@ -157,8 +161,8 @@ def _reason(out: Path) -> str:
         return "not run"
     outputs = [output for cell in _notebook(out).cells for output in cell.outputs]
     for error in [output for output in outputs if output.output_type == "error"]:
-        first = next(iter(error.evalue.splitlines()), "")
-        return "interrupted" if error.ename == "Interrupted" else f"failed: {error.ename}: {first}"
+        text = printable(f"{error.ename}: {next(iter(error.evalue.splitlines()), '')}")
+        return "interrupted" if error.ename == "Interrupted" else f"failed: {text}"
     return "unfinished"
 
 
@@ -247,7 +251,8 @@ def _beside_paper(group: list[dict[str, Any]]) -> tuple[str, int]:
     what = ", ".join(f"{key}={value}" for key, value in first["parameters"].items())
     seeds = f"{'seed' if len(group) == 1 else 'seeds'} {', '.join(str(run['seed']) for run in group)}"
     for table in first["recipe"]["tables"]:
-        method = ABLATIONS[first["recipe"]["choice"].get("ablation", "full")] if table == "Table 8" else "MPC"
+        ablation = first["recipe"]["choice"].get("ablation", "full")
+        method = ABLATIONS.get(ablation, ablation) if table == "Table 8" else "MPC"
         noisy = table in ("Figure 2", "Table 7")
         outside = []
         for reading in READINGS if noisy else [None]:

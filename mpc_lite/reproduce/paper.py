@@ -229,7 +229,7 @@ def _compared(number: PaperNumber, row: list[PaperNumber], names: dict[str, str]
     scores, images = [], None
     for run in runs:
         sets = {n.case: run["sets"].get(names[n.case]) for n in members}
-        if all(sets.values()):
+        if all(scored and scored["n"] and scored[key] is not None for scored in sets.values()):
             counts = {case: scored["n"] for case, scored in sets.items()}
             scores.append(100 * weighted_average({case: scored[key] for case, scored in sets.items()}, counts))
             images = sum(counts.values())

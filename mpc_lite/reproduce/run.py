@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file
@@ -141,7 +141,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-_Score = Annotated[float, Field(allow_inf_nan=False)] | None
+_Score = Annotated[float, Field(ge=-1e9, le=1e9)] | None  # so that no difference of two is infinite
 
 
 class _Scores(_Strict):
@@ -150,7 +150,7 @@ class _Scores(_Strict):
 
 
 class _OfSet(_Scores):
-    n: int
+    n: int = Field(ge=0)
 
 
 class _Cell(_Strict):
@@ -161,7 +161,7 @@ class _Cell(_Strict):
 
 class _Recipe(_Strict):
     tables: list[str]
-    choice: dict[str, Any]
+    choice: dict[str, str]
 
 
 class _Results(_Strict):
@@ -181,6 +181,12 @@ class _Results(_Strict):
     own_metrics: dict[str, _Score] = {}
     null_splices: dict[str, _Score] = {}
 
+    @model_validator(mode="after")
+    def _neighbour_scores_together(self):
+        if len(self.model_fields_set & {"own_metrics", "null_splices"}) == 1:
+            raise ValueError("own_metrics and null_splices belong together, found one of them")
+        return self
+
 
 def read_results(out: Path) -> dict[str, Any]:
     """What OUT/results.json holds. FileNotFoundError: the run has not ended. InputError: the file is damaged."""
@@ -189,6 +195,7 @@ def read_results(out: Path) -> dict[str, Any]:
         with open_file(file) as opened:
             results = json.loads(opened.read().decode("utf-8"), parse_constant=_finite, parse_float=_finite)
         _Results.model_validate(results)
+        writable(results)
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -200,6 +207,13 @@ def _finite(text: str) -> float:
     """ValueError for NaN and infinity, in words or as 1e999: no JSON knows them, and who reads on would write them."""
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text} is no number")
+    return value
+
+
+def writable(value: Any) -> Any:
+    """The value. ValueError or RecursionError for what JSON can say and a file that collects it cannot: half
+    characters, numbers that are none, brackets without end."""
+    json.dumps([[[value]]], indent=1, ensure_ascii=False, allow_nan=False).encode()
     return value
 
 

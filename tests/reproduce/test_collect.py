@@ -159,6 +159,13 @@ def test_a_damaged_file_of_one_run_costs_the_others_nothing(clone):
         "m": (changed(out, sets={"x": []}), "sets.x: "),
         "n": (changed(out, robustness={"paper": [5]}), "robustness.paper.0: "),
         "o": (changed(out, own_metrics={"miou": "x"}), "own_metrics.miou: "),
+        "oa": (changed(out, own_metrics={"miou": 0.5}), "own_metrics and null_splices belong together"),
+        "ob": (changed(out, null_splices={"n": 5}), "own_metrics and null_splices belong together"),
+        "oc": (changed(out, device="\ud83d"), "surrogates not allowed"),
+        "od": (changed(out, more="\udce9"), "surrogates not allowed"),
+        "oe": (changed(out, average={**average, "f1": 1e308}), "average.f1: "),
+        "of": (changed(out, sets={"x": {"n": -1, **average}}), "sets.x.n: "),
+        "og": (changed(out, more=5).replace("5}", "[" * 985 + "]" * 985 + "}"), "recursion"),
     }
     notebooks = {
         "p": ("[]", "input should be a valid dictionary"),
@@ -167,6 +174,11 @@ def test_a_damaged_file_of_one_run_costs_the_others_nothing(clone):
         "s": ('{"cells": [{"outputs": [{"output_type": "error", "evalue": 5}]}]}', "cells.0.outputs.0.evalue: "),
         "t": ('{"metadata": {"papermill": {"parameters": {"SEED": "x"}}}}', "metadata.papermill.parameters.SEED: "),
         "u": ('{"cells": ', "Expecting value"),
+        "ua": ('{"metadata": {"papermill": {"parameters": {"PARAMETERS": {"x": NaN}}}}}', "parameters.PARAMETERS: "),
+        "ub": (
+            '{"metadata": {"papermill": {"parameters": {"PARAMETERS": {"x": "\\ud83d"}}}}}',
+            "surrogates not allowed",
+        ),
     }
     for files, name in ((results, "results.json"), (notebooks, "notebook.ipynb")):
         for folder, (text, _) in files.items():
@@ -176,15 +188,19 @@ def test_a_damaged_file_of_one_run_costs_the_others_nothing(clone):
         (root / folder).mkdir()
         os.mkfifo(root / folder / name)
     (root / "x" / "results.json").mkdir(parents=True)
+    for folder, values in (("y", {"name": "table8"}), ("z", {"profile": "paper"})):
+        (root / folder).mkdir()
+        (root / folder / "results.json").write_text(changed(out, **values))
     (out / "notebook.ipynb").write_text("[]")  # of the finished run, which has no need of it
     path, text, code = collect(Request("quickstart", "smoke"))
     found = collected(clone, "quickstart-smoke")
-    assert code == 1 and [run["seed"] for run in found["runs"]] == [0] and "not collected, 24 unfinished" in text
+    assert code == 1 and [run["seed"] for run in found["runs"]] == [0] and "not collected, 35 unfinished" in text
     reasons = {run["folder"]: run["reason"] for run in found["unfinished"]}
     for folder, (_, words) in (results | notebooks).items():
         name = "results.json" if folder in results else "notebook.ipynb"
         assert reasons[folder].startswith(f"{name} is damaged (") and words in reasons[folder], reasons[folder]
         assert reasons[folder].endswith("; delete it, and run the run's command with --resume")
+    assert reasons["y"].startswith("results.json is of another run (table8, profile smoke); move") and "z" in reasons
     for folder, words in (("v", "a pipe or a device"), ("w", "a pipe or a device"), ("x", "Is a directory")):
         assert words in reasons[folder]
     assert str(clone) not in path.read_text()
@@ -292,6 +308,27 @@ def test_what_is_another_experiment_did_not_run(clone):
     finish("table8", "paper", 0, 0.1)
     _, text, code = collect(Request("table8", "paper"))
     assert "fewer than three seeds" in text and code == 0
+
+
+def test_a_choice_or_a_score_that_the_paper_does_not_have_is_not_beside_it(clone):
+    out = finish("table8", "paper", 0, 0.1)
+    whole = json.loads((out / "results.json").read_text())
+    recipe = {**whole["recipe"], "choice": {**whole["recipe"]["choice"], "ablation": "of mine"}}
+    (out / "results.json").write_text(json.dumps({**whole, "recipe": recipe}))
+    assert "not run as the paper did: no method 'of mine'" in collect(Request("table8", "paper"))[1]
+    none = {name: {"n": scores["n"], "f1": None, "iou": None} for name, scores in whole["sets"].items()}
+    (out / "results.json").write_text(json.dumps({**whole, "sets": none}))
+    assert "not run" in collect(Request("table8", "paper"))[1]
+
+
+def test_an_error_with_half_a_character_is_told(clone):
+    finish("quickstart", "smoke", 0, 0.5)
+    out = prepare("quickstart", "smoke", 4).out
+    out.mkdir(parents=True)
+    (out / "notebook.ipynb").write_text(failed_notebook("ValueError", "of \udce9\x1b[31m"))
+    collect(Request("quickstart", "smoke"))
+    (told,) = collected(clone, "quickstart-smoke")["unfinished"]
+    assert told["reason"] == r"failed: ValueError: of \udce9\x1b[31m"
 
 
 def test_noise_counts_as_outside_only_where_both_readings_are(clone):
