@@ -7,6 +7,7 @@ SIGHUP, with a checkpoint written. Nothing heavy is imported before a command ru
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -92,7 +93,9 @@ def _refuse_empty(arguments: list[str]) -> None:
 
 def _other(error: Exception) -> int:
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's, which newer versions of typer bring along
-        error.show()
+        text = io.StringIO()
+        error.show(text)  # with words of the command line, which a file's name may be among
+        tell(text.getvalue().rstrip(), error=True)
         return MISTAKE
     if isinstance(error, KernelStopped | KernelDied):
         tell(error, error=True)

@@ -103,6 +103,14 @@ def test_a_mistake_is_one_message_and_exit_code_2(words, said, capsys, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("words", [["info", "lite", "e\u202e.yaml"], ["info", "--\x1b[31m\u202e"], ["\u202e\x1b[31m"]])
+def test_a_word_of_the_call_does_not_turn_or_colour_the_message(words, capsys):
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "Usage: " in told and r"\u202e" in told and not {"\u202e", "\x1b"} & set(told)
+    assert told.endswith("\n") and len(told.splitlines()) == 4
+
+
 def test_a_bug_keeps_its_traceback_and_has_its_own_code(monkeypatch, capsys):
     def broken(*_, **__):
         raise ZeroDivisionError("a bug")
