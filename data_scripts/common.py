@@ -113,25 +113,24 @@ class Tree:
     """The files beneath the folders that the user gave, found by the ends of their paths, whatever lies above them.
 
     Links to folders are followed (`folders_below`); a file that lies beneath anyway is called by its own path, not by
-    that of a link to it. Below the folders given, those with converted masks of any run are left out.
+    that of a link to it. Below the folders given, those with converted masks of any run are left out, and nothing else
+    is: a set may lie where the manifests are written.
     """
 
     roots: Sequence[Path]
-    without: Sequence[Path] = ()  # folders that are not looked into: what earlier runs wrote
     notes: list[str] = field(init=False)  # what the user should know of links and folders
     _entries: list[tuple[tuple[str, ...], Path]] = field(init=False, repr=False)  # folded parts of the folder, file
     _names: dict[Path, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.roots = [Path(root).resolve() for root in self.roots]
-        without = {folder.resolve() for folder in self.without}
         folders = [(n, here, names) for n, root in enumerate(self.roots) for here, names in folders_below(root)]
         real = {here: here.resolve() for _, here, _ in folders}
         seen, skipped, found = set(), set(), []
         for n, here, names in sorted(folders, key=lambda each: each[1] != real[each[1]]):  # links last, of all roots
             root, there = self.roots[n], real[here]
             lies = (there,) if here == there else (there, *there.parents)
-            if here != root and ((n, here.parent) in skipped or there in without or any(map(is_converted, lies))):
+            if here != root and ((n, here.parent) in skipped or any(map(is_converted, lies))):
                 skipped.add((n, here))
             elif there not in seen:  # folders given may overlap
                 seen.add(there)

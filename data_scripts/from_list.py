@@ -25,7 +25,7 @@ from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
 from mpc_lite.data.manifest import Sample, check_name, read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError, any_letter_prints, printable, printable_lines
-from mpc_lite.files import PICTURES, check_output
+from mpc_lite.files import PICTURES, check_output, place
 from mpc_lite.images import read_image
 
 
@@ -60,6 +60,7 @@ def make(options: argparse.Namespace) -> int:
         raise InputError("--root and --of: with --of the manifest says where the images are; leave --root out")
     if options.rest and not options.of:
         raise InputError("--rest needs --of MANIFEST: the rows that are left when the list's are taken out")
+    options.out = place(options.out)
     if options.out.suffix.lower() in PICTURES:
         raise InputError(f"--out {options.out}: a manifest is written there; expected a name such as manifest.csv")
     check_output(options.out, [options.list, *(options.of or ())])

@@ -25,7 +25,7 @@ from converted import Converted
 from fetch import download, progress, unpack
 from mpc_lite.data.manifest import write_manifest
 from mpc_lite.errors import InputError, any_letter_prints, printable_lines, some
-from mpc_lite.files import check_output
+from mpc_lite.files import check_output, place
 from record import record, replace, report, tell, write_bad, write_json
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
@@ -48,7 +48,7 @@ def main(*sets: DataSet, argv: list[str] | None = None) -> int:
     if any(s.downloads for s in sets):
         parser.add_argument("--download", action="store_true", help="fetch what the owner offers at a public address")
     options = parser.parse_args(argv)
-    out = options.out or Path(os.environ.get("MPC_LITE_SETS") or "sets")
+    out = place(options.out or os.environ.get("MPC_LITE_SETS") or "sets")
     try:
         splits = [_split_list(text) for text in options.split]
         read = [*options.inputs, *(text.partition("=")[2] for text in options.split)]
@@ -83,7 +83,7 @@ def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Pat
         fetchable = " or --download" if any(s.downloads for s in sets) else ""
         raise InputError(f"give the folder or archive of the set{fetchable}; {_where(sets[0])}")
     roots, archives = [], []
-    for path in [*inputs, *urls]:
+    for path in [*map(place, inputs), *urls]:
         if path.is_dir():
             roots.append(path)
         elif path.is_file():
@@ -112,7 +112,7 @@ def _split_list(text: str) -> SplitList:
     name, _, file = text.partition("=")
     if not (name and file):
         raise InputError(f"--split {text}: expected NAME=FILE, a text file that names an image on each line")
-    lines = text_of(Path(file), f"--split {text}: the list").splitlines()
+    lines = text_of(place(file), f"--split {text}: the list").splitlines()
     if long := [str(number) for number, line in enumerate(lines, start=1) if len(line) > LINE]:
         plural = "s" if len(long) > 1 else ""
         tell(f"note: --split {text}: line{plural} {some(long)}, longer than {LINE} letters, left out")
@@ -141,7 +141,7 @@ def run(
     that need not be told again.
     """
     folder, manifest = out / dataset.name, out / f"{dataset.name}.csv"
-    tree = Tree(roots, without=(out, folder))
+    tree = Tree(roots)
     told = set() if told is None else told
     for note in dict.fromkeys(tree.notes):
         if note not in told:

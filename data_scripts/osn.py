@@ -18,6 +18,7 @@ from pathlib import Path
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, match, stem, without_end
 from make import main
 from mpc_lite.data.manifest import read_manifest
+from mpc_lite.files import place
 
 NETWORKS = ("Facebook", "Weibo", "Wechat", "Whatsapp")
 # The paper's name: names of the folder in the copies, the manifest with the original's masks, images in the original.
@@ -61,7 +62,7 @@ def pairs(tree: Tree, original: str, network: str) -> list[Pair]:
 
 def original_masks(tree: Tree, manifest: str) -> dict[str, Path]:
     """The masks in the original set's manifest, by the stem of their image."""
-    folders = [*tree.roots, Path(os.environ.get("MPC_LITE_SETS") or "sets")]
+    folders = [*tree.roots, place(os.environ.get("MPC_LITE_SETS") or "sets")]
     path = next((folder / manifest for folder in folders if (folder / manifest).is_file()), None)
     return {stem(s.image): s.mask for s in read_manifest(path) if s.label == 1} if path else {}
 

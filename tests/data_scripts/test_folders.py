@@ -146,3 +146,30 @@ def test_lines_of_a_split_list_that_are_left_out_are_told(load, tmp_path, photo,
     call = [str(tmp_path / "wild"), "--out", str(tmp_path / "sets"), "--split", f"test={tmp_path / 'list.txt'}"]
     assert main(load("wild").WILD, argv=call) == 0
     assert "line 2, longer than 10000 letters, left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [".", "sets", "sets/columbia", "sets/columbia/ImSpliceDataset"])
+def test_a_set_may_lie_where_its_manifest_is_written(given, load, tmp_path, photo, mask_file):
+    folder = tmp_path / "sets" / "columbia" / "ImSpliceDataset"
+    photo(folder / "4cam_splc" / "canon_1.tif")
+    values = np.zeros((24, 36, 3), np.uint8)
+    values[4:9, 4:9, 1] = 255
+    values[20:, 30:, 0] = 255
+    (folder / "4cam_splc" / "edgemask").mkdir()
+    Image.fromarray(values).save(folder / "4cam_splc" / "edgemask" / "canon_1_edgemask.png")
+    photo(folder / "4cam_auth" / "canon_2.tif", seed=1)
+    for _ in range(2):  # the second time the converted mask of the first is there
+        assert main(load("columbia").COLUMBIA, argv=[str(tmp_path / given), "--out", str(tmp_path / "sets")]) == 0
+        assert [row.label for row in read_manifest(tmp_path / "sets" / "columbia.csv")] == [1, 0]
+        assert len(list((tmp_path / "sets" / "columbia" / "masks").rglob("*.png"))) == 1
+
+
+def test_folders_are_found_by_the_one_rule_of_paths(load, tmp_path, photo, monkeypatch):
+    photo(tmp_path / "home" / "set" / "Au" / "Au_ani_00001.jpg")
+    (tmp_path / "home" / "list.txt").write_text("Au/Au_ani_00001.jpg\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    argv = ["home\\set", "--out", "~/sets", "--split", "test=~/list.txt"]
+    assert main(load("casia2").CASIA2, argv=argv) == 0
+    assert [row.split for row in read_manifest(tmp_path / "home" / "sets" / "casia2.csv")] == ["test"]
