@@ -16,6 +16,8 @@ from mpc_lite.data.manifest import Sample, check_name
 from mpc_lite.errors import InputError
 from mpc_lite.images import TAMPERED_ABOVE, read_image, read_mask_file, read_mask_values
 
+SLACK = 0.05  # of the proportion of a mask's sides: as much may differ from its image's without looking turned
+
 
 @dataclass(frozen=True)
 class SplitList:
@@ -102,8 +104,7 @@ class Checked:
             if not rule.fit:
                 turned = " (turned)" if (w, h) == (height, width) else ""
                 raise InputError(f"size mismatch: image {width}×{height}, mask {w}×{h}{turned}")
-            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-            note = f"mask {w}×{h} resized to {width}×{height}, nearest"
+            mask, note = fitted(mask, (height, width))
         if not mask.any():
             raise InputError("empty mask: no tampered pixel by the set's rule")
         self.shares.append(float(mask.mean()))
@@ -150,6 +151,19 @@ def read_tampered(path: Path, rule: MaskRule) -> np.ndarray:
     if values.dtype == np.uint16:
         values = (values >> 8).astype(np.uint8)
     return rule(np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else values)
+
+
+def fitted(mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """A mask of another size than its image (H,W), resized to it, and a note. InputError for one that lies on its side:
+    of exchanged sides, or high where the image is wide and the other way round."""
+    (height, width), (h, w) = size, mask.shape
+    apart = abs(w * height - h * width) > SLACK * h * width
+    if (w, h) == (height, width) or (apart and (w - h) * (width - height) < 0):
+        raise InputError(f"size mismatch: image {width}×{height}, mask {w}×{h} (turned)")
+    return (
+        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST),
+        f"mask {w}×{h} resized to {width}×{height}, nearest",
+    )
 
 
 def _reads_as(mask: np.ndarray, file: Path) -> bool:

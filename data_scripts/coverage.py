@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from checked import read_tampered
+from checked import fitted, read_tampered
 from common import SEEN, DataSet, MaskRule, Pair, Reader, Tree, authentic, match, stem
 from make import main
 from mpc_lite.errors import InputError
@@ -59,9 +59,7 @@ def resized(mask_file: Path) -> Reader:
     """Reads a mask of another size by nearest resize."""
 
     def read(pixels, rule):
-        mask, size = read_tampered(mask_file, rule), pixels.shape[1::-1]
-        note = f"mask {mask.shape[1]}×{mask.shape[0]} resized to {size[0]}×{size[1]}, nearest"
-        return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), note
+        return fitted(read_tampered(mask_file, rule), pixels.shape[:2])
 
     return read
 

@@ -195,6 +195,31 @@ def test_masks_fit_only_where_the_rule_says_so(run, tiny, mask_file):
     assert np.array_equal(read_mask(done.rows[0]), read_mask(done.rows[1]))
 
 
+@pytest.mark.parametrize(
+    "size, problem", [
+        ((24, 36), "size mismatch: image 36×24, mask 24×36 (turned)"),
+        ((12, 18), "size mismatch: image 36×24, mask 12×18 (turned)"),
+        ((25, 35), "size mismatch: image 36×24, mask 25×35 (turned)"),
+        ((35, 24), None), ((18, 13), None), ((30, 30), None),
+    ],
+)  # fmt: skip
+def test_a_mask_on_its_side_is_never_stretched_over_its_image(run, tiny, mask_file, size, problem):
+    mask_file(tiny / "mask" / "a_m.png", size=size, box=(2, 3, 6, 7))
+    done = run(dataclasses.replace(TINY, mask=MaskRule(fit=True)), tiny)
+    assert [row["problem"] for row in done.bad] == ([problem] if problem else [])
+    assert done.code == (1 if problem else 0)
+
+
+@pytest.mark.parametrize("width", [97, 98, 99, 101])
+def test_a_mask_of_a_nearly_square_image_may_differ_a_little(width):
+    from checked import fitted
+
+    mask = np.zeros((98, width), np.uint8)
+    assert fitted(mask, (98, 100))[0].shape == (98, 100)
+    with pytest.raises(InputError, match="turned"):
+        fitted(np.zeros((100, 98), np.uint8), (98, 100))
+
+
 def test_inverted_masks_by_mistake_are_noticed(run, tiny):
     done = run(dataclasses.replace(TINY, mask=MaskRule(inverted=True)), tiny)
     assert "WARNING" in done.out and "other way round" in done.out
