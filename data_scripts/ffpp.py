@@ -16,15 +16,18 @@ from checked import read_tampered
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, stem
 from draw import shuffled, tail
 from make import main
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, some
 
 SIZE, SEED = 1000, 0
+NONE = "no frame of the masks' video for it"
 RULE = MaskRule("above 127 (common knowledge, unverified)")
 COMPRESSIONS = ("c23", "raw", "c0", "c40")  # the first that is there; the paper does not say which it took
 
 
 def pairs(tree: Tree) -> list[Pair]:
-    masks = {key(path): path for path in tree.files("manipulated_sequences/*/masks/images/*")}
+    masks = defaultdict(list)
+    for path in tree.files("manipulated_sequences/*/masks/images/*"):
+        masks[key(path)].append(path)
     with_masks = {method for method, *_ in masks}
     videos = defaultdict(list)
     for compression in COMPRESSIONS:
@@ -38,9 +41,13 @@ def pairs(tree: Tree) -> list[Pair]:
         if len(sample) == SIZE:
             break
         for frame in shuffled(videos[video], SEED, lambda path: tail(path, 5)):
-            mask = masks.get(key(frame))
-            if mask is None or not black(mask):
-                sample.append(Pair(frame, mask) if mask else Pair(frame, problem="no frame of the masks' video for it"))
+            found = masks.get(key(frame), [])
+            if len(found) != 1:
+                problem = f"{len(found)} masks for it: {some(p.name for p in found)}" if found else NONE
+                sample.append(Pair(frame, problem=problem))
+                break
+            if not black(found[0]):
+                sample.append(Pair(frame, found[0]))
                 break
     return sample
 

@@ -6,7 +6,7 @@ The masks of one image are united. MPC tests on 227 of its 300 splices and does 
 """
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +36,20 @@ def pairs(tree: Tree):
     """`Ground Truth Masks/NAME/masks/*` belong to `Sp/NAME.*`; copies with one mask an image have `masks/NAME.*`."""
     of_image = defaultdict(list)
     for mask in tree.files(f"{FOLDER}/*/masks"):
-        of_image[mask.parent.parent.name.casefold()].append(mask)
+        of_image[stem(f"{mask.parent.parent.name}.png")].append(mask)
     if not of_image:
         yield from match(tree.files("Sp"), tree.files("masks") + tree.files(FOLDER))
     else:
-        for image in tree.files("Sp"):
-            masks = of_image.pop(stem(image), [])
-            yield Pair(image, masks[0], read=united(masks)) if masks else Pair(image, problem="no mask")
-        for masks in of_image.values():
-            yield from (Pair(None, mask, problem="mask without image") for mask in masks)
+        images = tree.files("Sp")
+        times = Counter(map(stem, images))
+        for image in images:
+            masks, n = of_image.get(stem(image), []), times[stem(image)]
+            if masks and n == 1:
+                yield Pair(image, masks[0], read=united(masks))
+            else:
+                yield Pair(image, problem=f"{n} images are called {stem(image)}" if n > 1 else "no mask")
+        left = (mask for name, masks in of_image.items() if name not in times for mask in masks)
+        yield from (Pair(None, mask, problem="mask without image") for mask in left)
     yield from authentic(tree.files("Au"))
 
 

@@ -6,6 +6,7 @@ python data_scripts/nist16.py NC2016_Test0613 --out sets --split test=NIST16_for
 
 import csv
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,22 +52,29 @@ def pairs(tree: Tree):
             else:
                 others[probe] = None
 
-    probes = {path.name.casefold(): path for path in tree.files("probe")}
+    probes = defaultdict(list)
+    for path in tree.files("probe"):
+        probes[path.name.casefold()].append(path)
     masks = tree.files("reference/*/mask")
     for probe in sorted(targets):
-        image = probes.get(Path(probe).name.casefold())
+        image, missing = _image(probe, probes)
         mask, problem = _mask(targets[probe], masks)
-        if image is None:  # the mask says which row it is
-            yield Pair(None, mask, problem=f"the sheets name {probe}, which is not there")
-        else:
-            yield Pair(image, mask, problem=problem)
+        yield Pair(image, mask, problem=missing or problem)  # without an image the mask says which row it is
     for probe in sorted(others.keys() - targets.keys()):
-        image = probes.get(Path(probe).name.casefold())
-        yield Pair(image, label=0, problem="" if image else f"the sheets name {probe}, which is not there")
+        image, missing = _image(probe, probes)
+        yield Pair(image, label=0, problem=missing)
     if sheets:
         for mask in masks:
             if mask.name.casefold() not in named:
                 yield Pair(None, mask, problem="mask without image: no sheet names it")
+
+
+def _image(probe: str, probes: dict[str, list[Path]]) -> tuple[Path | None, str]:
+    """The file of a probe, by its name alone; and what is wrong with it."""
+    same = probes.get(Path(probe).name.casefold(), [])
+    if len(same) > 1:
+        return same[0], f"{len(same)} images are called {same[0].name}"
+    return (same[0], "") if same else (None, f"the sheets name {probe}, which is not there")
 
 
 def _mask(name: str, masks: list[Path]) -> tuple[Path | None, str]:

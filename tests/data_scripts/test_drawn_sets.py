@@ -1,5 +1,7 @@
 """FF++ and DEFACTO, whose samples are our own draws, and the OSN sets, which take their masks from other sets."""
 
+import shutil
+
 import pytest
 
 from mpc_lite.data.manifest import read_manifest, read_mask
@@ -50,6 +52,13 @@ def test_ffpp_lists_a_frame_without_mask(load, run, ffpp):
         mask.rename(mask.with_name("x" + mask.name))
     done = run(load("ffpp").FFPP, ffpp)
     assert done.code == 1 and [row["problem"] for row in done.bad] == ["no frame of the masks' video for it"]
+
+
+def test_ffpp_lists_a_frame_of_two_masks(load, run, ffpp):
+    for mask in (ffpp / "manipulated_sequences" / "Deepfakes" / "masks" / "images" / "000_003").glob("*.png"):
+        shutil.copy(mask, mask.with_suffix(".bmp"))
+    done = run(load("ffpp").FFPP, ffpp)
+    assert done.code == 1 and [row["problem"].partition(":")[0] for row in done.bad] == ["2 masks for it"]
 
 
 def test_draws_of_different_size_hold_one_another(load):

@@ -74,6 +74,19 @@ def test_misd_unites_the_masks_of_an_image(load, run, tmp_path, photo, mask_file
     assert "227 (MPC; its selection is not published)" in done.out
 
 
+def test_misd_leaves_images_of_one_name_unpaired(load, run, tmp_path, photo, mask_file):
+    root = tmp_path / "Dataset"
+    for number, name in enumerate(("x.png", "x.tif", "y.png")):
+        photo(root / "Sp" / name, seed=number)
+    for name in "xyz":
+        mask_file(root / "Ground Truth Masks" / name / "masks" / "0.png")
+    done = run(load("misd").MISD, root)
+    assert labels(done) == [("y.png", 1)] and done.code == 1
+    assert [(Path(row["image"]).name, row["problem"]) for row in done.bad] == [
+        ("x.png", "2 images are called x"), ("x.tif", "2 images are called x"), ("", "mask without image"),
+    ]  # fmt: skip
+
+
 def test_misd_with_one_mask_an_image(load, run, tmp_path, photo, mask_file):
     photo(tmp_path / "m" / "Sp" / "a.png")
     mask_file(tmp_path / "m" / "masks" / "a.png")

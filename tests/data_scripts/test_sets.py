@@ -277,6 +277,16 @@ def test_nist16_lists_mismatches_missing_files_and_masks_nobody_names(load, run,
     ]
 
 
+def test_nist16_takes_none_of_two_images_of_a_name(load, run, nist, photo):
+    photo(nist / "again" / "probe" / "NC2016_0002.jpg", seed=5)
+    photo(nist / "again" / "probe" / "NC2016_0004.jpg", seed=6)
+    done = run(load("nist16").NIST16, nist)
+    assert [row.image.name for row in done.rows] == ["NC2016_0001.jpg", "NC2016_0003.jpg"]
+    assert [row["problem"] for row in done.bad] == [
+        f"2 images are called NC2016_{number}.jpg" for number in ("0002", "0004")
+    ]
+
+
 def test_nist16_split_lists_are_read_and_counted(load, run, nist, tmp_path):
     (tmp_path / "ft.txt").write_text(
         "probe/NC2016_0003.jpg reference/splice/mask/NC2016_0083.png\nprobe/NC2016_9999.jpg reference/x.png\n"
