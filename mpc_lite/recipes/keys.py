@@ -15,6 +15,9 @@ from mpc_lite.recipes.stage_keys import ROWS, SIDE, AdaptSection, FinetuneSectio
 PROTOCOL_NAMES = ("mpc", "mpc_legacy", "macro", "permuted", "trufor", "best_threshold", "trufor_best", "pooled")
 
 
+COARSEST = 32  # pixels of an image, along a side, to one of the encoder's coarsest map
+
+
 class ModelSection(Section):
     size: Literal["nano", "small", "base"] = "nano"
     head: Literal["4conv", "5conv", "mscc", "context"] = "4conv"
@@ -150,6 +153,20 @@ class Recipe(Section):
             if self.model.head not in NEIGHBOURS[name]:
                 heads = " or ".join(NEIGHBOURS[name])
                 raise ValueError(f"{name} trains a network of model.head {heads}, found {self.model.head}; set it so")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_norm_has_two_values(self):
+        for name in [self.neighbour] if self.neighbour else ["pretrain", "finetune", "adapt"]:
+            stage = getattr(self, name)
+            if stage is None or stage.batch > 1 or getattr(stage, "encoder", "trained") == "frozen":
+                continue
+            side = round(getattr(stage, "crop", 1) * self.data.size)  # of the smallest images that the encoder sees
+            if side <= COARSEST:
+                raise ValueError(
+                    f"{name}.batch 1 with data.size {self.data.size} gives batch norm one value for a channel of the "
+                    f"coarsest map, and it needs two; set {name}.batch to 2 or more, or raise data.size"
+                )
         return self
 
     @model_validator(mode="after")

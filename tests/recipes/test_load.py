@@ -131,6 +131,32 @@ def test_what_is_no_number_stays_a_text(recipe_file):
 
 
 @pytest.mark.parametrize(
+    "name, given, stage",
+    [
+        ("quickstart", {}, "pretrain"),
+        ("quickstart", {"finetune.encoder": "official"}, "finetune"),
+        ("quickstart", {"finetune.encoder": "trained"}, "finetune"),
+        ("quickstart", {"adapt": {"manifest": "a.csv", "batch": 1}}, "adapt"),
+        ("mscc", {}, "mscc"),
+        ("pclmix", {}, "pclmix"),
+        ("borrowed", {}, "borrowed"),
+        ("pppc", {"data.size": 42}, "pppc"),
+    ],
+)
+def test_one_image_of_one_pixel_is_nothing_to_normalise(name, given, stage):
+    """Of its coarsest map. torch would say so in the first step, with a traceback."""
+    values = {"data.size": 32, **given}
+    load_recipe(name, overrides={**values, "data.size": 64, f"{stage}.batch": 1})
+    load_recipe(name, overrides={**values, f"{stage}.batch": 2}) if stage != "adapt" else None
+    with pytest.raises(InputError, match=rf"{stage}\.batch 1 with data\.size (32|42) gives batch norm one value"):
+        load_recipe(name, overrides={f"{stage}.batch": 1, **values})
+
+
+def test_a_head_alone_may_learn_from_one_image_of_the_smallest_size():
+    assert load_recipe("quickstart", overrides={"data.size": 32, "finetune.batch": 1}).finetune.encoder == "frozen"
+
+
+@pytest.mark.parametrize(
     "text, value",
     [
         ("Photos #2", "Photos #2"),
