@@ -223,7 +223,7 @@ def check_output(output: str | Path, inputs: Iterable[str | Path], others: Itera
     check_plain(output)
     for file in inputs:
         try:
-            same = os.path.samestat(there, os.stat(file))
+            same = os.path.samestat(there, os.stat(place(file)))
         except (OSError, ValueError):
             continue
         if same:

@@ -135,6 +135,10 @@ def test_no_result_takes_the_place_of_what_it_was_made_from(tmp_path, monkeypatc
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.csv").symlink_to("g.csv")
     os.link(tmp_path / "g.csv", tmp_path / "second.csv")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    with pytest.raises(InputError, match=r"other\.csv is read here as ~/other\.csv, and the result"):
+        check_output("other.csv", ["~/other.csv"])
     inputs = ["gone.csv", "a\0b", "other.csv", "g.csv"]
     for output in ("g.csv", tmp_path / "folder" / ".." / "g.csv", "link.csv", "second.csv"):
         with pytest.raises(InputError, match=r"is read here.* the result would take its place; choose another file"):

@@ -100,10 +100,11 @@ def convert(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
 ) -> None:
     """Make an official checkpoint into weights that every command loads; nothing in the file is run."""
+    from mpc_lite.files import place
     from mpc_lite.network.convert import convert as run
     from mpc_lite.network.convert import summary
 
-    tell(summary(run(file, out)))
+    tell(summary(run(place(file), out)))
 
 
 @commands.command(
@@ -169,8 +170,9 @@ def export(
     ] = None,
 ) -> None:
     """Write a network as one ONNX file, for other runtimes and for the page in the book."""
-    from mpc_lite.files import check_output
+    from mpc_lite.files import check_output, place
     from mpc_lite.inference.export import export as run
 
-    check_output(out, [weights, *(results or [])])
-    tell(f"{out}: sha256 {run(weights, out, results or [])}")
+    results = [place(file) for file in results or []]
+    check_output(out, [weights, *results])
+    tell(f"{out}: sha256 {run(weights, out, results)}")

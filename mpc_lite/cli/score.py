@@ -71,9 +71,10 @@ def evaluate(
         raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
     from mpc_lite.evaluation.evaluate import evaluate as run
     from mpc_lite.evaluation.evaluate import rescore
+    from mpc_lite.files import place
     from mpc_lite.inference.saved_maps import INDEX
 
-    names, (rows, found) = _protocols(protocol), _rows(manifest, pairs)
+    names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), maps and place(maps)
     _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
     if weights is None:
         return _report([rescore(rows, maps, name, split) for name in names], json_file, found)
@@ -107,8 +108,9 @@ def score(
     scores in [0,1]; maps of another size are brought to their image's.
     """
     from mpc_lite.evaluation.evaluate import score_maps
+    from mpc_lite.files import place
 
-    names, (rows, found) = _protocols(protocol), _rows(manifest, pairs)
+    names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), place(maps)
     _spare_inputs(json_file, rows, maps)
     _report([score_maps(rows, maps, name, split, key) for name in names], json_file, found)
 
@@ -136,14 +138,14 @@ def _spare_inputs(
     """InputError when the JSON file is the manifest or one of its files, a map, or the file of weights; when it is no
     plain file; and when it is what the command has written elsewhere by then."""
     from mpc_lite.evaluation.rows import samples_of
-    from mpc_lite.files import check_output, folders_below, place
+    from mpc_lite.files import check_output, folders_below
 
     if json_file is None:
         return
     check_output(json_file, [], written)
     if not os.path.exists(json_file):  # none of them, and a long list is read once
         return
-    inputs = [] if isinstance(rows, list) else [place(rows)]
+    inputs = [] if isinstance(rows, list) else [rows]
     inputs += [file for sample, _ in samples_of(rows, None) if sample for file in (sample.image, sample.mask) if file]
     inputs += [here / name for here, names in (folders_below(maps) if maps else ()) for name in names]
     inputs += [weights] if weights else []

@@ -22,7 +22,7 @@ from mpc_lite.evaluation.metrics import roc_auc
 from mpc_lite.evaluation.notes import notes_on
 from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
 from mpc_lite.evaluation.rows import Manifest, RowScores, samples_of
-from mpc_lite.files import open_file
+from mpc_lite.files import open_file, place
 from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.saved_maps import SavedMaps
 from mpc_lite.inference.score_map import ScoreMap
@@ -158,8 +158,8 @@ def manifest_facts(manifest: Manifest) -> dict:
     """{name, sha256}: of the file, or for a list of the rows' names, labels, sources and splits."""
     if isinstance(manifest, str | Path):
         try:
-            with open_file(manifest) as file:
-                return {"name": Path(manifest).name, "sha256": hashlib.sha256(file.read()).hexdigest()}
+            with open_file(path := place(manifest)) as file:
+                return {"name": path.name, "sha256": hashlib.sha256(file.read()).hexdigest()}
         except OSError as error:
             raise InputError(f"{shown(manifest, 200)}: cannot read the manifest ({error.strerror})") from None
     rows = [(s.row, s.image.name, s.mask.name if s.mask else None, s.label, s.source, s.split) for s in manifest]

@@ -1,7 +1,8 @@
 """Score maps of any other detector, one file per image: the same protocols, intervals and baselines for all.
 
 A map is found by its image's name, whole or without its ending, alone or with one of `ENDINGS`: `a.jpg` is scored by
-`a.png`, `a.jpg.npz`, `a_pred.png`, … Integer files hold 0 to their greatest value (255, 65535), arrays of floats hold
+`a.png`, `a.jpg.npz`, `a_pred.png`, …; where none is spelt so, letters' case and the form of accents do not count, as
+for masks (`pairs.stem`). Integer files hold 0 to their greatest value (255, 65535), arrays of floats hold
 scores in [0,1]. A map of another size is brought to its image's, bilinearly. A map that may be that of several images
 is none of theirs, unless one of them has a map with its whole name.
 """
@@ -20,10 +21,11 @@ import cv2
 import numpy as np
 
 from mpc_lite.data.manifest import Sample, why_turned
+from mpc_lite.data.pairs import stem
 from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.evaluation.notes import unsure
-from mpc_lite.files import folders_below, open_file, pixel_limit
+from mpc_lite.files import folders_below, open_file, pixel_limit, place
 from mpc_lite.images import read_mask_values, turn_of, turned
 from mpc_lite.inference.score_map import quantise
 
@@ -42,10 +44,11 @@ class ForeignMaps:
 
         Raises InputError for a folder that holds no map.
         """
-        self.folder, self.key, self.resized = Path(folder), key, 0
+        self.folder, self.key, self.resized = place(folder), key, 0
         self._closed: list[str] = []
         self._unsure: set[Path] = set()  # images whose tag turns them by what their maps' sides do not show
         self._files: dict[str, list[Path]] = defaultdict(list)
+        self._alike: dict[str, list[Path]] = defaultdict(list)  # by names as `stem` folds them
         below = [file for here, names in folders_below(self.folder) for file in (here, *map(here.joinpath, names))]
         for file in sorted(below[1:]):
             if file.suffix.lower() in FILES and not file.name.startswith("."):
@@ -57,17 +60,29 @@ class ForeignMaps:
                 # a_map.png may be the map of a.jpg or of a_map.jpg.
                 for name in {file.stem, _END.sub("", file.stem)}:
                     self._files[name].append(file)
+                for key in {stem(file), _END.sub("", stem(file))}:
+                    self._alike[key].append(file)
         if not self._files:
             expected = f"expected files {', '.join(FILES)}, named as their images"
             raise InputError("; ".join([f"{folder}: no folder with maps", expected, *self.notes()]))
+        images = {sample.image for sample in samples}
+        self._spelt = {file for image in images for file in self._exactly(image)}
         self._images: dict[Path, set[Path]] = defaultdict(set)
-        for image in {sample.image for sample in samples}:
+        for image in images:
             for file in self._of(image):
                 self._images[file].add(image)
 
-    def _of(self, image: Path) -> list[Path]:
-        """The maps that may be an image's: with its whole name, or else without its ending."""
+    def _exactly(self, image: Path) -> list[Path]:
         return next((self._files[name] for name in (image.name, image.stem) if name in self._files), [])
+
+    def _of(self, image: Path) -> list[Path]:
+        """The maps that may be an image's: with its whole name, or else without its ending. Where no name is spelt so,
+        those that differ in case or accents alone and are not spelt as another image is."""
+        if files := self._exactly(image):
+            return files
+        keys = (stem(f"{image.name}.png"), stem(image))
+        alike = next((self._alike[key] for key in keys if key in self._alike), [])
+        return [file for file in alike if file not in self._spelt]
 
     def read(self, sample: Sample, size: tuple[int, int]) -> np.ndarray:
         """Levels (H,W) uint16 of a sample's map, at its image's `size` (H,W).

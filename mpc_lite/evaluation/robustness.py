@@ -91,7 +91,7 @@ def robustness(
         "split": split,
         "seed": seed,
         "model": identity(model),
-        **_files(Path(manifest), split),
+        **_files(manifest, split),
     }
     result = {**facts, "cells": [], "baselines": {}, "errors": []}
     if json_file is not None:
@@ -133,7 +133,7 @@ def _with_cell(result: dict, cell: Cell, table: dict) -> dict:
     }
 
 
-def _files(manifest: Path, split: str | None) -> dict:
+def _files(manifest: str | Path, split: str | None) -> dict:
     """{manifest: {name, sha256}, images}: what the figures were made from, so that no cell is taken for another's."""
     digest = hashlib.sha256()
     for sample, problem in samples_of(manifest, split):

@@ -14,6 +14,7 @@ from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.protocols import ImageScore, Protocol
+from mpc_lite.files import place
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import SavedMaps
@@ -95,17 +96,17 @@ class RowScores:
             text = text.replace(f"{file.parent}{os.sep}", "")
         named = isinstance(self.manifest, str | Path)
         # Of the manifest's folder as a whole: " in ." must not be found in "ends in .npy".
-        return re.sub(rf" in {re.escape(str(Path(self.manifest).parent))}(?![^;,\s])", "", text) if named else text
+        return re.sub(rf" in {re.escape(str(place(self.manifest).parent))}(?![^;,\s])", "", text) if named else text
 
 
 def samples_of(manifest: Manifest, split: str | None) -> list[Row]:
     """(sample, problem) per row. Unlike `read_manifest` a bad row does not hide the others."""
     named = isinstance(manifest, str | Path)
-    pairs = list(manifest_rows(Path(manifest))) if named else [(sample, None) for sample in manifest]
+    pairs = list(manifest_rows(manifest)) if named else [(sample, None) for sample in manifest]
     if split is None:
         return pairs
     known = (sample.split for sample, _ in pairs if sample is not None)
-    check_split(split, known, Path(manifest).name if named else "the list of samples")
+    check_split(split, known, place(manifest).name if named else "the list of samples")
     return [(sample, problem) for sample, problem in pairs if sample is None or sample.split == split]
 
 

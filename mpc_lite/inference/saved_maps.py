@@ -14,7 +14,7 @@ from torch import nn
 
 from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
-from mpc_lite.files import open_file, write_atomic
+from mpc_lite.files import open_file, place, write_atomic
 from mpc_lite.inference.score_map import ScoreMap
 from mpc_lite.network.weights import fingerprint
 
@@ -30,7 +30,7 @@ class SavedMaps:
     """
 
     def __init__(self, folder: str | Path, facts: dict):
-        self.folder, self.facts = Path(folder), facts
+        self.folder, self.facts = place(folder), facts
         self.key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
@@ -101,7 +101,7 @@ class SavedMaps:
 def _index(folder: str | Path) -> dict | None:
     """The facts in a folder's index; None without a readable one."""
     try:
-        with open_file(Path(folder) / INDEX) as file:
+        with open_file(place(folder) / INDEX) as file:
             facts = json.loads(file.read().decode("utf-8"))
         return facts if isinstance(facts["manifest"]["sha256"], str) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -497,3 +497,16 @@ def test_weights_with_a_random_head_are_used_and_called_that(tmp_path, forgeries
     for weights, noted in (("lite-stage1", True), ("lite", False)):
         assert main(["predict", str(photo), "--out", str(tmp_path / weights), "--weights", weights]) == 0
         assert ("only the encoder of lite-stage1 has learnt; its head is random" in capsys.readouterr().err) == noted
+
+
+def test_files_to_convert_and_to_export_are_found_by_the_one_rule_of_paths(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.pth", "a.json"):
+        (tmp_path / name).write_text("no weights, no table")
+    calls = ["convert", "~/a.pth", "--out", "a.safetensors"], ["export", "--results", "~/a.json", "--out", "a.onnx"]
+    for call in calls:
+        assert main(call) == 2
+        told = capsys.readouterr().err
+        assert str(tmp_path) in told and "No such file" not in told and "not exist" not in told

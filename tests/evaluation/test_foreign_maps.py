@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import unicodedata
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +47,56 @@ def save(file, array, key=None):
         np.savez(file, **(array if isinstance(array, dict) else {key: array}))
     else:
         Image.fromarray(array).save(file)
+
+
+def found(folder, *images):
+    """{image: its map's first level, or None}, of maps whose every level is another."""
+    rows = [sample(Path(name)) for name in images]
+    maps, levels = ForeignMaps(folder, samples=rows), {}
+    for row in rows:
+        try:
+            levels[row.image.name] = int(maps.read(row, (2, 2))[0, 0]) // 257
+        except InputError:
+            levels[row.image.name] = None
+    return levels
+
+
+def test_a_map_is_found_whatever_the_case_and_the_form_of_accents(tmp_path):
+    apart, composed = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
+    for level, name in enumerate(["IMG_1.PNG", f"{apart}_Pred.png", "B.JPG.png"], start=1):
+        save(tmp_path / name, np.full((2, 2), level, np.uint8))
+    assert found(tmp_path, "img_1.jpg", f"{composed}.jpg", "b.jpg", "b.png") == {
+        "img_1.jpg": 1, f"{composed}.jpg": 2, "b.jpg": 3, "b.png": None,
+    }  # fmt: skip
+
+
+def test_a_map_that_is_spelt_as_an_image_is_no_other_image_s(tmp_path):
+    save(tmp_path / "a.tif", np.full((2, 2), 1, np.uint8))
+    assert found(tmp_path, "a.jpg", "A.jpg") == {"a.jpg": 1, "A.jpg": None}
+    assert found(tmp_path, "A.jpg") == {"A.jpg": 1}
+    assert found(tmp_path, "A.jpg", "A.png") == {"A.jpg": None, "A.png": None}  # a choice: none of them
+    save(tmp_path / "a_map.tif", np.full((2, 2), 2, np.uint8))
+    assert found(tmp_path, "A.jpg") == {"A.jpg": None}
+
+
+def test_manifest_and_maps_are_found_by_the_one_rule_of_paths(images, monkeypatch, capsys):
+    apart, composed = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
+    images.rename(home := images.parent / apart)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(home.parent)
+    for image in "abc":
+        save(home / "maps" / f"{image}.png", np.zeros(SIZE, np.uint8))
+    for manifest, maps in (
+        ("~/m.csv", "~/maps"), (f"{composed}/m.csv", f"{composed}/maps"), (f"{apart}\\m.csv", f"{apart}\\maps"),
+    ):  # fmt: skip
+        assert main(["score", maps, "--manifest", manifest, "--json", "s.json"]) == 0, capsys.readouterr()
+        result = json.loads((home.parent / "s.json").read_text())
+        assert result["manifest"]["name"] == "m.csv" and result["maps"]["folder"] == "maps"
+        kept = maps.replace("maps", "kept")
+        evaluate(lambda image: SCORES, manifest, maps_dir=kept)
+        assert main(["evaluate", "--maps", kept, "--manifest", manifest]) == 0, capsys.readouterr()
+    assert not (home.parent / "~").exists()
 
 
 SAME = {  # one map, as programs write it
