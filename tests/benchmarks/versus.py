@@ -10,7 +10,7 @@ neither OMP_WAIT_POLICY nor OMP_NUM_THREADS where commands are compared: which p
 --script   a benchmark of this folder instead, with the arguments after `--`; its seconds and its bytes are compared
 --json     what the file holds of other pieces of work stays in it, with the command and the commit that made it
 --busy N   N processes keep cores busy meanwhile, as a neighbour would
---quick    small sizes, to see that it runs
+--quick    small sizes and no first round, to see that it runs
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def measures(content: Any, place: str = "") -> dict[str, float]:
     return found
 
 
-def compare(run: Any, checkouts: dict[str, Path], rounds: int) -> dict[str, Any]:
-    """run: a function of a checkout -> {measures, result}. Rounds in turn; a first one does not count."""
+def compare(run: Any, checkouts: dict[str, Path], rounds: int, warm_up: int) -> dict[str, Any]:
+    """run: a function of a checkout -> {measures, result}. Rounds in turn, after `warm_up` that do not count."""
     taken: dict[str, list[dict]] = {name: [] for name in checkouts}
-    for turn in range(rounds + 1):
+    for turn in range(warm_up + rounds):
         for name, checkout in checkouts.items():
             found = run(checkout)
-            if turn:
+            if turn >= warm_up:
                 taken[name].append(found)
     shared = [key for key in taken["this"][0]["measures"] if key in taken["other"][0]["measures"]]
     table = {}
@@ -165,7 +165,7 @@ def main() -> None:
                         return script(checkout, name, words[own + 1 :], folder)
                     return work(checkout, name, folder, scale)
 
-                found = compare(run, checkouts, given.rounds)
+                found = compare(run, checkouts, given.rounds, warm_up=0 if given.quick else 1)
                 results["work"][name] = {**about, **found}
                 print("\n".join(lines(name, found)), flush=True)
                 if given.json:
