@@ -80,21 +80,25 @@ class OnnxNetwork(nn.Module):
         pixels = images.float().contiguous().numpy()
         threads = min(self.threads, torch.get_num_threads())  # one, where a thread has the image to itself
         parts = min(len(pixels), threads)
-        session = self._session(_onnxruntime(), max(1, threads // max(1, parts)))
+        runtime = _onnxruntime()
+        session, how = self._session(runtime, max(1, threads // max(1, parts))), runtime.RunOptions()
+        how.only_execute_path_to_fetches = True  # nothing for the embeddings, which nobody asked for
 
-        def compute(part: np.ndarray) -> np.ndarray:
+        def compute(part: np.ndarray) -> list[np.ndarray]:
+            """One image after the other: its maps fit into the cache, those of several do not."""
             try:
-                return session.run(["logits"], {"images": part})[0]
+                return [session.run(["logits"], {"images": image[None]}, how)[0] for image in part]
             except Exception as error:  # as in the constructor; the graph is ours, so what lacks is memory
                 raise InputError(
-                    f"{self.source}: onnxruntime cannot compute {len(part)} images of {width}×{height} pixels "
+                    f"{self.source}: onnxruntime cannot compute an image of {width}×{height} pixels "
                     f"({_line(error)}); choose a smaller size, or the torch backend"
                 ) from None
 
         if parts < 2:
-            return torch.from_numpy(compute(pixels))
+            return torch.from_numpy(np.concatenate(compute(pixels)))
         with ThreadPoolExecutor(parts) as pool:
-            return torch.from_numpy(np.concatenate([*pool.map(compute, np.array_split(pixels, parts))]))
+            shares = pool.map(compute, np.array_split(pixels, parts))
+            return torch.from_numpy(np.concatenate([logits for share in shares for logits in share]))
 
     def _session(self, runtime: Any, threads: int) -> Any:
         """An onnxruntime session whose runs use so many threads each; runs of one may overlap."""

@@ -413,7 +413,7 @@ def test_a_run_that_fails_is_a_sentence(exported, monkeypatch):
 
     network = OnnxNetwork(exported.read_bytes(), "m.onnx")
     monkeypatch.setattr(network, "_session", lambda *_: Full())
-    said = r"m\.onnx: onnxruntime cannot compute 1 images of 96×64 pixels \(Failed to allocate \\x1b\[2J\); choose"
+    said = r"m\.onnx: onnxruntime cannot compute an image of 96×64 pixels \(Failed to allocate \\x1b\[2J\); choose"
     with pytest.raises(InputError, match=said):
         network(images(64, 96))
 
