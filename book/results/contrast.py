@@ -11,6 +11,9 @@ short trainings may score 0.
 
 Arms with `% labelled` give the focal loss a fixed set of so many of stage 2's images, seen again and again for as many
 steps as before; the set is the same for both. Stage 1 keeps all of its images, and their masks: it is supervised too.
+
+`focal only, equal compute` is the one arm that sees more images. A step of stage 1 sends each image through the encoder
+twice, so the steps of stage 1 count double, and focal only gets as many passes as two stages have.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ ARMS = {  # name: (steps of stage 1, what else differs)
     "focal only, 10 % labelled": (0, {"finetune.encoder": "trained"}),
     "two stages, 1 % labelled": (STAGE1, {"finetune.encoder": "trained"}),
     "focal only, 1 % labelled": (0, {"finetune.encoder": "trained"}),
+    "focal only, equal compute": (0, {"finetune.encoder": "trained"}),
 }
+PASSES = {"focal only, equal compute": 2 * STAGE1 + STAGE2}  # its steps of stage 2, one pass an image each
 LABELLED = {name: int(name.split()[-3]) / 100 for name in ARMS if name.endswith("% labelled")}
 SEEDS = (0, 1, 2, 3, 4)
 TEST, SIDE = 160, 192
@@ -67,7 +72,7 @@ TEST, SIDE = 160, 192
 
 def run(arm: str, seed: int, folder: Path, manifests: dict[str, Path]) -> dict:
     steps, changes = ARMS[arm]
-    left = STAGE1 - steps + STAGE2
+    left = PASSES.get(arm, STAGE1 - steps + STAGE2)
     overrides = {**SHORT, "seed": seed, "finetune.steps": left, "finetune.validate_every": left, **changes}
     recipe, started = load_recipe("lite2", overrides=overrides), time.monotonic()
     if share := LABELLED.get(arm):
