@@ -122,21 +122,21 @@ def csv_rows(path: Path, expected: str) -> Iterator[tuple[list[str], str]]:
 def place(path: str | Path, folder: str | Path = ".") -> Path:
     """Where a path of a manifest, a list or an option lies, whichever system wrote it.
 
-    Relative paths start at `folder`, `~` is the home folder. The first of these that exists: the path as written, with
-    backslashes as slashes, each with composed and with decomposed accents (Unicode NFC, NFD); else as written.
+    Relative paths start at `folder`, `~` is the home folder. The first that exists: as written, with slashes for
+    backslashes, both without blanks around, each with composed and decomposed accents (NFC, NFD); else without blanks.
     """
     text = str(path)
     folder = folder if isinstance(folder, Path) else Path(folder)  # to join is quicker than to make one of two
     plain = folder / os.path.expanduser(text)
     if text and os.path.lexists(plain):  # most do, and lists have a million of them
         return plain
-    spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
-    for spelling in spellings:
+    name = text.strip() or text
+    for spelling in dict.fromkeys((text, text.replace("\\", "/"), name, name.replace("\\", "/"))):
         forms = (spelling, unicodedata.normalize("NFC", spelling), unicodedata.normalize("NFD", spelling))
         for form in dict.fromkeys(forms):
             if form and os.path.lexists(where := Path(folder, os.path.expanduser(form))):
                 return where
-    return plain
+    return folder / os.path.expanduser(name)
 
 
 def folders_below(

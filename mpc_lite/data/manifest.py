@@ -213,8 +213,8 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield None, f"{where}: label '{shown(cell['label'])}', expected 1 (tampered) or 0 (authentic)"
             continue
         sample = Sample(
-            image=_place(cells[image_at], folder),
-            mask=_place(cells[mask_at], folder) if cell["mask"] else None,
+            image=place(cells[image_at], folder),
+            mask=place(cells[mask_at], folder) if cell["mask"] else None,
             label=int(cell["label"]),
             source=cell["source"],
             split=cell.get("split") or None,
@@ -239,13 +239,6 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             yield sample, None
     if empty:
         raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
-
-
-def _place(cell: str, folder: Path) -> Path:
-    """Where a cell's path lies: the file of exactly this name, else the one without the blanks around, as tables have
-    them for the eye."""
-    name, exact = cell.strip(), place(cell, folder)
-    return exact if cell == name or (name and os.path.lexists(exact)) else place(name, folder)
 
 
 def _file(path: Path) -> os.stat_result | None:

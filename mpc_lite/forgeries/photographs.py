@@ -19,7 +19,7 @@ import numpy as np
 
 from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError, nearest, shown
-from mpc_lite.files import csv_rows, expand
+from mpc_lite.files import csv_rows, expand, place
 from mpc_lite.forgeries.lives import Tables
 from mpc_lite.forgeries.scenes import SHARES, hash_share
 from mpc_lite.images import read_image
@@ -149,9 +149,10 @@ def read_photograph_list(path: Path) -> list[dict]:
         if broken:
             raise InputError(f"row {number} of {shown(path, 200)}: {broken}; close it")
         if columns is None:
-            columns = cells
+            columns = [cell.strip() for cell in cells]
         elif cells:
-            rows.append(dict(zip_longest(columns, cells[: len(columns)])))
+            row = dict(zip_longest(columns, cells[: len(columns)]))
+            rows.append({name: cell if name == "image" else cell and cell.strip() for name, cell in row.items()})
     columns = columns or []
     if missing := [c for c in ("image", "source") if c not in columns]:
         header = shown(", ".join(columns), 200) or "no header"
@@ -170,7 +171,7 @@ def read_photograph_list(path: Path) -> list[dict]:
     # Rows that are forgeries have no place here: their authentic part would teach what nobody knows.
     if forged := sum(row.get("label", "0") not in ("0", "", None) for row in rows):
         raise InputError(f"{path}: {forged} rows have label 1 (tampered); list authentic photographs only")
-    return [{**row, "path": path.parent / (row["image"] or "")} for row in rows]
+    return [{**row, "path": place(row["image"] or "", path.parent)} for row in rows]
 
 
 def _check_files(rows: list[dict]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from mpc_lite.errors import InputError
-from mpc_lite.files import write_atomic
+from mpc_lite.files import open_file, write_atomic
 from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import read_facts, weights_sha256
 
@@ -25,7 +25,7 @@ def export(weights: str | Path, out: str | Path, results: Sequence[str | Path] =
     recipe only the last part is kept. Equal inputs give equal bytes. InputError without the packages, for weights or
     results that cannot be read, and for a file that cannot be written.
     """
-    data = export_bytes(weights, [_read_results(path) for path in results])
+    data = export_bytes(weights, [table for path in results for table in _read_results(path)])
     write_atomic(out, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -55,11 +55,15 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def _read_results(path: str | Path) -> dict[str, Any]:
+def _read_results(path: str | Path) -> list[dict[str, Any]]:
+    """What the file says of each of its protocols."""
+    keys = ("protocol", "manifest", "split", "sets", "average", "image_level")
     try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {key: table[key] for key in ("protocol", "manifest", "split", "sets", "average", "image_level")}
+        with open_file(path) as file:
+            content = json.loads(file.read())
+        tables = content["protocols"].values() if "protocols" in content else [content]
+        return [{key: table[key] for key in keys} for table in tables]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path} is not a file that 'mpc-lite evaluate --json' wrote") from None

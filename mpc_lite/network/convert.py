@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mpc_lite.errors import InputError, shown, some
+from mpc_lite.files import open_file
 from mpc_lite.network.checks import check_values
 from mpc_lite.network.model import MPC
 from mpc_lite.network.saved_file import check_saved
@@ -141,19 +142,19 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected a checkpoint, a .pth file")
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below; its errors are told apart from the unpickler's)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    with file:
+        file = open_file(path)
         digest = hashlib.sha256()
+        start = file.read(24)
+        file.seek(0)
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
+    except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
+        raise InputError(f"cannot read {shown(path, 200)}: {getattr(error, 'strerror', None) or error}") from error
+    with file:
         source = {"file": path.name, "bytes": file.tell(), "sha256": digest.hexdigest()}
         source["known"] = KNOWN.get(source["sha256"], (None,))[0]
         file.seek(0)
-        pointer = file.read(24) == b"version https://git-lfs."
-        file.seek(0)
-        if pointer:
+        if start == b"version https://git-lfs.":
             raise InputError(f"{path} is a Git LFS pointer; expected the checkpoint it stands for, download that one")
         try:
             check_saved(file, str(path), source["bytes"])

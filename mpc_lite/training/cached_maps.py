@@ -31,6 +31,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.network.weights import named_in_utf_8
 from mpc_lite.training.processes import Processes
+from mpc_lite.training.stage import GO_ON
 
 MAPS = ("map4", "map8", "map16", "map32")  # by the pixels of the image to one of theirs
 
@@ -99,7 +100,7 @@ class MapCache(Dataset):
         def work(rows: list[tuple[int, int]]) -> None:
             item = next(items)
             if isinstance(item, str):
-                raise InputError(item)
+                raise InputError(f"{item}. {GO_ON}")
             with torch.inference_mode():
                 maps, target = encode(item)
             self._write([row for row, _ in rows], maps, target, len(missing) if rows is batches[0] else 0)

@@ -47,7 +47,7 @@ from mpc_lite.training.finite import Watch
 from mpc_lite.training.log import Log
 from mpc_lite.training.processes import Processes, deaths_told
 from mpc_lite.training.signals import Stopped, asked_to_stop
-from mpc_lite.training.stage import Batch, Stage
+from mpc_lite.training.stage import GO_ON, Batch, Stage
 from mpc_lite.training.starts import check_own, own_start, starting_model
 
 
@@ -167,7 +167,7 @@ def _train(
             if n_bad or (n_stop and step > first):
                 keep()
             if n_bad:
-                raise InputError(processes.gather(bad)[0])
+                raise InputError(f"{processes.gather(bad)[0]}. {GO_ON}")
             if n_stop and step > first:
                 text = f"{stage.name} stopped after step {step} of {settings.steps}; the checkpoint is written"
                 raise Interrupted(text, stop())

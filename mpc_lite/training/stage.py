@@ -17,6 +17,7 @@ from mpc_lite.recipes.stage_keys import StageSection
 from mpc_lite.training.processes import Processes
 
 Batch = dict[str, Any]  # what `data.loader` yields
+GO_ON = "Nothing is lost: with the file replaced, --resume goes on; a list without its row is another run"
 
 
 class Stage(Protocol):

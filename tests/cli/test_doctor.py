@@ -34,6 +34,16 @@ def test_what_would_fail_is_said_with_what_to_do(monkeypatch, tmp_path, capsys):
     assert "fails  MPC_LITE_DATA=" in shown and "→ correct or unset it" in shown and "1 of 3 checks fail" in shown
 
 
+def test_folders_that_are_none_are_told_and_the_others_looked_at(monkeypatch, tmp_path, capsys):
+    for name, value in zip(FOLDERS, ("~nobody-of-this-name/x", "a" * 5000, str(tmp_path)), strict=False):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(doctor, "CHECKS", [doctor.data])
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert shown.count("is no folder") == 2 and "install mpc-lite anew" not in shown
+    assert f"={tmp_path}: 0 .csv files" in shown.replace("\n", "")
+
+
 def test_a_check_that_stumbles_is_a_finding_and_the_others_go_on(monkeypatch, capsys):
     def broken():
         yield Finding("ok", "half")

@@ -343,6 +343,14 @@ def test_lists_that_cannot_be_used(folder, tmp_path):
     fails(write_list(out, rows), "unknown", split="middle")
 
 
+def test_paths_are_those_of_a_manifest(folder, listed):
+    out, rows = folder
+    odd = [f" ..\\{out.name}\\{rows[0]} ", *(f" {row.replace(',', ' , ')} " for row in rows[1:])]
+    read = Photographs("train", [write_list(out, odd, " image , source,camera ,licence", "odd.csv")])
+    plain = Photographs("train", [listed])
+    assert [(x.path.resolve(), x.source) for x in read.items] == [(x.path.resolve(), x.source) for x in plain.items]
+
+
 def test_one_photograph_is_too_few(folder):
     out, rows = folder
     path = write_list(out, rows[:1], name="one.csv")

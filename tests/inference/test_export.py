@@ -200,13 +200,17 @@ def test_metadata(tmp_path):
     (tmp_path / "list.csv").write_text("image,mask,label,source\na.png,m.png,1,ours\n")
     table = evaluate(Localizer.from_pretrained("lite", backend="onnx"), tmp_path / "list.csv")
     (tmp_path / "scores.json").write_text(json.dumps(table))
-    export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
+    (tmp_path / "both.json").write_text(
+        json.dumps({"protocols": {"mpc": table, "macro": {**table, "protocol": "macro"}}})
+    )
+    export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json", tmp_path / "both.json"])
     stored = onnx.load_model(tmp_path / "model.onnx").metadata_props
     facts = {entry.key: json.loads(entry.value) for entry in stored}
     assert facts["sha256"] == hashlib.sha256(pretrained_file("lite").read_bytes()).hexdigest()
     assert facts["recipe"]["name"] == "lite" and facts["recipe"]["evaluate"]["size"] == 192
     assert (facts["size"], facts["head"], facts["opset"]) == ("nano", "4conv", 20)
-    (result,) = facts["results"]
+    result, *both = facts["results"]
+    assert both == [result, {**result, "protocol": "macro"}]
     assert result["protocol"] == "mpc" and result["sets"]["ours"]["f1"] == table["sets"]["ours"]["f1"]
 
 
@@ -219,6 +223,10 @@ def test_what_cannot_be_exported_or_read_is_said(tmp_path):
             export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
     with pytest.raises(InputError, match="cannot read"):
         export("lite", tmp_path / "model.onnx", [tmp_path / "gone.json"])
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.json")
+        with pytest.raises(InputError, match="a pipe or a device"):
+            export("lite", tmp_path / "model.onnx", [tmp_path / "pipe.json"])
     assert not (tmp_path / "model.onnx").exists()
 
 

@@ -357,6 +357,13 @@ def test_a_truncated_file_is_called_damaged(zipped, keep, tmp_path):
         read_official(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "stage2.pth")
+    with pytest.raises(InputError, match=r"cannot read .*a pipe or a device"):
+        read_official(tmp_path / "stage2.pth")
+
+
 def test_other_files_are_told_apart(tmp_path):
     path = tmp_path / "x.pth"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:5a8a\nsize 179812573\n")
