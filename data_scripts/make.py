@@ -19,12 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from archives import unpack
 from checked import Checked, SplitList
 from common import DataSet, MaskRule, Tree, text_of
 from converted import Converted
-from fetch import download, progress, unpack
+from fetch import download, progress
 from mpc_lite.data.manifest import write_manifest
-from mpc_lite.errors import InputError, any_letter_prints, printable_lines, some
+from mpc_lite.errors import InputError, any_letter_prints, printable, some
 from mpc_lite.files import check_output, place
 from record import record, replace, report, tell, write_bad, write_json
 
@@ -71,7 +72,7 @@ def main(*sets: DataSet, argv: list[str] | None = None) -> int:
         problem = str(mistake)
     except OSError as error:  # a full disk, a folder that may not be read or written
         problem = f"{error.filename or out}: {error.strerror or error}; free some space, or choose another folder"
-    print(printable_lines(f"error: {problem}"), file=sys.stderr)
+    print(printable(f"error: {problem}"), file=sys.stderr)
     return 2
 
 
@@ -102,8 +103,8 @@ def _where(dataset: DataSet) -> str:
 
 def _advice(dataset: DataSet, roots: list[Path]) -> str:
     names = sorted(path.name + "/" * path.is_dir() for root in roots for path in root.iterdir())
-    listing = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") or "nothing"
-    folders = ", ".join(str(root) for root in roots)
+    listing = some(names, 8) or "nothing"
+    folders = ", ".join(map(str, roots))
     return f"{folders}: no image of {dataset.title} was recognised; found: {listing}; {_where(dataset)}"
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from archives import unpack
 from common import Tree
-from fetch import unpack
 from make import main
 from mpc_lite.data.manifest import read_manifest
 from mpc_lite.errors import InputError

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import archives
 import fetch
+from archives import unpack
 from common import Tree
-from fetch import unpack
 from mpc_lite.errors import InputError, printable
 
 pytestmark = pytest.mark.trust
@@ -73,7 +74,7 @@ def test_folders_named_twice_are_fine(tmp_path):
 
 
 def test_members_without_end_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "MEMBERS", 3)
+    monkeypatch.setattr(archives, "MEMBERS", 3)
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for number in range(4):
             archive.writestr(f"{number}.txt", "")

@@ -325,6 +325,19 @@ def test_mistakes_get_one_message_that_says_what_was_expected(run, tiny, tmp_pat
     assert not done.folder.exists() or not list(done.folder.glob("*.csv"))
 
 
+@pytest.mark.trust
+def test_a_name_with_a_line_break_forges_no_line(run, tmp_path):
+    folder = tmp_path / "in\nwrote tiny.csv: 9 images"
+    folder.mkdir()
+    for name in ("a\nerror: all is well.txt", "\x1b[2J.txt", *(f"{n}.txt" for n in range(9))):
+        (folder / name).write_text("hello")
+    done = run(TINY, folder)
+    assert done.code == 2 and done.err.count("\n") == 1 and "\x1b" not in done.err
+    assert r"found: \x1b[2J.txt, 0.txt, 1.txt, 2.txt, 3.txt, 4.txt, 5.txt, 6.txt and 3 more; " in done.err
+    lost = run(TINY, tmp_path / "a\nb")
+    assert lost.code == 2 and lost.err.count("\n") == 1 and r"a\nb: no such folder" in lost.err
+
+
 def test_sets_that_are_not_there_are_left_out_of_several(run, tiny):
     absent = dataclasses.replace(TINY, name="absent", pairs=lambda tree: [])
     done = run([TINY, absent], tiny)

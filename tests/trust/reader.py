@@ -28,7 +28,7 @@ from mpc_lite.recipes.load import load_recipe
 from tests.trust import corpus
 
 sys.path.append(str(Path(__file__).parents[2] / "data_scripts"))
-from fetch import unpack
+from archives import unpack
 
 
 def read_picture(path: Path) -> None:
