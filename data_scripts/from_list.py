@@ -24,7 +24,7 @@ from pathlib import Path
 from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
 from mpc_lite.data.manifest import Sample, check_name, read_manifest, read_mask, write_manifest
-from mpc_lite.errors import InputError, any_letter_prints, printable, printable_lines
+from mpc_lite.errors import InputError, any_letter_prints, printable
 from mpc_lite.files import PICTURES, check_output, place
 from mpc_lite.images import read_image
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return make(options)
     except InputError as mistake:
-        print(printable_lines(f"error: {mistake}"), file=sys.stderr)
+        print(printable(f"error: {mistake}"), file=sys.stderr)
         return 2
 
 

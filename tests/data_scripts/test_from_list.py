@@ -159,3 +159,11 @@ def test_a_file_where_the_folder_of_the_manifest_should_be_is_told(main, folder,
     for out in ("sets/m.csv", "sets/deeper/m.csv"):
         assert main(folder / "set" / "list.txt", "--out", folder / out) == 2
         assert "its folder cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.trust
+def test_an_error_is_one_line_whatever_the_list_is_called(main, folder, capsys):
+    (folder / "a\nwrote m.csv.txt").write_text("")
+    assert main(folder / "a\nwrote m.csv.txt", "--out", folder / "m.csv") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and r"a\nwrote m.csv.txt: the list is empty" in said and said.count("\n") == 1
