@@ -14,10 +14,11 @@ from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL import Image, ImagePalette, UnidentifiedImageError
+from PIL.Jpeg2KImagePlugin import BoxReader
+from PIL.TiffImagePlugin import COLORMAP, ImageFileDirectory_v2
 
-from mpc_lite.errors import silent_stderr, unreadable
+from mpc_lite.errors import HEAD, RAW_PICTURE, refuse_by_name, silent_stderr, unreadable
 from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
@@ -30,24 +31,6 @@ with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder 
     import_module("pi_heif").register_heif_opener()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
-_RAW = "a raw or preview file; develop it to PNG or TIFF"
-_VIDEO = "a video; save the frame in question as PNG"
-_PLAIN, _HEAD = "save it as PNG or TIFF", 512  # and bytes at the beginning that tell what a file is
-_STARTS = {  # what a file is and what to do -> bytes at its beginning
-    "a Git LFS pointer, not the picture it stands for; fetch that with 'git lfs pull'": (b"version https://git-lfs",),
-    "PostScript, which is a program and is not run; " + _PLAIN: (b"%!", b"\xc5\xd0\xd3\xc6"),
-    "PDF, a document; save the picture in it as PNG or TIFF": (b"%PDF",),
-    "a Photoshop file with layers; export it losslessly as PNG or TIFF": (b"8BPS",),
-    "OpenEXR; " + _PLAIN + " with 8 or 16 bits": (b"v/1\x01",),
-    "AppleDouble, which macOS puts beside files it copies; use the one without '._' in its name": (b"\0\5\x16\7",),
-    "a BigTIFF with the high byte first; save it as plain TIFF": (b"MM\0+",),
-    "a ZIP archive; unpack it": (b"PK\3\4",),
-    "compressed by gzip; unpack it": (b"\x1f\x8b",),
-    "a NumPy array; " + _PLAIN: (b"\x93NUMPY",),
-    _RAW: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),
-    _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
-}
-_HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 _TURN, _KIND, TILE = 0x0112, 339, 512  # orientation, TIFF's kind of samples; rows converted at a time, for no 2nd copy
 _TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
 _BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
@@ -92,11 +75,11 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     try:
         # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
         with open_file(path) as file, _quiet():
-            _refuse(path, file.read(_HEAD))
+            refuse_by_name(path, file.read(HEAD), FORMATS)
             file.seek(0)
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
-                check_size(image.width, image.height, path)
+                check_size(image.width, image.height, path, _held(image))
                 image.info.pop("xmp", None)  # see `orientation`
                 yield image
     except MemoryError:
@@ -117,13 +100,14 @@ def decode_file(path: str | Path) -> Decoded:
     path = Path(path)
     try:
         with open_file(path) as file, _quiet():
-            _refuse(path, head := file.read(_HEAD))
+            refuse_by_name(path, head := file.read(HEAD), FORMATS)
             frame, tags = _tiff_frame(file, head[:16])
+            deep_jpeg = _deep_jpeg2000(file, head)
     except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
     if tags and (frame is None or _number(tags, _COLOURS) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
-        raise unreadable(path, _RAW)
-    bits, kind = _number(tags, _BITS, 1), _number(tags, _KIND, 1)
+        raise unreadable(path, RAW_PICTURE)
+    bits, kind = deep_jpeg or _number(tags, _BITS, 1), _number(tags, _KIND, 1)
     if kind == 3 and _number(tags, _COLOURS, 1) == 0:
         raise unreadable(path, "floats with white as 0; save it with black as 0")
     # What Pillow would cut to 8 bits or does not know. PNG: bit depth 16 with colours or alpha.
@@ -131,7 +115,7 @@ def decode_file(path: str | Path) -> Decoded:
     deep_png = head.startswith(b"\x89PNG") and head[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6")
     if deep_tiff or head.startswith((b"#?RADIANCE", b"#?RGBE", b"PF")):
         if frame:
-            raise unreadable(path, _RAW)
+            raise unreadable(path, RAW_PICTURE)
         for refused, what in (
             (_number(tags, _COLOURS, 2) not in (0, 1, 2, *_LOG_LUV), "in other colours than RGB; convert it"),
             (_number(tags, _SAMPLES) == 2, "of grey with transparency in a TIFF; save it as PNG"),
@@ -145,12 +129,14 @@ def decode_file(path: str | Path) -> Decoded:
     with open_image(path) as image:
         image.seek(frame or 0)
         image.info.pop("xmp", None)
-        check_size(image.width, image.height, path)
-        if deep_png or _misread(image, head):
-            return _with_opencv(path, {})._replace(turn=orientation(image))
+        check_size(image.width, image.height, path, _held(image))
+        if deep_png or deep_jpeg or _misread(image, head):
+            return _with_opencv(path, {}, deep_jpeg or 16)._replace(turn=orientation(image))
         if head.startswith(b"\x89PNG") and head[25] == 0 and head[24] < 8:  # Pillow scales the pixels alone
             top, clear = 2 ** head[24] - 1, image.info.get("transparency")
             image.info |= {"transparency": clear * 255 // top} if clear and clear <= top else {}
+        if tags and image.mode in ("P", "PA") and max(colours := image.tag_v2[COLORMAP]) < 256:  # old writers' 8 bits
+            image.palette = ImagePalette.raw("RGB;L", bytes(colours))
         with silent_stderr() if tags else nullcontext():  # libtiff, within Pillow
             image.load()
         decoded = _of_pillow(image)._replace(turn=orientation(image))
@@ -158,7 +144,44 @@ def decode_file(path: str | Path) -> Decoded:
             return decoded._replace(values=decoded.values.astype(stored))
         if decoded.values.dtype == np.uint16 and bits == 16 and _number(tags, _COLOURS, 1) == 0:  # white is zero
             return decoded._replace(values=np.uint16(65535) - decoded.values)
-        return decoded
+        return decoded._replace(values=_widened(decoded.values, bits))
+
+
+def _held(image: Image.Image) -> int:
+    """Half of the bytes that a pixel takes while it is read, which `check_size` counts, in formats with more than 16:
+    four bytes a sample of JPEG 2000 and then its results, four pictures with opacity of WebP."""
+    return {"JPEG2000": 3 * len(image.getbands()) + 1, "WEBP": 9}.get(image.format, 1)
+
+
+def _deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
+    """How many bits a sample of a JPEG 2000 has, if more than 8, which Pillow rounds so that white becomes black; or 0.
+
+    ValueError for those that OpenCV does not read, or takes for RGB.
+    """
+    file.seek(0)
+    if head[4:8] == b"jP  ":
+        boxes = BoxReader(file)
+        with suppress(Exception):  # a damaged box, or one of no length: that goes on to the end, and is named already
+            while boxes.next_box_type() != b"jp2c":
+                pass
+    start = file.read(42 + 4 * 3)  # the size, and three bytes for each of up to four samples
+    known = len(start) == 54 and start.startswith(b"\xff\x4f\xff\x51")
+    samples = [start[at : at + 3] for at in (42, 45, 48, 51)][: start[41]] if known else []
+    if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8:
+        return 0
+    other_colours = re.search(rb"colr\x01..(?!\0\0\0[\x10\x11])", head, re.DOTALL)  # 16 is sRGB, 17 grey
+    if bits > 16 or max(samples)[0] > 127 or len(set(samples)) > 1 or len(samples) == 2 or other_colours:
+        raise ValueError(f"JPEG 2000 with {bits} bits that are no unsigned grey, RGB or RGBA; save it as PNG")
+    return bits
+
+
+def _widened(values: np.ndarray, bits: int) -> np.ndarray:
+    """Values of 9 to 15 bits as of 16, in their own memory, so that the greatest is 65535; all others as they are."""
+    if values.dtype == np.uint16 and 8 < bits < 16:
+        for first in range(0, len(values), TILE):
+            band = values[first : first + TILE]
+            band[:] = band << (16 - bits) | band >> (2 * bits - 16)
+    return values
 
 
 def _misread(image: Image.Image, head: bytes) -> bool:
@@ -169,33 +192,12 @@ def _misread(image: Image.Image, head: bytes) -> bool:
     return head[start + (10 if head[start] == 12 else 14)] != (1 if image.mode == "1" else 8)
 
 
-def _refuse(path: Path, head: bytes) -> None:
-    """InputError for the kinds of files that people take for pictures, each with its own sentence."""
-    if what := next((what for what, starts in _STARTS.items() if head.startswith(starts)), None):
-        raise unreadable(path, what)
-    brand = head[8:12].decode("latin-1")
-    if head[4:8] == b"ftyp":
-        if brand in _HEIC and "HEIF" not in FORMATS:
-            raise unreadable(path, "HEIC; install the extra (pip install 'mpc-lite[heic]') or export it losslessly")
-        if brand in ("avif", "avis") and "AVIF" not in FORMATS:
-            raise unreadable(path, "AVIF; install Pillow 11.3 or later, or export it losslessly")
-        if brand not in (*_HEIC, "avif", "avis"):
-            raise unreadable(path, _RAW if brand == "crx " else _VIDEO)
-    if head[4:8] in (b"moov", b"mdat", b"wide") or (head.startswith(b"RIFF") and brand == "AVI "):
-        raise unreadable(path, _VIDEO)
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head")):
-        raise unreadable(path, "a web page, perhaps an error message of a download; fetch the picture itself")
-    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in text):
-        raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
-
-
 def _tiff_frame(file: BinaryIO, header: bytes) -> tuple[int | None, dict]:
     """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are."""
     if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
         return 0, {}
     first, position, passed = {}, None, set()
-    try:
+    with suppress(Exception):  # a damaged directory: the decoder says what is wrong with the file
         for number in range(64):
             directory = ImageFileDirectory_v2(header if header[2:3] == b"+" else header[:8])
             position = directory.next if position is None else position
@@ -209,8 +211,6 @@ def _tiff_frame(file: BinaryIO, header: bytes) -> tuple[int | None, dict]:
             if not _number(tags, _SUBFILE, 0) & 5:
                 return number, tags
             first, position = first or tags, directory.next
-    except Exception:  # a damaged directory: the decoder says what is wrong with the file
-        pass
     return (None if first else 0), first
 
 
@@ -251,9 +251,8 @@ def _of_pillow(image: Image.Image) -> Decoded:
     return Decoded(values, alpha)
 
 
-def _with_opencv(path: Path, tags: dict) -> Decoded:
-    """What Pillow does not read in full depth (colours of 16 bits, floats in colour or of 64 bits, Radiance) or right
-    (`_misread`)."""
+def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
+    """What Pillow does not read in full depth (deep colours, floats of 64 bits, Radiance) or right (`_misread`)."""
     try:
         a_sample = 4 if _number(tags, _COLOURS) in _LOG_LUV else _number(tags, _BITS) // 8
         check_size(_number(tags, _WIDTH), _number(tags, _HEIGHT), path, a_sample * _number(tags, _SAMPLES, 1))
@@ -270,6 +269,7 @@ def _with_opencv(path: Path, tags: dict) -> Decoded:
         raise unreadable(path, error) from None
     if image is None:
         raise unreadable(path, "damaged, or of a kind that neither Pillow nor OpenCV reads")
+    image = _widened(image, bits)
     if image.ndim == 3:
         return Decoded(*_rgb_in_place(image))
     return Decoded(np.repeat(image[..., None], 3, axis=2) if image.dtype == np.uint8 else image, None)

@@ -20,6 +20,24 @@ _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 _NOTHING = frozenset("\u00ad\u200b\u2060\ufeff")  # seen by nobody, so that two names look alike
 _LONGEST = 60  # of a wrong word
 _stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
+RAW_PICTURE = "a raw or preview file; develop it to PNG or TIFF"
+_VIDEO = "a video; save the frame in question as PNG"
+_PLAIN, HEAD = "save it as PNG or TIFF", 512  # and bytes at the beginning that tell what a file is
+_STARTS = {  # what a file is and what to do -> bytes at its beginning
+    "a Git LFS pointer, not the picture it stands for; fetch that with 'git lfs pull'": (b"version https://git-lfs",),
+    "PostScript, which is a program and is not run; " + _PLAIN: (b"%!", b"\xc5\xd0\xd3\xc6"),
+    "PDF, a document; save the picture in it as PNG or TIFF": (b"%PDF",),
+    "a Photoshop file with layers; export it losslessly as PNG or TIFF": (b"8BPS",),
+    "OpenEXR; " + _PLAIN + " with 8 or 16 bits": (b"v/1\x01",),
+    "AppleDouble, which macOS puts beside files it copies; use the one without '._' in its name": (b"\0\5\x16\7",),
+    "a BigTIFF with the high byte first; save it as plain TIFF": (b"MM\0+",),
+    "a ZIP archive; unpack it": (b"PK\3\4",),
+    "compressed by gzip; unpack it": (b"\x1f\x8b",),
+    "a NumPy array; " + _PLAIN: (b"\x93NUMPY",),
+    RAW_PICTURE: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),
+    _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
+}
+_HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 
 
 class InputError(ValueError):
@@ -30,6 +48,30 @@ def unreadable(path: str | Path, reason: object) -> InputError:
     """The sentence on a picture file that cannot be read; a reason that is an InputError says it already."""
     text = f"{path}: cannot be read as an image ({reason}); replace the file or leave it out"
     return reason if isinstance(reason, InputError) else InputError(text)
+
+
+def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
+    """InputError for the kinds of files that people take for pictures, each with its own sentence.
+
+    head: the first `HEAD` bytes. formats: those of Pillow that are read.
+    """
+    if what := next((what for what, starts in _STARTS.items() if head.startswith(starts)), None):
+        raise unreadable(path, what)
+    brand = head[8:12].decode("latin-1")
+    if head[4:8] == b"ftyp":
+        if brand in _HEIC and "HEIF" not in formats:
+            raise unreadable(path, "HEIC; install the extra (pip install 'mpc-lite[heic]') or export it losslessly")
+        if brand in ("avif", "avis") and "AVIF" not in formats:
+            raise unreadable(path, "AVIF; install Pillow 11.3 or later, or export it losslessly")
+        if brand not in (*_HEIC, "avif", "avis"):
+            raise unreadable(path, RAW_PICTURE if brand == "crx " else _VIDEO)
+    if head[4:8] in (b"moov", b"mdat", b"wide") or (head.startswith(b"RIFF") and brand == "AVI "):
+        raise unreadable(path, _VIDEO)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        raise unreadable(path, "a web page, perhaps an error message of a download; fetch the picture itself")
+    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in text):
+        raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
 
 
 def nearest(word: str, words: list[str]) -> str:

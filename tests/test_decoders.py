@@ -10,6 +10,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -346,6 +347,105 @@ def test_integers_out_of_range_are_named_as_they_are_stored(tmp_path, kind, valu
             read(tmp_path / "x.tif")
     tifffile.imwrite(tmp_path / "x.tif", np.array([[0, 100]], kind))
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif")[0, :, 0], [0, 100])
+
+
+def tiff_grey(levels, bits, colours=()):
+    """A TIFF of one strip whose pixels have so many bits; with `colours`, (n,3), they are numbers of these."""
+    height, width = levels.shape
+    every = np.unpackbits(levels.astype(">u2").view(np.uint8).reshape(height, width, 2), axis=2)[..., -bits:]
+    pixels = b"".join(packed(row) for row in every)
+    table = np.transpose(colours).astype("<u2").tobytes()
+    facts = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 3 if table else 1)]
+    facts += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(pixels))]
+    facts += [(320, 3, len(table) // 2, 8 + len(pixels))] if table else []
+    entries = b"".join(struct.pack("<HHII", *fact) for fact in facts)
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(pixels) + len(table))
+    return start + pixels + table + struct.pack("<H", len(facts)) + entries + bytes(4)
+
+
+def test_grey_of_12_bits_has_its_own_white(tmp_path):
+    levels = np.uint16([[0, 15, 16, 2047, 2048, 4095]])
+    (tmp_path / "a.tif").write_bytes(tiff_grey(levels, bits=12))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], levels >> 4)
+    (tmp_path / "mask.tif").write_bytes(tiff_grey(np.uint16([[0, 0, 4095]] * 9), bits=12))
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.tif"), [[0, 0, 1]] * 9)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_tiffs_colours_may_be_stored_with_8_bits(tmp_path, bits):
+    """Of 16 bits each they should be; where none is above 255, an old writer did not know that."""
+    levels, colours = np.arange(16, dtype=np.uint16).reshape(4, 4), np.resize(RGB, (2**bits, 3))
+    for scale in (1, 257):
+        (tmp_path / "a.tif").write_bytes(tiff_grey(levels, bits, colours.astype(np.uint16) * scale))
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), colours[levels])
+
+
+def jpeg2000(pixels, bits, kind="jp2"):
+    """A lossless JPEG 2000 file of uint16 pixels, RGB(A) or grey, whose header says that a sample has so many bits."""
+    middle = np.uint16(2**15 - 2 ** (bits - 1))  # of a sample: samples are stored by their distance from it
+    order = [2, 1, 0, 3][: pixels.shape[2]] if pixels.ndim == 3 else slice(None)
+    data = bytearray(cv2.imencode(".jp2", np.ascontiguousarray(pixels[..., order] + middle))[1])
+    start = data.index(b"\xff\x4f\xff\x51")
+    for at in (data.index(b"ihdr") + 14, *(start + 42 + 3 * n for n in range(data[start + 41]))):
+        data[at] = bits - 1
+    return data[start:] if kind == "j2k" else data
+
+
+@pytest.mark.parametrize("kind", ["jp2", "j2k"])
+@pytest.mark.parametrize("bits", [9, 10, 12, 15, 16])
+def test_white_of_a_deep_jpeg_2000_is_white(tmp_path, bits, kind):
+    """Pillow rounds up to 8 bits and beyond, so white becomes black."""
+    top = 2**bits - 1
+    shades = np.round(np.linspace(0, top, 80 * 60)).astype(np.uint16).reshape(60, 80)
+    colour = np.dstack([shades, shades[::-1], shades[:, ::-1]])
+    expected = np.round(colour / top * 255)
+    opaque = np.dstack([colour, np.full_like(shades, top)])
+    for pixels, shown in ((shades, expected[..., :1]), (colour, expected), (opaque, expected)):
+        (tmp_path / f"a.{kind}").write_bytes(jpeg2000(pixels, bits, kind))
+        read = read_image(tmp_path / f"a.{kind}")
+        assert np.abs(read - shown).max() <= 1 and read[-1, -1, 0] == 255 and read[0, 0, 0] == 0
+        mask = np.where(pixels > top // 2, np.uint16(top), np.uint16(0))
+        mask = mask if mask.ndim == 2 else np.dstack([mask[..., 0]] * 3)
+        (tmp_path / f"mask.{kind}").write_bytes(jpeg2000(mask, bits, kind))
+        np.testing.assert_array_equal(read_mask_file(tmp_path / f"mask.{kind}"), shades > top // 2)
+    clear = np.dstack([colour * 0, shades])
+    (tmp_path / f"a.{kind}").write_bytes(jpeg2000(clear, bits, kind))
+    assert np.abs(read_image(tmp_path / f"a.{kind}")[..., 1] - (255 - expected[..., 0])).max() <= 1
+
+
+def test_a_deep_jpeg_2000_is_found_behind_other_boxes_and_in_a_last_one_without_a_length(tmp_path):
+    data = jpeg2000(DEEP.repeat(8, 0).repeat(8, 1), 16)
+    at = data.index(b"jp2c") - 4
+    between = struct.pack(">I4s", 4008, b"uuid") + b"\xff\x4f\xff\x51" * 1000
+    for changed in (data[:at] + between + data[at:], data[:at] + bytes(4) + data[at + 4 :]):
+        (tmp_path / "a.jp2").write_bytes(changed)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.jp2")[::8, ::8, 0], GREY)
+    for n in range(1, 10):
+        (tmp_path / "a.jp2").write_bytes(data[: len(data) * n // 10])
+        with pytest.raises(InputError):
+            read_image(tmp_path / "a.jp2")
+
+
+DEEP_AND_ODD = {  # what is changed in a header: (of which box or marker, bytes behind it, value)
+    "signed": (b"\xff\x51", [40, 43, 46], 0x8F),
+    "20 bits": (b"\xff\x51", [40, 43, 46], 19),
+    "bits of its own for one colour": (b"\xff\x51", [43], 11),
+    "fewer pixels of one colour": (b"\xff\x51", [44], 2),
+    "grey with transparency": (b"\xff\x51", [39], 2),
+    "CMYK": (b"colr", [10], 12),
+    "YCC": (b"colr", [10], 18),
+}
+
+
+@pytest.mark.parametrize("what", DEEP_AND_ODD)
+def test_other_deep_samples_of_jpeg_2000_are_refused(tmp_path, what):
+    name, places, value = DEEP_AND_ODD[what]
+    data = jpeg2000(DEEP.repeat(8, 0).repeat(8, 1), 16)
+    for place in places:
+        data[data.index(name) + place] = value
+    (tmp_path / "a.jp2").write_bytes(data)
+    with pytest.raises(InputError, match=r"JPEG 2000 with .. bits that are no unsigned grey, RGB or RGBA; save it as"):
+        read_image(tmp_path / "a.jp2")
 
 
 # ---------------------------------------------------------------------------------------------- which page is meant

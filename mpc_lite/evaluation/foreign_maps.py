@@ -2,9 +2,9 @@
 
 A map is found by its image's name, whole or without its ending, alone or with one of `ENDINGS`: `a.jpg` is scored by
 `a.png`, `a.jpg.npz`, `a_pred.png`, …; where none is spelt so, letters' case and the form of accents do not count, as
-for masks (`pairs.stem`). Integer files hold 0 to their greatest value (255, 65535), arrays of floats hold
-scores in [0,1]. A map of another size is brought to its image's, bilinearly. A map that may be that of several images
-is none of theirs, unless one of them has a map with its whole name.
+for masks (`pairs.stem`). Integers, of 8 or 16 bits, mean 0 to their greatest value (255, 65535; 4095 in TIFFs of 12
+bits), arrays of floats hold scores in [0,1]. A map of another size is brought to its image's, bilinearly. A map that
+may be that of several images is none of theirs, unless one of them has a map with its whole name.
 """
 
 from __future__ import annotations
@@ -179,12 +179,15 @@ def _scores(file: Path, key: str | None, size: tuple[int, int]) -> np.ndarray:
         )
     if values.dtype == bool:
         return values.astype(np.float32)
-    if values.dtype.kind == "u":
+    if values.dtype in (
+        np.uint8,
+        np.uint16,
+    ):  # of longer ones nobody can tell whether 255 or 4294967295 is a score of 1
         scores = values.astype(np.float32)
         scores /= np.iinfo(values.dtype).max
         return scores
     if values.dtype.kind != "f":
-        raise InputError(f"{file.name}: values of type {values.dtype}, expected floats in [0,1], or unsigned integers")
+        raise InputError(f"{file.name}: values of type {values.dtype}, expected floats in [0,1], uint8 or uint16")
     return values.astype(np.float32, copy=False)
 
 

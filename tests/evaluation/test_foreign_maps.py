@@ -16,6 +16,7 @@ from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import evaluate, score_maps
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
+from tests.test_decoders import tiff_grey
 
 SIZE = (40, 60)  # height, width
 SCORES = np.linspace(0, 1, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.float32)
@@ -126,6 +127,13 @@ def test_a_faint_map_of_16_bits_is_not_taken_for_one_of_8(images):
     assert ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE).max() < 300
 
 
+def test_a_map_of_12_bits_is_read_against_their_greatest_value(images):
+    levels = np.round(SCORES * 4095).astype(np.uint16)
+    (images / "maps" / "a.tif").write_bytes(tiff_grey(levels, bits=12))
+    read = ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+    assert np.abs(read / 65535 - SCORES).max() < 2 / 4095 and read.max() == 65535
+
+
 def test_a_chosen_array_and_a_masks_booleans(images):
     save(images / "maps" / "a.npz", {"map": SCORES, "conf": SCORES > 0.5})
     levels = ForeignMaps(images / "maps", "conf").read(sample(images / "a.png"), SIZE)
@@ -150,7 +158,8 @@ WRONG = {
     "none": ({"b.png": np.zeros(SIZE, np.uint8)}, "such as a.png or a.png.npz in maps; found none"),
     "logits": ({"a.npy": 9 * SCORES - 4}, "expected .0,1."),
     "no number": ({"a.npy": SCORES * np.nan}, "a.npy"),
-    "signed": ({"a.npy": np.zeros(SIZE, np.int64)}, "values of type int64"),
+    "signed": ({"a.npy": np.zeros(SIZE, np.int64)}, "values of type int64, expected floats in .0,1., uint8 or uint16"),
+    "32 bits": ({"a.npy": np.full(SIZE, 255, np.uint32)}, "values of type uint32, expected floats"),
     "colours": ({"a.png": np.eye(3, dtype=np.uint8)[None].repeat(4, 0) * 255}, "a coloured picture is no map"),
     "objects": ({"a.npy": np.array([{}], dtype=object)}, "cannot be read as an array"),
     "no row": ({"a.npz": {"map": np.zeros((0, 60), np.float32)}}, r"a.npz: shape \(0, 60\), which holds no value"),

@@ -111,6 +111,45 @@ def test_a_short_file_of_deep_pixels_may_declare_fewer_of_them(tmp_path, kind, c
     assert read_image(file).shape == (64, 64, 3)
 
 
+SHORT = {  # file, how it is written, bytes a pixel as they count
+    "rgb.webp": ("RGB", {"lossless": True, "method": 0}, 9),
+    "rgba.webp": ("RGBA", {"lossless": True, "method": 0}, 9),
+    "grey.jp2": ("L", {}, 4),
+    "grey and opacity.jp2": ("LA", {}, 7),
+    "rgb.jp2": ("RGB", {}, 10),
+    "rgba.jp2": ("RGBA", {}, 13),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_short_files_whose_decoders_take_much_may_declare_fewer_pixels(name, tmp_path, monkeypatch):
+    (mode, options, each), file, side = SHORT[name], tmp_path / name, 4096
+    Image.new(mode, (side, side)).save(file, **options)
+    assert highest("read_image", file) < max(16, 2 * each) + 1  # of as many as may be declared a GiB
+    small = tmp_path / f"small {name}"
+    Image.new(mode, (64, 64)).save(small, **options)
+    monkeypatch.setattr("mpc_lite.files.PIXELS_A_BYTE", 1)
+    monkeypatch.setattr("mpc_lite.files.UNPROVEN_PIXELS", 64 * 64 * max(8, each) // 8)
+    assert read_image(small).shape == (64, 64, 3)
+    monkeypatch.setattr("mpc_lite.files.UNPROVEN_PIXELS", 64 * 64 * max(8, each) // 8 - 8)
+    with pytest.raises(InputError, match=r"64×64 pixels.*, at most .* of a file of .* --max-pixels 4096"):
+        read_image(small)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_same_holds_for_deep_colours_of_jpeg_2000(channels, tmp_path):
+    pixels = np.full((2048, 2048, channels), 40000, np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.jp2"), pixels)
+    assert highest("read_image", tmp_path / "deep.jp2") < 2 * (3 * channels + 1)
+
+
+@pytest.mark.parametrize("each", [9, 10, 13])
+def test_photographs_of_24_to_102_megapixels_are_within_the_limit(each):
+    assert pixel_limit(0, each) > 24_000_000 and pixel_limit(0, 10) > 48_000_000
+    for megapixels in (48, 61, 102):  # at a quarter of a bit a pixel, which is little for a photograph
+        assert pixel_limit(megapixels * 1_000_000 // 32, each) > megapixels * 1_000_000
+
+
 def test_a_float_photograph_of_fifty_megapixels_is_within_the_limit():
     assert pixel_limit(8000 * 6250 * 12 // 3, 12) > 8000 * 6250 and pixel_limit(1 << 40, 24) * 24 > 2**31 - 24
     assert pixel_limit(0, 8) == pixel_limit(0) == 3 * pixel_limit(0, 24) + 1
