@@ -28,9 +28,10 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     """A photo as (H,W,3) uint8 RGB, turned the way its EXIF tag says when `orient` (8-bit TIFFs always are).
 
     Grey, 1-bit, palette, CMYK, 16-bit and float files are converted: 16-bit files whose values are all within 0–255 are
-    taken as they are, of others the high byte stays (of 9 to 15 bits the highest eight); floats up to 1 are scaled by 255, larger ones must be 0–255
-    (5 % beyond is cut off). Transparent pixels are laid over white, as a viewer shows them, unless nothing is visible.
-    Of several frames the first full one counts; colour profiles are ignored. Up to `files.pixel_limit` pixels.
+    taken as they are, of others the high byte stays, as do of 9 to 15 bits the highest eight; floats up to 1 are scaled
+    by 255, larger ones must be 0–255 (5 % beyond is cut off). Transparent pixels are laid over white, as a viewer shows
+    them, unless nothing is visible. Of several frames the first full one counts; colour profiles are ignored. Up to
+    `files.pixel_limit` pixels.
     Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
     files, and for 16-bit files that use less than a quarter of their range.
     """
