@@ -143,8 +143,8 @@ FAULTS = [
     Fault(
         "paths from the working folder",
         "data/manifest.py",
-        "exact = cell.strip(), place(cell, folder)",
-        "exact = cell.strip(), place(cell)",
+        "image=place(cells[image_at], folder)",
+        "image=place(cells[image_at])",
         "tests/data/test_manifest.py::test_reads_rows_in_order_with_paths_from_the_manifests_folder",
     ),
     Fault(
