@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the docstring lists trials, one a line
 """Short trials of what might make the lite model better, scored on validation images. Write lite-trials.json beside this.
 
     MPC_LITE_DATA=… python book/results/lite-trials.py FOLDER [TRIAL,… [SEED,…]]
