@@ -31,7 +31,7 @@ from mpc_lite.provenance import record
 from mpc_lite.recipes.load import load_recipe
 
 DATA, RESULT = Path(os.environ.get("MPC_LITE_DATA", ".")), Path(__file__).with_suffix(".json")
-TILES = ((192, 96), (192, 48), (224, 112), (224, 48), (256, 64), (320, 64))
+TILES = ((192, 96), (192, 64), (224, 48), (256, 64), (320, 64))
 GENERATED = {"generated, 256²": (120, 256), "generated, 512²": (32, 512)}  # images, side
 SEED = 3
 CUTS = np.arange(0.02, 0.981, 0.02)
