@@ -27,7 +27,7 @@ from mpc_lite.files import open_file
 from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import read_facts, save_weights
 
-SUSPICIOUS, UNSURE = 0.05, 0.2  # authentic photographs are called so at most this often, if they are exchangeable
+SUSPICIOUS, UNSURE = 0.05, 0.07  # authentic photographs are called so at most this often, if they are exchangeable
 Photo = str | Path | np.ndarray
 WRITTEN = ("version", "size", "head", "recipe", "fingerprint")  # facts that save_weights writes by itself
 

@@ -40,6 +40,7 @@ MOVED = {
     "inference.localizer": "localizer",
     "network.hrformer": "hrformer",
     "network.model": "model",
+    "network.weights": "weights",
     "provenance": "results",
     "recipes.load": "config reproduce",
     "training.cached_maps": "features",

@@ -55,7 +55,8 @@ def test_verdict_says_how_rare_and_where_it_is_unsure():
     calibration = of(*(k / 200 for k in range(199)))
     assert calibration.verdict(0.985) == "look here: 2 of 100 authentic photographs score as high"
     assert calibration.verdict(0.99) == "look here: 1 of 100 authentic photographs scores as high"
-    assert calibration.verdict(0.9) == "unsure: 10 of 100 authentic photographs score as high"
+    assert calibration.verdict(0.94) == "unsure: 6 of 100 authentic photographs score as high"
+    assert calibration.verdict(0.92) == "cannot tell: 8 of 100 authentic photographs score as high"
     assert calibration.verdict(0.2) == "cannot tell: 80 of 100 authentic photographs score as high"
     for alpha, word in ((SUSPICIOUS, "look here"), (UNSURE, "unsure")):
         assert calibration.verdict(np.nextafter(calibration.threshold(alpha), 1)).startswith(word)

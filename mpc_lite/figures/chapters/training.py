@@ -74,7 +74,8 @@ def ranks(scores: Sequence[float]) -> Figure:
     edges = {"cannot tell": (UNSURE, 1.0), "unsure": (SUSPICIOUS, UNSURE), "look here": (0.0, SUSPICIOUS)}
     for (word, (low, high)), shade in zip(edges.items(), (0.06, 0.16, 0.3), strict=True):
         axes.axhspan(max(low, 1e-3), high, color=ORANGE, alpha=shade, lw=0)
-        axes.text(0.02, max(low, 1e-3) * 1.15, word, fontsize=9, va="bottom")
+        aside = 0.16 if word == "unsure" else 0.02  # its band is no higher than a line of text
+        axes.text(aside, max(low, 1e-3) * 1.15, word, fontsize=9, va="bottom")
     axes.set(yscale="log", xlim=(0, 1), ylim=(1e-3, 1.2), xlabel="image score", ylabel="authentic photographs as high")
     _plain(axes)
     return figure
