@@ -69,20 +69,17 @@ def evaluate(
     """Score weights on a manifest or on pairs, beside three baselines. Exit code 1 when rows had to be left out."""
     if weights is None and maps is None:
         raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
-    from mpc_lite.evaluation.evaluate import evaluate as run
-    from mpc_lite.evaluation.evaluate import rescore
+    from mpc_lite.evaluation.evaluate import evaluations
     from mpc_lite.files import place
     from mpc_lite.inference.saved_maps import INDEX
 
     names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), maps and place(maps)
     _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
-    if weights is None:
-        return _report([rescore(rows, maps, name, split) for name in names], json_file, found)
-    localizer = _localizer(weights, device)
+    localizer = None if weights is None else _localizer(weights, device)
     with tempfile.TemporaryDirectory() as folder:  # for one protocol nothing is kept that nobody asked for
         kept = maps or (folder if len(names) > 1 else None)
-        first = run(localizer, rows, names[0], split, kept)
-        _report([first, *(rescore(rows, kept, name, split) for name in names[1:])], json_file, found)
+        tables = evaluations(localizer, rows, names, split, kept)
+    _report(tables, json_file, found)
 
 
 @commands.command(
@@ -174,9 +171,9 @@ def _report(tables: list[dict], json_file: Path | None, pairs: Any = None) -> No
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_atomic(json_file, text.encode(errors="backslashreplace"))
     tell(format_table(*tables))
-    for note in tables[0]["notes"]:
+    for note in dict.fromkeys(note for table in tables for note in table["notes"]):
         tell(f"note: {printable(note)}", error=True)
-    if tables[0]["errors"]:
+    if any(table["errors"] for table in tables):
         raise typer.Exit(SOME_FAILED)
 
 

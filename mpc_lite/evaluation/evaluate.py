@@ -1,14 +1,16 @@
 """Evaluation: a score map of every image, a protocol that turns them into numbers, and baselines beside each of them.
 
-`evaluate` scores a network on a manifest, `rescore` does it again from saved maps, `score_maps` from the maps of any
-other detector; `table_rows` and `format_table` print results. Pixel scores average tampered images only; authentic
-images enter only the image-level figures. On a CPU as many images are in memory as PyTorch may use threads.
+`evaluate` scores a network on a manifest, `rescore` does it again from saved maps, `evaluations` either of them under
+several protocols, `score_maps` from the maps of any other detector; `table_rows` and `format_table` print results.
+Pixel scores average tampered images only; authentic images enter only the image-level figures. On a CPU as many images
+are in memory as PyTorch may use threads.
 """
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,8 @@ from mpc_lite.evaluation.baselines import BASELINES, LABELS, shipped_thresholds
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.metrics import roc_auc
 from mpc_lite.evaluation.notes import notes_on
-from mpc_lite.evaluation.protocols import PROTOCOLS, get_protocol
-from mpc_lite.evaluation.rows import Manifest, RowScores, samples_of
+from mpc_lite.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
+from mpc_lite.evaluation.rows import Manifest, Row, RowScore, RowScores, samples_of
 from mpc_lite.files import open_file, place
 from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.saved_maps import SavedMaps
@@ -56,10 +58,10 @@ def evaluate(
     The false-alarm rate is the share of authentic images whose `image_score` is above 0.5.
 
     A row that cannot be read, or is too large for the memory, is left out and listed in `errors`: a caller that must
-    not miss rows looks there. Raises InputError when no row is left, for an unknown protocol or split, and for a map of
-    another size or outside [0,1].
+    not miss rows looks there. Raises InputError when no row is left, for an unknown protocol or split, for a map of
+    another size or outside [0,1], and while another process writes maps to `maps_dir`.
     """
-    return _evaluate(model, manifest, protocol, split, maps_dir, thresholds, baselines)
+    return _evaluate(model, manifest, [protocol], split, maps_dir, thresholds, baselines)[0]
 
 
 def rescore(
@@ -73,7 +75,22 @@ def rescore(
 
     Raises InputError when the maps belong to another manifest; an image without a map counts as a row with an error.
     """
-    return _evaluate(None, manifest, protocol, split, maps_dir, thresholds, BASELINES)
+    return _evaluate(None, manifest, [protocol], split, maps_dir, thresholds, BASELINES)[0]
+
+
+def evaluations(
+    model: nn.Module | ScoreMap | None,
+    manifest: Manifest,
+    protocols: Sequence[str],
+    split: str | None = None,
+    maps_dir: str | Path | None = None,
+) -> list[dict]:
+    """What `evaluate` returns, under each of some protocols, all from the same maps; without a model, as `rescore`.
+
+    The network runs once: other protocols read its maps in `maps_dir`, where no other process may put its own until the
+    last is done. A row that one protocol leaves out is left out of those after it. Raises InputError, as those two do.
+    """
+    return _evaluate(model, manifest, protocols, split, maps_dir, None, BASELINES)
 
 
 def score_maps(
@@ -91,66 +108,80 @@ def score_maps(
     """
     maps = ForeignMaps(folder, key, (sample for sample, _ in samples_of(manifest, split) if sample is not None))
     facts = {"folder": maps.folder.name, "sha256": maps.digest()}  # first: what cannot be read is found before the work
-    table = _evaluate(None, manifest, protocol, split, maps, None, BASELINES)
+    (table,) = _evaluate(None, manifest, [protocol], split, maps, None, BASELINES)
     return {**table, "maps": {**facts, "resized": maps.resized, "notes": maps.notes()}}
 
 
-def _evaluate(model, manifest, protocol_name, split, maps_dir, thresholds, baselines) -> dict:
-    protocol, facts = get_protocol(protocol_name), manifest_facts(manifest)
-    fixed = protocol.threshold is not None
-    thresholds = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
-    marked = {name: protocol.at(thresholds[name]) if fixed else protocol for name in baselines}
-    rows, saved = samples_of(manifest, split), None
-    if isinstance(maps_dir, ForeignMaps):
-        saved = maps_dir
-    elif model is None:
-        saved = SavedMaps.open(maps_dir, facts)
-    elif maps_dir is not None:
-        saved = SavedMaps.create(maps_dir, facts, model)
+def _evaluate(model, manifest, names, split, maps_dir, thresholds, baselines) -> list[dict]:
+    protocols, facts = [get_protocol(name) for name in names], manifest_facts(manifest)
+    listed, maps, tables = samples_of(manifest, split), nullcontext(maps_dir), []
+    if model is None and not isinstance(maps_dir, ForeignMaps):
+        maps = nullcontext(SavedMaps.open(maps_dir, facts))
+    elif model is not None and maps_dir is not None:
+        maps = SavedMaps.writing(maps_dir, facts, model)
+    rows = listed
+    with maps as saved:
+        for protocol in protocols:
+            fixed = protocol.threshold is not None
+            shipped = shipped_thresholds(protocol.name) if thresholds is None and fixed else thresholds
+            marked = {name: protocol.at(shipped[name]) if fixed else protocol for name in baselines}
+            beside = {name: (baselines[name], marked[name]) for name in baselines}
+            found = _scored(RowScores(model, saved, protocol, beside, manifest), rows)
+            if saved and model is not None:
+                saved.finish()
+                model = None  # what is not here now will not be here for the other protocols
+            figures = _figures(protocol, marked, rows, found)
+            tables.append({"protocol": protocol.name, "manifest": facts, "split": split, **figures})
+            rows = [(sample, one.error) for (sample, _), one in zip(rows, found, strict=True)]
+    notes = notes_on(sample for sample, problem in listed if not problem)
+    return [{**table, "notes": notes} for table in tables]
 
-    score = RowScores(model, saved, protocol, {name: (baselines[name], marked[name]) for name in baselines}, manifest)
-    threads = 1 if model is None else images_at_once(model)
+
+def _scored(score: RowScores, rows: list[Row]) -> list[RowScore]:
+    """All rows' scores. InputError when there is none."""
+    threads = 1 if score.model is None else images_at_once(score.model)
     found = list(side_by_side(score, rows, threads))
     if threads > 1:  # what was too large beside others may not be so alone
         found = [score(row) if one.too_large else one for row, one in zip(rows, found, strict=True)]
     errors = [one.error for one in found if one.error]
+    if errors and score.model is None and isinstance(score.saved, SavedMaps):
+        score.saved.check()  # where another evaluation took the maps away, that is what to tell
+    if len(errors) == len(rows):
+        reason = errors[0] if errors else "an empty list"
+        reason += f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise InputError(f"no row could be scored: {reason}; expected at least one readable image")
+    return found
+
+
+def _figures(protocol: Protocol, marked: dict[str, Protocol], rows: list[Row], found: list[RowScore]) -> dict:
+    """What a protocol says of the rows' scores; marked: that of each baseline."""
     pixels, beside, scored = defaultdict(list), defaultdict(list), []
     for (sample, _), one in zip(rows, found, strict=True):
         if one.error is None:
             scored.append((sample.label, one.image_score))
         if one.pixels is not None:
             pixels[sample.source].append(one.pixels)
-            for name in baselines:
+            for name in marked:
                 beside[sample.source, name].append(one.beside[name])
-    if not scored:
-        reason = errors[0] if errors else "an empty list"
-        reason += f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise InputError(f"no row could be scored: {reason}; expected at least one readable image")
-    if saved and model is not None:
-        saved.finish()
 
     sets = {}
     for source, scores in sorted(pixels.items()):
         compared = {}
-        for name in baselines:
+        for name in marked:
             summary = protocol.summarise(beside[source, name])
             compared[name] = {key: summary[key] for key in ("f1", "iou")} | {"threshold": marked[name].threshold}
             compared[name]["lead_ci95"] = protocol.interval([scores], [beside[source, name]])
         sets[source] = {**protocol.summarise(scores), "baselines": compared}
-    average = _average(sets, baselines)
+    average = _average(sets, marked)
     if sets:
         average["f1_ci95"] = protocol.interval(list(pixels.values()))
         for name, baseline in average["baselines"].items():
             baseline["lead_ci95"] = protocol.interval(list(pixels.values()), [beside[s, name] for s in pixels])
     return {
-        "protocol": protocol.name,
-        "manifest": facts,
-        "split": split,
         "sets": sets,
         "average": average,
         "image_level": _image_level(scored),
-        "errors": errors,
-        "notes": notes_on(sample for sample, problem in rows if not problem),
+        "errors": [one.error for one in found if one.error],
     }
 
 
@@ -228,18 +259,26 @@ def table_rows(result: dict) -> list[list[str]]:
 
 def format_table(*results: dict) -> str:
     """Results of one network on one manifest under some protocols, as one table; below it image-level figures, what
-    each protocol is, and rows left out."""
-    level, errors = results[0]["image_level"], results[0]["errors"]
+    each protocol is, and rows left out, with the protocols that miss them where not all do."""
+    level, missed = results[0]["image_level"], defaultdict(list)
+    for result in results:
+        for line in result["errors"]:
+            missed[line].append(result["protocol"])
     lines = [
         *aligned([*table_rows(results[0]), *(row for result in results[1:] for row in table_rows(result)[1:])]),
         f"image level: AUC {number(level['auc'])} ({level['n_tampered']} tampered, {level['n_authentic']} authentic), "
         f"false alarms {number(level['false_alarm_rate'])} (score > {level['threshold']} after 8×8 mean pooling)",
         *(f"protocol {name}: {PROTOCOLS[name].description}" for name in (result["protocol"] for result in results)),
     ]
-    maps = results[0].get("maps", {})
-    if resized := maps.get("resized"):
+    maps = [result.get("maps", {}) for result in results]
+    if resized := max(each.get("resized", 0) for each in maps):
         lines.append(f"{resized} maps had another size than their image and were resized bilinearly")
-    lines += [f"note: {printable(note)}" for note in maps.get("notes", ())]
-    if errors:
-        lines += [f"{len(errors)} rows left out:", *(f"  {printable(line)}" for line in errors)]
+    lines += [
+        f"note: {printable(note)}" for note in dict.fromkeys(note for each in maps for note in each.get("notes", ()))
+    ]
+    if missed:
+        lines.append(f"{len(missed)} rows left out:")
+    for line, names in missed.items():
+        under = f" (under {', '.join(names)})" if len(names) < len(results) else ""
+        lines.append(f"  {printable(line)}{under}")
     return "\n".join(lines)

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import open_file, place, write_atomic
 from mpc_lite.inference.score_map import ScoreMap
 from mpc_lite.network.weights import fingerprint
+from mpc_lite.run_folder import locked
 
 INDEX = "index.json"
 _NAME = re.compile(r"\d{6,}-[A-Za-z0-9._-]*-[0-9a-f]{16}-([0-9a-f]{16})\.png")  # a map; its run's key
@@ -27,6 +30,7 @@ class SavedMaps:
 
     A file is named after its row, the image's sha256 and the key of its run, so a map of another network, of another
     manifest or of an image that has changed since is never taken for a good one, nor written over before `finish`.
+    One process at a time writes (`writing`); any number may read.
     """
 
     def __init__(self, folder: str | Path, facts: dict):
@@ -41,14 +45,21 @@ class SavedMaps:
         where an index is there that no evaluation wrote.
         """
         saved = cls(folder, {"schema": 2, "manifest": manifest, "made_by": identity(model)})
-        if _index(folder) is None:  # nothing to lose: what is there after an interruption can be scored
-            if os.path.lexists(index := saved.folder / INDEX):
-                raise InputError(
-                    f"{index}: not written by evaluate, or damaged, and would be replaced; move it away, or choose "
-                    "another folder for the maps"
-                )
+        if not _begun(saved.folder):  # nothing to lose: what is there after an interruption can be scored
             saved._write_index()
         return saved
+
+    @classmethod
+    @contextmanager
+    def writing(cls, folder: str | Path, manifest: dict, model: nn.Module | ScoreMap) -> Iterator["SavedMaps"]:
+        """What `create` returns, where no other process writes maps, or removes them, until the block ends.
+
+        A folder that cannot be written stays as it is: whoever finds all its maps there needs no more. Raises
+        InputError where another process writes, and says which.
+        """
+        _begun(place(folder))  # somebody else's folder is refused without a lock left in it
+        with _alone(place(folder)):
+            yield cls.create(folder, manifest, model)
 
     @classmethod
     def open(cls, folder: str | Path, manifest: dict) -> "SavedMaps":
@@ -64,13 +75,22 @@ class SavedMaps:
             )
         return cls(folder, facts)
 
+    def check(self) -> None:
+        """InputError when the folder, by its index, no longer holds the maps of this run."""
+        if _index(self.folder) != self.facts:
+            raise InputError(
+                f"{self.folder}: another evaluation has put its maps here meanwhile, and those scored here are gone; "
+                "evaluate with the network again, and give each network a folder of its own"
+            )
+
     def finish(self) -> None:
         """The run's maps are complete: the index names this run, and the maps of others go."""
         if _index(self.folder) != self.facts:
             self._write_index()
         for file in self.folder.glob("*.png"):
             if (name := _NAME.fullmatch(file.name)) and name[1] != self.key:
-                file.unlink(missing_ok=True)
+                with suppress(OSError):  # one that stays, in a folder that cannot be written, is nobody's
+                    file.unlink()
 
     def _write_index(self) -> None:
         write_atomic(self.folder / INDEX, (json.dumps(self.facts, indent=2) + "\n").encode())
@@ -96,6 +116,25 @@ class SavedMaps:
         data = io.BytesIO()
         Image.fromarray(levels).save(data, "PNG", compress_level=3)
         write_atomic(self._file(sample), data.getvalue())
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """The lock of a folder of maps; none where nobody can write."""
+    if os.path.exists(folder) and not os.access(folder, os.W_OK | os.X_OK):
+        return nullcontext()
+    return locked(folder, "Ctrl-C where it runs")
+
+
+def _begun(folder: Path) -> bool:
+    """Is the index of an evaluation here? InputError where another file has its name."""
+    if _index(folder) is not None:
+        return True
+    if os.path.lexists(index := folder / INDEX):
+        raise InputError(
+            f"{index}: not written by evaluate, or damaged, and would be replaced; move it away, or choose "
+            "another folder for the maps"
+        )
+    return False
 
 
 def _index(folder: str | Path) -> dict | None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -25,12 +27,15 @@ from mpc_lite.evaluation.baselines import (
     noise_residual,
     shipped_thresholds,
 )
-from mpc_lite.evaluation.evaluate import evaluate, format_table, rescore, table_rows
+from mpc_lite.evaluation.evaluate import evaluate, evaluations, format_table, rescore, table_rows
 from mpc_lite.evaluation.metrics import count, f1, ignore_border
 from mpc_lite.evaluation.protocols import PROTOCOLS
+from mpc_lite.evaluation.rows import RowScores
 from mpc_lite.images import read_image
 from mpc_lite.inference.forward import stretch_map
+from mpc_lite.inference.localizer import Localizer
 from mpc_lite.inference.saved_maps import SavedMaps
+from mpc_lite.run_folder import LOCK, locked
 
 
 class Brightness(nn.Module):
@@ -213,7 +218,7 @@ def test_saved_maps_give_the_same_figures_without_the_network(manifest, tmp_path
     for protocol in PROTOCOLS:  # whichever the maps were made under
         assert rescore(manifest, maps, protocol, "test") == evaluate(brightness, manifest, protocol, "test")
     assert rescore(manifest, maps, "trufor") == first
-    files = sorted(p.name for p in maps.iterdir())
+    files = sorted(p.name for p in maps.iterdir() if p.name != LOCK)
     assert len(files) == 9 and files[-1] == "index.json" and files[0].startswith("000002-photo_0-")
     with Image.open(maps / files[0]) as picture:
         assert picture.mode.startswith("I") and picture.size == (96, 64)
@@ -328,6 +333,100 @@ def test_an_interrupted_evaluation_leaves_complete_maps_of_another_network_usabl
     darker = evaluate(Brightness(gain=2.0), manifest, maps_dir=maps)
     assert rescore(manifest, maps) == darker != complete
     assert len(list(maps.glob("*.png"))) == 9  # maps of the others are gone, and nothing else is
+
+
+# ------------------------------------------------------------------------------------------- one folder, several runs
+
+
+class Between:
+    """A score map that calls `at` once the last of eight rows is there, before another protocol reads the maps."""
+
+    def __init__(self, at, gain=1.0):
+        self.at, self.gain, self.calls, self.fingerprint = at, gain, 0, f"between {gain}"
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        if self.calls == 8:
+            self.at()
+        return brightness(image) * self.gain
+
+
+@pytest.mark.slow
+def test_while_maps_are_written_nobody_else_writes_there(manifest, tmp_path):
+    maps, told = tmp_path / "maps", []
+
+    def other():
+        with pytest.raises(InputError, match=rf"maps is in use by process {os.getpid()} .*Ctrl-C where it runs"):
+            evaluate(lambda image: brightness(image) / 2, manifest, maps_dir=maps)
+        told.append(rescore(manifest, maps)["errors"])  # who only reads is let in: one map is not there yet
+
+    tables = evaluations(Between(other), manifest, ["trufor", "permuted"], maps_dir=maps)
+    assert len(told) == 1 and len(told[0]) == 1 and "no score map of this image" in told[0][0]
+    assert tables == [evaluate(brightness, manifest, name) for name in ("trufor", "permuted")]
+    assert evaluations(None, manifest, ["trufor", "permuted"], maps_dir=maps) == tables
+    again = Between(lambda: None)
+    assert evaluate(again, manifest, "trufor", maps_dir=maps) == tables[0] and again.calls == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [["mpc", "permuted"], ["permuted", "mpc"]])
+def test_protocols_of_one_command_are_those_of_one_network(manifest, tmp_path, monkeypatch, names):
+    """Where a file system has no locks, another run may still end between the first protocol and the second."""
+    monkeypatch.setattr("mpc_lite.inference.saved_maps.locked", lambda folder, how: nullcontext())
+    maps, scored = tmp_path / "maps", RowScores.__call__
+    darker = evaluate(Between(lambda: None, 0.5), manifest, maps_dir=tmp_path / "other")
+
+    def replaced(score, row):
+        if score.model is None and score.saved.folder == maps and not (tmp_path / "done").exists():
+            shutil.rmtree(maps)
+            shutil.copytree(tmp_path / "other", maps)
+            (tmp_path / "done").touch()
+        return scored(score, row)
+
+    monkeypatch.setattr(RowScores, "__call__", replaced)
+    with pytest.raises(InputError, match="maps: another evaluation has put its maps here meanwhile"):
+        evaluations(Between(lambda: None), manifest, names, maps_dir=maps)
+    assert rescore(manifest, maps) == darker
+
+
+@pytest.mark.slow
+def test_rows_that_a_later_protocol_loses_are_told(manifest, tmp_path, monkeypatch, capsys):
+    """An image goes after the network has seen it."""
+    loses = Between((tmp_path / "photo 0.png").unlink)
+    monkeypatch.setattr(Localizer, "from_pretrained", lambda *_, **__: loses)
+    words = ["evaluate", "--weights", "lite2", "--manifest", str(manifest), "--json", str(tmp_path / "t.json")]
+    assert main([*words, "--protocol", "mpc", "--protocol", "permuted", "--protocol", "trufor"]) == 1
+    out = capsys.readouterr().out
+    assert "\n1 rows left out:\n  row 2 of set.csv: " in out and "(under permuted, trufor)\n" in out
+    tables = json.loads((tmp_path / "t.json").read_text())["protocols"]
+    assert [len(tables[name]["errors"]) for name in ("mpc", "permuted", "trufor")] == [0, 1, 1]
+    whole = tables["mpc"]
+    assert "1 rows left out:\n  a (under trufor)" in format_table(
+        whole, {**whole, "protocol": "trufor", "errors": ["a"]}
+    )
+    assert "1 rows left out:\n  a\n" in format_table(*[{**whole, "errors": ["a"]}] * 2) + "\n"
+
+
+@pytest.mark.slow
+def test_a_folder_of_maps_that_cannot_be_written_is_scored_as_before(manifest, tmp_path, monkeypatch):
+    maps = tmp_path / "maps"
+    first = evaluate(Between(lambda: None), manifest, maps_dir=maps)
+    (maps / LOCK).unlink()
+    before = sorted(file.name for file in maps.iterdir())
+    assert rescore(manifest, maps) == first
+    assert sorted(file.name for file in maps.iterdir()) == before  # readers leave nothing
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != maps and access(path, mode))
+    assert evaluate(Between(lambda: None), manifest, maps_dir=maps) == first
+    assert sorted(file.name for file in maps.iterdir()) == before
+
+
+def test_a_folder_of_maps_is_free_after_a_run_that_failed(manifest, tmp_path):
+    maps = tmp_path / "maps"
+    with pytest.raises(InputError, match="divide by 255"):
+        evaluate(lambda image: np.full(image.shape[:2], 255.0), manifest, maps_dir=maps)
+    with locked(maps):
+        pass
 
 
 # ----------------------------------------------------------------------------------------------------------- bad rows
