@@ -15,7 +15,9 @@ _INK, _PAPER = 0, 255
 def overlay(image: np.ndarray, score_map: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """`painted`, with a legend below: (H,W,3) uint8 RGB, (H,W) in [0,1] -> (H + h, max(W, 240), 3) uint8 RGB."""
     height, width = score_map.shape
-    strip = legend(max(width, LEAST_WIDTH), max(1, round(max(height, width) / 1500)), threshold)
+    wide = max(width, LEAST_WIDTH)
+    # As large as the photo asks for, as far as its labels have room: a strip of 200 × 30 000 pixels has little.
+    strip = legend(wide, max(1, min(round(max(height, width) / 1500), wide // LEAST_WIDTH)), threshold)
     result = np.full((height + len(strip), strip.shape[1], 3), _PAPER, np.uint8)
     result[:height, :width] = painted(image, score_map, threshold)
     result[height:] = strip
@@ -48,7 +50,10 @@ def blend(grey: np.ndarray, score_map: np.ndarray) -> np.ndarray:
 
 
 def legend(width: int, scale: int = 1, threshold: float = THRESHOLD) -> np.ndarray:
-    """(h,width,3) uint8 RGB: the colour of every score (left to right) over black to white ground (top to bottom)."""
+    """(h,width,3) uint8 RGB: the colour of every score (left to right) over black to white ground (top to bottom).
+
+    scale: of letters and edges; they need `LEAST_WIDTH` pixels of width each time.
+    """
     ramp, text, edge = 14 * scale, 16 * scale, 6 * scale
     scores = np.linspace(0, 1, width - 2 * edge, dtype=np.float32)
     ground = np.linspace(0, 255, ramp).round().astype(np.uint8)

@@ -27,6 +27,7 @@ KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tamp
 REPORT = "report.html"
 _ENDS = tuple(f".{kind}.png" for kind in FILES)
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
+_PNG = 1_000_000  # libpng writes and reads no more
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
 
 
@@ -43,11 +44,11 @@ def predict(
     A folder stands for the photographs in it and below, see `photographs`; a warning names the pictures left out. A
     line is {image, width, height, score, authentic_above, verdict, tampered_fraction, files, error}; `authentic_above`
     and `verdict` as in `Hit`. A photo that cannot be scored, or whose pictures cannot be written, gives a line with
-    `error` and the others go on. Photos of equal stem get a suffix (`a`, `a-2`, …), and so does one whose files would
-    take the place of a photo of the list, or of any file that predict has not written; what an earlier run wrote is
-    replaced. With `report`, `report.html` shows them all when the last one is done. With `confidence`, each photo is
-    scored in four mirrors and the map of their agreement is written too. `threshold`, in (0,1), makes the mask, its
-    contour and `tampered_fraction`; the scores do not depend on it.
+    `error`, whatever went wrong, and the others go on. Photos of equal stem get a suffix (`a`, `a-2`, …), and so does
+    one whose files would take the place of a photo of the list, or of any file that predict has not written; what an
+    earlier run wrote is replaced. With `report`, `report.html` shows them all when the last one is done. With
+    `confidence`, each photo is scored in four mirrors and the map of their agreement is written too. `threshold`, in
+    (0,1), makes the mask, its contour and `tampered_fraction`; the scores do not depend on it.
     The folder belongs to this run until it ends. Raises InputError when another one holds it, when it cannot be
     written or its disk is full, where its `predictions.jsonl` or `report.html` is another program's, for another
     threshold, and when predict wrote all that it should read.
@@ -75,19 +76,17 @@ def predict(
                             raise no_pictures(photo)
                         image = read_image(photo)
                         hit = localizer.with_confidence(image) if confidence else localizer(image)
+                        thumbs = thumbnails(image, hit.score_map, threshold) if report else None
+                        facts = _facts(hit, threshold)
                         files = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out, threshold)
-                    except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
-                        if isinstance(error.__cause__, OSError) and _refuses_all(error.__cause__, out):
+                    except Exception as error:  # whatever it is, it came of one photo
+                        cause = error if isinstance(error, OSError) else error.__cause__
+                        if isinstance(cause, OSError) and _refuses_all(cause, out):
                             raise
-                        line["error"] = str(error) or type(error).__name__
+                        line["error"] = _reason(error)
                     else:
-                        line["height"], line["width"] = hit.score_map.shape
-                        line["score"] = round(hit.score, 6)
-                        line["authentic_above"] = hit.authentic_above and round(hit.authentic_above, 6)
-                        line["verdict"] = hit.verdict
-                        line["tampered_fraction"] = round(float((hit.score_map > threshold).mean()), 6)
-                        line["files"] = files
-                        small = thumbnails(image, hit.score_map, threshold) if report else None
+                        small = thumbs
+                        line.update(facts, files=files)
                     entries += [(line, small)] if report else []
                     lines.write(json.dumps(line, ensure_ascii=False) + "\n")
                     lines.flush()
@@ -113,6 +112,27 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold:
     _write_png(out / files["mask"], (hit.score_map > threshold).astype(np.uint8) * 255)
     _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map, threshold), cv2.COLOR_RGB2BGR))
     return files
+
+
+def _facts(hit: Hit, threshold: float) -> dict:
+    height, width = hit.score_map.shape
+    return {
+        "height": height,
+        "width": width,
+        "score": round(hit.score, 6),
+        "authentic_above": hit.authentic_above and round(hit.authentic_above, 6),
+        "verdict": hit.verdict,
+        "tampered_fraction": round(float((hit.score_map > threshold).mean()), 6),
+    }
+
+
+def _reason(error: Exception) -> str:
+    """What a photo's line says of an error: its own words, and of one that nobody foresaw what it is and what to do."""
+    text, kind = str(error), type(error).__name__
+    # That the memory does not suffice, torch tells by a RuntimeError, and OpenCV by an error of its own.
+    if isinstance(error, InputError | MemoryError | RuntimeError) or "Insufficient memory" in text:
+        return text or kind
+    return f"{kind}: {' '.join(text.split())}; a fault of the program: report it, if you can with this photograph"
 
 
 def _refuses_all(error: OSError, out: Path) -> bool:
@@ -182,6 +202,9 @@ def _our_page(start: bytes) -> bool:
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
+    if max(pixels.shape[:2]) > _PNG:
+        height, width = pixels.shape[:2]
+        raise InputError(f"cannot write {path}: {width}×{height} pixels, a PNG has {_PNG} a side; cut the photo")
     write_atomic(path, sealed(cv2.imencode(".png", pixels)[1].tobytes()))
 
 

@@ -95,7 +95,7 @@ def test_bands_of_a_tall_photo_join():
     np.testing.assert_array_equal(painted(image, scores)[120:140], painted(image[120:140], scores[120:140]))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (40, 70), (300, 500), (3000, 100)])
+@pytest.mark.parametrize("shape", [(1, 1), (40, 70), (300, 500), (3000, 100), (30000, 40), (31500, 3), (3, 31500)])
 def test_the_legend_stands_below_every_photo(shape):
     image, scores = np.full((*shape, 3), 200, np.uint8), np.full(shape, 0.2, np.float32)
     picture = overlay(image, scores)
@@ -115,19 +115,23 @@ def test_the_legend_shows_each_score_as_the_photo_does():
 
 
 @pytest.mark.parametrize("threshold", [0.02, 0.35, 0.5, 0.7, 0.99])
-@pytest.mark.parametrize("width", [LEAST_WIDTH, 2000])
-def test_the_legend_names_the_threshold_and_its_labels_keep_apart(threshold, width, monkeypatch):
+@pytest.mark.parametrize(
+    "shape", [(9, LEAST_WIDTH), (9, 2000), (30000, 9), (9000, LEAST_WIDTH), (9000, 3 * LEAST_WIDTH)]
+)
+def test_the_legend_names_the_threshold_and_its_labels_keep_apart(threshold, shape, monkeypatch):
     labels = {}
 
     def write(strip, label, place, font, size, ink, thick, kind):
         labels[label] = place[0], place[0] + cv2.getTextSize(label, font, size, thick)[0][0]
 
     monkeypatch.setattr(cv2, "putText", write)
-    legend(width, threshold=threshold)
+    strip = overlay(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.float32), threshold)[shape[0] :]
+    width, scale = strip.shape[1], len(strip) // 42
     spans = sorted(labels.values())
     assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
     assert spans[0][0] >= 0 and spans[-1][1] <= width
     first, last = labels[f"{threshold:g}: contour"]
-    assert first <= 6 + threshold * (width - 13) <= last + 6  # below its tick
+    edge = 6 * scale
+    assert first <= edge + threshold * (width - 2 * edge - 1) <= last + edge  # below its tick
     if width == 2000 and threshold == 0.5:  # on a narrow legend the letters decide, which differ between releases
         assert set(labels) == {"0.5: contour", "0", "1: tampered"}

@@ -7,6 +7,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,8 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import pictures_in
-from mpc_lite.inference.localizer import Localizer
+from mpc_lite.inference.localizer import Hit, Localizer
 from mpc_lite.inference.overlay import overlay as painted_with_legend
+from mpc_lite.inference.photo_report import thumbnails
 from mpc_lite.inference.predict import KEYS, predict
 from mpc_lite.network.model import MPC
 from mpc_lite.run_folder import LOCK
@@ -163,6 +165,46 @@ def test_predict_reports_a_photo_that_needs_too_much_memory(tmp_path):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     assert "can't allocate memory" in next(predict([tmp_path / "a.png"], tmp_path / "out", localizer))["error"]
+
+
+@pytest.mark.parametrize("error", [ValueError("-12 samples"), cv2.error("OpenCV: broken"), ZeroDivisionError()])
+@pytest.mark.parametrize("place", ["localizer", "overlay", "thumbnails"])
+def test_no_photo_ends_the_list_whatever_goes_wrong_with_it(tmp_path, monkeypatch, place, error):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(photo(8, 8)).save(tmp_path / name)
+    localizer, calls = Localizer(Fake(brightness), "tiles", size=32), []
+
+    def first_fails(function):
+        def called(*words):
+            calls.append(words)
+            if len(calls) == 1:
+                raise error
+            return function(*words)
+
+        return called
+
+    if place == "localizer":
+        answer = first_fails(localizer)
+    else:
+        answer, where = localizer, f"mpc_lite.inference.predict.{place}"
+        monkeypatch.setattr(where, first_fails(painted_with_legend if place == "overlay" else thumbnails))
+    facts = {"mode": "tiles", "size": 32, "fingerprint": "0"}
+    wrapped = type("Wrapped", (), {"__call__": lambda self, image: answer(image), **facts})()
+    bad, good = predict([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out", wrapped, report=True)
+    assert (
+        bad["error"]
+        == f"{type(error).__name__}: {error}; a fault of the program: report it, if you can with this photograph"
+    )
+    assert bad["score"] is None and bad["files"] == {} and good["error"] is None and len(good["files"]) == 3
+    assert "Not scored: 1" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_photo_longer_than_a_png_can_be_is_named(tmp_path, capfd):
+    Image.fromarray(np.zeros((1_000_001, 1, 3), np.uint8)).save(tmp_path / "a.bmp")
+    hit = Hit(np.zeros((1_000_001, 1), np.float32))
+    (line,) = predict([tmp_path / "a.bmp"], tmp_path / "out", lambda image: hit)
+    assert "a.score.png: 1×1000001 pixels, a PNG has 1000000 a side; cut the photo" in line["error"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_predict_says_when_the_folder_cannot_be_written(tmp_path):
