@@ -44,6 +44,10 @@ class InputError(ValueError):
     """A mistake its user can mend; the message says what was found, what was expected and what to do."""
 
 
+class UnfitImage(InputError):
+    """One image that cannot be scored, through no fault of what was to score it: the others go on."""
+
+
 def unreadable(path: str | Path, reason: object) -> InputError:
     """The sentence on a picture file that cannot be read; a reason that is an InputError says it already."""
     text = f"{path}: cannot be read as an image ({reason}); replace the file or leave it out"

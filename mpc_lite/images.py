@@ -21,6 +21,7 @@ _NEAR = 32  # a mask's level counts as black or white up to this distance of 255
 _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
 _BAND = 128  # rows worked on at a time
+_JPEG, _BESIDE = 65408, 32  # pixels of a JPEG's side, and those around them: blocks of 16, together at most 65 500
 _COUNTED = 2**20  # pixels whose levels are counted at a time, or whose colours a message counts
 
 
@@ -111,6 +112,7 @@ def read_mask_values(path: str | Path) -> np.ndarray:
     return _without_transparency(values, alpha, path)
 
 
+@np.errstate(all="ignore")  # of a damaged file, numbers that no smaller type holds: what became of them is looked at
 def _upright(path: str | Path, orient: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
     """A file's values as uint8, uint16 or float32, and its opacity, turned as its tag says."""
     values, alpha, turn = decode_file(path)
@@ -246,6 +248,25 @@ def turn_of(path: str | Path) -> int:
             return orientation(image)
     except InputError:
         return 1
+
+
+def through_jpeg(image: np.ndarray, quality: int, subsampling: int) -> np.ndarray:
+    """A picture (H,W,3) uint8 RGB of any size, saved as JPEG and opened again.
+
+    The format ends at 65 500 pixels a side. A larger picture goes in parts that begin where blocks do, and overlap by
+    more than a pixel of colour looks at: as one file would give it if there were one.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) <= _JPEG + 2 * _BESIDE:
+        return decode(encode_jpeg(image, quality, subsampling))
+    result = np.empty_like(image)
+    for top in range(0, height, _JPEG):
+        for left in range(0, width, _JPEG):
+            first, start = max(0, top - _BESIDE), max(0, left - _BESIDE)
+            part = image[first : top + _JPEG + _BESIDE, start : left + _JPEG + _BESIDE]
+            saved = decode(encode_jpeg(np.ascontiguousarray(part), quality, subsampling))
+            result[top : top + _JPEG, left : left + _JPEG] = saved[top - first :, left - start :][:_JPEG, :_JPEG]
+    return result
 
 
 def encode_jpeg(image: np.ndarray, quality: int, subsampling: int) -> bytes:

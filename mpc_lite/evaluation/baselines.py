@@ -4,7 +4,6 @@ Each turns a photo into a score map in [0,1] by a fixed formula and is marked at
 for the protocol in use, chosen on validation images and shipped in `pretrained/baselines.json`.
 """
 
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +11,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from mpc_lite.data.manifest import Sample, read_manifest, read_mask
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.metrics import Counts, counts_by_level
 from mpc_lite.evaluation.protocols import PROTOCOLS
-from mpc_lite.images import read_image
+from mpc_lite.images import read_image, through_jpeg
 from mpc_lite.inference.score_map import TOP, ScoreMap, quantise
 
 # Rows worked on at a time, and those beside them that JPEG (blocks of 16, and what is between their colours) and the
@@ -43,10 +41,7 @@ def ela(image: np.ndarray) -> np.ndarray:
     for top in range(0, len(image), BAND):
         first = max(0, top - BESIDE)
         part = image[first : top + BAND + BESIDE]
-        file = io.BytesIO()
-        Image.fromarray(part).save(file, "JPEG", quality=90)
-        saved = np.asarray(Image.open(file, formats=["JPEG"]))
-        difference = cv2.absdiff(part, saved).mean(axis=2, dtype=np.float32)
+        difference = cv2.absdiff(part, through_jpeg(part, 90, subsampling=2)).mean(axis=2, dtype=np.float32)
         blurred = cv2.blur(difference, (17, 17), borderType=cv2.BORDER_REPLICATE)
         level[top : top + BAND] = blurred[top - first :][:BAND] + np.float32(0.1)
     return _score(level, np.median(level))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from mpc_lite.errors import InputError
-from mpc_lite.images import decode, encode_jpeg
+from mpc_lite.images import through_jpeg
 
 Steps = Sequence[tuple[str, float]]
 
@@ -23,11 +23,7 @@ Steps = Sequence[tuple[str, float]]
 
 
 def _jpeg(image: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
-    try:
-        return decode(encode_jpeg(image, int(quality), subsampling=2))
-    except OSError as error:  # the format ends at 65 500 pixels a side
-        height, width = image.shape[:2]
-        raise InputError(f"image {width}×{height} cannot be saved as JPEG ({error}); leave it out") from None
+    return through_jpeg(image, int(quality), subsampling=2)
 
 
 def _blur(image: np.ndarray, kernel: float, rng: np.random.Generator) -> np.ndarray:
@@ -97,7 +93,8 @@ def degrade(image: np.ndarray, steps: Steps, seed: int = 0) -> np.ndarray:
 
     Steps (name, value), each from whole grey levels to whole grey levels, as if the picture were saved in between:
 
-    - `jpeg_quality`: saved as JPEG and opened, libjpeg's scale 1–100, 4:2:0 (Pillow's default).
+    - `jpeg_quality`: saved as JPEG and opened, libjpeg's scale 1–100, 4:2:0 (Pillow's default); beyond 65 500 pixels a
+      side, where the format ends, in parts.
     - `blur_kernel`: Gaussian of k×k pixels, k odd, σ by `blur_sigma`; borders mirrored without the edge pixel.
     - `resize_ratio`: sides times r, rounded to whole pixels (halves to even), bilinear without a filter before it.
     - `gamma`: g -> 255·(g / 255)^γ; below 1 brightens.

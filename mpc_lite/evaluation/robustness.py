@@ -129,7 +129,7 @@ def _with_cell(result: dict, cell: Cell, table: dict) -> dict:
         **result,
         "cells": [*result["cells"], done],
         "baselines": result["baselines"] or table["average"]["baselines"],
-        "errors": table["errors"],
+        "errors": list(dict.fromkeys([*result["errors"], *table["errors"]])),  # a cell may leave out a row of its own
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, UnfitImage
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.protocols import ImageScore, Protocol
 from mpc_lite.files import place
@@ -64,24 +64,26 @@ class RowScores:
                 )
         except (InputError, MemoryError) as error:
             return RowScore(self._message(sample, error), isinstance(error, MemoryError))
-        if levels is None:
-            try:
+        try:
+            if levels is None:
                 levels = _levels(self.model, image, sample)
-            except (MemoryError, RuntimeError, cv2.error) as error:
-                if not _out_of_memory(error):
-                    raise
-                return RowScore(self._message(sample, error), too_large=True)
-            if self.saved:
-                self.saved.write(sample, levels)
-        whole = image_score(levels)
-        if sample.label != 1:
-            return RowScore(image_score=whole)
-        pixels = self.protocol.score_image(levels, mask)
-        del levels  # of a large photo as large as each baseline's
-        beside = {
-            name: protocol.score_image(quantise(score_map(image)), mask, ranked=False)
-            for name, (score_map, protocol) in self.baselines.items()
-        }
+                if self.saved:
+                    self.saved.write(sample, levels)
+            whole = image_score(levels)
+            if sample.label != 1:
+                return RowScore(image_score=whole)
+            pixels = self.protocol.score_image(levels, mask)
+            del levels  # of a large photo as large as each baseline's
+            beside = {
+                name: protocol.score_image(quantise(score_map(image)), mask, ranked=False)
+                for name, (score_map, protocol) in self.baselines.items()
+            }
+        except UnfitImage as error:
+            return RowScore(self._message(sample, error))
+        except (MemoryError, RuntimeError, cv2.error) as error:
+            if not _out_of_memory(error):
+                raise
+            return RowScore(self._message(sample, error), too_large=True)
         return RowScore(image_score=whole, pixels=pixels, beside=beside)
 
     def _message(self, sample: Sample | None, error: Exception) -> str:
@@ -127,4 +129,4 @@ def _levels(model: nn.Module | ScoreMap, image: np.ndarray, sample: Sample) -> n
     try:
         return quantise(map_of(model, image))
     except InputError as error:
-        raise InputError(f"{sample.where}: {error}") from None
+        raise type(error)(f"{sample.where}: {error}") from None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpc_lite.errors import InputError, shortened
+from mpc_lite.errors import InputError, UnfitImage, shortened
 from mpc_lite.files import MAX_PIXELS, pixel_limit, too_many_pixels
 from mpc_lite.images import read_image
 from mpc_lite.network.folding import folded
@@ -111,11 +111,11 @@ def pixels_of(photo: str | Path | np.ndarray) -> np.ndarray:
 def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A photo (h,w,3) mirrored beyond its right and lower border to (height, width); itself if it has that size.
 
-    InputError where a strip would become many times its size, and that is more than a short file may hold.
+    UnfitImage where a strip would become many times its size, and that is more than a short file may hold.
     """
     h, w = image.shape[:2]
     if (h, w) == (height, width):
         return image
     if height * width > 2 * h * w and (problem := too_many_pixels(width, height)):
-        raise InputError(f"a picture of {w}×{h} pixels is mirrored to {problem}")
+        raise UnfitImage(f"a picture of {w}×{h} pixels is mirrored to {problem}")
     return np.pad(image, ((0, height - h), (0, width - w), (0, 0)), mode="reflect")

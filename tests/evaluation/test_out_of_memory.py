@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from mpc_lite.data.manifest import Sample
+from mpc_lite.errors import UnfitImage
 from mpc_lite.evaluation.evaluate import evaluate
 
 pytestmark = pytest.mark.trust
@@ -40,6 +41,30 @@ def test_the_row_is_listed_and_the_others_are_scored(error, samples):
     assert table["sets"]["set"]["n"] == 2 and table["sets"]["set"]["f1"] == 1.0
     (line,) = table["errors"]
     assert "3-image.png" in line and "memory does not suffice" in line
+
+
+@pytest.mark.parametrize("error", RESERVED.values(), ids=RESERVED)
+def test_a_baseline_that_lacks_memory_costs_its_row_alone(error, samples):
+    def detector(image):
+        if image.shape[1] == 90:
+            raise error
+        return np.ones(image.shape[:2], np.float32)
+
+    table = evaluate(lambda image: np.ones(image.shape[:2], np.float32), samples, baselines={"ela": detector})
+    assert table["sets"]["set"]["n"] == 2
+    (line,) = table["errors"]
+    assert "3-image.png" in line and "memory does not suffice" in line
+
+
+def test_an_image_that_the_network_cannot_take_costs_its_row_alone(samples):
+    def model(image):
+        if image.shape[1] == 90:
+            raise UnfitImage("a picture of 90×32 pixels is mirrored to too many")
+        return np.ones(image.shape[:2], np.float32)
+
+    table = evaluate(model, samples)
+    assert table["sets"]["set"]["n"] == 2
+    assert table["errors"] == ["3-image.png: a picture of 90×32 pixels is mirrored to too many"]
 
 
 def test_another_error_of_the_network_is_not_hidden(samples):
