@@ -15,9 +15,9 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 from PIL import Image, ImagePalette, UnidentifiedImageError
-from PIL.Jpeg2KImagePlugin import BoxReader
 from PIL.TiffImagePlugin import COLORMAP, ImageFileDirectory_v2
 
+from mpc_lite.deep import TILE, deep_jpeg2000, deep_ppm, widened
 from mpc_lite.errors import HEAD, RAW_PICTURE, refuse_by_name, silent_stderr, unreadable
 from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit
 
@@ -31,7 +31,7 @@ with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder 
     import_module("pi_heif").register_heif_opener()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
-_TURN, _KIND, TILE = 0x0112, 339, 512  # orientation, TIFF's kind of samples; rows converted at a time, for no 2nd copy
+_TURN, _KIND = 0x0112, 339  # orientation, and TIFF's kind of samples
 _TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
 _BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
@@ -69,16 +69,19 @@ def _quiet() -> Iterator[None]:
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """A file as a Pillow image whose pixels are not decoded yet: listed formats only, up to `files.pixel_limit`.
 
-    InputError, with the path and the reason, for every other file, and for whatever a decoder says while it is open.
+    It stands at the first frame that is not marked as a reduced version. InputError, with the path and the reason, for
+    every other file, and for whatever a decoder says while it is open.
     """
     path = Path(path)
     try:
         # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
         with open_file(path) as file, _quiet():
-            refuse_by_name(path, file.read(HEAD), FORMATS)
+            refuse_by_name(path, head := file.read(HEAD), FORMATS)
+            frame = _tiff_frame(file, head[:16])[0]
             file.seek(0)
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
+                image.seek(frame or 0)
                 check_size(image.width, image.height, path, _held(image))
                 image.info.pop("xmp", None)  # see `orientation`
                 yield image
@@ -102,7 +105,7 @@ def decode_file(path: str | Path) -> Decoded:
         with open_file(path) as file, _quiet():
             refuse_by_name(path, head := file.read(HEAD), FORMATS)
             frame, tags = _tiff_frame(file, head[:16])
-            deep_jpeg = _deep_jpeg2000(file, head)
+            deep_jpeg = deep_jpeg2000(file, head)
     except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
     if tags and (frame is None or _number(tags, _COLOURS) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
@@ -127,9 +130,6 @@ def decode_file(path: str | Path) -> Decoded:
         decoded = _with_opencv(path, tags)._replace(turn=_number(tags, _TURN, 1))
         return decoded if _number(tags, _BESIDE, 2) else decoded._replace(alpha=None)
     with open_image(path) as image:
-        image.seek(frame or 0)
-        image.info.pop("xmp", None)
-        check_size(image.width, image.height, path, _held(image))
         if deep_png or deep_jpeg or _misread(image, head):
             return _with_opencv(path, {}, deep_jpeg or 16)._replace(turn=orientation(image))
         if head.startswith(b"\x89PNG") and head[25] == 0 and head[24] < 8:  # Pillow scales the pixels alone
@@ -137,6 +137,8 @@ def decode_file(path: str | Path) -> Decoded:
             image.info |= {"transparency": clear * 255 // top} if clear and clear <= top else {}
         if tags and image.mode in ("P", "PA") and max(colours := image.tag_v2[COLORMAP]) < 256:  # old writers' 8 bits
             image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+        if (values := deep_ppm(path, image)) is not None:
+            return Decoded(values, None)
         with silent_stderr() if tags else nullcontext():  # libtiff, within Pillow
             image.load()
         decoded = _of_pillow(image)._replace(turn=orientation(image))
@@ -144,44 +146,13 @@ def decode_file(path: str | Path) -> Decoded:
             return decoded._replace(values=decoded.values.astype(stored))
         if decoded.values.dtype == np.uint16 and bits == 16 and _number(tags, _COLOURS, 1) == 0:  # white is zero
             return decoded._replace(values=np.uint16(65535) - decoded.values)
-        return decoded._replace(values=_widened(decoded.values, bits))
+        return decoded._replace(values=widened(decoded.values, bits))
 
 
 def _held(image: Image.Image) -> int:
     """Half of the bytes that a pixel takes while it is read, which `check_size` counts, in formats with more than 16:
     four bytes a sample of JPEG 2000 and then its results, four pictures with opacity of WebP."""
     return {"JPEG2000": 3 * len(image.getbands()) + 1, "WEBP": 9}.get(image.format, 1)
-
-
-def _deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
-    """How many bits a sample of a JPEG 2000 has, if more than 8, which Pillow rounds so that white becomes black; or 0.
-
-    ValueError for those that OpenCV does not read, or takes for RGB.
-    """
-    file.seek(0)
-    if head[4:8] == b"jP  ":
-        boxes = BoxReader(file)
-        with suppress(Exception):  # a damaged box, or one of no length: that goes on to the end, and is named already
-            while boxes.next_box_type() != b"jp2c":
-                pass
-    start = file.read(42 + 4 * 3)  # the size, and three bytes for each of up to four samples
-    known = len(start) == 54 and start.startswith(b"\xff\x4f\xff\x51")
-    samples = [start[at : at + 3] for at in (42, 45, 48, 51)][: start[41]] if known else []
-    if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8:
-        return 0
-    other_colours = re.search(rb"colr\x01..(?!\0\0\0[\x10\x11])", head, re.DOTALL)  # 16 is sRGB, 17 grey
-    if bits > 16 or max(samples)[0] > 127 or len(set(samples)) > 1 or len(samples) == 2 or other_colours:
-        raise ValueError(f"JPEG 2000 with {bits} bits that are no unsigned grey, RGB or RGBA; save it as PNG")
-    return bits
-
-
-def _widened(values: np.ndarray, bits: int) -> np.ndarray:
-    """Values of 9 to 15 bits as of 16, in their own memory, so that the greatest is 65535; all others as they are."""
-    if values.dtype == np.uint16 and 8 < bits < 16:
-        for first in range(0, len(values), TILE):
-            band = values[first : first + TILE]
-            band[:] = band << (16 - bits) | band >> (2 * bits - 16)
-    return values
 
 
 def _misread(image: Image.Image, head: bytes) -> bool:
@@ -261,7 +232,7 @@ def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
             data = _untouched(data, tags["position"])
         if scale := re.match(rb"PF\s+\d+\s+\d+\s+[-+]?(\S+)", data[:512]):  # in grey files Pillow leaves it out
             data[slice(*scale.span(1))] = b"1"  # OpenCV divides by it
-        with _quiet():
+        with _quiet(), silent_stderr():  # libpng
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, struct.error):  # the former says little but where in OpenCV it arose
         image = None
@@ -269,7 +240,7 @@ def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
         raise unreadable(path, error) from None
     if image is None:
         raise unreadable(path, "damaged, or of a kind that neither Pillow nor OpenCV reads")
-    image = _widened(image, bits)
+    image = widened(image, bits)
     if image.ndim == 3:
         return Decoded(*_rgb_in_place(image))
     return Decoded(np.repeat(image[..., None], 3, axis=2) if image.dtype == np.uint8 else image, None)

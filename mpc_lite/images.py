@@ -21,7 +21,7 @@ _NEAR = 32  # a mask's level counts as black or white up to this distance of 255
 _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
 _BAND = 128  # rows worked on at a time
-_JPEG, _BESIDE = 65408, 32  # pixels of a JPEG's side, and those around them: blocks of 16, together at most 65 500
+JPEG_SIDE, _BESIDE = 65408, 32  # pixels of a JPEG's side, and those around them: blocks of 16, together at most 65 500
 _COUNTED = 2**20  # pixels whose levels are counted at a time, or whose colours a message counts
 
 
@@ -29,10 +29,10 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     """A photo as (H,W,3) uint8 RGB, turned the way its EXIF tag says when `orient` (8-bit TIFFs always are).
 
     Grey, 1-bit, palette, CMYK, 16-bit and float files are converted: 16-bit files whose values are all within 0–255 are
-    taken as they are, of others the high byte stays, as do of 9 to 15 bits the highest eight; floats up to 1 are scaled
-    by 255, larger ones must be 0–255 (5 % beyond is cut off). Transparent pixels are laid over white, as a viewer shows
-    them, unless nothing is visible. Of several frames the first full one counts; colour profiles are ignored. Up to
-    `files.pixel_limit` pixels.
+    taken as they are, of others the high byte stays, as do of 9 to 15 bits the highest eight (of a PPM in colour it is
+    the nearest of 8 bits); floats up to 1 are scaled by 255, larger ones must be 0–255 (5 % beyond is cut off).
+    Transparent pixels are laid over white, as a viewer shows them, unless nothing is visible. Of several frames the
+    first full one counts; colour profiles are ignored. Up to `files.pixel_limit` pixels.
     Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
     files, and for 16-bit files that use less than a quarter of their range.
     """
@@ -257,15 +257,16 @@ def through_jpeg(image: np.ndarray, quality: int, subsampling: int) -> np.ndarra
     more than a pixel of colour looks at: as one file would give it if there were one.
     """
     height, width = image.shape[:2]
-    if max(height, width) <= _JPEG + 2 * _BESIDE:
+    if max(height, width) <= JPEG_SIDE + 2 * _BESIDE:
         return decode(encode_jpeg(image, quality, subsampling))
     result = np.empty_like(image)
-    for top in range(0, height, _JPEG):
-        for left in range(0, width, _JPEG):
+    for top in range(0, height, JPEG_SIDE):
+        for left in range(0, width, JPEG_SIDE):
             first, start = max(0, top - _BESIDE), max(0, left - _BESIDE)
-            part = image[first : top + _JPEG + _BESIDE, start : left + _JPEG + _BESIDE]
+            part = image[first : top + JPEG_SIDE + _BESIDE, start : left + JPEG_SIDE + _BESIDE]
             saved = decode(encode_jpeg(np.ascontiguousarray(part), quality, subsampling))
-            result[top : top + _JPEG, left : left + _JPEG] = saved[top - first :, left - start :][:_JPEG, :_JPEG]
+            saved = saved[top - first :, left - start :][:JPEG_SIDE, :JPEG_SIDE]
+            result[top : top + JPEG_SIDE, left : left + JPEG_SIDE] = saved
     return result
 
 

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from mpc_lite import decoders
 from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError
-from mpc_lite.images import lies_on_its_side, read_image, read_mask_file
+from mpc_lite.images import lies_on_its_side, read_image, read_mask_file, turn_of
 
 pytestmark = pytest.mark.trust
 ROOT = Path(__file__).parents[1]
@@ -127,16 +127,20 @@ def test_heic_is_read_with_the_extra(tmp_path):
     assert np.abs(read_image(tmp_path / "photo.heic").astype(int) - smooth).max() <= 6
 
 
-@pytest.mark.parametrize("kind", ["bits", "lzw", "colour floats", "png", "jpeg", "exif"])
+@pytest.mark.parametrize("kind", ["bits", "lzw", "colour floats", "doubles", "png", "deep png", "jpeg", "ppm", "exif"])
 def test_decoders_print_nothing_between_our_lines(tmp_path, capfd, recwarn, kind):
     """Files cut and flipped in several places: whatever comes of it, standard error stays empty."""
     buffer = io.BytesIO()
     if kind in ("png", "jpeg"):
         Image.fromarray(RGB.repeat(8, 0)).save(buffer, kind)
+    elif kind == "deep png":
+        buffer.write(cv2.imencode(".png", RGB.repeat(8, 0).astype(np.uint16) * 257)[1])
+    elif kind == "ppm":
+        buffer.write(ppm(RGB.astype(np.uint16) * 257))
     elif kind == "exif":
         Image.fromarray(RGB).save(buffer, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09")
     else:
-        array = {"bits": RGB.astype(np.uint16) * 257, "lzw": RGB}.get(kind, RGB / np.float32(255))
+        array = {"bits": RGB.astype(np.uint16) * 257, "lzw": RGB, "doubles": RGB / 255}.get(kind, RGB / np.float32(255))
         tifffile.imwrite(buffer, array, photometric="rgb", compression="zlib" if kind == "lzw" else None)
     data = buffer.getvalue()
     rng = np.random.default_rng(1)
@@ -257,6 +261,55 @@ def test_a_transparent_value_of_16_bits_is_laid_over_white(tmp_path):
     tifffile.imwrite(tmp_path / "la.tif", grey_alpha, photometric="minisblack", extrasamples=["unassalpha"])
     with pytest.raises(InputError, match="16 bits of grey with transparency in a TIFF; save it as PNG"):
         read_image(tmp_path / "la.tif")
+
+
+def ppm(values, top=65535, text=False):
+    """A PPM of more than 8 bits, of (H,W,3), or a PGM, of (H,W)."""
+    height, width = values.shape[:2]
+    start = b"P%d\n# a comment\n%d %d\n%d\n" % (6 - (values.ndim == 2) - 3 * text, width, height, top)
+    rows = (" ".join(map(str, row)) for row in values.reshape(height, -1))
+    return start + (" # more\n".join(rows).encode() if text else values.astype(">u2").tobytes())
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("top", [511, 1000, 1023, 4095, 65535])
+def test_a_deep_ppm_in_colour_is_read_as_a_grey_one_is(tmp_path, top, text):
+    """Small values of it are labels and bytes, and no black; of greater ones the 8 bits are as Pillow makes them."""
+    full = np.round(np.linspace(0, top, 48 * 40)).astype(np.int64).reshape(40, 48)
+    labels = (full > top // 2).astype(np.int64)
+    for name, values in {"full": full, "bytes": full * 255 // top, "labels": labels, "dark": full // 5}.items():
+        colour = np.dstack([values, values[::-1], values[:, ::-1]])
+        seen = {}
+        for kind, pixels in (("pgm", values), ("ppm", colour)):
+            (tmp_path / f"{name}.{kind}").write_bytes(ppm(pixels, top, text))
+            try:
+                seen[kind] = read_image(tmp_path / f"{name}.{kind}").astype(int)
+            except InputError as error:
+                seen[kind] = str(error).replace("ppm", "pgm")
+        if isinstance(seen["pgm"], str):
+            assert seen["ppm"] == seen["pgm"] and "stretch them" in seen["ppm"]
+            continue
+        grey = seen["pgm"][..., 0]
+        assert np.abs(seen["ppm"] - np.dstack([grey, grey[::-1], grey[:, ::-1]])).max() <= (values.max() * 4 >= top)
+        if name == "full":
+            np.testing.assert_array_equal(seen["ppm"], np.round(colour / top * 255))
+    (tmp_path / "mask.ppm").write_bytes(ppm(np.dstack([labels] * 3), top, text))
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.ppm"), labels)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_deep_ppm_that_is_cut_is_refused(tmp_path, text):
+    data = ppm(RGB.astype(np.uint16) * 257, text=text)
+    for length in range(data.rindex(b" ") if text else len(data)):  # in text the last number may lack a digit
+        (tmp_path / "a.ppm").write_bytes(data[:length])
+        with pytest.raises(InputError, match="cannot be read as an image"):
+            read_image(tmp_path / "a.ppm")
+    (tmp_path / "a.ppm").write_bytes(ppm(RGB.astype(np.uint16) * 257, 4095, text))
+    if text:
+        with pytest.raises(InputError, match="at most 4095 by its header"):
+            read_image(tmp_path / "a.ppm")
+    else:
+        assert read_image(tmp_path / "a.ppm").max() == 255
 
 
 def png_grey(bits, row, hidden):
@@ -465,6 +518,18 @@ def test_a_preview_in_front_is_not_taken_for_the_picture(tmp_path):
     np.testing.assert_array_equal(read_image(file), RGB)
     np.testing.assert_array_equal(read_image(pages(tmp_path / "two.tif", (RGB, 0), (RGB[::-1], 0))), RGB)
     np.testing.assert_array_equal(read_image(pages(tmp_path / "back.tif", (RGB, 0), (SMALL, 1))), RGB)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("colour", ["rgb", "minisblack"])
+def test_the_turn_is_that_of_the_page_that_is_read(tmp_path, colour, orientation):
+    whole = RGB if colour == "rgb" else RGB[..., 0] * np.uint16(257)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(whole[::3, ::3], photometric=colour, subfiletype=1)
+        tiff.write(whole, photometric=colour, extratags=[(0x0112, "H", 1, orientation, True)])
+    upright = UPRIGHT[orientation](RGB if colour == "rgb" else RGB[..., :1].repeat(3, 2))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), upright)
+    assert turn_of(tmp_path / "a.tif") == orientation
 
 
 DNG = [(50706, "B", 4, b"\1\4\0\0", True)]
