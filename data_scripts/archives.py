@@ -197,6 +197,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
     """(name, size, "file" | "folder" | what it is instead, the opened file) of each member, in the archive's order."""
     if _is_zip(archive):
         with zipfile.ZipFile(archive) as file:
+            _counted(archive, len(file.infolist()))
             for info in file.infolist():
                 mode = info.external_attr >> 16  # Unix only, else 0
                 kind = "folder" if info.is_dir() else "link" if stat.S_ISLNK(mode) else "file"
@@ -208,6 +209,25 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
                 kind = "folder" if info.isdir() else "file" if info.isfile() else "link or device"
                 yield info.name, info.size, kind, file.extractfile(info) if kind == "file" else None
             _end(file, max(BIG, RATIO * archive.stat().st_size))
+
+
+def _counted(archive: Path, listed: int) -> None:
+    """InputError where a zip's end record counts other members than its directory lists; `zipfile` does not compare.
+
+    Programs that know no larger record write the count's last 16 bits.
+    """
+    with open(archive, "rb") as file:
+        file.seek(-min(archive.stat().st_size, 76 + 22 + 0xFFFF), os.SEEK_END)  # two records, and a comment behind
+        tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    (count,), bits = struct.unpack_from("<H", tail, at + 10), 16
+    if tail[:at][-20:].startswith(b"PK\6\7") and (larger := tail.rfind(b"PK\6\6", 0, at)) >= 0:
+        (count,), bits = struct.unpack_from("<Q", tail, larger + 32), 64
+    if (count - listed) % (1 << bits):
+        raise InputError(
+            f"{archive}: counts {count} members at its end and lists {listed}, so it is damaged; fetch it anew, or "
+            "unpack it by hand"
+        )
 
 
 def _end(tar: tarfile.TarFile, most: int) -> None:

@@ -65,6 +65,34 @@ def test_the_same_name_twice_is_refused_in_both_formats(tmp_path):
             unpack(tmp_path / file)
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_zip_that_counts_other_members_than_it_lists_is_refused(large, tmp_path, monkeypatch):
+    if large:  # another end record, as of more than 65 535 members
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in "ab":
+            archive.writestr(f"{name}.txt", name)
+        archive.comment = b"a comment" * 1000
+    data = bytearray((tmp_path / "set.zip").read_bytes())
+    assert (b"PK\6\6" in data) == large
+    assert len(list(unpack(tmp_path / "set.zip")[0].glob("*.txt"))) == 2
+    data[data.rindex(b"PK\6\6") + 32 if large else data.rindex(b"PK\5\6") + 10] = 7
+    (tmp_path / "other.zip").write_bytes(data)
+    with pytest.raises(InputError, match=r"other\.zip: counts 7 members at its end and lists 2, so it is damaged"):
+        unpack(tmp_path / "other.zip")
+    assert not (tmp_path / "other.zip.unpacked").exists()
+
+
+def test_a_zip_of_more_members_than_its_record_can_count_is_unpacked(tmp_path, monkeypatch):
+    """Programs that know no larger record write the last 16 bits: 2 of 65 538."""
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("a/", "")
+        archive.writestr("b/", "")
+    listed = zipfile.ZipFile.infolist
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", lambda self: listed(self) + listed(self)[:1] * 65_536)
+    assert {path.name for path in unpack(tmp_path / "set.zip")[0].iterdir()} == {"a", "b", archives.RECORD}
+
+
 def test_folders_named_twice_are_fine(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("Tp/", "")
