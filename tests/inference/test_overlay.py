@@ -95,7 +95,7 @@ def test_bands_of_a_tall_photo_join():
     np.testing.assert_array_equal(painted(image, scores)[120:140], painted(image[120:140], scores[120:140]))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (40, 70), (300, 500), (3000, 100), (30000, 40), (31500, 3), (3, 31500)])
+@pytest.mark.parametrize("shape", [(1, 1), (40, 70), (300, 500), (3000, 100), (33000, 40), (31500, 3), (3, 31500)])
 def test_the_legend_stands_below_every_photo(shape):
     image, scores = np.full((*shape, 3), 200, np.uint8), np.full(shape, 0.2, np.float32)
     picture = overlay(image, scores)
@@ -116,7 +116,7 @@ def test_the_legend_shows_each_score_as_the_photo_does():
 
 @pytest.mark.parametrize("threshold", [0.02, 0.35, 0.5, 0.7, 0.99])
 @pytest.mark.parametrize(
-    "shape", [(9, LEAST_WIDTH), (9, 2000), (30000, 9), (9000, LEAST_WIDTH), (9000, 3 * LEAST_WIDTH)]
+    "shape", [(9, LEAST_WIDTH), (9, 2000), (31500, 9), (9000, LEAST_WIDTH), (9000, 3 * LEAST_WIDTH)]
 )
 def test_the_legend_names_the_threshold_and_its_labels_keep_apart(threshold, shape, monkeypatch):
     labels = {}
