@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImagePalette, UnidentifiedImageError
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import COLORMAP, ImageFileDirectory_v2
 
-from mpc_lite.deep import TILE, deep_jpeg2000, deep_ppm, widened
-from mpc_lite.errors import HEAD, RAW_PICTURE, refuse_by_name, silent_stderr, unreadable
+from mpc_lite.errors import HEAD, RAW_PICTURE, deep_jpeg2000, quiet, refuse_by_name, silent_stderr, unreadable
 from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
@@ -31,13 +32,12 @@ with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder 
     import_module("pi_heif").register_heif_opener()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
-_TURN, _KIND = 0x0112, 339  # orientation, and TIFF's kind of samples
+_TURN, _KIND, TILE = 0x0112, 339, 512  # orientation, TIFF's kind of samples; rows converted at a time, for no 2nd copy
 _TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
 _BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
 _LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
-_logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
 
 
 class Decoded(NamedTuple):
@@ -53,19 +53,6 @@ class Decoded(NamedTuple):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines."""
-    level = _logs.getLogLevel()
-    _logs.setLogLevel(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        _logs.setLogLevel(level)
-
-
-@contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """A file as a Pillow image whose pixels are not decoded yet: listed formats only, up to `files.pixel_limit`.
 
@@ -75,7 +62,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     path = Path(path)
     try:
         # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
-        with open_file(path) as file, _quiet():
+        with open_file(path) as file, quiet():
             refuse_by_name(path, head := file.read(HEAD), FORMATS)
             frame = _tiff_frame(file, head[:16])[0]
             file.seek(0)
@@ -102,7 +89,7 @@ def decode_file(path: str | Path) -> Decoded:
     """
     path = Path(path)
     try:
-        with open_file(path) as file, _quiet():
+        with open_file(path) as file, quiet():
             refuse_by_name(path, head := file.read(HEAD), FORMATS)
             frame, tags = _tiff_frame(file, head[:16])
             deep_jpeg = deep_jpeg2000(file, head)
@@ -137,7 +124,7 @@ def decode_file(path: str | Path) -> Decoded:
             image.info |= {"transparency": clear * 255 // top} if clear and clear <= top else {}
         if tags and image.mode in ("P", "PA") and max(colours := image.tag_v2[COLORMAP]) < 256:  # old writers' 8 bits
             image.palette = ImagePalette.raw("RGB;L", bytes(colours))
-        if (values := deep_ppm(path, image)) is not None:
+        if (values := _deep_ppm(path, image)) is not None:
             return Decoded(values, None)
         with silent_stderr() if tags else nullcontext():  # libtiff, within Pillow
             image.load()
@@ -146,13 +133,53 @@ def decode_file(path: str | Path) -> Decoded:
             return decoded._replace(values=decoded.values.astype(stored))
         if decoded.values.dtype == np.uint16 and bits == 16 and _number(tags, _COLOURS, 1) == 0:  # white is zero
             return decoded._replace(values=np.uint16(65535) - decoded.values)
-        return decoded._replace(values=widened(decoded.values, bits))
+        return decoded._replace(values=_widened(decoded.values, bits))
 
 
 def _held(image: Image.Image) -> int:
     """Half of the bytes that a pixel takes while it is read, which `check_size` counts, in formats with more than 16:
     four bytes a sample of JPEG 2000 and then its results, four pictures with opacity of WebP."""
     return {"JPEG2000": 3 * len(image.getbands()) + 1, "WEBP": 9}.get(image.format, 1)
+
+
+def _widened(values: np.ndarray, bits: int) -> np.ndarray:
+    """Values of 9 to 15 bits as of 16, in their own memory, so that the greatest is 65535; all others as they are."""
+    if values.dtype == np.uint16 and 8 < bits < 16:
+        for first in range(0, len(values), TILE):
+            band = values[first : first + TILE]
+            band[:] = band << (16 - bits) | band >> (2 * bits - 16)
+    return values
+
+
+def _deep_ppm(path: Path, image: Image.Image) -> np.ndarray | None:
+    """The values (H,W,3) of a PPM in colour of more than 8 bits, of which Pillow makes 8 bits; None of other files.
+
+    Where they use a quarter of their range they are uint8, as Pillow rounds them. Else they are uint16 of 0–65535, as
+    it gives grey ones: they may be bytes, labels, or of fewer bits than the header says. ValueError for a cut file.
+    """
+    coding, _, start, facts = image.tile[0] if image.format == "PPM" else ("raw", None, 0, ())
+    if image.mode != "RGB" or coding == "raw" or (top := facts[-1]) < 256:
+        return None
+    shape = (image.height, image.width, 3)
+    with open_file(path) as file:
+        if path.stat().st_size - start < 2 * math.prod(shape) - (coding != "ppm"):  # in text, a digit and a space each
+            raise ValueError("the file is cut")
+        file.seek(start)
+        if coding == "ppm":
+            values = np.fromfile(file, ">u2", math.prod(shape)).reshape(shape)
+        else:  # numbers in text, comments between them: as grey of 65535, which Pillow leaves as it is
+            data = BytesIO(b"P2 %d %d 65535\n" % (3 * image.width, image.height) + file.read())
+            with PpmImageFile(data) as grey:
+                values = np.asarray(grey, np.uint16).reshape(shape)
+    if (high := int(values.max())) > top and coding != "ppm":
+        raise ValueError(f"a value of {high}, at most {top} by its header")
+    share = np.arange(65536).clip(max=top) / top
+    dark = round(share[high] * 65535) < 0x4000
+    table = np.round(share * 65535).astype(np.uint16) if dark else np.round(share * 255).astype(np.uint8)
+    result = np.empty(shape, table.dtype)
+    for first in range(0, len(values), TILE):
+        result[first : first + TILE] = table[values[first : first + TILE]]
+    return result
 
 
 def _misread(image: Image.Image, head: bytes) -> bool:
@@ -232,7 +259,7 @@ def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
             data = _untouched(data, tags["position"])
         if scale := re.match(rb"PF\s+\d+\s+\d+\s+[-+]?(\S+)", data[:512]):  # in grey files Pillow leaves it out
             data[slice(*scale.span(1))] = b"1"  # OpenCV divides by it
-        with _quiet(), silent_stderr():  # libpng
+        with quiet(), silent_stderr():  # libpng
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, struct.error):  # the former says little but where in OpenCV it arose
         image = None
@@ -240,7 +267,7 @@ def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
         raise unreadable(path, error) from None
     if image is None:
         raise unreadable(path, "damaged, or of a kind that neither Pillow nor OpenCV reads")
-    image = widened(image, bits)
+    image = _widened(image, bits)
     if image.ndim == 3:
         return Decoded(*_rgb_in_place(image))
     return Decoded(np.repeat(image[..., None], 3, axis=2) if image.dtype == np.uint8 else image, None)

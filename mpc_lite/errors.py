@@ -1,17 +1,19 @@
-"""Mistakes that a user can mend, told in one message, and names of strangers that a message can hold."""
+"""Mistakes that a user can mend, told in one message: files that are refused, strangers' names, and no noise between."""
 
 from __future__ import annotations
 
 import difflib
 import io
 import os
+import re
 import sys
 import threading
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 # Beside control characters: those that turn the reading direction, which exchange what a name seems to end with, the
 # separators of lines and paragraphs, and half characters of names that are not UTF-8.
@@ -76,6 +78,30 @@ def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
         raise unreadable(path, "a web page, perhaps an error message of a download; fetch the picture itself")
     if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in text):
         raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
+
+
+def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
+    """How many bits a sample of a JPEG 2000 has, if more than 8, which Pillow rounds so that white becomes black; or 0.
+
+    ValueError for those that OpenCV does not read, or takes for RGB.
+    """
+    from PIL.Jpeg2KImagePlugin import BoxReader
+
+    file.seek(0)
+    if head[4:8] == b"jP  ":
+        boxes = BoxReader(file)
+        with suppress(Exception):  # a damaged box, or one of no length: that goes on to the end, and is named already
+            while boxes.next_box_type() != b"jp2c":
+                pass
+    start = file.read(42 + 4 * 3)  # the size, and three bytes for each of up to four samples
+    known = len(start) == 54 and start.startswith(b"\xff\x4f\xff\x51")
+    samples = [start[at : at + 3] for at in (42, 45, 48, 51)][: start[41]] if known else []
+    if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8:
+        return 0
+    other_colours = re.search(rb"colr\x01..(?!\0\0\0[\x10\x11])", head, re.DOTALL)  # 16 is sRGB, 17 grey
+    if bits > 16 or max(samples)[0] > 127 or len(set(samples)) > 1 or len(samples) == 2 or other_colours:
+        raise ValueError(f"JPEG 2000 with {bits} bits that are no unsigned grey, RGB or RGBA; save it as PNG")
+    return bits
 
 
 def nearest(word: str, words: list[str]) -> str:
@@ -148,3 +174,19 @@ def silent_stderr() -> Iterator[None]:
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines."""
+    import cv2  # slow to begin, and most mistakes are no picture's
+
+    logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
+    level = logs.getLogLevel()
+    logs.setLogLevel(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logs.setLogLevel(level)
