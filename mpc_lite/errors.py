@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, told in one message: files that are refused, strangers' names, and no noise between."""
+"""Mistakes that a user can mend, told in one message: files that are refused, strangers' names, nothing between."""
 
 from __future__ import annotations
 
