@@ -10,6 +10,7 @@ from mpc_lite.evaluation.baselines import BASELINES
 from mpc_lite.evaluation.degrade import GRIDS, Cell
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.evaluation.robustness import robustness
+from mpc_lite.inference.forward import mirrored
 
 pytestmark = pytest.mark.trust
 LONG = (4, 65_501)
@@ -70,3 +71,9 @@ def test_a_row_that_one_cell_alone_leaves_out_is_told(manifest, few, monkeypatch
     result = robustness(red, manifest, grid=few)
     assert [cell["n"] for cell in result["cells"]] == [1, 2]
     assert result["errors"] == ["row 2 of set.csv: too long"]
+
+
+def test_a_strip_that_no_tile_can_hold_is_one_images_trouble():
+    """Such a row is left out: see `test_an_image_that_the_network_cannot_take_costs_its_row_alone`."""
+    with pytest.raises(UnfitImage, match="a picture of 2000000×1 pixels is mirrored to"):
+        mirrored(np.zeros((1, 2_000_000, 3), np.uint8), 224, 2_000_000)
