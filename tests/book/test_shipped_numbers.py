@@ -55,7 +55,7 @@ def sentences() -> list[tuple[str, str]]:
         ("README.md", f"finds {found['casia2']} of `casia2`'s forgeries and {found['lalonde']} of `lalonde`'s"),
         (
             "book/own-pictures.md",
-            f"takes {slow:.1f} s on two slow cores, with `--backend onnx` {min(quick):.1f} to {max(quick):.1f} (`book",
+            f"takes {slow:.1f} s on two slow cores, with `--backend onnx` {min(quick):.2f} to {max(quick):.2f} (`book",
         ),
         (trouble, f"at 0.5 the shipped model raised an alarm on {alarms} authentic research photographs"),
         (trouble, f"and on {generated} authentic generated ones (all scenes)."),
