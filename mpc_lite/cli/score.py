@@ -233,7 +233,7 @@ def predict(
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
     backend: Annotated[
-        str, typer.Option("--backend", help="torch, or onnx: on a CPU 1.4 times as fast; takes .onnx files too.")
+        str, typer.Option("--backend", help="torch, or onnx: on a CPU 1.5 times as fast; takes .onnx files too.")
     ] = "torch",
     threshold: Annotated[
         float, typer.Option("--threshold", help="Of the mask and its contour, between 0 and 1; scores stay the same.")

@@ -134,7 +134,7 @@ class Localizer:
         """A localizer from shipped weights (`lite2`, `lite`), a checkpoint, or `hf://OWNER/NAME` of a revision.
 
         By default it is on the device that trains; `mpc_lite.network.hub` says what a name on a hub may ask for.
-        backend `onnx`: onnxruntime computes the same maps on the CPU, 1.4 times as fast; it also takes a file by
+        backend `onnx`: onnxruntime computes the same maps on the CPU, 1.5 times as fast; it also takes a file by
         `mpc-lite export`. InputError for another backend, for `onnx` on another device or without its packages.
         """
         if backend not in BACKENDS:
