@@ -49,11 +49,20 @@ def main(arguments: list[str] | None = None) -> int:
         )
     lost.clear()
     code = _run(sys.argv[1:] if arguments is None else arguments)
+    if code != BUG:  # after one, the other processes of a run may still wait, and this one would for them
+        leave_the_others()
     if lost:  # files were written, and what came of the work was told to nobody
         tell(
             f"error: standard output took no more ({lost[0].strerror}); what was written to files is whole", error=True
         )
     return MISTAKE if lost and code == DONE else code
+
+
+def leave_the_others() -> None:
+    """Take down what several processes of a run talk through: its threads can abort a process that ends with them."""
+    dist = sys.modules.get("torch.distributed")
+    if dist and dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _run(arguments: list[str]) -> int:

@@ -50,8 +50,11 @@ def synth(
     from mpc_lite.forgeries.synth import check_fresh, write_set
     from mpc_lite.training.signals import Stopped, answering
 
+    asked: list[int] = []
+
     def stop(number: int, frame: Any) -> None:
-        raise Stopped(f"synth stopped; {out} is unfinished, and the same command begins it anew", number)
+        asked.append(number)
+        raise KeyboardInterrupt  # readers that take any Exception for a damaged picture let this one pass
 
     check_fresh(out := place(out))
     try:
@@ -62,7 +65,8 @@ def synth(
                 if note:
                     tell(f"note: {note}", error=True)
             tell(write_set(out, split, n, seed, size, scenes, null=null, fresh=True))
-    except Stopped as stopped:
+    except KeyboardInterrupt:
+        stopped = Stopped(f"synth stopped; {out} is unfinished, and the same command begins it anew", *asked[:1])
         tell(stopped, error=True)
         raise typer.Exit(stopped.exit_code) from None
     for problem in scenes.unreadable.values():

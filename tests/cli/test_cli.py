@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -478,6 +479,20 @@ def test_synth_that_is_stopped_says_so(tmp_path):
     assert process.returncode == 143, shown
     assert shown == "synth stopped; set is unfinished, and the same command begins it anew\n"
     assert not (tmp_path / "set" / ".lock.json").exists() and (tmp_path / "set" / ".unfinished").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_synth_that_is_stopped_while_it_reads_a_picture_says_so(monkeypatch, tmp_path, capsys):
+    """Readers take whatever a decoder raises for a damaged picture; the wish to stop is none."""
+
+    def forge(*_):
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    monkeypatch.setattr("mpc_lite.forgeries.synth.forge", forge)
+    assert main(["synth", "--out", str(tmp_path / "set"), "--n", "1"]) == 143
+    assert capsys.readouterr().err.startswith("synth stopped; ")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from mpc_lite.cli import leave_the_others
 from mpc_lite.data.stream import Forgeries
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import load_recipe
@@ -169,3 +170,4 @@ if __name__ == "__main__":
         os.write(1, f"{said}\n".encode())  # at once: print may write the end of the line apart, into the other's line
     else:
         main(Path(sys.argv[1]))
+    leave_the_others()
