@@ -10,6 +10,7 @@ Each trial is stage 2 of recipe `lite2` from the first edition, cut to 350 steps
 `second residual`  three more input channels: a 5×5 fourth difference of each colour beside the built-in 3×3 one
 `JPEG grid`        two more: |cross difference| of brightness, and how far its mean over ±16 pixels in steps of 8 is from
                    the mean of all grid positions, which stands out where the 8×8 blocks of a JPEG end
+`mixed crops`      crops of 128, 192 and 256 by turns, as many as have about the pixels of 16 of 128
 `stage 1 of both`  starts from 300 more steps of stage 1 on both worlds, and `stage 1 of one` from the encoder that those
                    started from: the pair tells what these steps are worth
 
@@ -30,6 +31,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mpc_lite.contrast.views import resize_mask
+from mpc_lite.data.augment.on_device import augment
 from mpc_lite.evaluation.evaluate import evaluate, rescore
 from mpc_lite.files import write_atomic
 from mpc_lite.forgeries.mixed import Stream
@@ -37,12 +40,12 @@ from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.provenance import record
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.training.finetune import Finetuning
+from mpc_lite.training.finetune import Finetuning, LocalizationStep
 from mpc_lite.training.loop import train
 from mpc_lite.training.pretrain import pretrain
 
 RESULT = Path(__file__).with_suffix(".json")
-TRIALS = ("as it is", "averaged", "second residual", "JPEG grid", "stage 1 of one", "stage 1 of both")
+TRIALS = ("as it is", "averaged", "second residual", "JPEG grid", "mixed crops", "stage 1 of one", "stage 1 of both")
 SEEDS = (0, 1, 2)
 STEPS, STAGE1_STEPS, DECAY = 350, 300, 0.98
 IMAGES, SIDE, IMAGES_SEED = 120, 256, 1
@@ -101,6 +104,28 @@ def widen(model: MPC, trial: str) -> None:
         stem.weight = nn.Parameter(F.pad(stem.weight.detach(), (0, 0, 0, 0, 0, encoder.residual.more)))
 
 
+CROPS = {256: (4, 1), 192: (7, 1), 128: (4, 4)}  # side: of how many images of a batch of 256 × 256, how many crops each
+
+
+class MixedCrops(LocalizationStep):
+    """Stage 2 on crops of the next side in CROPS, cut from turned images of 256 × 256 at a random place; crops of 128
+    are an image's four quarters."""
+
+    steps = 0
+
+    def encode(self, batch: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        side = list(CROPS)[self.steps % len(CROPS)]
+        images, each = CROPS[side]
+        self.steps += 1
+        batch = augment({key: x[:images] for key, x in batch.items()})
+        pixels = torch.cat([batch[0].float() / 255, batch[1][:, None].float()], 1)
+        y, x = torch.randint(256 - side + 1, (2,)).tolist() if each == 1 else (0, 0)
+        pixels = pixels[..., y:, x:].unfold(2, side, side)[:, :, : 256 // side].unfold(3, side, side)
+        pixels = pixels.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        maps = self.model.encoder(pixels[:, :3].contiguous(memory_format=torch.channels_last))
+        return maps, resize_mask(pixels[:, 3].byte(), maps[0].shape[2:])
+
+
 def stage2(recipe, trial: str, out: Path, start: str | Path) -> None:
     """Train; `last.safetensors` holds the weights after the last step, `averaged.safetensors` their moving average."""
     last: dict[str, nn.Module] = {}
@@ -109,6 +134,8 @@ def stage2(recipe, trial: str, out: Path, start: str | Path) -> None:
         def __init__(self, model: MPC, recipe):
             widen(model, trial)
             super().__init__(model, recipe)
+            if trial == "mixed crops":
+                self.network = MixedCrops(model, self.settings)
             average = copy.deepcopy(model)
             last.update(model=model, average=average)
 
@@ -119,6 +146,10 @@ def stage2(recipe, trial: str, out: Path, start: str | Path) -> None:
                     kept.lerp_(now, 1 - DECAY) if kept.is_floating_point() else kept.copy_(now)
 
             self.network.register_forward_pre_hook(follow)
+
+        def count(self, batch: dict[str, Tensor]) -> int:
+            """Of a mixed batch as many as of 16 crops of 128, whatever its side: sides then weigh alike."""
+            return 16 * 32 * 32 if trial == "mixed crops" else super().count(batch)
 
     train(Trial, recipe, out, False, start, "cpu")
     for name, key in (("averaged", "average"), ("last", "model")):
@@ -140,7 +171,8 @@ def score(trial: str, weights: Path, manifest: Path, settings: dict) -> dict:
 
 
 def run(trial: str, seed: int, folder: Path, manifest: Path) -> dict:
-    recipe = load_recipe("lite2", overrides={**SHORT, "seed": seed})
+    mixed = {"data.size": 256, "finetune.batch": 7} if trial == "mixed crops" else {}
+    recipe = load_recipe("lite2", overrides={**SHORT, **mixed, "seed": seed})
     start: str | Path = "lite"
     if trial.startswith("stage 1"):
         start = "lite-stage1"

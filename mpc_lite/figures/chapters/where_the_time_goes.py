@@ -1,6 +1,6 @@
 """Figures of chapter 16: what was to be reached and was, how far each part is from the machine's bound, how cost grows.
 
-All are drawn from the results that the scripts in tests/benchmarks write; `goals.read_goals` reads them.
+All are drawn from the results that the scripts in tests/benchmarks write; `cost.targets.read_goals` reads them.
 """
 
 from __future__ import annotations
