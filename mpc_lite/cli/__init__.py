@@ -68,6 +68,7 @@ def leave_the_others() -> None:
 def _run(arguments: list[str]) -> int:
     try:
         _refuse_empty(arguments)
+        _refuse_no_folder()
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else DONE
     except InputError as mistake:
@@ -98,6 +99,14 @@ def _refuse_empty(arguments: list[str]) -> None:
         raise InputError(
             f"{where} is empty, expected a name or a value; is a variable of the shell not set? Else leave it out"
         )
+
+
+def _refuse_no_folder() -> None:
+    """InputError where the working folder was deleted: paths lead nowhere then, and libraries end the process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(f"the working folder is not there ({error.strerror}); change to another with cd") from None
 
 
 def _other(error: Exception) -> int:

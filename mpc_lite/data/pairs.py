@@ -113,8 +113,10 @@ def read_pairs(images: str | Path, masks: str | Path, source: str | None = None)
     names, strange = map(list, zip(*map(_pictures, folders), strict=True))
     if folders[0].resolve() == folders[1].resolve():
         keys = {stem(name) for name in names[0]}
-        names[1] = [n for n in names[0] if any(stem(n).removesuffix(e) in keys - {stem(n)} for e in ENDINGS)]
-        names[0] = [n for n in names[0] if n not in set(names[1])]
+        shorter = ((n, stem(n).removesuffix(e)) for n in names[0] for e in ENDINGS if stem(n).endswith(e))
+        names[1] = list(dict.fromkeys(n for n, key in shorter if key in keys))
+        taken = set(names[1])
+        names[0] = [n for n in names[0] if n not in taken]
     calls = [folder.resolve().name for folder in folders]
     left_out = [f"{call}/{name}" for call, lines in zip(calls, strange, strict=True) for name in lines]
     samples, left_out, paired = [], list(dict.fromkeys(left_out)), Counter()  # once, in one folder for both

@@ -25,7 +25,7 @@ from mpc_lite.data.pairs import stem
 from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.evaluation.notes import unsure
-from mpc_lite.files import folders_below, open_file, pixel_limit, place
+from mpc_lite.files import RAISED, folders_below, open_file, pixel_limit, place
 from mpc_lite.images import read_mask_values, turn_of, turned
 from mpc_lite.inference.score_map import quantise
 
@@ -179,10 +179,8 @@ def _scores(file: Path, key: str | None, size: tuple[int, int]) -> np.ndarray:
         )
     if values.dtype == bool:
         return values.astype(np.float32)
-    if values.dtype in (
-        np.uint8,
-        np.uint16,
-    ):  # of longer ones nobody can tell whether 255 or 4294967295 is a score of 1
+    # Of longer ones nobody can tell whether 255 or 4294967295 is a score of 1.
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         scores = values.astype(np.float32)
         scores /= np.iinfo(values.dtype).max
         return scores
@@ -248,7 +246,11 @@ def _member(archive: zipfile.ZipFile, name: str, key: str | None, limit: int) ->
     if key not in sizes:
         others = f"choose one with --key: {some(sizes)}" if sizes else "it holds no member that ends in .npy"
         raise InputError(f"{name}: no array '{shown(key)}'; {others}")
-    if sizes[key] > 8 * limit + 4096:
-        raise InputError(f"{name}: array '{shown(key)}' has more than the {limit} values that may be read")
+    # What is no float32 is copied to it: eight bytes a value are twelve, and no array of a short file may take 1 GiB.
+    if sizes[key] > (most := 8 * limit * 2 // 3) + 4096:
+        raise InputError(
+            f"{name}: array '{shown(key)}' has {sizes[key]} bytes, of a file like this at most {most} are read; save "
+            f"it as float32, or if you trust it, set {RAISED} to a larger number of values"
+        )
     with archive.open(f"{key}.npy") as member:
         return np.lib.format.read_array(member, allow_pickle=False)

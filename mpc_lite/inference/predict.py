@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def predict(
         warnings.warn(told(left_out), stacklevel=2)
     with locked(out, "Ctrl-C where it runs"):  # of two at once, each would write over the other's lines and pictures
         _check_tables(out, report)
-        taken = {location(photo) for photo in photos}
+        taken, last = {location(photo) for photo in photos}, Counter()
         entries: list[Entry] = []
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ def predict(
                         hit = localizer.with_confidence(image) if confidence else localizer(image)
                         thumbs = thumbnails(image, hit.score_map, threshold) if report else None
                         facts = _facts(hit, threshold)
-                        files = write_pictures(hit, image, _free_stem(out, photo.stem, taken), out, threshold)
+                        files = write_pictures(hit, image, _free_stem(out, photo.stem, taken, last), out, threshold)
                     except Exception as error:  # whatever it is, it came of one photo
                         cause = error if isinstance(error, OSError) else error.__cause__
                         if isinstance(cause, OSError) and _refuses_all(cause, out):
@@ -208,17 +209,17 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     write_atomic(path, sealed(cv2.imencode(".png", pixels)[1].tobytes()))
 
 
-def _free_stem(out: Path, stem: str, taken: set[Path]) -> str:
+def _free_stem(out: Path, stem: str, taken: set[Path], last: Counter[str]) -> str:
     """`stem`, or `stem-2`, … such that no file written for it is one of `taken`, or there and not written by predict;
-    the new files are added to `taken`."""
+    the new files are added to `taken`. last: the number that a stem was given at its last time; those before it are not
+    tried again."""
     stem = os.fsdecode(os.fsencode(stem)[:_LONGEST]) if len(os.fsencode(stem)) > _LONGEST else stem
-    candidate, count = stem, 1
     while True:
+        last[stem] += 1
+        candidate = f"{stem}-{last[stem]}" if last[stem] > 1 else stem
         paths = [out / f"{candidate}.{kind}.png" for kind in FILES]
         files = set(map(location, paths))
         there = [path for path in paths if os.path.lexists(path) and not path.is_dir()]
         if not files & taken and all(map(predict_wrote, there)):
             taken |= files
             return candidate
-        count += 1
-        candidate = f"{stem}-{count}"

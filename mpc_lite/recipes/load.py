@@ -17,7 +17,7 @@ import json
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -105,7 +105,7 @@ def load_recipe(
         raw = _merge(_merge(raw, change), scaled)
         raw["choice"] = {**raw["choice"], choice: taken}
     for key, value in overrides.items():
-        raw = _merge(raw, _nest(key.split("."), scalar(value) if isinstance(value, str) else value))
+        raw = _merge(raw, _nest(key.split("."), _given(key, value) if isinstance(value, str) else value))
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -175,7 +175,7 @@ def _narrow(raw: dict[str, Any]) -> None:
 
 def scalar(text: str) -> Any:
     """The value of a text behind ``-p KEY=``, read as in a recipe's file, but for # and &, which begin nothing there:
-    they stand in names of folders. The text itself if it is no YAML, or a text without quotes."""
+    they stand in names of folders. The text itself if it is no YAML, or a text without quotes; see `_given`."""
     stand_in = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in text)
     try:
         value = yaml_text.parse(text.replace("#", stand_in))
@@ -184,6 +184,25 @@ def scalar(text: str) -> Any:
     if isinstance(value, str) and text.strip()[:1] not in ("'", '"'):
         return text.strip()
     return _replaced(value, stand_in, "#")
+
+
+def _given(key: str, text: str) -> Any:
+    """`scalar` of a text for this key; the text as it stands where the key takes a text: 2024 may name a folder."""
+    value, kinds = scalar(text), _kinds(Recipe, key)
+    if str not in kinds or isinstance(value, str) or (isinstance(value, list) and list in kinds):
+        return value
+    return None if type(None) in kinds and text.strip() in ("", "~", "null", "Null", "NULL") else text.strip()
+
+
+def _kinds(model: type[BaseModel], key: str) -> set[type]:
+    """The types that a key SECTION.NAME of a model takes, a list's without what is in it; none of no key."""
+    name, _, rest = key.partition(".")
+    if name not in model.model_fields:
+        return set()
+    annotation = model.model_fields[name].annotation
+    kinds = {get_origin(kind) or kind for kind in (annotation, *get_args(annotation))}
+    sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return set().union(*(_kinds(section, rest) for section in sections)) if rest else kinds
 
 
 def _replaced(value: Any, letter: str, by: str) -> Any:

@@ -495,6 +495,15 @@ def test_synth_that_is_stopped_while_it_reads_a_picture_says_so(monkeypatch, tmp
     assert capsys.readouterr().err.startswith("synth stopped; ")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder in which a process works")
+def test_a_working_folder_that_was_deleted_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err.startswith("error: the working folder is not there (")
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
 def test_a_disk_that_refuses_is_told_in_one_line(monkeypatch, tmp_path, capsys, number):
     def refuse(*_, **__):

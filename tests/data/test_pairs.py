@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -89,6 +90,22 @@ def test_one_folder_may_hold_both(tmp_path):
         ("b_mask.jpg", "b_mask_gt.png", "mine"),
     ]
     assert pairs.left_out == []
+
+
+def test_one_folder_of_many_pairs_is_read_once(tmp_path, monkeypatch):
+    """4 000 names are looked at a few times each, not each beside all others."""
+    names = [f"{i}{ending}" for i in range(2000) for ending in (".jpg", "_gt.png")]
+    looks = Counter()
+
+    def counted(name):
+        looks[name] += 1
+        return stem(name)
+
+    monkeypatch.setattr("mpc_lite.data.pairs.stem", counted)
+    monkeypatch.setattr("mpc_lite.data.pairs._pictures", lambda folder: (list(names), []))
+    monkeypatch.setattr("mpc_lite.data.pairs._label", lambda mask: 1)
+    assert len(read_pairs(tmp_path, tmp_path).samples) == 2000
+    assert max(looks.values()) <= 40
 
 
 def test_what_is_no_pair_of_folders(folders):

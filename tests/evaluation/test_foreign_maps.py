@@ -108,6 +108,7 @@ SAME = {  # one map, as programs write it
     "floats with axes of one": ("a-map.npy", SCORES[None, None].astype(np.float64)),
     "half floats beside other arrays": ("a.png.npz", {"conf": SCORES * 0, "map": SCORES.astype(np.float16)}),
     "the only array": ("a.npz", {"anything": SCORES}),
+    "16 bits, the high byte first": ("a.npy", np.round(SCORES * 65535).astype(">u2")),
     "floats in three colours": ("a.npy", np.repeat(SCORES[..., None], 3, 2)),
 }
 
@@ -376,8 +377,19 @@ def test_only_arrays_of_an_archive_are_unpacked(images, monkeypatch):
     for member in ("map", "map.npy"):
         (images / "maps" / "a.npz").write_bytes(archive(member=member, content=bytes(10_000_000)))
         monkeypatch.setenv("MPC_LITE_MAX_PIXELS", "1000")
-        with pytest.raises(InputError, match=r"no array 'map'; it holds no member|more than the 1000 values"):
+        with pytest.raises(InputError, match=r"no array 'map'; it holds no member|at most 5333 are read"):
             ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+
+
+@pytest.mark.trust
+def test_an_array_that_is_copied_to_floats_takes_no_more_memory_than_others(images, monkeypatch):
+    monkeypatch.setenv("MPC_LITE_MAX_PIXELS", "10000")
+    np.savez_compressed(images / "maps" / "a.npz", map=np.zeros((90, 90), np.float32))
+    maps, row = ForeignMaps(images / "maps"), sample(images / "a.png")
+    assert maps.read(row, (90, 90)).max() == 0
+    np.savez_compressed(images / "maps" / "a.npz", map=np.zeros((90, 90)))
+    with pytest.raises(InputError, match="has 64928 bytes, of a file like this at most 53333 are read; save it as fl"):
+        maps.read(row, (90, 90))
 
 
 def test_transparency_counts_as_in_a_mask(images):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 
 import cv2
@@ -14,11 +15,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mpc_lite.errors import InputError
-from mpc_lite.files import pictures_in
+from mpc_lite.files import location, pictures_in
 from mpc_lite.inference.localizer import Hit, Localizer
 from mpc_lite.inference.overlay import overlay as painted_with_legend
 from mpc_lite.inference.photo_report import thumbnails
-from mpc_lite.inference.predict import KEYS, predict
+from mpc_lite.inference.predict import KEYS, _free_stem, predict
 from mpc_lite.network.model import MPC
 from mpc_lite.run_folder import LOCK
 from tests.inference.test_localizer import Fake, brightness, photo, ramp
@@ -99,6 +100,20 @@ def test_predict_never_overwrites_a_photo_of_its_list(tmp_path):
     lines = list(predict(photos, tmp_path, Localizer(Fake(brightness), "tiles", size=32)))
     assert [line["files"]["mask"] for line in lines] == ["a-2.mask.png", "A.mask.mask.png", "a-2-2.mask.png"]
     assert [path.read_bytes() for path in photos] == before
+
+
+def test_the_name_of_a_photo_among_many_of_one_stem_is_found_at_once(tmp_path, monkeypatch):
+    """Photos of one name from many folders: no number is tried again that was given, or is another program's."""
+    (tmp_path / "image-3.mask.png").write_bytes(b"another's")
+    tried, taken, last = Counter(), set(), Counter()
+
+    def counted(path):
+        tried[path.name] += 1
+        return location(path)
+
+    monkeypatch.setattr("mpc_lite.inference.predict.location", counted)
+    stems = [_free_stem(tmp_path, "image", taken, last) for _ in range(50)]
+    assert stems == ["image", "image-2", *(f"image-{n}" for n in range(4, 52))] and max(tried.values()) == 1
 
 
 def test_no_file_that_predict_did_not_write_is_overwritten(tmp_path):

@@ -475,3 +475,13 @@ def test_recipes_of_one_arm_are_that_arm():
         one, arm = (r.as_dict() for r in (load_recipe(name), load_recipe("neighbours", overrides={"arm": name})))
         assert {key for key in one if one[key] != arm[key]} == {"name", "description"}
     assert len(recipe_choices("borrowed")["arm"]) == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["2024", "2024-05-01", "1e3", "012", "yes", "No", "[a]", "a: b", "- d", "&amp", "&", "#1"]
+)
+def test_a_folder_may_be_called_as_it_likes(text):
+    """Where a key takes a text, what YAML would make of it does not matter."""
+    assert load_recipe("quickstart", overrides={"data.photos": text}).data.photos == text
+    assert load_recipe("quickstart", overrides={"data.photos": "null"}).data.photos is None
+    assert load_recipe("quickstart", overrides={"pretrain.weights": f"'{text}'"}).pretrain.weights == text
