@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mpc_lite.errors import InputError, UnfitImage, shortened
 from mpc_lite.files import MAX_PIXELS, pixel_limit, too_many_pixels
 from mpc_lite.images import read_image
-from mpc_lite.network.folding import folded
+from mpc_lite.network.folding import folded, modules_of
 
 MOST_AT_ONCE = 4  # images; each holds the maps of a network and the photo, and more threads share an image well
 
@@ -28,8 +28,9 @@ def network_scores(model: nn.Module, images: Tensor) -> Tensor:
     The network runs in eval mode, folded, on its own device, and is left in the mode it had. InputError for one that
     was turned to other numbers than float32 and does not bring the images to them.
     """
-    was_training = model.training
-    model.eval()
+    was_training, learns = model.training, any(module.training for module in modules_of(model))
+    if learns:
+        model.eval()
     try:
         with torch.inference_mode():
             return torch.sigmoid(folded(model)(images.to(device_of(model))).float())
@@ -44,7 +45,8 @@ def network_scores(model: nn.Module, images: Tensor) -> Tensor:
             f"the network's weights are {text}, and the images it is given float32; give it as network.float()"
         ) from error
     finally:
-        model.train(was_training)
+        if learns:
+            model.train(was_training)
 
 
 def images_at_once(model: object) -> int:
