@@ -67,6 +67,8 @@ def test_page(page):
     assert [str(x)[:200] for x in body.find_all("img") if not said(x.get("alt"))] == []
     text = "\n".join(x for x in body.find_all(string=True) if not x.find_parent(["script", "code", "pre"]))
     assert RAW.findall(text) == []
+    inline = [x.text for x in body.find_all("code") if not x.find_parent("pre")]
+    assert [x for x in inline if "{glue:" in x] == []
     assert "Traceback (most recent call last)" not in body.text and not body.select(".output.stderr")
     for figure in body.select("figure[id^=fig-]"):
         assert figure.find("figcaption").text.strip(), figure["id"]

@@ -51,6 +51,24 @@ def prose_of(text):
     return re.sub(r"^(\||:|```).*$|\{[\w:]+\}`[^`]*`|`[^`]*`|\$[^$\n]*\$", "", text, flags=re.M)
 
 
+def raw_roles(text):
+    """Roles that stand inside inline code, where they are shown and not filled in; blocks of code are left out."""
+    text = re.sub(r"^(`{3,}|~{3,}).*?^\1$", "", text, flags=re.S | re.M)
+    inline = re.finditer(r"(\{[\w:]+\})?(?<!`)(`+)(?!`)(.+?)(?<!`)\2(?!`)", text)
+    return [x[0] for x in inline if not x[1] and re.search(r"\{(?:glue|ref|numref|eq|term|doc|cite)\b", x[3])]
+
+
+def test_a_role_inside_code_is_seen():
+    assert raw_roles("after `{glue:text}`name`` it") == ["`{glue:text}`"]
+    assert raw_roles("`` {glue:text}`a` ``, `x {ref}`") == ["`` {glue:text}`a` ``", "`x {ref}`"]
+    assert raw_roles("*{glue:text}`a`* and {glue:text}`b:.2f` and `c`\n```\n`{ref}`\n```\n") == []
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("book/**/*.md")), ids=lambda page: page.stem)
+def test_no_role_is_shown_raw(page):
+    assert raw_roles(page.read_text()) == []
+
+
 @pytest.mark.parametrize("chapter", chapters())
 def test_sections_stand_in_the_templates_order(chapter):
     found = [x for x in re.findall(r"^## (.*)$", text_of(chapter), re.M) if x in HEADINGS]
