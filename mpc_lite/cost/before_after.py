@@ -8,12 +8,16 @@ from typing import Any, NamedTuple
 
 class Wanted(NamedTuple):
     """piece: its name in `versus.py`. aim: how many times faster, or smaller, it was to be. measure: one of the piece;
-    None for the first."""
+    None for the first. most: `aim` is what it may be at most, whatever it was before."""
 
     piece: str
     work: str
     aim: float
     measure: str | None = None
+    most: bool = False
+
+
+TRIPS = "JPEG round trips of 256² a forgery"  # a unit of time that any machine has
 
 
 WANTED = (
@@ -27,7 +31,7 @@ WANTED = (
     Wanted("onnx", "… of 12 MP, memory", 1.0, "bytes beyond the map at 12"),
     Wanted("robustness", "`robustness`", 2.0),
     Wanted("evaluate", "`evaluate`", 1 / 0.6),
-    Wanted("forgery", "one forgery", 15 / 8),
+    Wanted("forgery", "one forgery", 8, TRIPS, most=True),
 )
 
 
@@ -43,34 +47,36 @@ class Change(NamedTuple):
     faster: float | None = None
     low: float | None = None
     high: float | None = None
+    most: bool = False
 
     @property
     def verdict(self) -> str:
         if self.faster is None:
             return "not measured"
-        return "reached" if self.faster >= self.aim else "missed"
+        return "reached" if (self.after <= self.aim if self.most else self.faster >= self.aim) else "missed"
 
     def row(self) -> list[str]:
         """Work, before, after, times faster or smaller with its range, wanted, verdict."""
+        wanted = f"≤ {self.aim:g} trips" if self.most else f"≥ {self.aim:.2f}"
         if self.faster is None:
-            return [self.work, "–", "–", "–", f"≥ {self.aim:.2f}", self.verdict]
+            return [self.work, "–", "–", "–", wanted, self.verdict]
         faster = f"{self.faster:.2f} ({self.low:.2f}–{self.high:.2f})"
-        seconds = "s/MP" if "a megapixel" in self.measure else "s"
+        seconds = "trips" if self.measure == TRIPS else "s/MP" if "a megapixel" in self.measure else "s"
         size, unit = (1e6, "MB") if self.measure.startswith("bytes") else (1, seconds)
         before, after = (f"{x / size:.3g} {unit}" for x in (self.before, self.after))
-        return [self.work, before, after, faster, f"≥ {self.aim:.2f}", self.verdict]
+        return [self.work, before, after, faster, wanted, self.verdict]
 
 
 def read_changes(pieces: Mapping[str, Mapping[str, Any]]) -> list[Change]:
     """A change for each of `WANTED`, from pieces of work by their names: `work` of a result of `versus.py`."""
     changes = []
-    for piece, work, aim, measure in WANTED:
+    for piece, work, aim, measure, most in WANTED:
         measures = pieces.get(piece, {}).get("measures", {})
         name = measure or next(iter(measures), None)
         if name not in measures:
-            changes.append(Change(work, aim))
+            changes.append(Change(work, aim, most=most))
             continue
         found = measures[name]
         ends = (found["times_faster"][key] for key in ("median", "low", "high"))
-        changes.append(Change(work, aim, name, found["other"], found["this"], *ends))
+        changes.append(Change(work, aim, name, found["other"], found["this"], *ends, most))
     return changes

@@ -1,7 +1,8 @@
 """What each lever does to a step of `lite`: python FILE [--quick] [--json OUT].
 
 The step as it was (two whole passes, PyTorch's attention with its look for empty rows, ReLUs into fresh memory), then
-with each lever alone, then with all, in turn in one process. Processor seconds of this process and not the clock's:
+with each lever alone, then with all, in turn in one process; last, a batch in two halves, as micro-batches that fit
+into a smaller cache would be, beside the whole of it. Processor seconds of this process and not the clock's:
 what neighbours take is not in them, what they push out of the caches is.
 """
 
@@ -45,8 +46,8 @@ BEFORE = {
 }
 
 
-def step(kind, batch: int):
-    """A step of a stage on images of noise; the weights move, as in training."""
+def step(kind, batch: int, parts: int = 1):
+    """A step of a stage on images of noise, in `parts` backward passes; the weights move, as in training."""
     torch.manual_seed(0)
     stage = kind(MPC.build("nano"), load_recipe("lite", None, {"data.scenes": ["packaged"], "data.photos": None}))
     stage.network.to(memory_format=torch.channels_last)
@@ -56,9 +57,11 @@ def step(kind, batch: int):
     image = torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
     made = {"image": image, "mask": mask, "turn": torch.arange(batch) % 8}
     optimizer = torch.optim.AdamW(stage.network.parameters(), lr=1e-4, fused=True)
+    pieces = [{key: x[i::parts] for key, x in made.items()} for i in range(parts)]
 
     def run():
-        (stage.network(made)["total"] / batch).backward()
+        for piece in pieces:
+            (stage.network(piece)["total"] / batch).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -87,9 +90,23 @@ def measure(run, ways: dict[str, list[str]]) -> dict:
     }
 
 
+def halves(whole, split) -> dict:
+    """How many times as long as a whole batch its two halves take, round by round."""
+    times: list[float] = []
+    for turn in range(2 * ROUNDS + 1):
+        seconds = []
+        for run in (whole, split):
+            start = time.process_time()
+            run()
+            seconds.append(time.process_time() - start)
+        if turn:
+            times.append(seconds[1] / seconds[0])
+    return {"median": statistics.median(times), "low": min(times), "high": max(times)}
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    results: dict = {"side": SIDE, "stages": {}}
+    results: dict = {"side": SIDE, "stages": {}, "halves": {}}
     lines = []
     for name, kind, batch, levers in (
         ("pretrain", stage_1.Pretraining, 12, list(BEFORE)),
@@ -102,6 +119,9 @@ def main() -> None:
             times = f"{t['median']:.2f} ({t['low']:.2f}–{t['high']:.2f})"
             lines.append(f"{name:10}{way:16}{row['processor_seconds']:7.3f} s  {times}")
             print(lines[-1], flush=True)
+        results["halves"][name] = t = halves(step(kind, batch), step(kind, batch, parts=2))
+        lines.append(f"{name:10}two halves take {t['median']:.2f} ({t['low']:.2f}–{t['high']:.2f}) of the whole")
+        print(lines[-1], flush=True)
     report(lines, results)
 
 

@@ -19,7 +19,7 @@ QUICK = {
     "mscc": (["--quick"], {"attention", "attention, convolved", "module"}),
     "pclmix": (["--quick"], {"queue_contrast"}),
     "onnx_backend": (["--quick"], {"sizes", "rounds"}),
-    "levers": (["--quick"], {"side", "stages"}),
+    "levers": (["--quick"], {"side", "stages", "halves"}),
     "freed_memory": (["--quick"], {"work"}),
     "threads": (["--quick"], {"quiet", "busy"}),
     "growth": (["--quick"], {"reading", "bytes a row", "check", "evaluate", "start"}),

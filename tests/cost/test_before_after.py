@@ -1,6 +1,6 @@
 """The table of chapter 16 from what `versus.py` writes."""
 
-from mpc_lite.cost.before_after import WANTED, read_changes
+from mpc_lite.cost.before_after import TRIPS, WANTED, read_changes
 
 
 def measured(other: float, this: float, name: str = "seconds an image") -> dict:
@@ -26,6 +26,13 @@ def test_a_row_may_name_its_measure_and_bytes_are_told_as_such():
     changes = by_piece({"onnx": measured(55e6, 11e6, name)})
     assert changes["onnx", name].row()[1:] == ["55 MB", "11 MB", "5.00 (4.50–5.50)", "≥ 1.00", "reached"]
     assert changes["onnx", "seconds a megapixel at 12"].verdict == "not measured"
+
+
+def test_a_forgery_is_counted_in_round_trips_and_may_take_so_many_at_most():
+    changes = by_piece({"forgery": measured(4, 3.5, TRIPS)})
+    assert changes["forgery", TRIPS].row()[1:] == ["4 trips", "3.5 trips", "1.14 (1.03–1.26)", "≤ 8 trips", "reached"]
+    assert by_piece({"forgery": measured(16, 8.5, TRIPS)})["forgery", TRIPS].verdict == "missed"
+    assert by_piece({})["forgery", TRIPS].row()[1:] == ["–", "–", "–", "≤ 8 trips", "not measured"]
 
 
 def test_seconds_of_a_megapixel_are_not_those_of_a_photograph():
