@@ -48,7 +48,7 @@ def versus(*options, target):
 
 
 def test_a_checkout_is_compared_with_itself(tmp_path):
-    names = ("stage-1", "stage-2", "evaluate", "localizer", "forgery", "manifest")
+    names = ("stage-2", "evaluate", "localizer", "forgery", "manifest")  # stage-1: see threads
     found = versus("--rounds", "1", "--work", ",".join(names), target=tmp_path / "out.json")
     assert tuple(found) == names
     for name, work in found.items():
