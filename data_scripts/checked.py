@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -53,7 +53,13 @@ class Checked:
             for entry in dict.fromkeys(split.entries):
                 self._listed[PurePosixPath(entry).stem.casefold()].append((entry, split.name))
         self._met: set[tuple[str, str]] = set()
-        self._equal = Counter(p.image.stem.casefold() for p in pairs if p.image) if splits else Counter()
+        alike: dict[str, list[Path]] = defaultdict(list)
+        for pair in pairs if splits else ():
+            if pair.image:
+                alike[pair.image.stem.casefold()].append(pair.image)
+        # Of images of one name, those that an entry means: where its folders agree with most of theirs, from the end.
+        self._alike = {stem for stem, images in alike.items() if len(images) > 1}
+        self._meant = {e: _meant(e[0], alike[stem]) for stem in self._alike for e in self._listed.get(stem, [])}
 
     def add(self, pair: Pair) -> None:
         """Check one pair; what is wrong with it goes into `bad`, nothing is raised."""
@@ -79,6 +85,9 @@ class Checked:
             for entry, split in entries:
                 if (entry, split) not in self._met:
                     problem = f"the list of split {split} names it, but no image answers to that"
+                    if len(folders := {image.parent for image in self._meant.get((entry, split), ())}) > 1:
+                        problem = f"the list of split {split} names it, as images in {len(folders)} folders are called"
+                        problem += "; give more of its folders"
                     self.bad.append({"image": entry, "mask": "", "problem": problem})
 
     def _mask(self, pair: Pair) -> tuple[Path | None, str]:
@@ -120,9 +129,8 @@ class Checked:
             return pair.split
         name = pair.image.stem.casefold()
         entries = self._listed.get(name, [])
-        if self._equal[name] > 1:
-            above = pair.image.parent.name.casefold()
-            entries = [each for each in entries if PurePosixPath(each[0]).parent.name.casefold() == above]
+        if name in self._alike:
+            entries = [each for each in entries if {image.parent for image in self._meant[each]} == {pair.image.parent}]
         self._met.update(entries)
         splits = sorted({split for _, split in entries} | ({pair.split} if pair.split else set()))
         if len(splits) > 1:
@@ -136,6 +144,20 @@ class Checked:
         for root in self.tree.roots:
             text = text.replace(f"{root}/", "")
         return text
+
+
+def _meant(entry: str, images: Sequence[Path]) -> list[Path]:
+    """Of images of one name, those whose folders agree with the entry's in as many as any, from the last one on; none
+    where no last folder agrees."""
+    folders = [folder.casefold() for folder in PurePosixPath(entry).parts[-2::-1]]
+
+    def agreeing(image: Path) -> int:
+        above = [folder.casefold() for folder in image.parts[-2::-1]]
+        pairs = list(zip(folders, above, strict=False))
+        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
+
+    numbers = [agreeing(image) for image in images]
+    return [image for image, number in zip(images, numbers, strict=True) if number and number == max(numbers)]
 
 
 def read_tampered(path: Path, rule: MaskRule) -> np.ndarray:

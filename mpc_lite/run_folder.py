@@ -17,12 +17,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 from mpc_lite.files import write_atomic
 
 LOCK, HOLDER = ".lock", ".lock.json"  # the operating system's lock is on the one, the other says who has it
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
+
+
+def check_folder(output: str | Path) -> None:
+    """InputError unless a file may be written under this name: its folder, or the nearest one above that is there, is
+    one that may be written. To be called before the work."""
+    above = next(folder for folder in Path(os.path.abspath(output)).parents if os.path.lexists(folder))
+    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
+        what = "may not be written" if os.path.isdir(above) else "is no folder"
+        raise InputError(f"cannot write {shown(output, 200)}: {shown(above, 200)} {what}; choose another folder")
 
 
 @contextmanager

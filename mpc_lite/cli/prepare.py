@@ -136,11 +136,12 @@ def calibrate(
     """
     from mpc_lite.devices import choose_device
     from mpc_lite.files import check_output
-    from mpc_lite.inference.calibration import each_once, write_calibrated
+    from mpc_lite.inference.calibration import check_extent, each_once, write_calibrated
     from mpc_lite.inference.calibration import told as told_again
     from mpc_lite.inference.localizer import Localizer
     from mpc_lite.inference.predict import no_pictures, told
     from mpc_lite.inference.predict import photographs as gathered
+    from mpc_lite.run_folder import check_folder
 
     files, left_out = gathered(photos)
     if left_out:
@@ -148,6 +149,8 @@ def calibrate(
     for folder in filter(os.path.isdir, files):
         raise no_pictures(folder)
     check_output(out, [weights, *files])
+    check_folder(out)
+    check_extent(len(files), photographs)
     localizer = Localizer.from_pretrained(weights, device=str(choose_device(device)))
     again: list[Path] = []
     files = list(each_once(files, again))

@@ -166,11 +166,11 @@ def _report(tables: list[dict], json_file: Path | None, pairs: Any = None) -> No
 
     if pairs is not None:
         tables = [{**table, "pairs": pairs.facts, "errors": [*pairs.left_out, *table["errors"]]} for table in tables]
+    tell(format_table(*tables))  # first, or a file that cannot be written would take all with it
     if json_file:
         content = tables[0] if len(tables) == 1 else {"protocols": {table["protocol"]: table for table in tables}}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_atomic(json_file, text.encode(errors="backslashreplace"))
-    tell(format_table(*tables))
     for note in dict.fromkeys(note for table in tables for note in table["notes"]):
         tell(f"note: {printable(note)}", error=True)
     if any(table["errors"] for table in tables):

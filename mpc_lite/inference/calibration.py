@@ -24,6 +24,7 @@ import numpy as np
 
 from mpc_lite.errors import InputError, some
 from mpc_lite.files import open_file
+from mpc_lite.network.checks import LONGEST_TEXT, MOST_SCORES
 from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import read_facts, save_weights
 
@@ -134,8 +135,19 @@ def authentic_scores(
     return tuple(sorted(scores))
 
 
+def check_extent(n: int, photographs: str | None) -> None:
+    """InputError for more scores, or a longer text on the photographs, than weights with a calibration may hold."""
+    if n > MOST_SCORES:
+        raise InputError(f"{n} photographs to calibrate on; weights hold at most {MOST_SCORES} scores: draw so many")
+    if len(photographs or "") > LONGEST_TEXT:
+        raise InputError(f"what the photographs are has {len(photographs)} letters; weights hold {LONGEST_TEXT}")
+
+
 def write_calibrated(weights: str | Path, calibration: Calibration, out: str | Path) -> str:
-    """Write `weights` (a shipped name or a file) again with the calibration in it; returns the new file's sha256."""
+    """Write `weights` (a shipped name or a file) again with the calibration in it; returns the new file's sha256.
+
+    InputError for what such a file does not hold (`check_extent`)."""
+    check_extent(len(calibration.scores), calibration.photographs)
     facts = {key: fact for key, fact in read_facts(weights).items() if key not in WRITTEN}
     model = load_weights(weights)
     return save_weights(out, model, model.recipe, **{**facts, "calibration": calibration.facts()})

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mpc_lite.errors import InputError, UnfitImage, shortened
 from mpc_lite.files import MAX_PIXELS, pixel_limit, too_many_pixels
 from mpc_lite.images import read_image
-from mpc_lite.network.folding import folded, modules_of
+from mpc_lite.network.folding import folded
+from mpc_lite.network.tree import modules_of
 
 MOST_AT_ONCE = 4  # images; each holds the maps of a network and the photo, and more threads share an image well
 

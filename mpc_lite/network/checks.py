@@ -21,9 +21,12 @@ from mpc_lite.recipes.keys import Recipe, Section
 STAND_INS = {"name": "unnamed", "lists": ["unnamed.csv"], "manifest": "unnamed.csv"}
 
 
+MOST_SCORES, LONGEST_TEXT = 100_000, 1000  # of a calibration
+
+
 class _Calibration(Section):
-    scores: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1, max_length=10_000)
-    photographs: str = Field(max_length=1000)
+    scores: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1, max_length=MOST_SCORES)
+    photographs: str = Field(max_length=LONGEST_TEXT)
     mode: str
     size: int
     overlap: int

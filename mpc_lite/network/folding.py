@@ -18,10 +18,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mpc_lite.network.hrformer import MLP, BiasedAttention, Block, Bottleneck, HRFormer, Module, Projection, resized_to
+from mpc_lite.network.tree import modules_of, tensors_of
 
 LANES = 16  # numbers of fp32 in a vector register; depthwise kernels are twice as fast when channels fill it
 _copies: WeakKeyDictionary[nn.Module, tuple[list, Tensor, nn.Module]] = WeakKeyDictionary()
-_trees: WeakKeyDictionary[nn.Module, tuple[list[nn.Module], list[list[nn.Module | None]]]] = WeakKeyDictionary()
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 _one_at_a_time = threading.RLock()  # images may be scored side by side; one of them makes the copy
 
@@ -40,10 +40,9 @@ def folded(network: nn.Module, read: bool = False) -> nn.Module:
     """
     if not getattr(network, "foldable", isinstance(network, HRFormer)):
         return network
-    modules = modules_of(network)
+    tensors = tensors_of(modules := modules_of(network))
     if any(m.training or m._forward_hooks or m._forward_pre_hooks for m in modules):
         return network
-    tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
     if any(t.is_meta or t.is_inference() or isinstance(t, FakeTensor) for t in tensors):
         return network
     try:
@@ -57,17 +56,6 @@ def folded(network: nn.Module, read: bool = False) -> nn.Module:
             copied.foldable = False  # it is folded
             kept = _copies[network] = state, _marks(tensors), copied
         return kept[2]
-
-
-def modules_of(network: nn.Module) -> list[nn.Module]:
-    """`network.modules()` as a list, kept as long as no module is exchanged, added or gone: walking the tree of a small
-    network takes a tenth of the time of its answer for a small image."""
-    below, held = _trees.get(network, ([], None))
-    modules = [network, *below]
-    if held != [[*m._modules.values()] for m in modules]:
-        modules = list(network.modules())
-        _trees[network] = modules[1:], [[*m._modules.values()] for m in modules]  # without itself, or it would stay
-    return modules
 
 
 def _marks(tensors: list[Tensor]) -> Tensor:

@@ -76,7 +76,7 @@ def read_facts(name_or_file: str | Path) -> dict[str, Any]:
 
 def weights_sha256(name_or_file: str | Path) -> str:
     """sha256 (hexadecimal) of a file of weights, however it is named. InputError as `load_weights` raises it."""
-    return hashlib.sha256(_locate(name_or_file).read_bytes()).hexdigest()
+    return hashlib.sha256(located(name_or_file).read_bytes()).hexdigest()
 
 
 def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -110,7 +110,8 @@ def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
     model.load_state_dict(tensors)
 
 
-def _locate(name_or_file: str | Path) -> Path:
+def located(name_or_file: str | Path) -> Path:
+    """The file of weights that a shipped name, a path or a hub's name stands for. InputError where there is none."""
     if str(name_or_file).startswith("hf:/"):  # a Path has lost one slash
         return hub_file(re.sub("^hf:/+", PREFIX, str(name_or_file)))
     path = place(name_or_file)
@@ -134,7 +135,7 @@ def read_weights(name_or_file: str | Path) -> tuple[dict[str, Any], dict[str, Te
 
 @contextmanager
 def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
-    path = _locate(name_or_file)
+    path = located(name_or_file)
     try:
         with open(path, "rb") as file:
             start = file.read(4)

@@ -83,6 +83,8 @@ def collect(request: Request) -> tuple[Path, str, int]:
     }
     path = notebook.parents[1] / "results" / f"{name}-{profile}.json"
     path.parent.mkdir(exist_ok=True)
+    if path.is_file() and b"--collect" not in path.read_bytes():
+        raise InputError(f"{path} is there and was not written by --collect; move it, or what it holds is lost")
     write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     texts, codes = zip(*(_beside_paper(group) for group in groups), strict=True)
     return path, "\n\n".join(filter(None, [*texts, _listed(document["unfinished"])])), max(code, *codes)

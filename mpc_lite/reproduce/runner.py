@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mpc_lite.errors import InputError, nearest, shown, some
-from mpc_lite.files import expand_all
+from mpc_lite.files import expand, expand_all
+from mpc_lite.network.weights import located, pretrained_names
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
@@ -142,9 +143,9 @@ def plan(request: Request, notebook: Path) -> tuple[Run, dict[str, Any]]:
 # --------------------------------------------------------------------------------------------------------- the run
 
 
-def _files_at_hand(recipe: Recipe) -> None:
-    """InputError when a manifest that the recipe names is missing, or a variable in its paths: found here, where the
-    notebook will run, before there is a run folder."""
+def files_at_hand(recipe: Recipe) -> None:
+    """InputError when a manifest or a file of weights that the recipe names is missing, or a variable in its paths:
+    found here, where the notebook will run, before there is a run folder, and before an earlier one is deleted."""
     lists = [recipe.data.manifest, recipe.data.validation, recipe.evaluate.manifests]
     lists += [recipe.adapt.manifest, recipe.adapt.validation] if recipe.adapt else []
     for path in [path for paths in lists for path in expand_all(paths)]:
@@ -154,7 +155,10 @@ def _files_at_hand(recipe: Recipe) -> None:
     if recipe.neighbour:
         stage = getattr(recipe, recipe.neighbour)
         weights += [stage.weights, getattr(stage, "teacher", None)]
-    expand_all([name for name in weights if name])
+    for name in filter(None, weights):
+        path = expand(name)
+        if not str(name).startswith("hf:"):  # what a hub has is fetched when it is needed
+            located(name if name in pretrained_names() else path)
 
 
 def reproduce(
@@ -184,13 +188,13 @@ def reproduce(
             f"nothing to resume: {run.out} holds no run; check -p and --profile, or start without --resume"
         )
     if not holds_run(run.out):  # a mistake leaves no folder
-        _files_at_hand(run.recipe)
+        files_at_hand(run.recipe)
     with locked(run.out):
         if holds_run(run.out) and not (resume or force):
             raise InputError(
                 f"{run.out} holds a run already; go on with --resume, or delete it and start anew with --force"
             )
-        _files_at_hand(run.recipe)
+        files_at_hand(run.recipe)
         if force:
             empty(run.out)
         (run.out / "stop").unlink(missing_ok=True)

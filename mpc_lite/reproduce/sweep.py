@@ -24,7 +24,7 @@ from mpc_lite.files import FOLDERS
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request, read_results
-from mpc_lite.reproduce.runner import find_notebook, reproduce
+from mpc_lite.reproduce.runner import files_at_hand, find_notebook, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder, share_threads, workers_per_host
 from mpc_lite.run_folder import empty, holds_run, locked
@@ -61,9 +61,10 @@ def sweep(
     book = find_notebook(request.name, request.book).parents[1]
     request = replace(request, book=str(book), root=str(Path(request.root).absolute()))
     cells = plan_cells(request)
-    if force:
-        _delete([cell.run.out for cell in cells if holds_run(cell.run.out)])
     for cell in cells:
+        if force:  # what would fail at once must not cost an earlier run
+            files_at_hand(cell.run.recipe)
+            continue
         cell.look()
         if cell.reason:
             say(f"{cell.label}: {cell.reason}; it will be run again, from its checkpoint")
@@ -88,6 +89,8 @@ def sweep(
             answering(on_signal),
             connected(len(todo), cpu, scheduler, say) as client,
         ):
+            if force:
+                _delete([cell.run.out for cell in cells if holds_run(cell.run.out)])
             _Sweep(todo, fixed, client, scheduler, signals, say).work()
         for cell in todo:
             cell.signal = int(signals[0]) if signals else cell.signal

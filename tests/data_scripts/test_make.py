@@ -299,6 +299,20 @@ def test_split_lists_fill_the_column_and_unknown_names_are_bad(run, tiny, tmp_pa
     assert [(row["image"], "split test" in row["problem"]) for row in done.bad] == [("missing one.png", True)]
 
 
+def test_of_images_of_one_name_a_list_means_the_one_whose_folders_it_gives(run, tiny, photo, tmp_path):
+    """Cameras that count alike, in folders that are called alike: DSC01 of one is not that of the other."""
+    for camera in ("Canon", "Nikon"):
+        photo(tiny / camera / "original" / "DSC01.png")
+    dataset = dataclasses.replace(TINY, pairs=lambda tree: [Pair(p, label=0) for p in tree.files("**", name="DSC*")])
+    (tmp_path / "l.txt").write_text("set/Canon/original/DSC01.png\n")
+    done = run(dataset, tiny, "--split", f"test={tmp_path / 'l.txt'}")
+    assert [(row.image.parts[-3], row.split) for row in done.rows] == [("Canon", "test"), ("Nikon", None)]
+    (tmp_path / "l.txt").write_text("original/DSC01.png\n")
+    done = run(dataset, tiny, "--split", f"test={tmp_path / 'l.txt'}")
+    assert [row.split for row in done.rows] == [None, None]
+    assert done.bad[0]["problem"].endswith("names it, as images in 2 folders are called; give more of its folders")
+
+
 def test_an_image_in_two_splits_is_bad(run, tiny, tmp_path):
     (tmp_path / "l.txt").write_text("a.png\n")
     done = run(TINY, tiny, "--split", f"x={tmp_path / 'l.txt'}", "--split", f"y={tmp_path / 'l.txt'}")

@@ -458,3 +458,12 @@ def test_evaluate_scores_several_protocols_from_one_pass(images, capsys, monkeyp
     two, one = (json.loads((images / f"{n}.json").read_text()) for n in ("two", "one"))
     assert two["protocols"]["best_threshold"] == one and two["protocols"]["mpc"]["protocol"] == "mpc"
     assert not (images / "index.json").exists()
+
+
+def test_a_table_is_told_though_its_file_cannot_be_written(images, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    for name in ("a.png", "b.png", "c.png"):
+        save(images / "maps" / name, np.zeros(SIZE, np.uint8))
+    assert main(["score", "maps", "--manifest", "m.csv", "--json", "m.csv/scores.json"]) == 2
+    told = capsys.readouterr()
+    assert "toy" in told.out and "cannot write m.csv/scores.json" in told.err

@@ -174,3 +174,18 @@ def test_the_onnx_backend_knows_the_calibration_of_its_weights(tmp_path):
     save_weights(tmp_path / "w.safetensors", MPC.build("nano", "4conv"), RECIPE)
     write_calibrated(tmp_path / "w.safetensors", of(0.2, 0.3), tmp_path / "c.safetensors")
     assert Localizer.from_pretrained(tmp_path / "c.safetensors", backend="onnx").calibration == of(0.2, 0.3)
+
+
+@pytest.mark.trust
+def test_what_weights_cannot_hold_is_refused_before_the_work(tmp_path, capsys):
+    """What calibrate writes, this version reads."""
+    Image.fromarray(photo(40, 40)).save(tmp_path / "a.png")
+    call = ["calibrate", str(tmp_path / "a.png"), "--photographs"]
+    assert main([*call, "x" * 1001, "--out", str(tmp_path / "new.safetensors")]) == 2
+    assert "has 1001 letters; weights hold 1000" in capsys.readouterr().err
+    assert main([*call, "mine", "--out", str(tmp_path / "a.png" / "new.safetensors")]) == 2
+    assert "a.png is no folder; choose another folder" in capsys.readouterr().err
+    with pytest.raises(InputError, match="100001 photographs to calibrate on; weights hold at most 100000 scores"):
+        write_calibrated("lite2", of(*[0.5] * 100_001), tmp_path / "big.safetensors")
+    write_calibrated("lite2", of(*[0.5] * 20_000), tmp_path / "large.safetensors")
+    assert len(read_facts(tmp_path / "large.safetensors")["calibration"]["scores"]) == 20_000

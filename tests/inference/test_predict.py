@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from mpc_lite.files import location, pictures_in
 from mpc_lite.inference.localizer import Hit, Localizer
 from mpc_lite.inference.overlay import overlay as painted_with_legend
 from mpc_lite.inference.photo_report import thumbnails
-from mpc_lite.inference.predict import KEYS, _free_stem, predict
+from mpc_lite.inference.predict import KEYS, predict
 from mpc_lite.network.model import MPC
 from mpc_lite.run_folder import LOCK
 from tests.inference.test_localizer import Fake, brightness, photo, ramp
@@ -104,16 +105,23 @@ def test_predict_never_overwrites_a_photo_of_its_list(tmp_path):
 
 def test_the_name_of_a_photo_among_many_of_one_stem_is_found_at_once(tmp_path, monkeypatch):
     """Photos of one name from many folders: no number is tried again that was given, or is another program's."""
-    (tmp_path / "image-3.mask.png").write_bytes(b"another's")
-    tried, taken, last = Counter(), set(), Counter()
+    photos, out, tried = [tmp_path / f"{n}" / "image.png" for n in range(12)], tmp_path / "out", Counter()
+    for path in photos:
+        path.parent.mkdir()
+        Image.fromarray(photo(8, 8)).save(path)
+    out.mkdir()
+    (out / "image-3.mask.png").write_bytes(b"another's")
 
     def counted(path):
-        tried[path.name] += 1
+        tried[Path(path).name] += 1
         return location(path)
 
     monkeypatch.setattr("mpc_lite.inference.predict.location", counted)
-    stems = [_free_stem(tmp_path, "image", taken, last) for _ in range(50)]
-    assert stems == ["image", "image-2", *(f"image-{n}" for n in range(4, 52))] and max(tried.values()) == 1
+    lines = list(predict(photos, out, Localizer(Fake(brightness), "tiles", size=32)))
+    assert [x["files"]["mask"] for x in lines][:3] == ["image.mask.png", "image-2.mask.png", "image-4.mask.png"]
+    assert lines[-1]["files"]["mask"] == "image-13.mask.png"
+    del tried["image.png"]
+    assert max(tried.values()) == 1
 
 
 def test_no_file_that_predict_did_not_write_is_overwritten(tmp_path):

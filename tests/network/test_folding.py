@@ -1,9 +1,7 @@
 """The network without batch norm: the same answers, never those of old weights."""
 
 import copy
-import gc
 import pickle
-import weakref
 
 import pytest
 import torch
@@ -12,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpc_lite.inference.localizer import Localizer
-from mpc_lite.network.folding import folded, modules_of
-from mpc_lite.network.hrformer import MLP, BiasedAttention, Block
+from mpc_lite.network.folding import folded
+from mpc_lite.network.hrformer import MLP, BiasedAttention
 from mpc_lite.network.model import MPC
 from tests.network.test_hrformer import fill
 
@@ -255,20 +253,3 @@ def test_gradients_with_respect_to_the_images_pass_the_copy(nano):
     x = images().requires_grad_()
     ours, plain = (torch.autograd.grad(net(x).sum(), x)[0] for net in (folded(nano), nano))
     assert (ours - plain).norm() < 1e-4 * plain.norm() > 0
-
-
-def test_the_modules_of_a_network_are_those_it_has_now(nano):
-    """Exchanged, added and deleted ones are seen, wherever in the tree; and the list does not keep a network alive."""
-    network = copy.deepcopy(nano)
-    assert modules_of(network) == list(network.modules()) == modules_of(network)
-    block = next(m for m in network.modules() if isinstance(m, Block))
-    block.attn = nn.Identity()
-    assert modules_of(network) == list(network.modules())
-    block.more = nn.Sequential(nn.ReLU())
-    assert modules_of(network) == list(network.modules())
-    del block.more[0]
-    assert modules_of(network) == list(network.modules())
-    there = weakref.ref(network)
-    del network, block
-    gc.collect()
-    assert there() is None

@@ -280,6 +280,16 @@ def test_without_a_finished_run_an_earlier_collection_stays(clone):
 
 
 @pytest.mark.slow
+def test_what_another_script_wrote_under_the_name_stays(clone):
+    finish("table8", "smoke", 0, 0.3)
+    theirs = clone / "book" / "results" / "table8-smoke.json"
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_text('{"command": "python table8-smoke.py"}')
+    with pytest.raises(InputError, match=r"table8-smoke.json is there and was not written by --collect; move it"):
+        collect(Request("table8", "smoke"))
+    assert "table8-smoke.py" in theirs.read_text()
+
+
 def test_the_exit_code_tells_of_a_score_off_its_band(clone, capsys):
     for seed in range(3):
         finish("table8", "paper", seed, 0.676 + 0.001 * seed, 0.41)

@@ -4,6 +4,9 @@ import json
 import os
 import shlex
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -220,6 +223,37 @@ def test_an_earlier_run_is_kept_unless_told(recorded, clone):
     assert recorded[-1]["RESUME"] is True and (out / "model.safetensors").exists() and not (out / "stop").exists()
     reproduce(Request("quickstart", "smoke"), force=True)
     assert recorded[-1]["RESUME"] is False and not (out / "model.safetensors").exists()
+
+
+@pytest.mark.trust
+def test_no_run_is_deleted_for_one_that_cannot_begin(recorded, clone, monkeypatch):
+    """--force, with a manifest or weights that are gone, or for a sweep without its scheduler."""
+    monkeypatch.chdir(clone)
+    for key, name, words in (
+        ("data.manifest", "own.csv", "own.csv: no such manifest"),
+        ("pretrain.weights", "own.safetensors", r"own.safetensors does not exist"),
+    ):
+        Path(name).touch()
+        request = Request("quickstart", "smoke", {key: name})
+        (reproduce(request) / "model.safetensors").write_text("precious")
+        Path(name).unlink()
+        with pytest.raises(InputError, match=words):
+            reproduce(request, force=True)
+        with pytest.raises(InputError, match=words):
+            sweep(replace(request, over={"SEED": ["0"]}), force=True)
+    for seed in "01":
+        (reproduce(Request("quickstart", "smoke", {"SEED": seed})) / "model.safetensors").write_text("precious")
+
+    @contextmanager
+    def unreachable(*_):
+        raise InputError("no scheduler answers")
+        yield
+
+    monkeypatch.setattr("mpc_lite.reproduce.sweep.connected", unreachable)
+    with pytest.raises(InputError, match="no scheduler answers"):
+        sweep(Request("quickstart", "smoke", over={"SEED": ["0", "1"]}), force=True)
+    kept = list((clone / "runs").rglob("model.safetensors"))
+    assert len(kept) == 4 and all(file.read_text() == "precious" for file in kept)
 
 
 def test_nothing_to_resume_is_said(clone):
