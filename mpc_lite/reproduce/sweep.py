@@ -63,7 +63,8 @@ def sweep(
     cells = plan_cells(request)
     for cell in cells:
         if force:  # what would fail at once must not cost an earlier run
-            files_at_hand(cell.run.recipe)
+            if scheduler is None:  # else the data may lie where its workers are
+                files_at_hand(cell.run.recipe)
             continue
         cell.look()
         if cell.reason:
