@@ -68,7 +68,7 @@ def test_page(page):
     text = "\n".join(x for x in body.find_all(string=True) if not x.find_parent(["script", "code", "pre"]))
     assert RAW.findall(text) == []
     inline = [x.text for x in body.find_all("code") if not x.find_parent("pre")]
-    assert [x for x in inline if "{glue:" in x] == []
+    assert [x for x in inline if "{glue:" in x and page != "book/api"] == []  # there a docstring says how to quote
     assert "Traceback (most recent call last)" not in body.text and not body.select(".output.stderr")
     for figure in body.select("figure[id^=fig-]"):
         assert figure.find("figcaption").text.strip(), figure["id"]
