@@ -15,7 +15,6 @@ from typing import Any
 
 from mpc_lite.errors import InputError, nearest, shown, some
 from mpc_lite.files import expand, expand_all
-from mpc_lite.network.weights import located, pretrained_names
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
@@ -158,6 +157,8 @@ def files_at_hand(recipe: Recipe) -> None:
     for name in filter(None, weights):
         path = expand(name)
         if not str(name).startswith("hf:"):  # what a hub has is fetched when it is needed
+            from mpc_lite.network.weights import located, pretrained_names  # with torch, for those who need it
+
             located(name if name in pretrained_names() else path)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -254,6 +255,12 @@ def test_no_run_is_deleted_for_one_that_cannot_begin(recorded, clone, monkeypatc
         sweep(Request("quickstart", "smoke", over={"SEED": ["0", "1"]}), force=True)
     kept = list((clone / "runs").rglob("model.safetensors"))
     assert len(kept) == 4 and all(file.read_text() == "precious" for file in kept)
+
+
+def test_the_process_that_waits_for_a_run_does_not_hold_torch():
+    code = "import sys, mpc_lite.reproduce.sweep, mpc_lite.reproduce.runner; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_nothing_to_resume_is_said(clone):
