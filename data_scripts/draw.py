@@ -1,6 +1,7 @@
 """Draws that anybody can repeat: which items a seed picks depends on their names alone, not on order or machine."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ Item = TypeVar("Item")
 
 def shuffled(items: Iterable[Item], seed: int, name: Callable[[Item], str]) -> list[Item]:
     """Items in the order of sha256("SEED:NAME"): its first n are a draw of n, and adding items moves none of them."""
-    return sorted(items, key=lambda item: hashlib.sha256(f"{seed}:{name(item)}".encode()).digest())
+    return sorted(items, key=lambda item: hashlib.sha256(os.fsencode(f"{seed}:{name(item)}")).digest())
 
 
 def tail(path: Path, parts: int) -> str:

@@ -21,6 +21,7 @@ from mpc_lite.errors import InputError, shown
 from mpc_lite.files import write_atomic
 
 LOCK, HOLDER = ".lock", ".lock.json"  # the operating system's lock is on the one, the other says who has it
+EARLIER = ".earlier"  # the run that another one replaces, until there is something of the new one to keep
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
 
@@ -94,16 +95,63 @@ def _in_use(out: Path, holder: dict[str, object], how_to_stop: str) -> str:
 
 
 def holds_run(out: Path) -> bool:
-    """Whether there is anything in the folder but what a lock leaves."""
-    return out.is_dir() and any(file.name not in (LOCK, HOLDER) for file in out.iterdir())
+    """Whether there is anything in the folder but what a lock leaves, and a run that was set aside."""
+    return out.is_dir() and bool(_contents(out))
 
 
-def empty(out: Path) -> None:
-    """Delete all of a folder that this process has locked, but the lock."""
-    for file in out.iterdir():
+def set_aside(out: Path) -> None:
+    """Move the run in a folder that this process has locked into its folder `EARLIER`, for a new one.
+
+    What is there already, because its successor was killed, gives way only to a run with a checkpoint.
+    """
+    if (out / EARLIER).is_dir() and not _may_go_on(out):
+        _delete(_contents(out))
+        return
+    drop_earlier(out)
+    if contents := _contents(out):
+        (out / EARLIER).mkdir()
+        for file in contents:
+            file.rename(out / EARLIER / file.name)
+
+
+def put_back(out: Path) -> bool:
+    """Set the earlier run of a locked folder in its place again, unless the new one has a checkpoint or weights.
+
+    What else the new one wrote is deleted, but its notebook, with the reason in it, becomes `failed.ipynb`.
+    """
+    earlier = out / EARLIER
+    if not earlier.is_dir() or _may_go_on(out):
+        return False
+    if (out / "notebook.ipynb").is_file():
+        (out / "notebook.ipynb").replace(earlier / "failed.ipynb")
+    _delete(_contents(out))
+    for file in earlier.iterdir():
+        file.rename(out / file.name)
+    earlier.rmdir()
+    return True
+
+
+def drop_earlier(out: Path) -> None:
+    """Delete the run that was set aside in a locked folder."""
+    if (out / EARLIER).is_dir():
+        shutil.rmtree(out / EARLIER)
+
+
+def _contents(out: Path) -> list[Path]:
+    return [file for file in out.iterdir() if file.name not in (LOCK, HOLDER, EARLIER)]
+
+
+def _may_go_on(out: Path) -> bool:
+    """Whether the new run of a folder left a checkpoint, weights or results."""
+    files = (file for top in _contents(out) for file in (top.rglob("*") if top.is_dir() else [top]))
+    return any(file.suffix in (".state", ".safetensors") or file.name == "results.json" for file in files)
+
+
+def _delete(contents: list[Path]) -> None:
+    for file in contents:
         if file.is_dir() and not file.is_symlink():
             shutil.rmtree(file)
-        elif file.name not in (LOCK, HOLDER):
+        else:
             file.unlink()
 
 

@@ -13,7 +13,7 @@ import pytest
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.run_folder import empty, holds_run, locked
+from mpc_lite.run_folder import EARLIER, drop_earlier, holds_run, locked, put_back, set_aside
 from mpc_lite.training.pretrain import pretrain
 
 pytestmark = pytest.mark.trust
@@ -123,10 +123,41 @@ def test_a_folder_with_nothing_but_a_lock_holds_no_run(tmp_path):
         (out / "model.safetensors").touch()
         (out / "link").symlink_to(tmp_path)
         assert holds_run(out)
-        empty(out)
-        assert not holds_run(out) and tmp_path.exists()
+        set_aside(out)
+        assert not holds_run(out) and {file.name for file in (out / EARLIER).iterdir()} == {
+            *("features", "model.safetensors", "link")
+        }
+        drop_earlier(out)
+        assert not (out / EARLIER).exists() and tmp_path.exists()
         with pytest.raises(InputError, match="in use"), locked(out):
             pass
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_an_earlier_run_comes_back_until_the_new_one_has_a_checkpoint(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stage1.safetensors").write_text("precious")
+    (tmp_path / "notebook.ipynb").write_text("earlier")
+    assert not put_back(tmp_path)  # nothing was set aside
+    set_aside(tmp_path)
+    (tmp_path / "notebook.ipynb").write_text("an error")
+    (tmp_path / "maps").mkdir()
+    set_aside(tmp_path)  # the new one was killed, and begins anew: what is kept is the earlier one
+    (tmp_path / "notebook.ipynb").write_text("an error again")
+    assert put_back(tmp_path) and names(tmp_path) == ["failed.ipynb", "model", "notebook.ipynb"]
+    assert (tmp_path / "model" / "stage1.safetensors").read_text() == "precious"
+    assert (tmp_path / "notebook.ipynb").read_text() == "earlier"
+    assert (tmp_path / "failed.ipynb").read_text() == "an error again"
+
+    set_aside(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "pretrain.state").write_text("a checkpoint")
+    assert not put_back(tmp_path) and names(tmp_path) == [EARLIER, "model"]
+    set_aside(tmp_path)  # of two runs that can be used, the later one
+    assert names(tmp_path) == [EARLIER] and names(tmp_path / EARLIER / "model") == ["pretrain.state"]
 
 
 def test_a_file_system_without_locks_is_said_once_and_used(tmp_path, monkeypatch):

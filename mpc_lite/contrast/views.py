@@ -158,6 +158,7 @@ def chosen_terms(names: Sequence[str] | None) -> list[str]:
     """The names of the terms wanted, in the order of `TERMS`; None: all. InputError for none at all, or an unknown."""
     if names is None:
         return list(TERMS)
+    names = list(names)
     if not names or not set(names) <= set(TERMS):
         raise InputError(f"terms {', '.join(names) or 'none'}: expected some of {', '.join(TERMS)}")
     return [name for name in TERMS if name in names]

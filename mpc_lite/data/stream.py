@@ -9,6 +9,7 @@ size at which a map is scored.
 
 from __future__ import annotations
 
+import os
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -171,7 +172,7 @@ def held_out(samples: Sequence[Sample], fraction: float) -> tuple[Sequence[Sampl
     if "validation" in splits:
         held = [i for i, split in enumerate(splits) if split == "validation"]
     else:
-        held = [i for i in rest if zlib.crc32(samples[i].image.stem.encode()) / 2**32 < fraction]
+        held = [i for i in rest if zlib.crc32(os.fsencode(samples[i].image.stem)) / 2**32 < fraction]
         out = set(held)
         rest = [i for i in rest if i not in out]
     return taken(samples, rest), taken(samples, held)

@@ -209,7 +209,7 @@ def _window(path: Path, turn: int, side: int) -> np.ndarray:
         windows.move_to_end(key)
         return windows[key]
     whole = read_image(path, orient=False)  # turned, a photograph would lose its grid
-    rng = np.random.default_rng([zlib.crc32(path.name.encode()), turn])
+    rng = np.random.default_rng([zlib.crc32(os.fsencode(path.name)), turn])
     top, left = (8 * int(rng.integers(max(0, extent - side) // 8 + 1)) for extent in whole.shape[:2])
     window = np.ascontiguousarray(whole[top : top + side, left : left + side])
     window.setflags(write=False)

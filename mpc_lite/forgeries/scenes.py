@@ -7,6 +7,7 @@ opaque discs with the statistics of natural scenes: edges at every scale, flat a
 
 from __future__ import annotations
 
+import os
 import warnings
 import zlib
 from functools import lru_cache
@@ -79,7 +80,8 @@ class Scenes:
                 self.left_out = told(made)
                 warnings.warn(self.left_out, stacklevel=2)
             # A prefix of its own: pictures made from somebody's folder never pass for pictures from free photographs.
-            self.origin = f"photos-{expand(photos).resolve().name}"
+            name = expand(photos).resolve().name.encode(errors="backslashreplace").decode()  # manifests are in UTF-8
+            self.origin = f"photos-{name}"
             low, high = SHARES[split]
             mine = [f for f in files if low <= hash_share(f.name) < high]
             self.shared_out = f"{len(mine)} of {len(files)} photographs in {photos} belong to the split '{split}'"
@@ -172,7 +174,7 @@ def told(made: list[Path]) -> str:
 
 
 def hash_share(name: str) -> float:
-    return zlib.crc32(name.encode()) / 2**32
+    return zlib.crc32(os.fsencode(name)) / 2**32  # of a name that is not UTF-8 too
 
 
 def packaged_file(name: str) -> Path:

@@ -105,7 +105,7 @@ class Localizer:
             raise InputError(f"size {size!r}, overlap {overlap!r}, batch {batch!r}; expected whole numbers")
         recipe = (getattr(model, "recipe", None) or {}).get("evaluate", {})
         self.mode = mode or recipe.get("mode", "stretch")
-        self.size = recipe.get("size", 512) if size is None else size
+        self.size = recipe.get("size", 512) if size is None else int(size)
         if overlap is None:
             overlap = recipe.get("overlap", 0) if recipe.get("mode") == "tiles" and size is None else self.size // 4
         self.overlap = overlap
@@ -256,7 +256,7 @@ class Localizer:
 
     def _scores(self, images: np.ndarray) -> Tensor:
         """images (B,h,w,3) uint8 -> scores (B,h,w) float32: sigmoid first, then bilinear to the images' size."""
-        batch = torch.tensor(images, device=device_of(self.model))
+        batch = torch.tensor(np.ascontiguousarray(images), device=device_of(self.model))
         scores = network_scores(self.model, batch.permute(0, 3, 1, 2).float().div_(255))  # channels_last already
         return F.interpolate(scores, size=images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
 
@@ -293,7 +293,8 @@ def map_of(model: nn.Module | ScoreMap, photo: np.ndarray, shape: tuple[int, int
     if isinstance(model, Localizer):
         return model(photo, shape).score_map
     answer = model(photo)
-    score_map = np.asarray(getattr(answer, "score_map", answer))
+    answer = getattr(answer, "score_map", answer)
+    score_map = np.asarray(answer.detach().float().cpu() if isinstance(answer, Tensor) else answer)
     if score_map.shape != photo.shape[:2]:
         raise InputError(f"score map {score_map.shape}, image {photo.shape[:2]}; give maps of the image's size")
     return resized(score_map, shape)

@@ -47,7 +47,8 @@ def predict(
     and `verdict` as in `Hit`. A photo that cannot be scored, or whose pictures cannot be written, gives a line with
     `error`, whatever went wrong, and the others go on. Photos of equal stem get a suffix (`a`, `a-2`, …), and so does
     one whose files would take the place of a photo of the list, or of any file that predict has not written; what an
-    earlier run wrote is replaced. With `report`, `report.html` shows them all when the last one is done. With
+    earlier run wrote is replaced, its lines when the first photo has been scored: where none could be, they stay, and
+    so does its page. With `report`, `report.html` shows them all when the last one is done. With
     `confidence`, each photo is scored in four mirrors and the map of their agreement is written too. `threshold`, in
     (0,1), makes the mask, its contour and `tampered_fraction`; the scores do not depend on it.
     The folder belongs to this run until it ends. Raises InputError when another one holds it, when it cannot be
@@ -62,12 +63,15 @@ def predict(
         warnings.warn(told(left_out), stacklevel=2)
     with locked(out, "Ctrl-C where it runs"):  # of two at once, each would write over the other's lines and pictures
         _check_tables(out, report)
+        if not report and (out / REPORT).is_file() and _our_page(_start_of(out / REPORT)):
+            warnings.warn(f"{out / REPORT} shows an earlier run; --report makes it anew", stacklevel=2)
         taken, last = {location(photo) for photo in photos}, Counter()
         entries: list[Entry] = []
         try:
             out.mkdir(parents=True, exist_ok=True)
             # A name that is not UTF-8 is written with JSON's own escapes, and json.loads gives the same name back.
-            with open(out / "predictions.jsonl", "w", encoding="utf-8", errors="backslashreplace") as lines:
+            with open(out / "predictions.jsonl", "a", encoding="utf-8", errors="backslashreplace") as lines:
+                held: list[str] | None = [] if lines.tell() else None  # lines that an earlier run's still stand before
                 for photo in photos:
                     line = dict.fromkeys(KEYS)
                     line.update(image=photo.as_posix(), files={})
@@ -88,11 +92,19 @@ def predict(
                     else:
                         small = thumbs
                         line.update(facts, files=files)
+                        if held is not None:
+                            lines.truncate(0)
+                            lines.writelines(held)
+                            held = None
                     entries += [(line, small)] if report else []
-                    lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    lines.flush()
+                    text = json.dumps(line, ensure_ascii=False) + "\n"
+                    if held is None:
+                        lines.write(text)
+                        lines.flush()
+                    else:
+                        held.append(text)
                     yield line
-            if report:
+            if report and (held is None or not (out / REPORT).exists()):
                 write_photo_report(out / REPORT, entries, localizer, threshold)
         except OSError as error:
             raise InputError(
@@ -110,6 +122,8 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold:
     _write_png(out / files["score"], quantise(hit.score_map))
     if hit.confidence_map is not None:
         _write_png(out / files["confidence"], quantise(hit.confidence_map))
+    elif predict_wrote(earlier := out / f"{stem}.confidence.png"):  # of another run, and so of another map
+        earlier.unlink()
     _write_png(out / files["mask"], (hit.score_map > threshold).astype(np.uint8) * 255)
     _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map, threshold), cv2.COLOR_RGB2BGR))
     return files
@@ -184,13 +198,17 @@ def _check_tables(out: Path, report: bool) -> None:
         if name == REPORT and not report:
             continue
         check_plain(out / name)
-        try:
-            with open_file(out / name) as file:
-                start = file.read(1 << 16)
-        except OSError:  # nothing there, or nothing to be kept: what cannot be written is told when it is
-            continue
+        start = _start_of(out / name)
         if start and not ours(start):
             raise InputError(f"{out / name}: not written by predict, and would be replaced; move it, or change --out")
+
+
+def _start_of(path: Path) -> bytes:
+    try:
+        with open_file(path) as file:
+            return file.read(1 << 16)
+    except OSError:  # nothing there, or nothing to be kept: what cannot be written is told when it is
+        return b""
 
 
 def _our_lines(start: bytes) -> bool:

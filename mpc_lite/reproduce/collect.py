@@ -17,6 +17,7 @@ from mpc_lite.evaluation.evaluate import aligned
 from mpc_lite.files import open_file, without_paths, write_atomic
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.reproduce.paper import Compared, compare
+from mpc_lite.reproduce.results import scored_on
 from mpc_lite.reproduce.run import Request, damaged, read_results, writable
 from mpc_lite.reproduce.runner import find_notebook
 from mpc_lite.reproduce.sweep_runs import plan_cells
@@ -28,12 +29,11 @@ def collect(request: Request) -> tuple[Path, str, int]:
     """Write book/results/NAME-PROFILE.json; returns its path, the comparison with the paper, and an exit code.
 
     The file holds {schema: 1, name, profile, command, runs, groups, unfinished}: `command` that writes it; `runs`, what
-    each results.json holds, ordered by parameters and seed; `groups`, one for each set of parameters beside the seed,
-    {parameters, seeds, average, sets} with {mean, sd} over the seeds of F1 and IoU in 0–1 (sd null for one seed);
-    runs whose parameters name other files by one name are of other groups, which `inputs` tells apart (`save_results`).
-    `unfinished`, the runs that are not in it, {folder, seed, parameters, reason}. Groups of `neighbour_scores` have
-    null_splices and own_metrics too, and lead, their F1 and IoU less those of the first group, seed by seed. Equal runs
-    give equal bytes, and no path of a machine is in them.
+    each results.json holds, ordered by parameters and seed; `groups`, one for each set of parameters beside the seed
+    and of the files they name (`inputs`), {parameters, seeds, average, sets} with {mean, sd} over the seeds of F1 and
+    IoU in 0–1 (sd null for one seed), n the fewest of a seed; `unfinished`, the runs that are not in it, {folder, seed,
+    parameters, reason}. Groups of `neighbour_scores` have null_splices and own_metrics too, and lead, their F1 and IoU
+    less those of the first group, seed by seed. Equal runs give equal bytes, and no path of a machine is in them.
 
     Args:
         request: with `given` or `over` of these runs only, else of all in `root`/NAME/PROFILE.
@@ -41,7 +41,7 @@ def collect(request: Request) -> tuple[Path, str, int]:
         The exit code is 1 when a score lies outside its band (`paper.compare`; in every reading, where the paper's
         noise has two), or a file of a run is damaged, else 0, also where nothing ran at full scale.
     Raises:
-        InputError: no finished run; runs of one group that differ in their recipes, or two of one seed.
+        InputError: no finished run; runs of one group that differ in recipe or test images, or two of one seed.
     """
     notebook, name = find_notebook(request.name, request.book), recipe_name(request.name)
     profile = load_recipe(name, request.profile).profile
@@ -200,6 +200,9 @@ def _grouped(runs: dict[Path, dict[str, Any]]) -> list[list[dict[str, Any]]]:
                     f"{first.name} and {out.name} are of different versions of the recipe, unlike in "
                     f"{', '.join(unlike)}; run the older one again with --force"
                 )
+            scored = f"{first.name} was scored on {scored_on(run)}, {out.name} on {scored_on(other)}"
+            if scored_on(run) != scored_on(other):
+                raise InputError(f"{scored}; run the one whose list was incomplete again with --force")
     return [[run for _, run in group] for group in groups]
 
 
@@ -212,7 +215,7 @@ def _summary(group: list[dict[str, Any]]) -> dict[str, Any]:
         "average": {score: _spread([run["average"][score] for run in group]) for score in ("f1", "iou")},
         "sets": {
             source: {
-                "n": group[0]["sets"][source]["n"],
+                "n": min(run["sets"][source]["n"] for run in group),
                 **{score: _spread([run["sets"][source][score] for run in group]) for score in ("f1", "iou")},
             }
             for source in common

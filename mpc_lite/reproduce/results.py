@@ -142,3 +142,13 @@ def terminal_table(out: str | Path) -> Table:
     table.caption = Text("\n".join(map(printable, [*notes, protocol_line(results), image_level_line(results)])))
     table.caption_justify = "left"
     return table
+
+
+def scored_on(results: dict[str, Any]) -> str:
+    """Of how many forgeries a run's scores are: by set where lists name them, together where each seed draws others."""
+    counts = {source: scores["n"] for source, scores in sorted(results["sets"].items())}
+    if (results["recipe"].get("evaluate") or {}).get("manifests"):
+        text = ", ".join(f"{n} of {source}" for source, n in counts.items())
+    else:
+        text = str(sum(counts.values()))
+    return f"{text or 'no'} forgeries ({results.get('errors') or 0} rows left out)"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.reproduce.run import Request, Run, prepare
-from mpc_lite.run_folder import empty, holds_run, locked
+from mpc_lite.run_folder import drop_earlier, holds_run, locked, put_back, set_aside
 from mpc_lite.training.progress import following
 
 _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
@@ -173,7 +174,8 @@ def reproduce(
 
     Args:
         request: of one run, `over` is left aside.
-        resume: go on from the checkpoint of an interrupted run. force: delete an earlier run and start anew.
+        resume: go on from the checkpoint of an interrupted run. force: start anew, and delete the earlier run when the
+            new one has ended; where it fails without a checkpoint, the earlier one is put back.
         quiet: show no progress. cwd: the working folder of the notebook, by default that of this process.
     Raises:
         InputError: anything wrong with the names, values or folders, before a kernel starts or from inside it; another
@@ -197,10 +199,17 @@ def reproduce(
             )
         files_at_hand(run.recipe)
         if force:
-            empty(run.out)
+            set_aside(run.out)
         (run.out / "stop").unlink(missing_ok=True)
         values["RESUME"] = resume
-        _execute(notebook, run, values, quiet, cwd)
+        try:
+            _execute(notebook, run, values, quiet, cwd)
+        except BaseException:
+            if put_back(run.out):
+                text = f"the new run left no checkpoint: the earlier one is back in {run.out}, beside failed.ipynb"
+                warnings.warn(text, stacklevel=2)
+            raise
+        drop_earlier(run.out)
     return run.out
 
 

@@ -27,7 +27,7 @@ from mpc_lite.reproduce.run import Request, read_results
 from mpc_lite.reproduce.runner import files_at_hand, find_notebook, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder, share_threads, workers_per_host
-from mpc_lite.run_folder import empty, holds_run, locked
+from mpc_lite.run_folder import holds_run, locked, put_back, set_aside
 from mpc_lite.training.signals import answering
 
 TRIES = 3  # so often a cell may lose its worker or its kernel
@@ -53,7 +53,7 @@ def sweep(
         scheduler: address of a running Dask scheduler, such as tcp://host:8786. A worker gets one cell at a time. Its
             machine needs this package, and the working folder, `root` and the book under the same paths.
             OMP_NUM_THREADS, where it is set here, counts for all; see `workers.share_threads`.
-        force: delete earlier runs of the cells. say: shows a line.
+        force: set earlier runs of the cells aside, as `reproduce` does. say: shows a line.
     Raises:
         InputError: as `plan_cells`; or the scheduler does not answer, or its workers cannot do the work.
     """
@@ -91,20 +91,23 @@ def sweep(
             connected(len(todo), cpu, scheduler, say) as client,
         ):
             if force:
-                _delete([cell.run.out for cell in cells if holds_run(cell.run.out)])
+                _set_aside([cell.run.out for cell in cells if holds_run(cell.run.out)])
             _Sweep(todo, fixed, client, scheduler, signals, say).work()
+            for cell in [cell for cell in todo if force and cell.status == "failed"]:  # perhaps it had no worker
+                with contextlib.suppress(InputError), locked(cell.run.out):
+                    put_back(cell.run.out)
         for cell in todo:
             cell.signal = int(signals[0]) if signals else cell.signal
     return cells
 
 
-def _delete(folders: list[Path]) -> None:
+def _set_aside(folders: list[Path]) -> None:
     """All of them, or none where one belongs to a run that goes on."""
     with contextlib.ExitStack() as stack:
         for folder in folders:
             stack.enter_context(locked(folder))
         for folder in folders:
-            empty(folder)
+            set_aside(folder)
 
 
 class _Sweep:
@@ -249,7 +252,9 @@ def run_cell(order: dict[str, Any]) -> dict[str, Any]:
         status = "failed"
         if hasattr(error, "ename"):  # raised in the notebook
             first = next(iter(str(error.evalue).splitlines()), "")
-            reason = f"{error.ename}: {first} (traceback in {short(out / 'notebook.ipynb')})"
+            notebooks = [file for name in ("notebook", "failed") if (file := out / f"{name}.ipynb").exists()]
+            last = max(notebooks, key=lambda file: file.stat().st_mtime, default=out / "notebook.ipynb")
+            reason = f"{error.ename}: {first} (traceback in {short(last)})"
         else:
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
     return {"status": status, "reason": reason, "seconds": round(time.monotonic() - started, 1)}

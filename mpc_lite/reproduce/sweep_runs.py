@@ -113,7 +113,8 @@ def sweep_table(cells: list[Cell]) -> Table:
     for cell in cells:
         seconds = "–" if cell.seconds is None else f"{cell.seconds:.0f}"
         status = "not run" if cell.status == "waiting" else cell.status
-        row = (cell.label, status, seconds, _f1(cell.run.out), short(cell.run.out))
+        f1 = _f1(cell.run.out) if cell.status in ("finished", "done") else "–"  # else it is an earlier run's
+        row = (cell.label, status, seconds, f1, short(cell.run.out))
         table.add_row(*(Text(printable(each)) for each in row))  # plain strings may hold rich's markup: seed=[1]
     return table
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,10 +28,8 @@ class OtherRun(InputError):
 
 def identity(recipe: Recipe, with_lists: bool = True) -> str:
     """What must not change between the halves of a run: the recipe, the bytes of manifests and of lists of photographs
-    (`with_lists`: older versions left these out), the photographs' names.
-
-    The number of workers, the description, the tables it gives numbers for, the later evaluation and whether a frozen
-    encoder's maps are kept on disk may change.
+    (`with_lists`: older versions left these out), the photographs' names. The number of workers, the description, its
+    tables, the later evaluation and whether a frozen encoder's maps are kept on disk may change.
     """
     free = {"description": True, "tables": True, "evaluate": True, "data": {"workers", "epoch"}}
     free |= {"finetune": {"cache_features"}, "adapt": {"cache_features"}}
@@ -52,7 +51,7 @@ def identity(recipe: Recipe, with_lists: bool = True) -> str:
         parts["lists"] = [_sha256(path) for path in expand_all(recipe.data.real.lists)]
     if recipe.data.photos:
         names = "\n".join(file.name for file in photo_files(recipe.data.photos))
-        parts["photos"] = hashlib.sha256(names.encode()).hexdigest()
+        parts["photos"] = hashlib.sha256(os.fsencode(names)).hexdigest()
     return json.dumps(parts, sort_keys=True)
 
 

@@ -69,6 +69,7 @@ def test_draws_of_different_size_hold_one_another(load):
     assert shuffled(names, 0, str) != shuffled(names, 1, str)
     # Fixed for good: manifests of different years must agree.
     assert shuffled(names, 0, str)[:4] == ["40.png", "42.png", "26.png", "116.png"]
+    assert len(shuffled(["caf\udce9.png", *names], 0, str)) == 201  # as Python reads a name that is not UTF-8
 
 
 @pytest.fixture

@@ -146,6 +146,16 @@ def photographs(folder, names, side=40):
 
 
 @pytest.mark.trust
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_photographs_and_folders_whose_names_are_not_utf_8_are_taken(tmp_path):
+    folder = photographs(tmp_path / os.fsdecode(b"Foto\xe9"), [os.fsdecode(b"caf\xe9%d.png" % i) for i in range(30)])
+    parts = [set(Scenes(split, ["photos"], str(folder)).items) for split in SPLITS]
+    assert sum(map(len, parts)) == 30 == len(set.union(*parts))
+    manifest = write_set(tmp_path / "set", "train", 3, 0, 64, Scenes("train", ["photos"], str(folder)))
+    assert {sample.source.partition("-")[0] for sample in read_manifest(manifest)} == {"photos"}
+
+
+@pytest.mark.trust
 def test_hidden_photographs_are_nobodys(tmp_path):
     names = [f"{i}.png" for i in range(30)]
     folder = photographs(tmp_path / "mine", [*names, ".hidden.png", ".trash/a.png", "__MACOSX/b.png"])

@@ -18,7 +18,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.files import RAISED
 from mpc_lite.inference.forward import stretch_map
-from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, tile_starts
+from mpc_lite.inference.localizer import Hit, Localizer, blend_weights, map_of, tile_starts
 from mpc_lite.network.model import MPC
 
 
@@ -215,6 +215,21 @@ def test_pad_shows_the_whole_photo_mirrored_to_a_multiple_of_32(shape, padded):
     expected = np.pad(image, [*border, (0, 0)], mode="reflect") / np.float32(255)
     np.testing.assert_allclose(model.seen[0][0].permute(1, 2, 0), expected, atol=1e-7)
     np.testing.assert_allclose(hit.score_map, image.mean(axis=2) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["pad", "stretch", "tiles"])
+def test_a_view_of_an_array_is_a_photograph_too(mode):
+    """OpenCV's pictures with their channels turned round have strides that torch does not take."""
+    image = photo(64, 96)
+    localizer = Localizer(Fake(brightness, stride=1), mode, size=64)
+    for view in (image[:, :, ::-1], image[::-1]):
+        np.testing.assert_array_equal(localizer(view).score_map, localizer(view.copy()).score_map)
+
+
+def test_a_map_may_be_a_tensor_of_a_network_that_learns():
+    image, values = photo(8, 8), torch.rand(8, 8)
+    for score_map in (values.clone().requires_grad_(), values.bfloat16()):
+        np.testing.assert_array_equal(map_of(lambda _, m=score_map: m, image), score_map.detach().float().numpy())
 
 
 @pytest.mark.trust
@@ -481,7 +496,7 @@ def test_numbers_that_are_none_are_named(numbers):
 
 @pytest.mark.parametrize("size", [0, -64, 31, True])
 def test_sizes_below_the_least_are_refused(size):
-    with pytest.raises(InputError, match=rf"size {size}, .*expected a size of at least 32"):
+    with pytest.raises(InputError, match=rf"size {int(size)}, .*expected a size of at least 32"):
         Localizer(Fake(constant(0.5)), size=size)
 
 

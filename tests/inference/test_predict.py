@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -408,6 +409,36 @@ def test_no_report_unless_asked_and_none_of_a_list_that_was_not_finished(folder,
     next(lines)
     lines.close()
     assert not (tmp_path / "a" / "report.html").exists() and not (tmp_path / "b" / "report.html").exists()
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("report", [False, True])
+def test_a_run_in_which_nothing_could_be_scored_leaves_the_earlier_ones_lines(folder, tmp_path, report):
+    localizer, out = Localizer(Fake(brightness), "tiles", size=32), tmp_path / "out"
+    list(predict([folder], out, localizer, report=True))
+    files = [out / "predictions.jsonl", out / "report.html"]
+    before = [file.read_text("utf-8") for file in files]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (line,) = predict([folder / "typo.png"], out, localizer, report=report)
+    assert "No such file" in line["error"] and [file.read_text("utf-8") for file in files] == before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lines = list(predict([folder / "typo.png", folder / "dark.png"], out, localizer, report=report))
+    assert [json.loads(line) for line in files[0].read_text("utf-8").splitlines()] == lines  # the error first
+    assert ("middle.png" in files[1].read_text("utf-8")) != report
+    (line,) = predict([folder / "typo.png"], tmp_path / "new", localizer)
+    assert json.loads((tmp_path / "new" / "predictions.jsonl").read_text()) == line
+
+
+@pytest.mark.trust
+def test_no_confidence_stays_beside_the_map_of_another_photograph(folder, tmp_path):
+    localizer, out = Localizer(Fake(brightness), "tiles", size=32), tmp_path / "out"
+    list(predict([folder / "dark.png"], out, localizer, report=True, confidence=True))
+    shutil.copy(folder / "middle.png", tmp_path / "dark.png")
+    with pytest.warns(UserWarning, match=r"report.html shows an earlier run; --report makes it anew"):
+        (line,) = predict([tmp_path / "dark.png"], out, localizer)
+    assert sorted(file.name for file in out.glob("*.png")) == sorted(line["files"].values())
 
 
 def test_confidence_is_written_when_asked_for(tmp_path):

@@ -234,6 +234,28 @@ def test_runs_that_are_no_group_are_refused(clone):
         collect(Request("quickstart", "smoke", {"DEVICE": "cpu"}, {"seed": ["0", "1"]}))
 
 
+@pytest.mark.trust
+def test_runs_that_were_scored_on_other_images_are_not_averaged(clone):
+    """A list that was rebuilt between two seeds, or rows that one run could not read."""
+    lists = {"evaluate": {"manifests": ["columbia.csv"]}}
+    first = finish("quickstart", "smoke", 0, 0.5, change=lists)
+    second = finish("quickstart", "smoke", 1, 0.9, change=lists)
+    collect(Request("quickstart", "smoke"))
+    sets = {"Columbia": {"n": 159, "f1": 0.9, "iou": 0.7}, "Coverage": {"n": 101, "f1": 0.4, "iou": 0.3}}
+    (second / "results.json").write_text(changed(second, sets=sets))
+    words = r"0 was scored on 160 of Columbia, 100 of Coverage forgeries \(0 rows left out\), 1 on 159 of Columbia, 101"
+    with pytest.raises(InputError, match=words):
+        collect(Request("quickstart", "smoke"))
+    recipe = {**json.loads((first / "results.json").read_text())["recipe"], "evaluate": {"manifests": []}}
+    for out in (first, second):  # of generated images each seed draws others, as many in all
+        (out / "results.json").write_text(changed(out, recipe=recipe))
+    collect(Request("quickstart", "smoke"))
+    assert collected(clone, "quickstart-smoke")["groups"][0]["sets"]["Columbia"]["n"] == 159
+    (second / "results.json").write_text(changed(second, errors=3))
+    with pytest.raises(InputError, match=r"1 on 260 forgeries \(3 rows left out\)"):
+        collect(Request("quickstart", "smoke"))
+
+
 def told_apart(out, inputs):
     """The run as it is written, with its paths shortened."""
     file = out / "results.json"

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from mpc_lite.reproduce import runner as module
 from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import find_notebook, notebook_parameters, reproduce
 from mpc_lite.reproduce.sweep import sweep
-from mpc_lite.run_folder import locked
+from mpc_lite.run_folder import LOCK, locked
 from tests.fake_clone import write_notebook
 
 
@@ -255,6 +256,35 @@ def test_no_run_is_deleted_for_one_that_cannot_begin(recorded, clone, monkeypatc
         sweep(Request("quickstart", "smoke", over={"SEED": ["0", "1"]}), force=True)
     kept = list((clone / "runs").rglob("model.safetensors"))
     assert len(kept) == 4 and all(file.read_text() == "precious" for file in kept)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("kept", [None, "pretrain.state", "results.json"])
+def test_an_earlier_run_is_deleted_only_for_one_that_got_somewhere(recorded, clone, monkeypatch, kept):
+    """--force, and then whatever only the notebook finds: photographs that are gone, no GPU, a damaged list."""
+    out = reproduce(Request("quickstart", "smoke"))
+    (out / "model.safetensors").write_text("precious")
+
+    def failing(notebook, output, *_):
+        assert not (out / "model.safetensors").exists()
+        output.write_text("the error")
+        if kept:
+            (out / kept).touch()
+        raise InputError("photos: ph is not a folder")
+
+    monkeypatch.setattr(module, "execute", failing)
+    with warnings.catch_warnings(record=True) as told, pytest.raises(InputError, match="ph is not a folder"):
+        warnings.simplefilter("always")
+        reproduce(Request("quickstart", "smoke"), force=True)
+    back = [str(warning.message) for warning in told]
+    assert back == (
+        [] if kept else [f"the new run left no checkpoint: the earlier one is back in {out}, beside failed.ipynb"]
+    )
+    assert (out / "model.safetensors").exists() == (kept is None)
+    assert (out / "failed.ipynb").exists() == (kept is None)
+    monkeypatch.setattr(module, "execute", lambda *_: None)
+    reproduce(Request("quickstart", "smoke"), force=True)
+    assert {file.name for file in out.iterdir()} == {LOCK}
 
 
 def test_the_process_that_waits_for_a_run_does_not_hold_torch():

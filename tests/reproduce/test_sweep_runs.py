@@ -6,6 +6,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.sweep_runs import Cell, exit_code, plan_cells, sweep_table, sweep_values
 from tests.fake_clone import write_notebook
+from tests.reproduce.test_collect import finish
 
 
 @pytest.fixture
@@ -105,3 +106,12 @@ def test_a_cell_with_damaged_results_is_no_finished_one(clone, text):
     cell.look()
     assert cell.status == "waiting" and cell.reason.startswith("results.json is damaged (")
     assert next(iter(sweep_table([cell]).columns[3].cells)).plain == "–"
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("status, shown", [("done", "0.500"), ("finished", "0.500"), ("failed", "–"), ("waiting", "–")])
+def test_the_score_of_an_earlier_run_does_not_stand_beside_a_failure(clone, status, shown):
+    (cell,) = plan_cells(Request("quickstart", "smoke"))
+    finish("quickstart", "smoke", 0, 0.5, 0.5)
+    cell.status = status
+    assert next(iter(sweep_table([cell]).columns[3].cells)).plain == shown
