@@ -64,6 +64,16 @@ def test_the_twin_carries_no_traces_of_its_making(source):
 
 
 @pytest.mark.parametrize("source", CHAPTERS, ids=lambda p: p.stem)
+def test_no_number_is_told_twice_by_one_name(source):
+    """The text would show the last one, and the book's builder takes it for a mistake."""
+    cells = twin(source)[0].cells
+    told = [
+        o.metadata.scrapbook.name for c in cells for o in c.get("outputs", []) if "scrapbook" in o.get("metadata", {})
+    ]
+    assert sorted(told) == sorted(set(told))
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda p: p.stem)
 def test_nothing_of_the_books_markup_is_left(source):
     for cell in twin(source)[0].cells:
         if cell.cell_type == "markdown":
