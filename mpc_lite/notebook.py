@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,9 +42,11 @@ class Chapter:
         OUT/numbers.json together with how it came about.
         """
         if not isinstance(value, str):
-            value = value.item() if hasattr(value, "item") else value
+            value = value.item() if hasattr(value, "item") and getattr(value, "shape", ()) == () else value
         if not isinstance(value, (str, int, float)) or isinstance(value, bool):
             raise InputError(f"tell('{name}'): found {type(value).__name__}, expected a number or a text")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"tell('{name}'): found {value}, expected a finite number or a text")
         self.told[name] = value
         _record(name, value)
         if self.out is not None:

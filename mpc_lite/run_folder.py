@@ -22,6 +22,8 @@ from mpc_lite.files import write_atomic
 
 LOCK, HOLDER = ".lock", ".lock.json"  # the operating system's lock is on the one, the other says who has it
 EARLIER = ".earlier"  # the run that another one replaces, until there is something of the new one to keep
+_MOVING = ".earlier.part"  # the same on its way: what lies in it belongs to the folder
+_STOP = "stop"  # asks a run to end, and may come before there is one
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
 
@@ -66,6 +68,7 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         if (out / HOLDER).exists():  # its run was killed
             time.sleep(_ENDS)
         _clear_temporary(out)
+        _move_back(out)
         holder = {"host": socket.gethostname(), "process": os.getpid()}
         holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
         write_atomic(out / HOLDER, json.dumps(holder).encode())
@@ -95,8 +98,8 @@ def _in_use(out: Path, holder: dict[str, object], how_to_stop: str) -> str:
 
 
 def holds_run(out: Path) -> bool:
-    """Whether there is anything in the folder but what a lock leaves, and a run that was set aside."""
-    return out.is_dir() and bool(_contents(out))
+    """Whether there is anything in the folder but what a lock leaves, a wish to stop, and a run that was set aside."""
+    return out.is_dir() and any(file.name not in (LOCK, HOLDER, EARLIER, _STOP) for file in out.iterdir())
 
 
 def set_aside(out: Path) -> None:
@@ -109,9 +112,10 @@ def set_aside(out: Path) -> None:
         return
     drop_earlier(out)
     if contents := _contents(out):
-        (out / EARLIER).mkdir()
+        (out / _MOVING).mkdir()
         for file in contents:
-            file.rename(out / EARLIER / file.name)
+            file.rename(out / _MOVING / file.name)
+        (out / _MOVING).rename(out / EARLIER)
 
 
 def put_back(out: Path) -> bool:
@@ -125,9 +129,8 @@ def put_back(out: Path) -> bool:
     if (out / "notebook.ipynb").is_file():
         (out / "notebook.ipynb").replace(earlier / "failed.ipynb")
     _delete(_contents(out))
-    for file in earlier.iterdir():
-        file.rename(out / file.name)
-    earlier.rmdir()
+    earlier.rename(out / _MOVING)
+    _move_back(out)
     return True
 
 
@@ -137,8 +140,16 @@ def drop_earlier(out: Path) -> None:
         shutil.rmtree(out / EARLIER)
 
 
+def _move_back(out: Path) -> None:
+    """End what was begun, of one of the two above that was killed between its files."""
+    if (out / _MOVING).is_dir():
+        for file in (out / _MOVING).iterdir():
+            file.rename(out / file.name)
+        (out / _MOVING).rmdir()
+
+
 def _contents(out: Path) -> list[Path]:
-    return [file for file in out.iterdir() if file.name not in (LOCK, HOLDER, EARLIER)]
+    return [file for file in out.iterdir() if file.name not in (LOCK, HOLDER, EARLIER, _MOVING, _STOP)]
 
 
 def _may_go_on(out: Path) -> bool:

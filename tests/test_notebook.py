@@ -60,8 +60,9 @@ def test_told_numbers_are_recorded_for_the_prose_and_written(tmp_path, monkeypat
     assert list(data) == [metadata["scrapbook"]["mime_prefix"] + "text/plain"]
     written = json.loads((tmp_path / "out" / "numbers.json").read_text())
     assert written["numbers"] == {"f1": 0.5, "n": 12} and (written["profile"], written["seed"]) == ("lite", 3)
-    with pytest.raises(InputError, match="found list"):
-        run.tell("list", [1])
+    for value, found in (([1], "list"), (np.ones(2), "ndarray"), (torch.ones(2), "Tensor"), (float("nan"), "nan")):
+        with pytest.raises(InputError, match=f"found {found}, expected a"):
+            run.tell("list", value)
     run.tell("twice", 1)
     assert run.told["twice"] == 1
 

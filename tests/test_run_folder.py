@@ -160,6 +160,26 @@ def test_an_earlier_run_comes_back_until_the_new_one_has_a_checkpoint(tmp_path):
     assert names(tmp_path) == [EARLIER] and names(tmp_path / EARLIER / "model") == ["pretrain.state"]
 
 
+@pytest.mark.parametrize("moved", [["results.json"], ["model.safetensors", "log.jsonl"], []])
+def test_a_kill_between_two_files_that_are_moved_costs_none(tmp_path, moved):
+    """However many had been moved, aside or back: the next holder finds them all in their place."""
+    files = {"results.json", "model.safetensors", "log.jsonl"}
+    (tmp_path / ".earlier.part").mkdir()
+    for name in files:
+        (tmp_path / (f".earlier.part/{name}" if name in moved else name)).write_text(name)
+    assert holds_run(tmp_path)
+    with locked(tmp_path):
+        assert files == {file.name for file in tmp_path.iterdir()} - {".lock", ".lock.json"}
+        set_aside(tmp_path)
+        assert files == {file.name for file in (tmp_path / EARLIER).iterdir()}
+
+
+def test_a_wish_to_stop_is_no_run(tmp_path):
+    """A sweep asks a cell that is about to begin."""
+    (tmp_path / "stop").touch()
+    assert not holds_run(tmp_path)
+
+
 def test_a_file_system_without_locks_is_said_once_and_used(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise NotImplementedError("FileSystem does not appear to support flock")

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from mpc_lite.errors import printable_lines
+from mpc_lite.errors import InputError, printable_lines, shown
 
 DONE, SOME_FAILED, MISTAKE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -67,6 +67,16 @@ CollectOption = Annotated[
 BookOption = Annotated[
     Path | None, typer.Option("--book", metavar="PATH", help="The book's folder, when you are outside a clone.")
 ]
+
+
+def check_kind(output: Path, ending: str) -> None:
+    """InputError for a file that is there and does not end as the one to write does: `--out *.jpg` without a name of
+    its own must not cost the first photograph."""
+    if output.is_file() and output.suffix.lower() != ending:
+        raise InputError(
+            f"{shown(output, 200)} is there, and its name does not end in {ending}, as what is written would; give "
+            "another name, or delete it"
+        )
 
 
 def examples(*lines: str) -> str:

@@ -14,6 +14,7 @@ from mpc_lite.cli.options import (
     DeviceOption,
     MaxPixelsOption,
     WeightsOption,
+    check_kind,
     examples,
     tell,
 )
@@ -104,10 +105,12 @@ def convert(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
 ) -> None:
     """Make an official checkpoint into weights that every command loads; nothing in the file is run."""
-    from mpc_lite.files import place
+    from mpc_lite.files import check_output, place
     from mpc_lite.network.convert import convert as run
     from mpc_lite.network.convert import summary
 
+    check_output(out, [file])
+    check_kind(out, ".safetensors")
     tell(summary(run(place(file), out)))
 
 
@@ -149,6 +152,7 @@ def calibrate(
     for folder in filter(os.path.isdir, files):
         raise no_pictures(folder)
     check_output(out, [weights, *files])
+    check_kind(out, ".safetensors")
     check_folder(out)
     check_extent(len(files), photographs)
     localizer = Localizer.from_pretrained(weights, device=str(choose_device(device)))
@@ -182,4 +186,5 @@ def export(
 
     results = [place(file) for file in results or []]
     check_output(out, [weights, *results])
+    check_kind(out, ".onnx")
     tell(f"{out}: sha256 {run(weights, out, results)}")

@@ -16,6 +16,7 @@ from mpc_lite.cli.options import (
     DeviceOption,
     MaxPixelsOption,
     WeightsOption,
+    check_kind,
     examples,
     tell,
 )
@@ -147,6 +148,7 @@ def _spare_inputs(
     inputs += [here / name for here, names in (folders_below(maps) if maps else ()) for name in names]
     inputs += [weights] if weights else []
     check_output(json_file, inputs)
+    check_kind(json_file, ".json")
 
 
 def _protocols(names: list[str] | None) -> list[str]:

@@ -44,7 +44,7 @@ class ForeignMaps:
 
         Raises InputError for a folder that holds no map.
         """
-        self.folder, self.key, self.resized = place(folder), key, 0
+        self.folder, self.key, self.resized, self.highest = place(folder), key, 0, 0.0
         self._closed: list[str] = []
         self._unsure: set[Path] = set()  # images whose tag turns them by what their maps' sides do not show
         self._files: dict[str, list[Path]] = defaultdict(list)
@@ -103,6 +103,7 @@ class ForeignMaps:
             raise InputError(f"{sample.where}: {file.name} may be the map of {_apart(claims)}; {advice}")
         try:
             score_map = _scores(file, self.key, size)
+            self.highest = max(self.highest, float(score_map.max()))
             self._check_sides(sample, file, score_map.shape, size)
             if score_map.shape != size:
                 self.resized += 1
@@ -129,6 +130,11 @@ class ForeignMaps:
         if self._closed:
             n = len(self._closed)
             notes.append(f"{n} files of {self.folder.name} cannot be opened and were left out: {some(self._closed)}")
+        if 0 < self.highest <= np.float32(1 / 255):  # as zeros and ones, or 0 and 255 of 16 bits, are
+            notes.append(
+                f"no map has a score above {self.highest:.2g}, since whole numbers count up to the greatest of their "
+                "type; of zeros and ones save booleans, 0 and 255, or floats"
+            )
         if self._unsure:
             notes.append(unsure("maps", sorted(image.name for image in self._unsure)))
         return notes

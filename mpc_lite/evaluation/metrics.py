@@ -69,34 +69,38 @@ def histogram(score_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Raises InputError when the two sizes differ, one of them holds no real numbers or the mask holds other values.
     """
     score_map, mask = _array(score_map, "score map"), _array(mask, "mask")
-    for name, array in (("score map", score_map), ("mask", mask)):
-        if array.dtype.kind not in "biuf":
-            raise InputError(f"{name} of {array.dtype}; expected real numbers, such as float32 scores and a uint8 mask")
     levels = quantise(score_map).ravel()
     if score_map.shape != mask.shape:
         raise InputError(f"score map {score_map.shape}, mask {mask.shape}; resize the score map to the mask's size")
     truth, counts = mask.ravel(), np.zeros(3 * (TOP + 1), np.int64)
     for start in range(0, truth.size, PART):
         part = truth[start : start + PART]
-        wrong = (part > 1) & (part != IGNORE)
-        if part.dtype.kind in "if":  # else there is nothing below 0, between 0 and 1, or beside all numbers
-            wrong |= (part != 0) & (part != 1) & (part != IGNORE)
-        if wrong.any():
-            raise InputError(f"mask value {part[wrong][0]}; expected 0 authentic, 1 tampered, 255 ignore")
+        _check_values(part)
         rows = np.minimum(part.astype(np.intp), 2)
         counts += np.bincount(rows * (TOP + 1) + levels[start : start + PART], minlength=counts.size)
     return counts.reshape(3, TOP + 1)[:2]
 
 
+def _check_values(mask: np.ndarray) -> None:
+    wrong = (mask > 1) & (mask != IGNORE)
+    if mask.dtype.kind in "if":  # else there is nothing below 0, between 0 and 1, or beside all numbers
+        wrong |= (mask != 0) & (mask != 1) & (mask != IGNORE)
+    if wrong.any():
+        raise InputError(f"mask value {mask[wrong][0]}; expected 0 authentic, 1 tampered, 255 ignore")
+
+
 def _array(values: np.ndarray, name: str) -> np.ndarray:
-    """Whatever numpy takes for an array; InputError for a tensor or a list that it does not."""
+    """Whatever numpy takes for an array of real numbers; InputError for a tensor or a list that it does not."""
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{name}: {type(values).__name__} is no array ({shown(error)}); of a tensor give "
             "x.detach().float().cpu().numpy()"
         ) from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} of {array.dtype}; expected real numbers, such as float32 scores and a uint8 mask")
+    return array
 
 
 def counts_by_level(pixels: np.ndarray) -> Counts:
@@ -136,9 +140,15 @@ def ignore_border(mask: np.ndarray, erosion: int = 15, dilation: int = 11) -> np
     """Mask (H,W) 0/1/255 -> the same with 255 around every edge of the tampered region.
 
     Tampered is what erosion by a square of `erosion` pixels leaves of the region, authentic what lies outside its
-    dilation by a square of `dilation` pixels. Source: TruFor's metrics.
+    dilation by a square of `dilation` pixels. InputError for a mask of another shape or with other values, and for a
+    square without a pixel. Source: TruFor's metrics.
     """
     mask = _array(mask, "mask")
+    if mask.ndim != 2 or not mask.size:
+        raise InputError(f"mask of shape {mask.shape}; expected (H,W)")
+    if min(erosion, dilation) < 1:
+        raise InputError(f"erosion {erosion}, dilation {dilation}; expected squares of at least 1 pixel")
+    _check_values(mask)
     tampered = (mask == 1).astype(np.uint8)
     inner = cv2.erode(tampered, np.ones((erosion, erosion), np.uint8))
     outer = cv2.dilate(tampered, np.ones((dilation, dilation), np.uint8))

@@ -123,12 +123,12 @@ class Protocol:
         """95 % interval of F1, averaged over the sets by their numbers of images (MPC Eq. 6).
 
         Percentile bootstrap with 1000 draws, seed 0: images are drawn again within each set. With `beside`, scores of
-        another method on the same images, the interval of the lead over it, on the same draws. None for a single image,
-        which says nothing about the spread.
+        another method on the same images, the interval of the lead over it, on the same draws. A set of a single
+        image says nothing about its spread and adds none; None where there is no larger one.
         """
         ours, theirs = ([self._per_image(s) for s in group] for group in (sets, beside or []))
         sizes = [len(values) for values in ours]
-        if sum(sizes) < 2:
+        if max(sizes, default=0) < 2:
             return None
         draws, means = np.random.default_rng(0), []
         for _ in range(1000 // _TOGETHER):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import open_file
+from mpc_lite.files import check_output, open_file
 from mpc_lite.network.checks import check_values
 from mpc_lite.network.model import MPC
 from mpc_lite.network.saved_file import check_saved
@@ -57,8 +57,7 @@ def convert(file: str | Path, out: str | Path) -> dict[str, Any]:
     Returns the facts stored in it (see `read_official`) and `size, head, out: {file, sha256}`. The same input gives
     the same bytes. InputError: see `read_official`; `out` that cannot be written or is the input itself.
     """
-    if Path(out).resolve() == Path(file).resolve():
-        raise InputError(f"{out} is the file to convert; give another name, so that the original stays")
+    check_output(out, [file])
     model, facts = read_official(file)
     digest = save_weights(out, model, {}, **facts)  # no recipe: this package did not train it
     return {**facts, "size": model.size, "head": model.head, "out": {"file": str(out), "sha256": digest}}

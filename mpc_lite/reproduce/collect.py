@@ -22,7 +22,7 @@ from mpc_lite.reproduce.run import Request, damaged, read_results, writable
 from mpc_lite.reproduce.runner import find_notebook
 from mpc_lite.reproduce.sweep_runs import plan_cells
 from mpc_lite.reproduce.tables import ABLATIONS, READ_AS, READINGS, as_cases
-from mpc_lite.run_folder import holds_run
+from mpc_lite.run_folder import EARLIER, holds_run
 
 
 def collect(request: Request) -> tuple[Path, str, int]:
@@ -160,7 +160,7 @@ def _told(out: Path) -> tuple[int | None, dict[str, Any] | None]:
 
 def _reason(out: Path) -> str:
     if not holds_run(out):
-        return "not run"
+        return f"not run, and an earlier run is in {EARLIER}" if (out / EARLIER).is_dir() else "not run"
     outputs = [output for cell in _notebook(out).cells for output in cell.outputs]
     for error in [output for output in outputs if output.output_type == "error"]:
         text = printable(f"{error.ename}: {next(iter(error.evalue.splitlines()), '')}")

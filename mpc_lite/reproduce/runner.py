@@ -20,7 +20,7 @@ from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
 from mpc_lite.reproduce.run import Request, Run, prepare
-from mpc_lite.run_folder import drop_earlier, holds_run, locked, put_back, set_aside
+from mpc_lite.run_folder import EARLIER, drop_earlier, holds_run, locked, put_back, set_aside
 from mpc_lite.training.progress import following
 
 _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
@@ -187,8 +187,9 @@ def reproduce(
     if resume and force:
         raise InputError("--resume and --force exclude each other: go on with the old run, or delete it")
     if resume and not holds_run(run.out):
+        aside = f" (but in {EARLIER} the one that --force set aside)" if (run.out / EARLIER).is_dir() else ""
         raise InputError(
-            f"nothing to resume: {run.out} holds no run; check -p and --profile, or start without --resume"
+            f"nothing to resume: {run.out} holds no run{aside}; check -p and --profile, or start without --resume"
         )
     if not holds_run(run.out):  # a mistake leaves no folder
         files_at_hand(run.recipe)

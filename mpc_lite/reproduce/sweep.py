@@ -93,9 +93,10 @@ def sweep(
             if force:
                 _set_aside([cell.run.out for cell in cells if holds_run(cell.run.out)])
             _Sweep(todo, fixed, client, scheduler, signals, say).work()
-            for cell in [cell for cell in todo if force and cell.status == "failed"]:  # perhaps it had no worker
+            for cell in [cell for cell in todo if force and cell.status != "done"]:  # perhaps it never began
                 with contextlib.suppress(InputError), locked(cell.run.out):
-                    put_back(cell.run.out)
+                    if put_back(cell.run.out):
+                        say(f"{cell.label}: its earlier run is back in {short(cell.run.out)}")
         for cell in todo:
             cell.signal = int(signals[0]) if signals else cell.signal
     return cells

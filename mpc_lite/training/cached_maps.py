@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -138,11 +139,21 @@ class MapCache(Dataset):
 
 
 def fingerprint(encoder: nn.Module, images: ManifestImages, precision: str) -> str:
-    """What maps depend on, as one hash (hexadecimal sha256): the encoder's weights, size and precision, the rows."""
+    """What maps depend on, as one hash (hexadecimal sha256): the encoder's weights, size and precision, the rows and
+    the state of their files, which may be replaced under their names."""
     whole = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
         whole.update(name.encode())
         whole.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    rows = [(str(sample.image), str(sample.mask)) for sample in images.samples]
+    rows = [[_state(file) for file in (sample.image, sample.mask)] for sample in images.samples]
     whole.update(json.dumps([images.size, precision, rows]).encode())
     return whole.hexdigest()
+
+
+def _state(file: Path | None) -> list[str | int]:
+    """Name, length and time of the last change, in nanoseconds; the name alone of a file that is not there."""
+    try:
+        there = os.stat(file) if file else None
+    except OSError:
+        there = None
+    return [str(file), *((there.st_size, there.st_mtime_ns) if there else ())]

@@ -1,9 +1,9 @@
 """What each lever does to a step of `lite`: python FILE [--quick] [--json OUT].
 
 The step as it was (two whole passes, PyTorch's attention with its look for empty rows, ReLUs into fresh memory), then
-with each lever alone, then with all, in turn in one process; last, a batch in two halves, as micro-batches that fit
-into a smaller cache would be, beside the whole of it. Processor seconds of this process and not the clock's:
-what neighbours take is not in them, what they push out of the caches is.
+with each lever alone, then with all, then these in bf16, in turn in one process; last, a batch in two halves, as
+micro-batches that fit into a smaller cache would be, beside the whole of it. Processor seconds of this process and not
+the clock's: what neighbours take is not in them, what they push out of the caches is.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from mpc_lite.training.finetune import Finetuning
 
 QUICK = "--quick" in sys.argv
 SIDE, ROUNDS = (32, 1) if QUICK else (128, 3)
+
+
+BF16 = "all, in bf16"
 
 
 def safe_attention(self, tokens):
@@ -76,6 +79,8 @@ def measure(run, ways: dict[str, list[str]]) -> dict:
             with ExitStack() as stack:
                 for lever in old:
                     stack.enter_context(BEFORE[lever]())
+                if name == BF16:
+                    stack.enter_context(torch.autocast("cpu", torch.bfloat16))
                 start = time.process_time()
                 run()
                 if turn:
@@ -106,13 +111,16 @@ def halves(whole, split) -> dict:
 
 def main() -> None:
     torch.set_num_threads(1)
-    results: dict = {"side": SIDE, "stages": {}, "halves": {}}
+    # A processor without instructions for bf16 computes it with those of fp32 and conversions.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer versions of torch tell them
+    instructions = [name for name, there in capabilities.items() if there and "bf16" in name]
+    results: dict = {"side": SIDE, "bf16 instructions": instructions, "stages": {}, "halves": {}}
     lines = []
     for name, kind, batch, levers in (
         ("pretrain", stage_1.Pretraining, 12, list(BEFORE)),
         ("finetune", Finetuning, 16, ["attention", "in place"]),
     ):
-        ways = {"before": levers, **{x: [y for y in levers if y != x] for x in levers}, "all": []}
+        ways = {"before": levers, **{x: [y for y in levers if y != x] for x in levers}, "all": [], BF16: []}
         results["stages"][name] = found = measure(step(kind, batch), ways)
         for way, row in found.items():
             t = row["times_faster"]

@@ -66,17 +66,26 @@ def stage_2_two(folder: Path, scale: dict) -> dict:
     return _training("finetune", scale, processes=2)
 
 
-def _training(stage: str, scale: dict, processes: int = 1) -> dict:
+def stage_1_bf16(folder: Path, scale: dict) -> dict:
+    return _training("pretrain", scale, processes=2, precision="bf16")
+
+
+def stage_2_bf16(folder: Path, scale: dict) -> dict:
+    return _training("finetune", scale, processes=2, precision="bf16")
+
+
+def _training(stage: str, scale: dict, processes: int = 1, precision: str = "fp32") -> dict:
     """Recipe `lite` by its command, the whole loop with data; the first steps, which wait for libraries and the loader,
-    left out. With two processes each takes half of the batch; the flat layout, which is compared, takes it in one."""
+    left out. With two processes each takes half of the batch; the flat layout, which is compared, takes it in one, and
+    in fp32."""
     from mpc_lite.recipes.load import load_recipe
 
     batch = getattr(load_recipe("lite", None, {"data.scenes": ["packaged"], "data.photos": None}), stage).batch
     if not (Path(importlib.util.find_spec("mpc_lite").origin).parent / "training").is_dir():
-        processes = 1
+        processes, precision = 1, "fp32"
     steps, every = scale["steps"], {"validate_every": scale["steps"], "checkpoint_every": 10 * scale["steps"]}
     values: dict[str, Any] = {"data.validation_images": 4, "data.size": scale["size"], f"{stage}.steps": steps}
-    values |= {f"{stage}.{key}": value for key, value in every.items()}
+    values |= {f"{stage}.{key}": value for key, value in every.items()} | {f"{stage}.precision": precision}
     if processes > 1:
         values[f"{stage}.batch"] = batch // processes
     if not os.environ.get("MPC_LITE_DATA"):
@@ -258,6 +267,8 @@ WORK: dict[str, Callable[[Path, dict], dict]] = {
     "stage-2": stage_2,
     "stage-1-two": stage_1_two,
     "stage-2-two": stage_2_two,
+    "stage-1-bf16": stage_1_bf16,
+    "stage-2-bf16": stage_2_bf16,
     "evaluate": evaluating,
     "robustness": robustness_grid,
     "localizer": photograph,

@@ -430,6 +430,36 @@ def test_command_several_protocols_one_table_one_file(images, capsys, monkeypatc
     assert main(["score", "maps", "--manifest", "m.csv", "--protocol", "nothing"]) == 2
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("dtype, top, told", [("uint8", 1, True), ("uint16", 255, True), ("uint8", 2, False)])
+def test_zeros_and_ones_that_count_as_next_to_nothing_are_told(images, dtype, top, told):
+    """A mask of 0 and 1 is read as meant; a map of them is one of scores up to 1 of 255."""
+    mask = np.zeros(SIZE, dtype)
+    mask[:2] = top
+    for name in ("a", "b", "c"):
+        save(images / "maps" / f"{name}.npy", mask)
+    notes = score_maps(images / "m.csv", images / "maps", "mpc")["maps"]["notes"]
+    words = "no map has a score above 0.0039, since whole numbers count up to the greatest of their type; of zeros and"
+    assert [note.startswith(words) for note in notes] == ([True] if told else [])
+
+
+def test_no_command_writes_over_a_file_of_another_kind(images, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    save(images / "maps" / "a.npy", SCORES)
+    for name in ("photo.jpg", "other.csv"):
+        (images / name).write_text("precious")
+    for words in (
+        ["score", "maps", "--manifest", "m.csv", "--json", "other.csv"],
+        ["calibrate", "--weights", "lite", "--out", "photo.jpg", "a.png"],
+        ["export", "--weights", "lite", "--out", "photo.jpg"],
+        ["convert", "lite.pth", "--out", "photo.jpg"],
+    ):
+        assert main(words) == 2
+        told = capsys.readouterr()
+        assert "is there, and its name does not end in ." in told.err and len(told.err.splitlines()) == 1
+    assert {(images / name).read_text() for name in ("photo.jpg", "other.csv")} == {"precious"}
+
+
 def test_no_command_writes_over_what_it_reads(images, capsys, monkeypatch):
     monkeypatch.chdir(images)
     save(images / "maps" / "a.npy", SCORES)

@@ -178,6 +178,14 @@ def test_what_numpy_takes_for_no_array_is_told_what_to_be(bad):
                 measure(*pair)
     with pytest.raises(InputError, match=r"mask: .* is no array"):
         ignore_border(bad)
+    for mask, says in (
+        *((good + value, rf"mask value {value:g}") for value in (128.0, -1.0, 0.5)),
+        *((np.zeros(shape, np.uint8), "mask of shape") for shape in ((), (0, 4), (3,))),
+    ):
+        with pytest.raises(InputError, match=says):
+            ignore_border(mask)
+    with pytest.raises(InputError, match="erosion -1, dilation 3; expected squares of at least 1 pixel"):
+        ignore_border(good, -1, 3)
     plain = torch.zeros(4, 5)  # shares its memory with an array
     assert count(plain, plain) == count(plain.numpy(), plain.numpy())
 
@@ -384,11 +392,14 @@ def test_interval_of_a_lead_is_paired_and_of_an_average_stratified():
     # Two sets that do not vary inside: resampling within each leaves the weighted mean where it is.
     assert protocol.interval([exact[:10], blank]) == pytest.approx([0.25, 0.25])
     assert protocol.interval([exact[:1]]) is None
+    for name in PROTOCOLS:  # a set for each camera, say: no draw changes anything, and nothing is certain for it
+        each = PROTOCOLS[name].score_image(np.ones((20, 20), np.float32), masks[0])
+        assert PROTOCOLS[name].interval([[each], [each]]) is None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lead", [False, True], ids=["f1", "lead"])
-@pytest.mark.parametrize("sizes", [[2], [1, 1], [130], [40, 7, 1], [5] * 9], ids=str)
+@pytest.mark.parametrize("sizes", [[2], [2, 1, 1], [130], [40, 7, 1], [5] * 9], ids=str)
 @pytest.mark.parametrize("name", ["mpc", "pooled"])
 def test_the_interval_is_that_of_one_draw_at_a_time_to_the_bit(name, sizes, lead):
     protocol, rng = PROTOCOLS[name], np.random.default_rng(0)

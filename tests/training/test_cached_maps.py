@@ -263,6 +263,11 @@ def test_a_cache_of_other_weights_size_precision_or_rows_is_not_read(manifest, t
     statistics = encoder.bn1.running_mean.clone()
     encoder.bn1.running_mean += 1e-3  # a buffer counts as well
     assert fingerprint(encoder, images, "fp32") != found[0]
+    mask = next(sample.mask for sample in images.samples if sample.mask)
+    earlier = mask.stat()
+    os.utime(mask, ns=(earlier.st_atime_ns, earlier.st_mtime_ns + 1))  # replaced under its name
+    assert fingerprint(encoder, images, "fp32") not in found
+    os.utime(mask, ns=(earlier.st_atime_ns, earlier.st_mtime_ns))
     encoder.bn1.running_mean.copy_(statistics)
     again, _ = cache_of(recipe, tmp_path)
     assert again.folder == cache.folder
