@@ -155,9 +155,15 @@ _format_warning = warnings.formatwarning
 def any_letter_prints() -> None:
     r"""From here on, letters that the terminal's encoding lacks are written as \u65e5, and end no command.
 
-    Warnings, in whose texts are names of files, are `printable` too.
+    Warnings, in whose texts are names of files, are `printable` too, and our own are notes, without a line of code.
     """
-    warnings.formatwarning = lambda message, *place, **line: _format_warning(printable(message), *place, **line)
+
+    def line_of(message: Warning | str, category: type[Warning], file: str, *number: int, **line: str | None) -> str:
+        if category is UserWarning and Path(file).is_relative_to(Path(__file__).parent):
+            return f"note: {printable(message)}\n"
+        return _format_warning(printable(message), category, file, *number, **line)
+
+    warnings.formatwarning = line_of
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from mpc_lite import errors
 from mpc_lite.cli import main
 from mpc_lite.errors import nearest, printable, printable_lines, shortened, shown
 from mpc_lite.recipes.load import load_recipe
@@ -69,6 +71,9 @@ def test_a_warning_of_a_command_shows_a_strangers_name_as_other_lines_do(tmp_pat
     main(["check", str(tmp_path / "none.csv")])
     text = warnings.formatwarning(UserWarning("a\x1b[2J\nerror.png"), UserWarning, "scenes.py", 118, line="")
     assert text == "scenes.py:118: UserWarning: a\\x1b[2J\\nerror.png\n"
+    ours = str(Path(errors.__file__).parent / "forgeries" / "scenes.py")
+    text = warnings.formatwarning(UserWarning("a\x1b[2J\nerror.png"), UserWarning, ours, 118, line="warnings.warn(")
+    assert text == "note: a\\x1b[2J\\nerror.png\n"
 
 
 SOURCES = ("[/bold]", "[red]set[/red]", "[link=x]", "\x1b[2Jset", "set\u202e", "line\u2028all is well", "[" * 500)
