@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.forked import forking
+
 # What a shell may have set and no test may notice: folders of a user, colours and width of a terminal, ranks of a
 # launcher. MPC_LITE_DATA and MPC_LITE_BROWSER stay: they say what can be tested here.
 for name in (
@@ -66,6 +68,13 @@ def fake_gpu():
         except RuntimeError as error:
             pytest.skip(f"torch {torch.__version__}: tensors without data need a CUDA driver ({str(error)[:50]})")
     return mode
+
+
+@pytest.fixture
+def forked():
+    """The Python processes that a test starts begin as forks of one that has imported torch and the like."""
+    with forking():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ QUICK = {
 }
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("name", QUICK)
 def test_a_benchmark_prints_a_table_and_writes_its_results(name, tmp_path):
     options, keys = QUICK[name]
@@ -47,6 +48,7 @@ def versus(*options, target):
     return json.loads(target.read_text())["work"]
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_checkout_is_compared_with_itself(tmp_path):
     names = ("stage-2", "evaluate", "localizer", "forgery", "manifest")  # stage-1: see threads
     found = versus("--rounds", "1", "--work", ",".join(names), target=tmp_path / "out.json")
@@ -59,6 +61,7 @@ def test_a_checkout_is_compared_with_itself(tmp_path):
             assert times["low"] <= times["median"] <= times["high"]
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_benchmark_is_compared_by_its_seconds_and_bytes(tmp_path):
     options = ("--rounds", "1", "--script", "localizer.py", "--", "--quick")
     found = versus(*options, target=tmp_path / "out.json")

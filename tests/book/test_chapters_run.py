@@ -14,6 +14,7 @@ from mpc_lite.provenance import book_result
 from mpc_lite.reproduce.runner import notebook_parameters
 from tests.book.site_under_test import ROOT, chapters
 
+pytestmark = pytest.mark.usefixtures("forked")
 PARAMETERS = {"PROFILE": "str", "SEED": "int", "DEVICE": "str", "OUT": "str"}
 
 

@@ -17,6 +17,7 @@ from mpc_lite.network.weights import read_facts
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.reproduce.runner import notebook_parameters
 from tests.elsewhere import FOLDER, elsewhere, names_in
+from tests.forked import forking
 
 REPRODUCE = Path(mpc_lite.__file__).parent.parent / "book" / "reproduce"
 SOURCES = sorted(REPRODUCE.glob("*.md"))
@@ -74,7 +75,7 @@ def test_what_the_quickstart_says_of_the_shipped_weights_is_so():
 def run(tmp_path_factory):
     """(run folder, what the command printed): `mpc-lite reproduce quickstart --profile smoke`."""
     folder, printed = tmp_path_factory.mktemp(FOLDER), io.StringIO()
-    with elsewhere(folder), contextlib.redirect_stdout(printed):
+    with forking(), elsewhere(folder), contextlib.redirect_stdout(printed):
         code = main(["reproduce", "quickstart", "--profile", "smoke", "-p", "DEVICE=cpu", "-p", "SEED=3"])
     assert code == 0
     (out,) = (folder / "runs" / "quickstart" / "smoke").iterdir()

@@ -20,6 +20,7 @@ from mpc_lite.reproduce.paper import paper_numbers
 from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import reproduce
 from tests.elsewhere import FOLDER, elsewhere, names_in
+from tests.forked import forking
 
 ROOT = Path(mpc_lite.__file__).parents[1]
 NAMES = [name for name in recipe_names() if load_recipe(name).tables]
@@ -107,7 +108,7 @@ def runs(tmp_path_factory):
     class Runs(dict):
         def __missing__(self, name):
             folder = tmp_path_factory.mktemp(f"{FOLDER}-{name}")
-            with elsewhere(folder):
+            with forking(), elsewhere(folder):
                 if name == "protocol1":
                     out = prepare(name, "smoke").out
                     command = ["pretrain", "--recipe", name, "--profile", "smoke", "--out", str(out), "--device", "cpu"]
@@ -202,6 +203,7 @@ def test_the_stand_in_is_called_so_and_no_network_is_named(runs):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_research_sets_give_numbers_and_curves_but_no_pictures(runs, tmp_path, monkeypatch):
     """Robustness of sets called like the paper's, one row of them broken: counted, compared by name, not shown."""
     samples = read_manifest(runs["robustness"] / "test" / "manifest.csv")

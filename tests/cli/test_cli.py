@@ -398,6 +398,7 @@ def test_predict_goes_on_after_a_bad_photo_and_exits_with_1(trained, forgeries, 
 
 @pytest.mark.slow
 @pytest.mark.trust
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_training_that_is_asked_to_stop_writes_a_checkpoint_and_says_by_what(tmp_path, number, code):
     """As a terminal or a job does it: the signal goes to the whole group, data loader workers included."""

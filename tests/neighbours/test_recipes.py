@@ -111,6 +111,7 @@ def test_it_trains_stops_resumes_and_its_weights_are_used_like_any_others(name, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_two_processes_train_each_method_in_bfloat16(tmp_path):
     done = torchrun(two_processes.__file__, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -122,6 +123,7 @@ def test_two_processes_train_each_method_in_bfloat16(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_the_notebook_runs_and_results_hold_every_metric(tmp_path_factory):
     folder = tmp_path_factory.mktemp(FOLDER)
     with elsewhere(folder):

@@ -176,6 +176,7 @@ def test_a_stop_while_filling_keeps_what_is_there(manifest, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_kill_nine_while_filling_leaves_whole_files_that_are_not_encoded_again(manifest, tmp_path, monkeypatch):
     code = (
         "import os, signal; from pathlib import Path; import tests.training.test_cached_maps as t\n"
@@ -367,6 +368,7 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_two_processes_share_the_filling_and_train_as_one_that_accumulates(manifest, tmp_path, one_thread):
     script = tmp_path / "two.py"
     script.write_text(

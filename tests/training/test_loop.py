@@ -36,6 +36,7 @@ from mpc_lite.training.finetune import Adaptation, Finetuning, adapt, finetune, 
 from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model, train
 from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
 from mpc_lite.training.starts import check_own, own_start
+from tests.forked import forking
 
 QUICK = {"data.validation_images": "4", "data.scenes": "[dead_leaves]", "data.authentic_share": "0"}
 
@@ -136,7 +137,8 @@ def start_process(out):
         f"pretrain(load_recipe('quickstart', 'smoke', {LONG!r}), {str(out)!r}, device='cpu')"
     )
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=env)
+    with forking():
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=env)
     for _ in range(6000):
         if (out / "log.jsonl").exists() and any(x["step"] >= 2 for x in lines(out)):
             return process

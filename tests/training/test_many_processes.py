@@ -17,10 +17,11 @@ from mpc_lite.network.model import load_weights
 from mpc_lite.training.finetune import Finetuning, finetune
 from mpc_lite.training.loop import seed_micro_batch, starting_model
 from mpc_lite.training.pretrain import Pretraining, pretrain
+from tests.forked import forking
 from tests.training import many_processes
 from tests.training.many_processes import STEPS, STILL, note_gradients, recipe, statistics, uneven
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 SCRIPT = Path(many_processes.__file__)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -59,7 +60,8 @@ def one_thread():
 def two(tmp_path_factory):
     """The folder of what two processes did, and what each of them saw."""
     folder = tmp_path_factory.mktemp("two")
-    done = torchrun(SCRIPT, folder)
+    with forking():
+        done = torchrun(SCRIPT, folder)
     assert done.returncode == 0, done.stderr
     return folder, [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
