@@ -27,7 +27,7 @@ import flat_layout
 # How much of each; "small" says only that it runs.
 SCALES: dict[str, dict[str, Any]] = {
     "full": {
-        "steps": 60,
+        "steps": 40,
         "size": 128,
         "images": 40,
         "grid": 6,  # images at each cell of a grid
@@ -66,30 +66,21 @@ def stage_2_two(folder: Path, scale: dict) -> dict:
     return _training("finetune", scale, processes=2)
 
 
-def stage_1_bf16(folder: Path, scale: dict) -> dict:
-    return _training("pretrain", scale, processes=2, precision="bf16")
-
-
-def stage_2_bf16(folder: Path, scale: dict) -> dict:
-    return _training("finetune", scale, processes=2, precision="bf16")
-
-
-def _training(stage: str, scale: dict, processes: int = 1, precision: str = "fp32") -> dict:
-    """Recipe `lite` by its command, the whole loop with data; the first half of the steps, which wait for libraries and
-    for scenes that are opened for the first time, left out. With two processes each takes half of the batch; the flat
-    layout, which is compared, takes it in one, and in fp32."""
+def _training(stage: str, scale: dict, processes: int = 1) -> dict:
+    """Recipe `lite` by its command, the whole loop with data. A long training has opened all its scenes, and each
+    process opens them for itself: here they are the packaged ones, and the first half of the steps is left out. With
+    two processes each takes half of the batch; the flat layout, which is compared, takes it in one."""
     from mpc_lite.recipes.load import load_recipe
 
     batch = getattr(load_recipe("lite", None, {"data.scenes": ["packaged"], "data.photos": None}), stage).batch
     if not (Path(importlib.util.find_spec("mpc_lite").origin).parent / "training").is_dir():
-        processes, precision = 1, "fp32"
+        processes = 1
     steps, every = scale["steps"], {"validate_every": scale["steps"], "checkpoint_every": 10 * scale["steps"]}
     values: dict[str, Any] = {"data.validation_images": 4, "data.size": scale["size"], f"{stage}.steps": steps}
-    values |= {f"{stage}.{key}": value for key, value in every.items()} | {f"{stage}.precision": precision}
+    values |= {f"{stage}.{key}": value for key, value in every.items()}
     if processes > 1:
         values[f"{stage}.batch"] = batch // processes
-    if not os.environ.get("MPC_LITE_DATA"):
-        values |= {"data.scenes": "[packaged, dead_leaves]", "data.photos": "null"}
+    values |= {"data.scenes": "[packaged]", "data.photos": "null"}
     with tempfile.TemporaryDirectory() as out:
         options = [word for key, value in values.items() for word in ("-p", f"{key}={value}")]
         options += ["--weights", "lite-stage1"] if stage == "finetune" else []
@@ -267,8 +258,6 @@ WORK: dict[str, Callable[[Path, dict], dict]] = {
     "stage-2": stage_2,
     "stage-1-two": stage_1_two,
     "stage-2-two": stage_2_two,
-    "stage-1-bf16": stage_1_bf16,
-    "stage-2-bf16": stage_2_bf16,
     "evaluate": evaluating,
     "robustness": robustness_grid,
     "localizer": photograph,
