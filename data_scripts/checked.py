@@ -12,6 +12,7 @@ import numpy as np
 
 from common import MaskRule, Pair, Tree
 from converted import Converted
+from mpc_lite.data.lists import Folders, common_tail
 from mpc_lite.data.manifest import Sample, check_name
 from mpc_lite.errors import InputError
 from mpc_lite.images import TAMPERED_ABOVE, read_image, read_mask_file, read_mask_values
@@ -58,8 +59,19 @@ class Checked:
             if pair.image:
                 alike[pair.image.stem.casefold()].append(pair.image)
         # Of images of one name, those that an entry means: where its folders agree with most of theirs, from the end.
-        self._alike = {stem for stem, images in alike.items() if len(images) > 1}
-        self._meant = {e: _meant(e[0], alike[stem]) for stem in self._alike for e in self._listed.get(stem, [])}
+        # The only one of its name is not meant where the entry says another folder.
+        self._meant: dict[tuple[str, str], list[Path]] = {}
+        named = [(stem, entry) for stem, entries in self._listed.items() for entry in entries if stem in alike]
+        for split in {split for _, (_, split) in named}:
+            of_split = [(stem, entry) for stem, entry in named if entry[1] == split]
+            pairs_of_parts = [(_parts(e[0]), _parts(image)) for stem, e in of_split for image in alike[stem]]
+            folders = Folders([_parts(image) for images in alike.values() for image in images], pairs_of_parts)
+            for stem, entry in of_split:
+                images = alike[stem]
+                if len(images) > 1:
+                    self._meant[entry] = _meant(entry[0], images)
+                else:
+                    self._meant[entry] = [] if folders.differ(_parts(entry[0]), _parts(images[0])) else images
 
     def add(self, pair: Pair) -> None:
         """Check one pair; what is wrong with it goes into `bad`, nothing is raised."""
@@ -85,9 +97,12 @@ class Checked:
             for entry, split in entries:
                 if (entry, split) not in self._met:
                     problem = f"the list of split {split} names it, but no image answers to that"
-                    if len(folders := {image.parent for image in self._meant.get((entry, split), ())}) > 1:
+                    meant = self._meant.get((entry, split))
+                    if meant is not None and len(folders := {image.parent for image in meant}) > 1:
                         problem = f"the list of split {split} names it, as images in {len(folders)} folders are called"
                         problem += "; give more of its folders"
+                    elif meant == []:
+                        problem = f"the list of split {split} names it, but images of its name are in other folders"
                     self.bad.append({"image": entry, "mask": "", "problem": problem})
 
     def _mask(self, pair: Pair) -> tuple[Path | None, str]:
@@ -129,8 +144,7 @@ class Checked:
             return pair.split
         name = pair.image.stem.casefold()
         entries = self._listed.get(name, [])
-        if name in self._alike:
-            entries = [each for each in entries if {image.parent for image in self._meant[each]} == {pair.image.parent}]
+        entries = [each for each in entries if {image.parent for image in self._meant[each]} == {pair.image.parent}]
         self._met.update(entries)
         splits = sorted({split for _, split in entries} | ({pair.split} if pair.split else set()))
         if len(splits) > 1:
@@ -146,17 +160,16 @@ class Checked:
         return text
 
 
+def _parts(path: str | Path) -> tuple[str, ...]:
+    """Folders and stem, in one case: a list may have another ending."""
+    *folders, name = PurePosixPath(path).parts
+    return (*(folder.casefold() for folder in folders), PurePosixPath(name).stem.casefold())
+
+
 def _meant(entry: str, images: Sequence[Path]) -> list[Path]:
     """Of images of one name, those whose folders agree with the entry's in as many as any, from the last one on; none
     where no last folder agrees."""
-    folders = [folder.casefold() for folder in PurePosixPath(entry).parts[-2::-1]]
-
-    def agreeing(image: Path) -> int:
-        above = [folder.casefold() for folder in image.parts[-2::-1]]
-        pairs = list(zip(folders, above, strict=False))
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
-
-    numbers = [agreeing(image) for image in images]
+    numbers = [common_tail(_parts(entry), _parts(image)) - 1 for image in images]
     return [image for image, number in zip(images, numbers, strict=True) if number and number == max(numbers)]
 
 

@@ -108,9 +108,11 @@ def convert(
     from mpc_lite.files import check_output, place
     from mpc_lite.network.convert import convert as run
     from mpc_lite.network.convert import summary
+    from mpc_lite.network.weights import check_replaces
 
     check_output(out, [file])
     check_kind(out, ".safetensors")
+    check_replaces(out, None)
     tell(summary(run(place(file), out)))
 
 
@@ -144,6 +146,7 @@ def calibrate(
     from mpc_lite.inference.localizer import Localizer
     from mpc_lite.inference.predict import no_pictures, told
     from mpc_lite.inference.predict import photographs as gathered
+    from mpc_lite.network.weights import check_replaces
     from mpc_lite.run_folder import check_folder
 
     files, left_out = gathered(photos)
@@ -153,6 +156,7 @@ def calibrate(
         raise no_pictures(folder)
     check_output(out, [weights, *files])
     check_kind(out, ".safetensors")
+    check_replaces(out, weights)
     check_folder(out)
     check_extent(len(files), photographs)
     localizer = Localizer.from_pretrained(weights, device=str(choose_device(device)))

@@ -100,19 +100,29 @@ def pick(
 
     Only the list's images count, not its masks. An image is found by its file name; among several of that name, by the
     folders the list gives with it. So a split list made for raw files serves for a manifest whose masks are prepared.
+    The only one of its name is not meant where the entry says another folder (`Folders`).
     """
     by_name = defaultdict(list)
     for sample in samples:
         by_name[_composed(sample.image.name)].append(sample)
     chosen, bad, first_entries = [], [], {}
-    for entry in entries(path, format, masks=False):
+    listed = [
+        (each, Path("" if each.problem else _composed(each.image.replace("\\", "/"))).parts)
+        for each in entries(path, format, masks=False)
+    ]
+    images = {id(sample): tuple(map(_composed, sample.image.parts)) for sample in samples}
+    of_name = [[(parts, images[id(x)]) for x in by_name.get(parts[-1], ())] for _, parts in listed if parts]
+    folders = Folders(images.values(), [pair for pairs in of_name for pair in pairs])
+    for entry, parts in listed:
         problem = entry.problem
         if not problem:
-            parts = Path(_composed(entry.image.replace("\\", "/"))).parts
             candidates = by_name.get(parts[-1] if parts else "", [])
-            common = [_common_tail(tuple(map(_composed, sample.image.parts)), parts) for sample in candidates]
+            common = [common_tail(images[id(sample)], parts) for sample in candidates]
             matches = [sample for sample, n in zip(candidates, common, strict=True) if n == max(common)]
-            if len(matches) != 1:
+            if len(candidates) == 1 and folders.differ(parts, images[id(candidates[0])]):
+                folder = shown(candidates[0].image.parent.name)
+                problem = f"{shown(entry.image, 200)}: the one image of this name is in {folder}, another folder"
+            elif len(matches) != 1:
                 n = len(matches) or "no"
                 problem = f"{shown(entry.image, 200)}: {n} images of the manifest have this name, expected one"
             elif (earlier := first_entries.setdefault(id(matches[0]), entry)) is not entry:
@@ -124,7 +134,31 @@ def pick(
     return chosen, bad
 
 
-def _common_tail(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+Parts = tuple[str, ...]  # of a path
+
+
+class Folders:
+    """What folders a list's entries may mean: those below the images' common one; and the last folders, where the list
+    and the images agree in any."""
+
+    def __init__(self, images: Iterable[Parts], of_one_name: Iterable[tuple[Parts, Parts]]):
+        """images: the parts of their paths. of_one_name: parts of an entry, and of an image of its name."""
+        above = [parts[:-1] for parts in images]
+        levels = enumerate(zip(*above, strict=False))
+        depth = next((i for i, level in levels if len(set(level)) > 1), min(map(len, above), default=0))
+        self.known = {folder for parts in above for folder in parts[depth:]}
+        self.agree = any(common_tail(entry, image) > 1 for entry, image in of_one_name)
+
+    def differ(self, entry: Parts, image: Parts) -> bool:
+        """Does an entry give another folder than that of the only image of its name, and not just another layout?"""
+        n = common_tail(entry[:-1], image[:-1])
+        if n == min(len(entry), len(image)) - 1:
+            return False
+        return entry[-2 - n] in self.known or (n == 0 and self.agree)
+
+
+def common_tail(a: Parts, b: Parts) -> int:
+    """In how many parts, from the last one on, two paths agree."""
     return next(
         (n for n, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=False)) if x != y), min(len(a), len(b))
     )

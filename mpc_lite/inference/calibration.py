@@ -121,7 +121,7 @@ def authentic_scores(
     again, scores, failed = [], [], []
     for photo in each_once(photos, again):
         try:
-            scores.append(round(score(photo), 5))
+            scores.append(float(score(photo)))
         except (InputError, MemoryError, RuntimeError) as error:  # RuntimeError: torch is out of memory
             text, name = str(error) or type(error).__name__, str(photo) if isinstance(photo, str | Path) else ""
             failed.append(text if text.startswith(name) else f"{name}: {text}")

@@ -65,6 +65,24 @@ def save_weights(path: str | Path, model: nn.Module, recipe: dict[str, Any], **f
     return hashlib.sha256(data).hexdigest()
 
 
+def check_replaces(out: str | Path, of: str | Path | None) -> None:
+    """InputError where `out` holds weights that were trained, and are not those of `of` (a name or a file), from which
+    the ones to write are made: no run of the same command would bring them back."""
+    if not os.path.isfile(out):
+        return
+    try:
+        there = read_facts(Path(out).absolute())
+    except InputError:  # no weights
+        return
+    own = None if of is None else read_facts(of).get("fingerprint")
+    if there.get("recipe") and there.get("fingerprint") != own:
+        advice = "" if of is None else f"if you mean these, say --weights {shown(out, 200)}, else "
+        raise InputError(
+            f"{shown(out, 200)} holds other weights, trained by recipe {shown(there['recipe'].get('name', '?'))}, and "
+            f"would be replaced; {advice}give another name"
+        )
+
+
 def read_facts(name_or_file: str | Path) -> dict[str, Any]:
     """What a checkpoint says about itself: `version, size, head, recipe` and the facts given to `save_weights`.
 

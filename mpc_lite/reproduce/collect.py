@@ -159,13 +159,13 @@ def _told(out: Path) -> tuple[int | None, dict[str, Any] | None]:
 
 
 def _reason(out: Path) -> str:
+    aside = f", and an earlier run is in {EARLIER}" if (out / EARLIER).is_dir() else ""
     if not holds_run(out):
-        return f"not run, and an earlier run is in {EARLIER}" if (out / EARLIER).is_dir() else "not run"
-    outputs = [output for cell in _notebook(out).cells for output in cell.outputs]
-    for error in [output for output in outputs if output.output_type == "error"]:
+        return f"not run{aside}"
+    for error in [each for cell in _notebook(out).cells for each in cell.outputs if each.output_type == "error"]:
         text = printable(f"{error.ename}: {next(iter(error.evalue.splitlines()), '')}")
         return "interrupted" if error.ename == "Interrupted" else f"failed: {text}"
-    return "unfinished"
+    return f"unfinished{aside}"
 
 
 # --------------------------------------------------------------------------------------------------------------- groups

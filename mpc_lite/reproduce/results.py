@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,11 @@ from rich.text import Text
 from mpc_lite.devices import choose_device, device_name
 from mpc_lite.errors import printable, shown
 from mpc_lite.evaluation.evaluate import evaluate
-from mpc_lite.files import open_file, place, without_paths, write_atomic
+from mpc_lite.files import without_paths, write_atomic
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.weights import pretrained_names
 from mpc_lite.provenance import record
-from mpc_lite.reproduce.run import Run
+from mpc_lite.reproduce.run import Run, inputs_digest
 from mpc_lite.reproduce.tables import cells, columns, comparison, image_level_line, protocol_line, set_rows, wide
 
 # ---------------------------------------------------------------------------------------------------- results.json
@@ -53,7 +50,7 @@ def save_results(
         "recipe": without_paths(run.recipe.as_dict()),
         "seed": run.recipe.seed,
         "parameters": without_paths(run.parameters),
-        **({"inputs": digest} if (digest := _inputs(run)) else {}),
+        **({"inputs": digest} if (digest := inputs_digest(run)) else {}),
         "protocol": table["protocol"],
         **record(device=device_name(choose_device(run.torch_device))),
         "seconds": round(run.earlier + time.monotonic() - run.started, 1),
@@ -70,29 +67,6 @@ def save_results(
     results |= more or {}
     write_atomic(run.out / "results.json", (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     return results
-
-
-def _inputs(run: Run) -> str | None:
-    """A digest that tells apart what has one name: of each file that the parameters name its bytes, so that moved files
-    stay the same, or where there is none its path, if it names a folder of this machine. None: no such names."""
-
-    def digests(value: Any) -> Iterator[str]:
-        if isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
-                yield from digests(inner)
-        elif isinstance(value, str):
-            path = place(os.path.expandvars(value))
-            try:
-                with open_file(path) as file:
-                    yield hashlib.sha256(file.read()).hexdigest()
-            except (OSError, ValueError):  # a folder, a file that went, a text with a path in it
-                if "$" in value or without_paths(value) != value:
-                    yield hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
-
-    named = {key: value for key, value in run.parameters.items() if key not in run.recipe.choice}
-    found = {key: list(digests(value)) for key, value in named.items()}
-    found = {key: values for key, values in found.items() if values}
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16] if found else None
 
 
 def score_shipped(run: Run, manifest: str | Path, name: str = "lite2") -> dict | None:

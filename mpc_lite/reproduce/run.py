@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpc_lite.errors import InputError, shown
-from mpc_lite.files import open_file
+from mpc_lite.files import open_file, place, without_paths
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.training.progress import read_log
@@ -186,6 +187,29 @@ class _Results(_Strict):
         if len(self.model_fields_set & {"own_metrics", "null_splices"}) == 1:
             raise ValueError("own_metrics and null_splices belong together, found one of them")
         return self
+
+
+def inputs_digest(run: Run) -> str | None:
+    """A digest that tells apart what has one name: of each file that the parameters name its bytes, so that moved files
+    stay the same, or where there is none its path, if it names a folder of this machine. None: no such names."""
+
+    def digests(value: Any) -> Iterator[str]:
+        if isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from digests(inner)
+        elif isinstance(value, str):
+            path = place(os.path.expandvars(value))
+            try:
+                with open_file(path) as file:
+                    yield hashlib.sha256(file.read()).hexdigest()
+            except (OSError, ValueError):  # a folder, a file that went, a text with a path in it
+                if "$" in value or without_paths(value) != value:
+                    yield hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
+
+    named = {key: value for key, value in run.parameters.items() if key not in run.recipe.choice}
+    found = {key: list(digests(value)) for key, value in named.items()}
+    found = {key: values for key, values in found.items() if values}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16] if found else None
 
 
 def read_results(out: Path) -> dict[str, Any]:

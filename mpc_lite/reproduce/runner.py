@@ -186,8 +186,8 @@ def reproduce(
     run, values = plan(request, notebook)
     if resume and force:
         raise InputError("--resume and --force exclude each other: go on with the old run, or delete it")
+    aside = f" (in {EARLIER} there is the one that --force set aside)" if (run.out / EARLIER).is_dir() else ""
     if resume and not holds_run(run.out):
-        aside = f" (but in {EARLIER} the one that --force set aside)" if (run.out / EARLIER).is_dir() else ""
         raise InputError(
             f"nothing to resume: {run.out} holds no run{aside}; check -p and --profile, or start without --resume"
         )
@@ -196,7 +196,7 @@ def reproduce(
     with locked(run.out):
         if holds_run(run.out) and not (resume or force):
             raise InputError(
-                f"{run.out} holds a run already; go on with --resume, or delete it and start anew with --force"
+                f"{run.out} holds a run already{aside}; go on with --resume, or delete it and start anew with --force"
             )
         files_at_hand(run.recipe)
         if force:

@@ -24,8 +24,8 @@ from mpc_lite.files import FOLDERS
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request, read_results
-from mpc_lite.reproduce.runner import files_at_hand, find_notebook, reproduce
-from mpc_lite.reproduce.sweep_runs import Cell, plan_cells, short
+from mpc_lite.reproduce.runner import files_at_hand, find_notebook, plan, reproduce
+from mpc_lite.reproduce.sweep_runs import Cell, check_inputs, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder, share_threads, workers_per_host
 from mpc_lite.run_folder import holds_run, locked, put_back, set_aside
 from mpc_lite.training.signals import answering
@@ -66,8 +66,10 @@ def sweep(
             if scheduler is None:  # else the data may lie where its workers are
                 files_at_hand(cell.run.recipe)
             continue
-        cell.look()
-        if cell.reason:
+        cell.look(files=scheduler is None)
+        if cell.status == "failed":
+            say(f"{cell.label}: {cell.reason}")
+        elif cell.reason:
             say(f"{cell.label}: {cell.reason}; it will be run again, from its checkpoint")
     todo = [cell for cell in cells if cell.status == "waiting"]
     say(
@@ -269,8 +271,12 @@ def _run_cell(order: dict[str, Any], out: Path) -> None:
     if "neighbours" in order:
         share_threads(order["threads"], order["neighbours"], get_worker().address)
     see_folder(order["cwd"])
+    results = None
     with contextlib.suppress(FileNotFoundError, InputError):  # damaged ones are written anew
-        read_results(out)
+        results = read_results(out)
+    if results is not None:
+        request = order["request"]
+        check_inputs(results, plan(request, find_notebook(request.name, request.book))[0])
         return
     resume = holds_run(out)
     reproduce(order["request"], resume, quiet=True, cwd=order["cwd"])

@@ -13,8 +13,21 @@ from rich.text import Text
 
 from mpc_lite.errors import InputError, printable
 from mpc_lite.recipes.load import recipe_name
-from mpc_lite.reproduce.run import Request, Run, read_results
+from mpc_lite.reproduce.run import Request, Run, inputs_digest, read_results
 from mpc_lite.reproduce.runner import find_notebook, plan
+
+
+class OtherFiles(InputError):
+    """A file that a run is given is not the one it was given when it ran."""
+
+
+def check_inputs(results: dict, run: Run) -> None:
+    """OtherFiles where a finished run was given other files, by the same names, than it would be given now."""
+    if results.get("inputs") not in (None, inputs_digest(run)):
+        raise OtherFiles(
+            "a file that its parameters name has changed since, or is gone; give it the old one, or run it again with "
+            "--force"
+        )
 
 
 @dataclass
@@ -30,13 +43,18 @@ class Cell:
     tries: int = 0
     signal: int = signal.SIGINT  # by which the sweep was asked to stop, if it was
 
-    def look(self) -> None:
-        """Call it finished where its results are there; where they are damaged, `reason` says so, and it will run."""
+    def look(self, files: bool = True) -> None:
+        """Call it finished where its results are there, and failed where the files that it is given are others now;
+        where the results are damaged, `reason` says so, and it will run. files: these are at hand."""
         try:
-            read_results(self.run.out)
+            results = read_results(self.run.out)
             self.status = "finished"
+            if files:
+                check_inputs(results, self.run)
         except FileNotFoundError:
             pass
+        except OtherFiles as error:
+            self.status, self.reason = "failed", str(error)
         except InputError as error:
             self.reason = str(error).partition(";")[0]
 

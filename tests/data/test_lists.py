@@ -258,6 +258,22 @@ def test_pick_finds_rows_by_name_and_by_folder_where_names_repeat(root):
     assert bad == [] and chosen[0].mask == root_of("masks/probe/3.tif")
 
 
+@pytest.mark.trust
+def test_pick_takes_no_image_of_another_folder_for_one_that_is_not_there(root):
+    """The tampered image was left out as a bad pair; the untouched one has its name."""
+    chosen, bad = pick(manifest(), save(root, "m.txt", "extra/1.jpg\nprobe/3.tif\n"))
+    assert [s.image.name for s in chosen] == ["3.tif"]
+    assert bad == [(1, "line 1 of m.txt: extra/1.jpg: the one image of this name is in probe, another folder")]
+    one_camera = [Sample(Path(f"/sets/cam1/{n}.jpg"), None, 0, "x") for n in (1, 2)]
+    chosen, bad = pick(one_camera, save(root, "m.txt", "cam1/2.jpg\ncam2/1.jpg\n"))
+    assert [s.image.name for s in chosen] == ["2.jpg"] and len(bad) == 1
+    # A list of another layout, whose folders are none of the images', serves as before.
+    chosen, bad = pick(manifest(), save(root, "m.txt", "world/1.jpg\nworld/3.tif\n"))
+    assert [s.image.name for s in chosen] == ["1.jpg", "3.tif"] and bad == []
+    chosen, bad = pick(manifest(), save(root, "m.txt", "NC16/probe/1.jpg\nNC16/probe/3.tif\n"))
+    assert [s.image.name for s in chosen] == ["1.jpg", "3.tif"] and bad == []
+
+
 def test_pick_takes_the_masks_of_the_manifest_not_of_the_list(root):
     chosen, _ = pick(manifest(), save(root, "m.txt", "probe/1.jpg reference/remove/mask/9.png\n"))
     assert chosen[0].mask == root_of("masks/probe/1.jpg")

@@ -209,6 +209,23 @@ def test_a_split_list_tells_equal_names_by_their_folder(load, run, photo, mask_f
     assert [(row.image.parent.name, row.split) for row in done.rows] == [("z14", None), ("z15", "train")]
 
 
+@pytest.mark.trust
+def test_a_split_list_takes_no_image_of_another_folder_for_one_that_is_not_there(load, run, photo, mask_file, tmp_path):
+    root = tmp_path / "IMD2020"
+    for post, number in (("z14", 1), ("z15", 2)):
+        photo(root / post / f"0003{number}_fake.jpg", seed=number)
+        mask_file(root / post / f"0003{number}_fake_mask.png")
+    for lines, splits, bad in (
+        ("z15/00031_fake.jpg\nz15/00032_fake.jpg\n", [None, "train"], 1),  # the first was not downloaded
+        ("set/00031_fake.jpg\nset/00032_fake.jpg\n", ["train", "train"], 0),  # another layout
+        ("00031_fake.jpg\n", ["train", None], 0),
+    ):
+        (tmp_path / "train.txt").write_text(lines)
+        done = run(load("imd2020").IMD2020, root, "--split", f"train={tmp_path / 'train.txt'}")
+        assert [row.split for row in done.rows] == splits and len(done.bad) == bad
+        assert all("images of its name are in other folders" in row["problem"] for row in done.bad)
+
+
 # ------------------------------------------------------------------------------------------------------------ NIST16
 
 HEAD = ("TaskID", "ProbeFileID", "ProbeFileName", "ProbeMaskFileName", "IsTarget", "IsManipulationTypeRemoval")

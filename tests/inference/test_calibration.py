@@ -12,7 +12,7 @@ from PIL import Image
 
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
-from mpc_lite.inference.calibration import SUSPICIOUS, UNSURE, Calibration, write_calibrated
+from mpc_lite.inference.calibration import SUSPICIOUS, UNSURE, Calibration, authentic_scores, write_calibrated
 from mpc_lite.inference.localizer import Hit, Localizer
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import read_facts, save_weights
@@ -101,9 +101,25 @@ def test_calibrate_command_keeps_the_network_and_predict_speaks(tmp_path, capsys
     for word, *more in (["calibrate", "photos"], ["export"]):
         assert main([word, *more, "--weights", "new.safetensors", "--out", "new.safetensors"]) == 2
         assert "new.safetensors is read here" in capsys.readouterr().err
+    # `--weights` was forgotten, and what was trained would be gone: shipped weights in its place.
+    trained = (tmp_path / "plain.safetensors").read_bytes()
+    assert main(["calibrate", "authentic", "--weights", "lite", "--out", "plain.safetensors"]) == 2
+    assert "holds other weights, trained by recipe" in capsys.readouterr().err
+    assert (tmp_path / "plain.safetensors").read_bytes() == trained
+    assert main([*words, "--device", "cpu"]) == 0  # the same network's calibration may be made anew
+    capsys.readouterr()
     assert main([*predict, "plain.safetensors"]) == 0
     assert json.loads((tmp_path / "out" / "predictions.jsonl").read_text())["authentic_above"] is None
     assert before == save_weights(tmp_path / "again.safetensors", model, RECIPE, stage="finetune", step=7)
+
+
+@pytest.mark.trust
+def test_the_lowest_scores_are_kept_as_they_are():
+    """Rounded to nothing, the scores of a sure network would lie below any that is new."""
+    scores = iter([3e-7, 1e-6, 2e-6, 8e-7])
+    calibration = Calibration(authentic_scores(lambda _: next(scores), range(4), print), "", "tiles", 32, 0)
+    assert calibration.scores == (3e-7, 8e-7, 1e-6, 2e-6)
+    assert calibration.authentic_above(5e-7) == 4 / 5 and calibration.authentic_above(3e-6) == 1 / 5
 
 
 @pytest.mark.parametrize(
@@ -139,7 +155,7 @@ def test_copies_count_once_and_what_cannot_be_read_not_at_all(tmp_path):
     localizer, said = Localizer(Fake(brightness), "tiles", size=32), []
     names = ["0.png", "bad.png", "1.png", "copy.png", "gone.png", "2.png", "link.png", "0.png"]
     calibration = localizer.calibrate([tmp_path / name for name in names], say=said.append)
-    assert calibration.scores == tuple(sorted(round(localizer(tmp_path / f"{k}.png").score, 5) for k in range(3)))
+    assert calibration.scores == tuple(sorted(localizer(tmp_path / f"{k}.png").score for k in range(3)))
     assert calibration.photographs == "3 authentic photographs"
     assert ["bad.png: cannot be read" in line for line in said] == [True, False, False]
     assert "gone.png: cannot be read" in said[1]

@@ -1,9 +1,11 @@
 """The cells of a sweep, checked before anything runs: product, names, refusals, and the exit code of how they ended."""
 
+import json
+
 import pytest
 
 from mpc_lite.errors import InputError
-from mpc_lite.reproduce.run import Request, prepare
+from mpc_lite.reproduce.run import Request, inputs_digest, prepare
 from mpc_lite.reproduce.sweep_runs import Cell, exit_code, plan_cells, sweep_table, sweep_values
 from tests.fake_clone import write_notebook
 from tests.reproduce.test_collect import finish
@@ -106,6 +108,27 @@ def test_a_cell_with_damaged_results_is_no_finished_one(clone, text):
     cell.look()
     assert cell.status == "waiting" and cell.reason.startswith("results.json is damaged (")
     assert next(iter(sweep_table([cell]).columns[3].cells)).plain == "–"
+
+
+@pytest.mark.trust
+def test_a_run_on_another_list_is_no_finished_cell(clone):
+    """Rows were added to the manifest: its F1 is not one to stand beside new ones."""
+    (clone / "own.csv").write_text("image,mask,label,source\n")
+    request = Request("quickstart", "smoke", {"data.manifest": "own.csv"})
+    (cell,) = plan_cells(request)
+    digest = inputs_digest(cell.run)
+    (cell.run.out).mkdir(parents=True)
+    results = json.loads((finish("quickstart", "smoke", 0, 0.5) / "results.json").read_text())
+    for inputs, status in ((digest, "finished"), (None, "finished"), ("0123456789abcdef", "failed")):
+        (cell.run.out / "results.json").write_text(json.dumps({**results, "inputs": inputs}))
+        (again,) = plan_cells(request)
+        again.look()
+        assert again.status == status
+        again = plan_cells(request)[0]
+        again.look(files=False)  # they are where the workers are
+        assert again.status == "finished"
+    (clone / "own.csv").write_text("image,mask,label,source\na.png,,0,x\n")
+    assert inputs_digest(cell.run) != digest
 
 
 @pytest.mark.trust
