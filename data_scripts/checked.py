@@ -64,7 +64,7 @@ class Checked:
         named = [(stem, entry) for stem, entries in self._listed.items() for entry in entries if stem in alike]
         for split in {split for _, (_, split) in named}:
             of_split = [(stem, entry) for stem, entry in named if entry[1] == split]
-            pairs_of_parts = [(_parts(e[0]), _parts(image)) for stem, e in of_split for image in alike[stem]]
+            pairs_of_parts = ((_parts(e[0]), _parts(image)) for stem, e in of_split for image in alike[stem])
             folders = Folders([_parts(image) for images in alike.values() for image in images], pairs_of_parts)
             for stem, entry in of_split:
                 images = alike[stem]

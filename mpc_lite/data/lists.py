@@ -111,8 +111,9 @@ def pick(
         for each in entries(path, format, masks=False)
     ]
     images = {id(sample): tuple(map(_composed, sample.image.parts)) for sample in samples}
-    of_name = [[(parts, images[id(x)]) for x in by_name.get(parts[-1], ())] for _, parts in listed if parts]
-    folders = Folders(images.values(), [pair for pairs in of_name for pair in pairs])
+    # One by one, up to the first that agrees: of n images of one name, each in n entries, there are n² pairs.
+    of_one_name = ((parts, images[id(x)]) for _, parts in listed if parts for x in by_name.get(parts[-1], ()))
+    folders = Folders(images.values(), of_one_name)
     for entry, parts in listed:
         problem = entry.problem
         if not problem:

@@ -36,7 +36,8 @@ _END = re.compile(rf"[_-]({'|'.join(ENDINGS)})$", re.IGNORECASE)
 
 
 class ForeignMaps:
-    """The maps of a folder. resized: how many of those read so far had another size than their image."""
+    """The maps of a folder. Of those read so far, resized: how many had another size than their image; highest: their
+    greatest score."""
 
     def __init__(self, folder: str | Path, key: str | None = None, samples: Iterable[Sample] = ()):
         """key: the array of an .npz file that holds more than one; `map` without it. samples: all that will be read, so
