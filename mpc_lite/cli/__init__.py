@@ -7,6 +7,8 @@ SIGHUP, with a checkpoint written. Nothing heavy is imported before a command ru
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import sys
@@ -47,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         tell(
             f"note: file names are read as {code} here; those with other letters are not found: set PYTHONUTF8=1", True
         )
+    if arguments is None:  # the process ends with the command: what its memory holds need not be searched once more
+        atexit.register(gc.freeze)
     lost.clear()
     code = _run(sys.argv[1:] if arguments is None else arguments)
     if code != BUG:  # after one, the other processes of a run may still wait, and this one would for them

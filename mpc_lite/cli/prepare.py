@@ -16,6 +16,7 @@ from mpc_lite.cli.options import (
     WeightsOption,
     check_kind,
     examples,
+    loading,
     tell,
 )
 from mpc_lite.errors import printable
@@ -105,10 +106,11 @@ def convert(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
 ) -> None:
     """Make an official checkpoint into weights that every command loads; nothing in the file is run."""
-    from mpc_lite.files import check_output, place
-    from mpc_lite.network.convert import convert as run
-    from mpc_lite.network.convert import summary
-    from mpc_lite.network.weights import check_replaces
+    with loading():
+        from mpc_lite.files import check_output, place
+        from mpc_lite.network.convert import convert as run
+        from mpc_lite.network.convert import summary
+        from mpc_lite.network.weights import check_replaces
 
     check_output(out, [file])
     check_kind(out, ".safetensors")
@@ -139,15 +141,16 @@ def calibrate(
 
     Copies of a photograph count once. Exit code 1 when a photo failed; the others count.
     """
-    from mpc_lite.devices import choose_device
-    from mpc_lite.files import check_output
-    from mpc_lite.inference.calibration import check_extent, each_once, write_calibrated
-    from mpc_lite.inference.calibration import told as told_again
-    from mpc_lite.inference.localizer import Localizer
-    from mpc_lite.inference.predict import no_pictures, told
-    from mpc_lite.inference.predict import photographs as gathered
-    from mpc_lite.network.weights import check_replaces
-    from mpc_lite.run_folder import check_folder
+    with loading():
+        from mpc_lite.devices import choose_device
+        from mpc_lite.files import check_output
+        from mpc_lite.inference.calibration import check_extent, each_once, write_calibrated
+        from mpc_lite.inference.calibration import told as told_again
+        from mpc_lite.inference.localizer import Localizer
+        from mpc_lite.inference.predict import no_pictures, told
+        from mpc_lite.inference.predict import photographs as gathered
+        from mpc_lite.network.weights import check_replaces
+        from mpc_lite.run_folder import check_folder
 
     files, left_out = gathered(photos)
     if left_out:
@@ -185,8 +188,9 @@ def export(
     ] = None,
 ) -> None:
     """Write a network as one ONNX file, for other runtimes and for the page in the book."""
-    from mpc_lite.files import check_output, place
-    from mpc_lite.inference.export import export as run
+    with loading():
+        from mpc_lite.files import check_output, place
+        from mpc_lite.inference.export import export as run
 
     results = [place(file) for file in results or []]
     check_output(out, [weights, *results])

@@ -17,6 +17,7 @@ from mpc_lite.cli.options import (
     SchedulerOption,
     SweepOption,
     examples,
+    loading,
     put,
     tell,
 )
@@ -81,7 +82,8 @@ def reproduce(
     if collect:
         if scheduler or force or resume:
             raise InputError("--collect runs nothing; leave out --scheduler, --force and --resume")
-        from mpc_lite.reproduce.collect import collect as gather
+        with loading():
+            from mpc_lite.reproduce.collect import collect as gather
 
         path, compared, code = gather(request)
         tell("\n\n".join(filter(None, [compared, f"collected in {path}"])))
@@ -124,16 +126,18 @@ def info(
 
     checked = load_recipe(recipe, profile, assignments(parameters or []))
     if costs:
-        from mpc_lite.cost.recipe_cost import cost, format_cost
+        with loading():
+            from mpc_lite.cost.recipe_cost import cost, format_cost
 
         tell(format_cost(cost(checked)))
         return
     tell(yaml.safe_dump(checked.as_dict(), sort_keys=False, allow_unicode=True))
     if checked.neighbour:
         tell(f"trains: {checked.neighbour}, the one stage of a neighbour; pretrain and finetune have no part in it")
-    import torch
+    with loading():
+        import torch
 
-    from mpc_lite.network.model import MPC
+        from mpc_lite.network.model import MPC
 
     with torch.device("meta"):  # counts need no memory
         model = MPC.build(checked.model.size, checked.model.head)

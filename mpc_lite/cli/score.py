@@ -18,6 +18,7 @@ from mpc_lite.cli.options import (
     WeightsOption,
     check_kind,
     examples,
+    loading,
     tell,
 )
 from mpc_lite.errors import InputError, printable
@@ -70,9 +71,10 @@ def evaluate(
     """Score weights on a manifest or on pairs, beside three baselines. Exit code 1 when rows had to be left out."""
     if weights is None and maps is None:
         raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
-    from mpc_lite.evaluation.evaluate import evaluations
-    from mpc_lite.files import place
-    from mpc_lite.inference.saved_maps import INDEX
+    with loading():
+        from mpc_lite.evaluation.evaluate import evaluations
+        from mpc_lite.files import place
+        from mpc_lite.inference.saved_maps import INDEX
 
     names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), maps and place(maps)
     _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
@@ -105,8 +107,9 @@ def score(
     a.jpg is scored by a.png, a.jpg.npz, a_pred.png, … Integer files count from 0 to their greatest value, floats are
     scores in [0,1]; maps of another size are brought to their image's.
     """
-    from mpc_lite.evaluation.evaluate import score_maps
-    from mpc_lite.files import place
+    with loading():
+        from mpc_lite.evaluation.evaluate import score_maps
+        from mpc_lite.files import place
 
     names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), place(maps)
     _spare_inputs(json_file, rows, maps)
@@ -204,8 +207,9 @@ def robustness(
     max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Score weights after JPEG, blur, noise and resizing, in one table. Exit code 1 when rows had to be left out."""
-    from mpc_lite.evaluation.robustness import format_robustness
-    from mpc_lite.evaluation.robustness import robustness as run
+    with loading():
+        from mpc_lite.evaluation.robustness import format_robustness
+        from mpc_lite.evaluation.robustness import robustness as run
 
     _spare_inputs(json_file, manifest, weights=weights)
 
@@ -248,8 +252,9 @@ def predict(
     ] = False,
 ) -> None:
     """Show where photographs were changed: score map, mask and overlay of each. Exit code 1 when a photo failed."""
-    from mpc_lite.inference.predict import REPORT, photographs, told
-    from mpc_lite.inference.predict import predict as run
+    with loading():
+        from mpc_lite.inference.predict import REPORT, photographs, told
+        from mpc_lite.inference.predict import predict as run
 
     files, left_out = photographs(photos, out)
     if left_out:
@@ -271,9 +276,10 @@ def predict(
 
 
 def _localizer(weights: str, device: str, backend: str = "torch"):
-    from mpc_lite.devices import choose_device, keep_freed_memory
-    from mpc_lite.inference.localizer import Localizer
-    from mpc_lite.network.weights import ENCODER_ONLY, read_facts
+    with loading():
+        from mpc_lite.devices import choose_device, keep_freed_memory
+        from mpc_lite.inference.localizer import Localizer
+        from mpc_lite.network.weights import ENCODER_ONLY, read_facts
 
     keep_freed_memory()
     if backend == "onnx" and weights.endswith(".onnx"):

@@ -18,6 +18,7 @@ from mpc_lite.cli.options import (
     RecipeOption,
     ResumeOption,
     examples,
+    loading,
     speaks,
     tell,
 )
@@ -32,8 +33,9 @@ def _train(stage: str, recipe: str, out: Path, weights: str | None, resume: bool
     checked = load_recipe(recipe, profile, assignments(parameters or []))
     with following(out / "log.jsonl") if speaks() else nullcontext(lambda text: None) as say:
         say(f"loading torch… (threads that wait: OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']})")
-        from mpc_lite.training import finetune, pretrain
-        from mpc_lite.training.loop import Interrupted
+        with loading():
+            from mpc_lite.training import finetune, pretrain
+            from mpc_lite.training.loop import Interrupted
 
         if stage == "neighbour":
             from mpc_lite.neighbours.stages import train_neighbour as work

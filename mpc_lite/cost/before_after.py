@@ -25,6 +25,7 @@ WANTED = (
     Wanted("stage-2", "training, stage 2", 2.0),
     Wanted("stage-1-two", "stage 1 as two processes", 2.0),
     Wanted("stage-2-two", "stage 2 as two processes", 2.0),
+    Wanted("predict", "`predict`, a small photograph, with its start", 2.0),
     Wanted("quickstart", "`reproduce quickstart`", 1 / 0.63),
     Wanted("localizer", "6 MP in tiles", 1 / 0.6),
     *(Wanted("onnx", f"{size} MP, now onnxruntime", 3.0, f"seconds a megapixel at {size}") for size in (2, 6, 12)),

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 import threading
+from itertools import pairwise
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mpc_lite.network.hrformer import MLP, BiasedAttention, Block, Bottleneck, HRFormer, Module, Projection, resized_to
 from mpc_lite.network.tree import modules_of, tensors_of
@@ -75,12 +76,11 @@ def without_norms(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network).requires_grad_(False)
     for parent in network.modules():
         # In all our modules a batch norm that is listed right after a convolution normalises its output.
-        before: tuple[str, nn.Module] | None = None
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and before is not None and isinstance(before[1], nn.Conv2d):
-                setattr(parent, before[0], fuse_conv_bn_eval(before[1], child))
+        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
                 setattr(parent, name, nn.Identity())
-            before = name, child
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, BiasedAttention):

@@ -5,8 +5,8 @@ of its own with PYTHONPATH switched; other, this, other, this, after a round of 
 the medians, how many times faster this one is, and the range of single rounds; and whether both found the same. Set
 neither OMP_WAIT_POLICY nor OMP_NUM_THREADS where commands are compared: which policy they choose is part of them.
 
---work     pieces of `workloads.py`: stage-1 stage-2 stage-1-two stage-2-two evaluate
-           robustness localizer onnx forgery manifest quickstart; by default all but the last, which takes minutes a run
+--work     pieces of `workloads.py`: stage-1 stage-2 stage-1-two stage-2-two evaluate robustness
+           localizer onnx forgery manifest predict quickstart; by default all but the last, which takes minutes a run
 --script   a benchmark of this folder instead, with the arguments after `--`; its seconds and its bytes are compared
 --json     what the file holds of other pieces of work stays in it, with the command and the commit that made it
 --busy N   N processes keep cores busy meanwhile, as a neighbour would

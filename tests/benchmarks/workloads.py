@@ -209,6 +209,19 @@ def manifest(folder: Path, scale: dict) -> dict:
     return {"measures": {**measures, "seconds to check a row": checked / max(100, len(rows) // 100)}, "result": result}
 
 
+def predicted(folder: Path, scale: dict) -> dict:
+    """The command on one small photograph, which is over almost as soon as it has started."""
+    import numpy as np
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as out:
+        noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(Path(out) / "photo.png")
+        seconds, _ = _timed(lambda: _command(out, "predict", "photo.png", "--out", "maps"))
+        line = json.loads((Path(out) / "maps/predictions.jsonl").read_text())
+    return {"measures": {"seconds": seconds}, "result": [line["width"], line["height"]]}
+
+
 def quickstart(folder: Path, scale: dict) -> dict:
     """The command that the README begins with, from its start to its end, in a process of its own."""
     with tempfile.TemporaryDirectory() as out:
@@ -228,7 +241,7 @@ def _as_the_commands_do() -> None:
 
 def _command(folder: str, *arguments: str, processes: int = 1) -> None:
     """`mpc-lite …` of the checkout in use, in a process of its own or in several that torchrun starts."""
-    run = "import sys, flat_layout; flat_layout.bridge(); from mpc_lite.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = "import sys, flat_layout; flat_layout.bridge(); from mpc_lite.cli import main; sys.exit(main())"
     paths = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)])
     call = [sys.executable, "-c", run, *arguments]
     if processes > 1:
@@ -264,6 +277,7 @@ WORK: dict[str, Callable[[Path, dict], dict]] = {
     "onnx": onnx,
     "forgery": forgery,
     "manifest": manifest,
+    "predict": predicted,
     "quickstart": quickstart,
 }
 

@@ -1,6 +1,7 @@
 """The command line as its users meet it: what commands write, what they say, and the exit codes scripts rely on."""
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib import import_module
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mpc_lite.cli import main
+from mpc_lite.cli.options import loading
 from mpc_lite.data.manifest import read_manifest
 from tests.fake_clone import write_notebook
 
@@ -62,6 +65,18 @@ def test_help_lists_every_command_and_is_fast(capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file names are UTF-8 in Python on Windows")
+def test_garbage_is_collected_again_once_the_modules_are_loaded():
+    with pytest.raises(ImportError), loading():
+        assert not gc.isenabled()
+        import_module("mpc_lite.no_such_module")
+    assert gc.isenabled() and gc.get_freeze_count()
+    frozen = gc.get_freeze_count()
+    rest = [[] for _ in range(1000)]
+    with loading():
+        pass
+    assert gc.get_freeze_count() == frozen, f"what a process made later is searched: {len(rest)} lists were not"
+
+
 def test_where_file_names_are_not_utf_8_it_is_said():
     plain = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for environment, said in ((plain, True), ({**plain, "PYTHONUTF8": "1"}, False)):
