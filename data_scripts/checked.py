@@ -12,7 +12,7 @@ import numpy as np
 
 from common import MaskRule, Pair, Tree
 from converted import Converted
-from mpc_lite.data.lists import Folders, common_tail
+from mpc_lite.data.lists import Alike, Folders
 from mpc_lite.data.manifest import Sample, check_name
 from mpc_lite.errors import InputError
 from mpc_lite.images import TAMPERED_ABOVE, read_image, read_mask_file, read_mask_values
@@ -54,24 +54,28 @@ class Checked:
             for entry in dict.fromkeys(split.entries):
                 self._listed[PurePosixPath(entry).stem.casefold()].append((entry, split.name))
         self._met: set[tuple[str, str]] = set()
-        alike: dict[str, list[Path]] = defaultdict(list)
-        for pair in pairs if splits else ():
-            if pair.image:
-                alike[pair.image.stem.casefold()].append(pair.image)
         # Of images of one name, those that an entry means: where its folders agree with most of theirs, from the end.
         # The only one of its name is not meant where the entry says another folder.
         self._meant: dict[tuple[str, str], list[Path]] = {}
-        named = [(stem, entry) for stem, entries in self._listed.items() for entry in entries if stem in alike]
-        for split in {split for _, (_, split) in named}:
-            of_split = [(stem, entry) for stem, entry in named if entry[1] == split]
-            pairs_of_parts = ((_parts(e[0]), _parts(image)) for stem, e in of_split for image in alike[stem])
-            folders = Folders([_parts(image) for images in alike.values() for image in images], pairs_of_parts)
-            for stem, entry in of_split:
-                images = alike[stem]
-                if len(images) > 1:
-                    self._meant[entry] = _meant(entry[0], images)
-                else:
-                    self._meant[entry] = [] if folders.differ(_parts(entry[0]), _parts(images[0])) else images
+        self._named: dict[tuple[str, Path], list[tuple[str, str]]] = defaultdict(list)  # (stem, folder) -> as _listed
+        images = [pair.image for pair in pairs if pair.image] if splits else []
+        parts = [_parts(image) for image in images]
+        alike = Alike(parts)
+        for split in {split for entries in self._listed.values() for _, split in entries}:
+            named = {
+                (entry, split): _parts(entry)
+                for stem, entries in self._listed.items()
+                for entry, of in entries
+                if of == split and alike.number(stem)
+            }
+            folders = Folders(parts, named.values())
+            for entry, its in named.items():
+                closest, n = alike.closest(its)
+                lone = alike.number(its[-1]) == 1
+                meant = not folders.differ(its, parts[closest[0]]) if lone else n > 1
+                self._meant[entry] = [images[i] for i in closest] if meant else []
+                if len(folders_of := {image.parent for image in self._meant[entry]}) == 1:
+                    self._named[its[-1], folders_of.pop()].append(entry)
 
     def add(self, pair: Pair) -> None:
         """Check one pair; what is wrong with it goes into `bad`, nothing is raised."""
@@ -142,9 +146,7 @@ class Checked:
         """The pair's own split, or that of the list which names its image; the folder decides where names are equal."""
         if pair.image is None:
             return pair.split
-        name = pair.image.stem.casefold()
-        entries = self._listed.get(name, [])
-        entries = [each for each in entries if {image.parent for image in self._meant[each]} == {pair.image.parent}]
+        entries = self._named.get((pair.image.stem.casefold(), pair.image.parent), [])
         self._met.update(entries)
         splits = sorted({split for _, split in entries} | ({pair.split} if pair.split else set()))
         if len(splits) > 1:
@@ -164,13 +166,6 @@ def _parts(path: str | Path) -> tuple[str, ...]:
     """Folders and stem, in one case: a list may have another ending."""
     *folders, name = PurePosixPath(path).parts
     return (*(folder.casefold() for folder in folders), PurePosixPath(name).stem.casefold())
-
-
-def _meant(entry: str, images: Sequence[Path]) -> list[Path]:
-    """Of images of one name, those whose folders agree with the entry's in as many as any, from the last one on; none
-    where no last folder agrees."""
-    numbers = [common_tail(_parts(entry), _parts(image)) - 1 for image in images]
-    return [image for image, number in zip(images, numbers, strict=True) if number and number == max(numbers)]
 
 
 def read_tampered(path: Path, rule: MaskRule) -> np.ndarray:

@@ -27,7 +27,7 @@ from fetch import download, progress
 from mpc_lite.data.manifest import write_manifest
 from mpc_lite.errors import InputError, any_letter_prints, printable, some
 from mpc_lite.files import check_output, place
-from record import record, replace, report, tell, write_bad, write_json
+from record import check_record, record, replace, report, tell, write_bad, write_json
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
 _FILE_NAME = re.compile(r"[^,;|\t]*?\.(?:jpe?g|png|tiff?|bmp)(?=[\s,;|]|$)", re.IGNORECASE)
@@ -154,6 +154,7 @@ def run(
             print(f"{dataset.name}: nothing of it in the folders given, left out")
             return None
         raise InputError(_advice(dataset, tree.roots))
+    check_record(out / f"{dataset.name}.json", dataset.name)
     print(f"{dataset.title}\n  owner: {dataset.owner}\n  terms: {dataset.terms}\n  layout: {dataset.evidence}")
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,16 @@ def record(
     }
 
 
+def check_record(path: Path, name: str) -> None:
+    """InputError for a file that is there and is no record of this set: scores may have been given its name."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+        if json.loads(path.read_bytes()).get("set") == name:
+            return
+    raise InputError(f"{path} is there and is no record of {name}; give it another name, or choose another --out")
+
+
 def report(dataset: DataSet, facts: dict[str, Any], manifest: Path) -> None:
     """Print the counts (found, expected, the paper's: a line each), the splits, the bad pairs and what was written."""
     for kind, count in facts["counts"].items():

@@ -11,7 +11,7 @@ import threading
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,9 @@ _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 _NOTHING = frozenset("\u00ad\u200b\u2060\ufeff")  # seen by nobody, so that two names look alike
 _LONGEST = 60  # of a wrong word
 _stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
+_decoding = threading.Lock()
+_inside: list[None] = []  # one for each that decodes in `quiet`
+_before = ExitStack()  # what to put back when the last has gone
 RAW_PICTURE = "a raw or preview file; develop it to PNG or TIFF"
 _VIDEO = "a video; save the frame in question as PNG"
 _PLAIN, HEAD = "save it as PNG or TIFF", 512  # and bytes at the beginning that tell what a file is
@@ -184,15 +187,25 @@ def silent_stderr() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines."""
+    """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines.
+
+    Both are switched off for the whole process, also while several threads decode: by the first to come, until the last
+    has gone. (`warnings.catch_warnings` in threads that overlap can leave them off for good.)
+    """
     import cv2  # slow to begin, and most mistakes are no picture's
 
     logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
-    level = logs.getLogLevel()
-    logs.setLogLevel(0)
-    try:
-        with warnings.catch_warnings():
+    with _decoding:
+        if not _inside:
+            _before.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            yield
+            _before.callback(logs.setLogLevel, logs.getLogLevel())
+            logs.setLogLevel(0)
+        _inside.append(None)
+    try:
+        yield
     finally:
-        logs.setLogLevel(level)
+        with _decoding:
+            _inside.pop()
+            if not _inside:
+                _before.close()

@@ -98,3 +98,23 @@ def test_a_source_in_a_manifest_is_shown_as_it_is_and_loses_no_run(source, tmp_p
     console.print(terminal_table(tmp_path))
     text = console.export_text()
     assert shown(source).replace("\n", "")[:20] in text and "run[/x]" in text
+
+
+def test_threads_that_decode_by_turns_leave_warnings_and_logs_as_they_were():
+    """The second to come saved what the first had switched off, and put that back at its end, for good."""
+    import cv2
+
+    logs = getattr(cv2.utils, "logging", cv2)
+    before, level = list(warnings.filters), logs.getLogLevel()
+    first, second = errors.quiet(), errors.quiet()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert warnings.filters[0][:3] == ("ignore", None, Warning) and logs.getLogLevel() == 0
+    second.__exit__(None, None, None)
+    assert warnings.filters == before and logs.getLogLevel() == level
+    with pytest.raises(ValueError), errors.quiet():
+        raise ValueError
+    assert warnings.filters == before and logs.getLogLevel() == level
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", stacklevel=1)

@@ -74,10 +74,12 @@ def evaluate(
     with loading():
         from mpc_lite.evaluation.evaluate import evaluations
         from mpc_lite.files import place
+        from mpc_lite.inference.export import check_results
         from mpc_lite.inference.saved_maps import INDEX
 
     names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), maps and place(maps)
     _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
+    check_results(json_file)
     localizer = None if weights is None else _localizer(weights, device)
     with tempfile.TemporaryDirectory() as folder:  # for one protocol nothing is kept that nobody asked for
         kept = maps or (folder if len(names) > 1 else None)
@@ -110,9 +112,11 @@ def score(
     with loading():
         from mpc_lite.evaluation.evaluate import score_maps
         from mpc_lite.files import place
+        from mpc_lite.inference.export import check_results
 
     names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), place(maps)
     _spare_inputs(json_file, rows, maps)
+    check_results(json_file)
     _report([score_maps(rows, maps, name, split, key) for name in names], json_file, found)
 
 

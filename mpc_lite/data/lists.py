@@ -21,7 +21,7 @@ import os
 import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -102,34 +102,28 @@ def pick(
     folders the list gives with it. So a split list made for raw files serves for a manifest whose masks are prepared.
     The only one of its name is not meant where the entry says another folder (`Folders`).
     """
-    by_name = defaultdict(list)
-    for sample in samples:
-        by_name[_composed(sample.image.name)].append(sample)
-    chosen, bad, first_entries = [], [], {}
     listed = [
         (each, Path("" if each.problem else _composed(each.image.replace("\\", "/"))).parts)
         for each in entries(path, format, masks=False)
     ]
-    images = {id(sample): tuple(map(_composed, sample.image.parts)) for sample in samples}
-    # One by one, up to the first that agrees: of n images of one name, each in n entries, there are n² pairs.
-    of_one_name = ((parts, images[id(x)]) for _, parts in listed if parts for x in by_name.get(parts[-1], ()))
-    folders = Folders(images.values(), of_one_name)
+    images = [tuple(map(_composed, sample.image.parts)) for sample in samples]
+    folders, alike = Folders(images, [parts for _, parts in listed]), Alike(images)
+    chosen, bad, first_entries = [], [], {}
     for entry, parts in listed:
         problem = entry.problem
         if not problem:
-            candidates = by_name.get(parts[-1] if parts else "", [])
-            common = [common_tail(images[id(sample)], parts) for sample in candidates]
-            matches = [sample for sample, n in zip(candidates, common, strict=True) if n == max(common)]
-            if len(candidates) == 1 and folders.differ(parts, images[id(candidates[0])]):
-                folder = shown(candidates[0].image.parent.name)
+            matches, _ = alike.closest(parts)
+            sample = samples[matches[0]] if matches else None
+            if parts and alike.number(parts[-1]) == 1 and folders.differ(parts, images[matches[0]]):
+                folder = shown(sample.image.parent.name)
                 problem = f"{shown(entry.image, 200)}: the one image of this name is in {folder}, another folder"
             elif len(matches) != 1:
                 n = len(matches) or "no"
                 problem = f"{shown(entry.image, 200)}: {n} images of the manifest have this name, expected one"
-            elif (earlier := first_entries.setdefault(id(matches[0]), entry)) is not entry:
+            elif (earlier := first_entries.setdefault(id(sample), entry)) is not entry:
                 problem = f"{shown(entry.image, 200)} is in {earlier.where} already"
             else:
-                chosen.append(matches[0])
+                chosen.append(sample)
         if problem:
             bad.append((entry.number, f"{entry.where}: {problem}"))
     return chosen, bad
@@ -142,20 +136,51 @@ class Folders:
     """What folders a list's entries may mean: those below the images' common one; and the last folders, where the list
     and the images agree in any."""
 
-    def __init__(self, images: Iterable[Parts], of_one_name: Iterable[tuple[Parts, Parts]]):
-        """images: the parts of their paths. of_one_name: parts of an entry, and of an image of its name."""
+    def __init__(self, images: Sequence[Parts], entries: Iterable[Parts]):
         above = [parts[:-1] for parts in images]
         levels = enumerate(zip(*above, strict=False))
-        depth = next((i for i, level in levels if len(set(level)) > 1), min(map(len, above), default=0))
-        self.known = {folder for parts in above for folder in parts[depth:]}
-        self.agree = any(common_tail(entry, image) > 1 for entry, image in of_one_name)
+        self.depth = next((i for i, level in levels if len(set(level)) > 1), min(map(len, above), default=0))
+        self.known = {folder for parts in above for folder in parts[self.depth :]}
+        ends = {parts[-2:] for parts in images}
+        self.agree = any(len(parts) > 1 and parts[-2:] in ends for parts in entries)
 
     def differ(self, entry: Parts, image: Parts) -> bool:
         """Does an entry give another folder than that of the only image of its name, and not just another layout?"""
         n = common_tail(entry[:-1], image[:-1])
         if n == min(len(entry), len(image)) - 1:
             return False
+        # One has a level that the other lacks, as Tp/a.jpg and Tp/CM/a.jpg, or the two in another order.
+        if entry[-2 - n] in image[self.depth : -1] or image[-2 - n] in entry[:-1]:
+            return False
         return entry[-2 - n] in self.known or (n == 0 and self.agree)
+
+
+class Alike:
+    """Which images of one name an entry is closest to. Each is filed under every end of its path where others have its
+    name, so that thousands of frames of one name cost no more than others."""
+
+    def __init__(self, images: Sequence[Parts]):
+        self._of_name: dict[str, list[int]] = defaultdict(list)
+        self._images, self._ends = images, {}
+        for i, parts in enumerate(images):
+            self._of_name[parts[-1]].append(i)
+
+    def number(self, name: str) -> int:
+        """Of images that have this name."""
+        return len(self._of_name.get(name, ()))
+
+    def closest(self, entry: Parts) -> tuple[list[int], int]:
+        """Those of the entry's name whose path agrees with it in as many parts as any, from the last one on, by their
+        places among the images; and in how many."""
+        candidates = self._of_name.get(entry[-1], []) if entry else []
+        if len(candidates) < 2:
+            return candidates, common_tail(entry, self._images[candidates[0]]) if candidates else 0
+        if (ends := self._ends.get(entry[-1])) is None:
+            ends = self._ends[entry[-1]] = defaultdict(list)
+            for i in candidates:
+                for start in range(len(self._images[i])):
+                    ends[self._images[i][start:]].append(i)
+        return next((ends[entry[start:]], len(entry) - start) for start in range(len(entry)) if entry[start:] in ends)
 
 
 def common_tail(a: Parts, b: Parts) -> int:

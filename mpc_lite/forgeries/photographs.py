@@ -12,7 +12,6 @@ import zlib
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -151,8 +150,15 @@ def read_photograph_list(path: Path) -> list[dict]:
         if columns is None:
             columns = [cell.strip() for cell in cells]
         elif cells:
-            row = dict(zip_longest(columns, cells[: len(columns)]))
-            rows.append({name: cell if name == "image" else cell and cell.strip() for name, cell in row.items()})
+            if len(cells) < len(columns) or any(cells[len(columns) :]):
+                raise InputError(
+                    f"row {number} of {shown(path, 200)} has {len(cells)} cells, expected {len(columns)} as in the "
+                    "header; write nothing between two commas where nothing is known"
+                )
+            row = dict(zip(columns, cells, strict=False))
+            rows.append({name: cell if name == "image" else cell.strip() for name, cell in row.items()})
+            if not row.get("source", "-").strip():
+                raise InputError(f"row {number} of {shown(path, 200)} names no source; give one, such as a data set")
     columns = columns or []
     if missing := [c for c in ("image", "source") if c not in columns]:
         header = shown(", ".join(columns), 200) or "no header"

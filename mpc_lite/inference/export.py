@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, write_atomic
 from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import read_facts, weights_sha256
@@ -25,7 +25,7 @@ def export(weights: str | Path, out: str | Path, results: Sequence[str | Path] =
     recipe only the last part is kept. Equal inputs give equal bytes. InputError without the packages, for weights or
     results that cannot be read, and for a file that cannot be written.
     """
-    data = export_bytes(weights, [table for path in results for table in _read_results(path)])
+    data = export_bytes(weights, [table for path in results for table in read_results(path)])
     write_atomic(out, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -55,8 +55,19 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def _read_results(path: str | Path) -> list[dict[str, Any]]:
-    """What the file says of each of its protocols."""
+def check_results(path: Path | None) -> None:
+    """InputError for a file to write that is there and holds anything but such results: a set's record, a run's."""
+    if path and path.is_file() and path.stat().st_size:
+        try:
+            read_results(path)
+        except InputError:
+            raise InputError(
+                f"{shown(path, 200)} is there, and neither evaluate nor score wrote it; give another name"
+            ) from None
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """What a file of `mpc-lite evaluate --json` says of each of its protocols; InputError where it is another file."""
     keys = ("protocol", "manifest", "split", "sets", "average", "image_level")
     try:
         with open_file(path) as file:

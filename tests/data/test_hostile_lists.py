@@ -87,6 +87,15 @@ def test_a_quote_left_open_takes_no_row_in_silence(rows, words, folder):
             read(path)
 
 
+@pytest.mark.parametrize("row", ["a.png,Canon", "a.png,Canon,set,CC0,more", "a.png,Canon,,CC0", "a.png"])
+def test_a_photograph_of_more_or_fewer_cells_than_the_header_is_refused(row, folder):
+    (folder / "p.csv").write_text(f"image,camera,source,licence\na.png,,set,\nm.png,Canon,set,CC0,,\n{row}\n")
+    with pytest.raises(InputError, match=r"row 4 of .*(cells, expected 4|names no source)"):
+        read_photograph_list(folder / "p.csv")
+    (folder / "p.csv").write_text("image,camera,source,licence\na.png,,set,\nm.png,Canon,set,CC0,,\n")
+    assert [photo["source"] for photo in read_photograph_list(folder / "p.csv")] == ["set", "set"]
+
+
 @pytest.mark.parametrize("read", [read_manifest, check, read_photograph_list, read_list])
 def test_a_pipe_is_not_waited_for(read, folder):
     os.mkfifo(folder / "m.csv")

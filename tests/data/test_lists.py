@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mpc_lite.data import lists
 from mpc_lite.data.lists import pick, read_list, sort_entries
 from mpc_lite.data.manifest import Sample, read_manifest, write_manifest
 from mpc_lite.errors import InputError
@@ -272,6 +273,40 @@ def test_pick_takes_no_image_of_another_folder_for_one_that_is_not_there(root):
     assert [s.image.name for s in chosen] == ["1.jpg", "3.tif"] and bad == []
     chosen, bad = pick(manifest(), save(root, "m.txt", "NC16/probe/1.jpg\nNC16/probe/3.tif\n"))
     assert [s.image.name for s in chosen] == ["1.jpg", "3.tif"] and bad == []
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    ("disk", "listed"),
+    [
+        ("Tp/CM/{}.jpg", "Tp/{}.jpg"),
+        ("Tp/{}.jpg", "CASIA 1.0/Tp/CM/{}.jpg"),
+        ("train/images/{}.jpg", "images/train/{}.jpg"),
+    ],
+)
+def test_pick_takes_lists_of_more_or_fewer_levels_or_in_another_order(disk, listed, root):
+    names = [*map(disk.format, "ab"), "Au/c.jpg", "Au/d.jpg"]
+    samples = [Sample(root_of(name), None, 0, "x") for name in names]
+    text = "".join(listed.format(name) + "\n" for name in "ab") + "Au/c.jpg\n"
+    chosen, bad = pick(samples, save(root, "m.txt", text))
+    assert [s.image.name for s in chosen] == ["a.jpg", "b.jpg", "c.jpg"] and bad == []
+    chosen, bad = pick(samples, save(root, "m.txt", text + "Authentic/d.jpg\n"))
+    assert len(chosen) == 3 and "another folder" in bad[0][1]
+
+
+@pytest.mark.trust
+def test_frames_of_one_name_cost_no_more_than_others(root, monkeypatch):
+    """Each entry looked at each image of its name, several times: the cube of their number."""
+    looked = []
+    monkeypatch.setattr(lists, "common_tail", lambda a, b: looked.append(a) or 1)
+    names = [f"video{n:03}/frames/0001.png" for n in range(300)]
+    samples = [Sample(root_of(name), None, 0, "x") for name in names]
+    chosen, bad = pick(samples, save(root, "m.txt", "\n".join(reversed(names))))
+    assert chosen == samples[::-1] and bad == [] and len(looked) <= 300
+    ends = lists.Alike([sample.image.parts for sample in samples])
+    assert ends.closest(("video007", "other", "0001.png")) == (list(range(300)), 1)
+    assert ends.closest(("frames", "0001.png")) == (list(range(300)), 2)
+    assert ends.closest(("video007", "frames", "0002.png")) == ([], 0)
 
 
 def test_pick_takes_the_masks_of_the_manifest_not_of_the_list(root):

@@ -226,6 +226,22 @@ def test_a_split_list_takes_no_image_of_another_folder_for_one_that_is_not_there
         assert all("images of its name are in other folders" in row["problem"] for row in done.bad)
 
 
+@pytest.mark.trust
+def test_a_file_that_is_no_record_keeps_its_place(load, run, photo, mask_file, tmp_path):
+    """Scores may have been written under the name of the set's record: the natural one beside its manifest."""
+    root = tmp_path / "IMD2020"
+    photo(root / "z14" / "00031_fake.jpg")
+    mask_file(root / "z14" / "00031_fake_mask.png")
+    record = tmp_path / "sets" / "imd2020.json"
+    record.parent.mkdir()
+    record.write_text('{"protocol": "mpc"}')
+    done = run(load("imd2020").IMD2020, root)
+    assert done.code == 2 and "imd2020.json is there and is no record of imd2020" in done.err
+    assert record.read_text() == '{"protocol": "mpc"}' and not (record.parent / "imd2020.csv").exists()
+    record.unlink()
+    assert [run(load("imd2020").IMD2020, root).code for _ in range(2)] == [0, 0]
+
+
 # ------------------------------------------------------------------------------------------------------------ NIST16
 
 HEAD = ("TaskID", "ProbeFileID", "ProbeFileName", "ProbeMaskFileName", "IsTarget", "IsManipulationTypeRemoval")

@@ -460,6 +460,26 @@ def test_no_command_writes_over_a_file_of_another_kind(images, capsys, monkeypat
     assert {(images / name).read_text() for name in ("photo.jpg", "other.csv")} == {"precious"}
 
 
+def test_scores_take_the_place_of_scores_only(images, capsys, monkeypatch):
+    """A set's record has the most natural name, coverage.json beside coverage.csv."""
+    monkeypatch.chdir(images)
+    for name in "abc":
+        save(images / "maps" / f"{name}.npy", SCORES)
+    words = ["score", "maps", "--manifest", "m.csv", "--json", "m.json"]
+    run = {"schema": 1, "recipe": {}, "protocol": "mpc", "manifest": "m.csv", "sets": {}, "average": {}}
+    for other in ({"set": "m", "terms": "…"}, run, {"protocols": {"mpc": run}}, [1], "text"):
+        (images / "m.json").write_text(json.dumps(other))
+        for command in (words, ["evaluate", "--weights", "lite", *words[2:]]):
+            assert main(command) == 2
+            assert "is there, and neither evaluate nor score wrote it" in capsys.readouterr().err
+        assert json.loads((images / "m.json").read_text()) == other
+    (images / "m.json").unlink()
+    for protocols in ([], ["--protocol", "permuted", "--protocol", "mpc"], []):
+        assert main(words + protocols) == 0
+    (images / "m.json").write_text("")
+    assert main(words) == 0
+
+
 def test_no_command_writes_over_what_it_reads(images, capsys, monkeypatch):
     monkeypatch.chdir(images)
     save(images / "maps" / "a.npy", SCORES)
