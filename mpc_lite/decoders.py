@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import COLORMAP, ImageFileDirectory_v2
+from PIL.TiffImagePlugin import COLORMAP
 
 from mpc_lite.errors import HEAD, RAW_PICTURE, deep_jpeg2000, quiet, refuse_by_name, silent_stderr, unreadable
-from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit
+from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit, too_many_pixels
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
 
@@ -33,8 +33,11 @@ with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder 
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
 _TURN, _KIND, TILE = 0x0112, 339, 512  # orientation, TIFF's kind of samples; rows converted at a time, for no 2nd copy
-_TAGS = _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
+_SIDES = 322, 323  # of a tile
 _BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
+_TAGS = (_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG, *_SIDES, _KIND, _TURN, _BESIDE)
+_WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
 _LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
@@ -56,8 +59,8 @@ class Decoded(NamedTuple):
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """A file as a Pillow image whose pixels are not decoded yet: listed formats only, up to `files.pixel_limit`.
 
-    It stands at the first frame that is not marked as a reduced version. InputError, with the path and the reason, for
-    every other file, and for whatever a decoder says while it is open.
+    It stands at the first frame that is not marked as a reduced version, of a HEIC at the primary one. InputError, with
+    the path and the reason, for every other file, and for whatever a decoder says while it is open.
     """
     path = Path(path)
     try:
@@ -68,7 +71,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             file.seek(0)
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
-                image.seek(frame or 0)
+                if frame:  # not for 0: of a HEIC the primary picture, at which it opens, need not be the first
+                    image.seek(frame)
                 check_size(image.width, image.height, path, _held(image))
                 image.info.pop("xmp", None)  # see `orientation`
                 yield image
@@ -85,7 +89,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
 def decode_file(path: str | Path) -> Decoded:
     """The pixels of a picture file, and how to turn them; those of most TIFF files are turned already.
 
-    Of several frames the first that is not marked as a reduced version counts. InputError as for `open_image`.
+    Of several frames that counts at which `open_image` stands. InputError as for `open_image`.
     """
     path = Path(path)
     try:
@@ -95,27 +99,30 @@ def decode_file(path: str | Path) -> Decoded:
             deep_jpeg = deep_jpeg2000(file, head)
     except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
-    if tags and (frame is None or _number(tags, _COLOURS) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
+    if tags and (frame is None or tags.get(_COLOURS, 0) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
         raise unreadable(path, RAW_PICTURE)
-    bits, kind = deep_jpeg or _number(tags, _BITS, 1), _number(tags, _KIND, 1)
-    if kind == 3 and _number(tags, _COLOURS, 1) == 0:
+    bits, kind = deep_jpeg or tags.get(_BITS, 1), tags.get(_KIND, 1)
+    # libtiff unpacks a whole tile, of a small picture too.
+    if tile := too_many_pixels(*map(tags.get, _SIDES, (0, 0)), path.stat().st_size, bits * tags.get(_SAMPLES, 1) // 8):
+        raise unreadable(path, f"a tile of {tile}")
+    if kind == 3 and tags.get(_COLOURS, 1) == 0:
         raise unreadable(path, "floats with white as 0; save it with black as 0")
     # What Pillow would cut to 8 bits or does not know. PNG: bit depth 16 with colours or alpha.
-    deep_tiff = tags and bits > 8 and (_number(tags, _SAMPLES, 1) > 1 or bits > 32) and _number(tags, _COLOURS) != 5
+    deep_tiff = tags and bits > 8 and (tags.get(_SAMPLES, 1) > 1 or bits > 32) and tags.get(_COLOURS, 0) != 5
     deep_png = head.startswith(b"\x89PNG") and head[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6")
     if deep_tiff or head.startswith((b"#?RADIANCE", b"#?RGBE", b"PF")):
         if frame:
             raise unreadable(path, RAW_PICTURE)
         for refused, what in (
-            (_number(tags, _COLOURS, 2) not in (0, 1, 2, *_LOG_LUV), "in other colours than RGB; convert it"),
-            (_number(tags, _SAMPLES) == 2, "of grey with transparency in a TIFF; save it as PNG"),
-            (_number(tags, _PLANES, 1) == 2, "with each colour in a plane of its own; save it interleaved"),
-            (_number(tags, _BESIDE, 2) == 1, "with colours multiplied by their opacity; save it as PNG"),
+            (tags.get(_COLOURS, 2) not in (0, 1, 2, *_LOG_LUV), "in other colours than RGB; convert it"),
+            (tags.get(_SAMPLES, 0) == 2, "of grey with transparency in a TIFF; save it as PNG"),
+            (tags.get(_PLANES, 1) == 2, "with each colour in a plane of its own; save it interleaved"),
+            (tags.get(_BESIDE, 2) == 1, "with colours multiplied by their opacity; save it as PNG"),
         ):
             if refused:
                 raise unreadable(path, f"{bits} bits {what}")
-        decoded = _with_opencv(path, tags)._replace(turn=_number(tags, _TURN, 1))
-        return decoded if _number(tags, _BESIDE, 2) else decoded._replace(alpha=None)
+        decoded = _with_opencv(path, tags)._replace(turn=tags.get(_TURN, 1))
+        return decoded if tags.get(_BESIDE, 2) else decoded._replace(alpha=None)
     with open_image(path) as image:
         if deep_png or deep_jpeg or _misread(image, head):
             return _with_opencv(path, {}, deep_jpeg or 16)._replace(turn=orientation(image))
@@ -131,15 +138,17 @@ def decode_file(path: str | Path) -> Decoded:
         decoded = _of_pillow(image)._replace(turn=orientation(image))
         if stored := _SIGNED.get((bits, kind)):
             return decoded._replace(values=decoded.values.astype(stored))
-        if decoded.values.dtype == np.uint16 and bits == 16 and _number(tags, _COLOURS, 1) == 0:  # white is zero
+        if decoded.values.dtype == np.uint16 and bits == 16 and tags.get(_COLOURS, 1) == 0:  # white is zero
             return decoded._replace(values=np.uint16(65535) - decoded.values)
         return decoded._replace(values=_widened(decoded.values, bits))
 
 
 def _held(image: Image.Image) -> int:
     """Half of the bytes that a pixel takes while it is read, which `check_size` counts, in formats with more than 16:
-    four bytes a sample of JPEG 2000 and then its results, four pictures with opacity of WebP."""
-    return {"JPEG2000": 3 * len(image.getbands()) + 1, "WEBP": 9}.get(image.format, 1)
+    four bytes a sample of JPEG 2000 and then its results, four pictures with opacity of WebP, of HEIF and AVIF two of
+    16 bits a sample and their results. (Pillow does not tell how deep an AVIF is.)"""
+    deep = 10 if len(image.getbands()) == 4 and image.info.get("bit_depth", 16) > 8 else 1
+    return {"JPEG2000": 3 * len(image.getbands()) + 1, "WEBP": 9, "HEIF": deep, "AVIF": deep}.get(image.format, 1)
 
 
 def _widened(values: np.ndarray, bits: int) -> np.ndarray:
@@ -191,42 +200,35 @@ def _misread(image: Image.Image, head: bytes) -> bool:
 
 
 def _tiff_frame(file: BinaryIO, header: bytes) -> tuple[int | None, dict]:
-    """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are."""
+    """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are.
+
+    tags: the first whole number of each, the greater where one tag stands there twice: libtiff takes the first of them,
+    Pillow the last. "turns": where in the file the orientation stands.
+    """
+    first, passed = {}, []
     if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
-        return 0, {}
-    first, position, passed = {}, None, set()
+        return 0, first
+    order, big = "<" if header[:1] == b"I" else ">", header[2:3] == b"+"
+    count, digits, place, entry, wide = ("Q", 8, "Q", 20, 8) if big else ("H", 2, "I", 12, 4)
     with suppress(Exception):  # a damaged directory: the decoder says what is wrong with the file
-        for number in range(64):
-            directory = ImageFileDirectory_v2(header if header[2:3] == b"+" else header[:8])
-            position = directory.next if position is None else position
-            if not position or position in passed:
-                return (None if first else 0), first
-            passed.add(position)
+        (position,) = struct.unpack_from(order + place, header, wide)
+        while position and position not in passed and len(passed) < 64:
             file.seek(position)
-            directory.load(file)
-            tags = {tag: directory[tag] for tag in (*_TAGS, _KIND, _TURN, _BESIDE) if tag in directory}
-            tags["position"] = position
-            if not _number(tags, _SUBFILE, 0) & 5:
-                return number, tags
-            first, position = first or tags, directory.next
+            (entries,) = struct.unpack(order + count, file.read(digits).ljust(digits, b"\0"))
+            start, data, tags = file.tell(), file.read(min(entries, 65535) * entry + wide), {"turns": []}
+            for at in range(0, len(data) // entry * entry, entry):
+                tag, kind, values, far = struct.unpack_from(order + "HH" + 2 * place, data, at)
+                if tag in _TAGS and kind in _WHOLE and values:
+                    size, here = struct.calcsize(order + _WHOLE[kind]), start + at + entry - wide
+                    file.seek(here if size * values <= wide else min(far, 2**40))
+                    (number,) = struct.unpack(order + _WHOLE[kind], file.read(size).ljust(size, b"\0"))
+                    tags[tag] = max(number, tags.get(tag, number))
+                    tags["turns"].extend([here] * (tag == _TURN))
+            if not tags.get(_SUBFILE, 0) & 5:
+                return len(passed), tags
+            first, passed = first or tags, [*passed, position]
+            (position,) = struct.unpack(order + place, data[entries * entry :])
     return (None if first else 0), first
-
-
-def _number(tags: dict, tag: int, default: int = 0) -> int:
-    value = tags.get(tag, default)
-    value = value[0] if isinstance(value, tuple) and value else value
-    return value if isinstance(value, int) else default
-
-
-def _untouched(data: bytearray, position: int) -> bytearray:
-    """A TIFF whose orientation tag says 'as stored': versions of OpenCV differ in which files they turn themselves."""
-    order, big = "<" if data[:1] == b"I" else ">", 43 in data[2:4]
-    count, size, start, value = ("Q", 20, 8, 12) if big else ("H", 12, 2, 8)
-    (entries,) = struct.unpack_from(order + count, data, position)
-    for entry in range(position + start, min(position + start + entries * size, len(data) - size), size):
-        if struct.unpack_from(order + "H", data, entry)[0] == _TURN:
-            struct.pack_into(order + "H", data, entry + value, 1)
-    return data
 
 
 def _of_pillow(image: Image.Image) -> Decoded:
@@ -252,11 +254,11 @@ def _of_pillow(image: Image.Image) -> Decoded:
 def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
     """What Pillow does not read in full depth (deep colours, floats of 64 bits, Radiance) or right (`_misread`)."""
     try:
-        a_sample = 4 if _number(tags, _COLOURS) in _LOG_LUV else _number(tags, _BITS) // 8
-        check_size(_number(tags, _WIDTH), _number(tags, _HEIGHT), path, a_sample * _number(tags, _SAMPLES, 1))
+        a_sample = 4 if tags.get(_COLOURS, 0) in _LOG_LUV else tags.get(_BITS, 0) // 8
+        check_size(tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0), path, a_sample * tags.get(_SAMPLES, 1))
         data = bytearray(path.read_bytes())
-        if "position" in tags:
-            data = _untouched(data, tags["position"])
+        for place in tags.get("turns", ()):  # 'as stored': versions of OpenCV differ in which they turn themselves
+            struct.pack_into("<H" if data[:1] == b"I" else ">H", data, place, 1)
         if scale := re.match(rb"PF\s+\d+\s+\d+\s+[-+]?(\S+)", data[:512]):  # in grey files Pillow leaves it out
             data[slice(*scale.span(1))] = b"1"  # OpenCV divides by it
         with quiet(), silent_stderr():  # libpng

@@ -32,7 +32,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     taken as they are, of others the high byte stays, as do of 9 to 15 bits the highest eight (of a PPM in colour it is
     the nearest of 8 bits); floats up to 1 are scaled by 255, larger ones must be 0–255 (5 % beyond is cut off).
     Transparent pixels are laid over white, as a viewer shows them, unless nothing is visible. Of several frames the
-    first full one counts; colour profiles are ignored. Up to `files.pixel_limit` pixels.
+    first full one counts, of a HEIC the primary; colour profiles are ignored. Up to `files.pixel_limit` pixels.
     Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
     files, and for 16-bit files that use less than a quarter of their range.
     """

@@ -127,6 +127,51 @@ def test_heic_is_read_with_the_extra(tmp_path):
     assert np.abs(read_image(tmp_path / "photo.heic").astype(int) - smooth).max() <= 6
 
 
+@pytest.mark.skipif("HEIF" not in decoders.FORMATS, reason="needs the extra: pip install 'mpc-lite[heic]'")
+def test_of_a_heic_the_primary_picture_is_read_which_viewers_show(tmp_path):
+    writer = pytest.importorskip("pillow_heif", reason="writes the test's file: pip install pillow-heif")
+    colours = np.uint8([(200, 90, 30), (30, 90, 200)])
+    for primary in (0, 1):
+        pictures = [Image.fromarray(np.tile(colour, (64 + 32 * n, 96, 1))) for n, colour in enumerate(colours)]
+        file = writer.from_pillow(pictures[0])
+        file.add_from_pillow(pictures[1])
+        file.save(tmp_path / "two.heic", quality=95, primary_index=primary)
+        read = read_image(tmp_path / "two.heic")
+        assert read.shape == (64 + 32 * primary, 96, 3) and np.abs(read - np.int32(colours[primary])).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tif", "avif"])
+def test_the_first_of_several_frames_is_read(tmp_path, kind):
+    if kind == "avif" and "AVIF" not in decoders.FORMATS:
+        pytest.skip("needs Pillow 11.3")
+    first, second = (Image.new("RGB", (16, 16), (level,) * 3) for level in (200, 20))
+    first.save(tmp_path / f"several.{kind}", save_all=True, append_images=[second])
+    with Image.open(tmp_path / f"several.{kind}") as image:
+        assert image.n_frames == 2
+    assert np.abs(read_image(tmp_path / f"several.{kind}").astype(int) - 200).max() <= 2
+
+
+@pytest.mark.parametrize("name, each", [("deep.heic", 10), ("plain.heic", 8), ("opacity.avif", 10), ("plain.avif", 8)])
+def test_of_pixels_that_take_more_memory_heif_and_avif_may_declare_fewer(tmp_path, monkeypatch, name, each):
+    """Of 16-bit colours with opacity libheif holds two pictures at once, 20 bytes a pixel; an AVIF may be as deep."""
+    kind, file, mode = name[-4:], tmp_path / name, "RGB" if name == "plain.avif" else "RGBA"
+    if {"heic": "HEIF"}.get(kind, "AVIF") not in decoders.FORMATS:
+        pytest.skip("needs the extra heic, or Pillow 11.3")
+    if kind == "avif":
+        Image.new(mode, (64, 64)).save(file)
+    else:
+        writer = pytest.importorskip("pillow_heif", reason="writes the test's file: pip install pillow-heif")
+        deep = "deep" in name
+        pixels = bytes(64 * 64 * 4 * (1 + deep))
+        writer.from_bytes("RGBA;16" if deep else "RGBA", (64, 64), pixels).save(file, chroma=444)
+    monkeypatch.setattr("mpc_lite.files.PIXELS_A_BYTE", 1)
+    monkeypatch.setattr("mpc_lite.files.UNPROVEN_PIXELS", 64 * 64 * each // 8)
+    assert read_image(file).shape == (64, 64, 3)
+    monkeypatch.setattr("mpc_lite.files.UNPROVEN_PIXELS", 64 * 64 * each // 8 - 8)
+    with pytest.raises(InputError, match=r"64×64 pixels.*, at most .* of a file of .* --max-pixels 4096"):
+        read_image(file)
+
+
 @pytest.mark.parametrize("kind", ["bits", "lzw", "colour floats", "doubles", "png", "deep png", "jpeg", "ppm", "exif"])
 def test_decoders_print_nothing_between_our_lines(tmp_path, capfd, recwarn, kind):
     """Files cut and flipped in several places: whatever comes of it, standard error stays empty."""
@@ -547,6 +592,42 @@ def test_raw_files_and_lone_previews_are_refused(tmp_path, name):
     else:
         tifffile.imwrite(file, np.full((6, 9), 500, np.uint16), photometric=32803)  # one colour a pixel
     with pytest.raises(InputError, match=r"\(a raw or preview file; develop it to PNG or TIFF\)"):
+        read_image(file)
+
+
+def with_tags(file, changes):
+    """A plain little-endian TIFF, entries of its first directory changed: {a tag's number: its new number and kind}."""
+    data, done = bytearray(file.read_bytes()), set()
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    for at in range(first + 2, first + 2 + 12 * entries, 12):
+        (tag,) = struct.unpack_from("<H", data, at)
+        if tag in changes:
+            struct.pack_into("<HH", data, at, *changes[tag])
+            done.add(tag)
+    assert done == set(changes)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("side", [16, 256, 512])
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4", "big", "twice", "odd kind"])
+def test_a_small_picture_has_no_huge_tiles(tmp_path, monkeypatch, kind, side):
+    """libtiff unpacks a whole one. Of a tag that stands there twice it takes the first, Pillow the last."""
+    file, photo = tmp_path / "a.tif", np.tile(RGB, (11, 7, 1))
+    pixels = {"u2": photo * np.uint16(257), "f4": photo / np.float32(255)}.get(kind, photo)
+    spare = [(tag, "I", 1, 16, True) for tag in (65000, 65001)] if kind == "twice" else []
+    options = {"bigtiff": kind == "big", "compression": "zlib", "extratags": spare}
+    tifffile.imwrite(file, pixels, photometric="rgb", tile=(side, side), **options)
+    if kind == "twice":  # behind the right ones, a second size that is as small as can be
+        with_tags(file, {65000: (322, 4), 65001: (323, 4)})
+    if kind == "odd kind":
+        with_tags(file, {322: (322, 9 if side == 256 else 13), 323: (323, 13)})
+    np.testing.assert_array_equal(read_image(file), photo)
+    monkeypatch.setenv("MPC_LITE_MAX_PIXELS", "65536")
+    if side <= 256:
+        np.testing.assert_array_equal(read_image(file), photo)
+        return
+    with pytest.raises(InputError, match=r"\(a tile of 512×512 pixels.*, at most 65536 are .* --max-pixels 262144"):
         read_image(file)
 
 
