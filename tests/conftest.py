@@ -39,6 +39,12 @@ if threading.current_thread() is threading.main_thread():
             signal.signal(number, default)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more process than cores: many tests wait, for processes that they start or for a limit of time, and a core
+    would wait with each of them."""
+    return (os.cpu_count() or 1) + 1
+
+
 gc.disable()  # until all test files and what they import are there: next to nothing of it is ever garbage
 
 
