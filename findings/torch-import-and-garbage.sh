@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Python's garbage collector takes a third of the time of a program that imports PyTorch and ends.
+# Python's garbage collector takes a quarter to a third of the time of a program that imports PyTorch and ends.
 set -euo pipefail
 
 folder=$(mktemp -d)

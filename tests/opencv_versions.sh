@@ -3,7 +3,7 @@
 #
 #     tests/opencv_versions.sh [pytest arguments]      # default: the files of tests that hold bytes
 #
-# The third run is the highest without the processor's newer instructions. Each version is installed, alone, into a
+# The third run is the highest without the processor's newer instructions, the fourth without Intel's IPP. Each version is installed, alone, into a
 # temporary folder, which PYTHONPATH puts before the environment's own. PYTHON names the Python (default: python on the
 # PATH). Needs a package index.
 set -uo pipefail
@@ -28,6 +28,7 @@ for version in "==$lowest.*" ">=$lowest"; do
     within "OpenCV $number" env
 done
 within "OpenCV $number without AVX and FMA" env OPENCV_CPU_DISABLE=AVX512_SKX,AVX2,FMA3,FP16,AVX
-[ ${#failed[@]} -eq 0 ] && echo "the same bytes in all three" && exit 0
+within "OpenCV $number without IPP" env OPENCV_IPP=disabled
+[ ${#failed[@]} -eq 0 ] && echo "the same bytes in all four" && exit 0
 printf 'failed: %s\n' "${failed[@]}" >&2
 exit 1

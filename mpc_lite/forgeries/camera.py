@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from mpc_lite.errors import InputError
+from mpc_lite.forgeries.resample import without_ipp
 from mpc_lite.images import decode, encode_jpeg
 
 SPLITS = ("train", "validation", "test")
@@ -148,6 +149,7 @@ _MALVAR = [
 ]
 
 
+@without_ipp()
 def shoot(light: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """Photograph a scene: linear (H,W,3) float32 in [0,1] -> developed (H',W',3) uint8, before JPEG; H' = H * zoom."""
     gains = np.float32(camera.gains)

@@ -23,6 +23,7 @@ import yaml
 from mpc_lite.forgeries.lives import Life, choose, cut, draw_life, draw_whole, finish, live
 from mpc_lite.forgeries.photographs import TURN, Photographs
 from mpc_lite.forgeries.regions import draw_region, moved, paste, removed
+from mpc_lite.forgeries.resample import without_ipp
 from mpc_lite.forgeries.synth import Forgery
 
 _STREAM = 13  # beside (split, seed, index): keeps these random numbers apart from those of simulated cameras
@@ -37,6 +38,7 @@ def real_ranges() -> dict:
     return yaml.safe_load((resources.files("mpc_lite.forgeries") / "real.yaml").read_text(encoding="utf-8"))
 
 
+@without_ipp()
 def forge_real(
     split: str,
     seed: int,

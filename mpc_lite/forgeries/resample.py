@@ -1,4 +1,4 @@
-"""Moved pixels: pictures read at other places, with the same bytes under every version of OpenCV.
+"""Moved pixels: pictures read at other places, with the same bytes under every OpenCV and on every processor.
 
 OpenCV 4 and 5 round places and weights of `warpAffine` and `remap` differently: up to 4 levels of 255. Here both are
 whole numbers, as in OpenCV 4: a place counts in 1/32 of a pixel, and out = (Σ w v + 512) >> 10, with weights
@@ -7,10 +7,29 @@ w = (32 − f_x)(32 − f_y), …, of the four pixels around it. Borders are mir
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import cv2
 import numpy as np
 
 _PART, _FINE = 32, 1024  # of a pixel: where a value is read; where a product is rounded
+
+
+@contextmanager
+def without_ipp() -> Iterator[None]:
+    """In this thread OpenCV's own code computes, also as a decorator of what makes pictures.
+
+    Its x86 wheels hold Intel's IPP, which takes over some functions: bicubic resizing, linear of float32 and uint16,
+    `seamlessClone`. Its results hang on the processor (AVX2 or AVX-512), and other processors have none of it: a last
+    bit here and there, which rounding and JPEG make into several levels of 255.
+    """
+    before = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)
+    try:
+        yield
+    finally:
+        cv2.ipp.setUseIPP(before)
 
 
 def remap(picture: np.ndarray, x: np.ndarray, y: np.ndarray, linear: bool = True) -> np.ndarray:

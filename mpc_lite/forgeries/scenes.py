@@ -19,6 +19,7 @@ from PIL import Image
 
 from mpc_lite.errors import InputError, some
 from mpc_lite.files import PICTURES, expand, open_file, pictures_in
+from mpc_lite.forgeries.resample import without_ipp
 from mpc_lite.images import read_image
 from mpc_lite.provenance import predict_wrote
 
@@ -98,6 +99,7 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.items)
 
+    @without_ipp()
     def view(self, k: int, side: int, rng: np.random.Generator) -> np.ndarray:
         """A random square of scene `k`: made smaller by a random factor, mirrored at random, its exposure varied.
 
@@ -204,6 +206,7 @@ def load_scene(item: Path | int) -> np.ndarray:
     return image
 
 
+@without_ipp()
 def dead_leaves(seed: int, side: int = LEAVES_SIDE) -> np.ndarray:
     """Opaque discs of power-law radius, nearest last: (side,side,3) uint8. Half of them carry a faint texture."""
     rng = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ from PIL import Image
 from mpc_lite.errors import InputError, some
 from mpc_lite.files import check_plain
 from mpc_lite.forgeries.camera import Camera, cameras_of, photograph, split_ranges
-from mpc_lite.forgeries.resample import affine
+from mpc_lite.forgeries.resample import affine, without_ipp
 from mpc_lite.forgeries.scenes import SET_COLUMNS, SET_FOLDERS, UNFINISHED, Scenes
 from mpc_lite.images import decode, encode_jpeg
 from mpc_lite.run_folder import HOLDER, LOCK, locked
@@ -67,6 +67,7 @@ def region(rng: np.random.Generator, size: int, area: tuple[float, float]) -> np
     return (distance <= np.quantile(distance, share)).astype(np.uint8)
 
 
+@without_ipp()
 def forge(
     split: str,
     seed: int,
