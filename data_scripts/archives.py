@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -28,6 +28,7 @@ _DAMAGED += (struct.error, IndexError, OverflowError, MemoryError)  # … and fo
 # An archive that claims to unfold to more than this many times its size, and to more than BIG, is taken for a bomb.
 RATIO, BIG = 100, 1 << 30
 HEADER = 1 << 16  # bytes of a tar member's extra header: a name has 4096 at most, the rest is times and owners
+MAP = 1 << 20  # bytes of a sparse file's map, room for 40,000 holes and more
 DEEP = 100  # folders of a member's path; the deepest sets have ten
 RECORD = ".sha256"  # of what was unpacked, in the folder that it was unpacked to
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # how zips begin: whole, empty, in parts
@@ -106,7 +107,8 @@ def _known_format(archive: Path) -> None:
 
 
 class _Header(tarfile.TarInfo):
-    """A tar header whose extra headers, read whole into memory before the member they belong to, have a limit.
+    """A tar header with a limit for all that is read into memory before the member that it belongs to: extra headers,
+    those for all members together, which are kept, and the maps of sparse files (other maps lie in extra headers).
 
     One that is damaged or cut is an error wherever it stands: behind the first member, `tarfile` takes it for the end.
     """
@@ -125,13 +127,55 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf, encoding, errors):
         if 0 < len(buf) < tarfile.BLOCKSIZE and not any(buf):  # no header begins so
             raise tarfile.EOFHeaderError("the zeros at the end, cut off")
-        header = super().frombuf(buf, encoding, errors)
-        if header.type in cls._EXTRA and not 0 <= header.size <= HEADER:
+        return super().frombuf(buf, encoding, errors)
+
+    def _proc_member(self, tar):
+        if self.type in self._EXTRA and not 0 <= self.size <= HEADER:
             raise InputError(
-                f"holds a header of {header.size >> 10} KB for a member's name, expected up to {HEADER >> 10} KB; "
+                f"holds a header of {self.size >> 10} KB for a member's name, expected up to {HEADER >> 10} KB; "
                 "do not trust it"
             )
-        return header
+        if self.type == tarfile.XGLTYPE:
+            tar.for_all = getattr(tar, "for_all", 0) + self.size
+            if tar.for_all > HEADER:
+                raise InputError(
+                    f"holds headers of {tar.for_all >> 10} KB for all its members, expected up to {HEADER >> 10} KB "
+                    "together; do not trust it"
+                )
+        return super()._proc_member(tar)
+
+    def _proc_sparse(self, tar):
+        with _short(tar):
+            return super()._proc_sparse(tar)
+
+    def _proc_gnusparse_10(self, following, pax_headers, tar):
+        with _short(tar):
+            super()._proc_gnusparse_10(following, pax_headers, tar)
+
+
+@contextmanager
+def _short(tar: tarfile.TarFile) -> Iterator[None]:
+    """A map of holes is read here: `tarfile` would go on as long as the map says that it does."""
+    stream = tar.fileobj
+    tar.fileobj = _Short(stream)
+    try:
+        yield
+    finally:
+        tar.fileobj = stream
+
+
+class _Short:
+    def __init__(self, stream: BinaryIO):
+        self._stream, self._left, self.tell = stream, MAP, stream.tell
+
+    def read(self, size: int) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise InputError(
+                f"holds a sparse file whose map of holes is longer than {MAP >> 10} KB; if you trust it, unpack it by "
+                "hand"
+            )
+        return self._stream.read(size)
 
 
 def _is_zip(archive: Path) -> bool:

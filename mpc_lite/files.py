@@ -27,7 +27,8 @@ PICTURES = (  # all that files of the listed decoders end in, but .icb, .vda and
 # need a file that is long for it, as those of photographs are; so do fewer that take more than BYTES_A_PIXEL each.
 MAX_PIXELS, UNPROVEN_PIXELS, PIXELS_A_BYTE, BYTES_A_PIXEL = 2**28, 2**26, 64, 8
 RAISED = "MPC_LITE_MAX_PIXELS"  # the environment variable that takes the place of all three; --max-pixels sets it
-
+# What macOS, NAS boxes, Windows and Linux put beside files, in lower case.
+_OF_SYSTEMS = "__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"
 FOLDERS = {
     "MPC_LITE_SETS": "the folder of manifests that the scripts of data_scripts/ wrote",
     "MPC_LITE_WEIGHTS": "the folder of weights that 'mpc-lite convert' wrote, such as imagenet.safetensors",
@@ -51,8 +52,7 @@ def expand(path: str | Path) -> Path:
 
 
 def pixel_limit(n_bytes: int, each: int = 1) -> int:
-    """How many pixels, of `each` so many bytes, a file of n_bytes may declare. InputError for a `RAISED` that is no
-    number."""
+    """How many pixels, of `each` so many bytes, a file of n_bytes may declare. InputError for a bad `RAISED`."""
     if raised := os.environ.get(RAISED):
         if not raised.isdecimal() or len(raised) > 18 or not int(raised):
             raise InputError(f"{RAISED} is '{shown(raised)}'; expected a number of pixels, such as {MAX_PIXELS}")
@@ -182,7 +182,7 @@ def closed_folder(error: OSError) -> InputError:
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name.casefold() in _OF_SYSTEMS
 
 
 def expand_all(paths: str | list[str] | None) -> list[Path]:

@@ -63,6 +63,12 @@ def test_pictures_of_a_folder(tmp_path):
         "._b.JPG",
         ".cache/d.png",
         "__MACOSX/e.png",
+        "@eaDir/a.png",
+        "#recycle/f.png",
+        "$RECYCLE.BIN/g.png",
+        "$Recycle.Bin/g.png",
+        "System Volume Information/h.png",
+        "lost+found/i.png",
         "notes.txt",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)

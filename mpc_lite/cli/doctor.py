@@ -17,7 +17,7 @@ import typer
 
 from mpc_lite.cli.options import DONE, SOME_FAILED, examples, tell
 from mpc_lite.errors import InputError
-from mpc_lite.files import FOLDERS
+from mpc_lite.files import FOLDERS, RAISED, pixel_limit
 
 commands = typer.Typer()
 
@@ -147,6 +147,17 @@ def data() -> Iterator[Finding]:
             yield Finding("ok", f"{name}={text}: {', '.join(counted)}")
 
 
+def pictures() -> Iterator[Finding]:
+    """The variable that says how large a picture may be, where it is set."""
+    try:
+        limit = pixel_limit(0)
+    except InputError as error:
+        yield Finding("fails", f"{error}; until then no picture is read", f"correct or unset {RAISED}")
+    else:
+        if os.environ.get(RAISED):
+            yield Finding("ok", f"{RAISED}: pictures of up to {limit} pixels are read")
+
+
 def weights() -> Iterator[Finding]:
     """The shipped weights against the sha256 of their model cards."""
     from mpc_lite.network.weights import PRETRAINED, pretrained_file, pretrained_names
@@ -201,4 +212,4 @@ def _enough(what: str, amount: float, wanted: float, do: str) -> Finding:
     return Finding("ok", text) if amount >= wanted else Finding("fails", f"{text}, {wanted / GB:.2g} GB are wanted", do)
 
 
-CHECKS: list[Callable[[], Iterator[Finding]]] = [versions, device, memory, disk, data, weights, threads, book]
+CHECKS: list[Callable[[], Iterator[Finding]]] = [versions, device, memory, disk, data, pictures, weights, threads, book]

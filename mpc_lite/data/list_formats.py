@@ -143,7 +143,7 @@ def _short(value: object) -> str:
 
 
 def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
-    rows, delimiter = [], None
+    rows, labels, delimiter = [], {}, None
     if format == "comma":
         delimiter = ";" if data.count(b";") > data.count(b",") else ","
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
@@ -170,16 +170,20 @@ def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
             entry = Entry(number, where, "", None, 0, f"'{shown(line)}' has {len(fields)} fields, expected {form}")
         else:
             entry = _pair(number, where, fields[0], fields[1], ("None",))
-            if not entry.problem and format == "space" and len(fields) == 3:
-                if fields[2] not in ("0", "1"):
-                    entry = entry._replace(
-                        problem=f"label '{shown(fields[2])}', expected 1 (tampered) or 0 (authentic)"
-                    )
-                elif fields[2] == "1" and entry.mask is None:
-                    entry = entry._replace(problem="label 1 (tampered), but no mask")
-                entry = entry._replace(label=int(fields[2] == "1"))
+            if len(fields) > 2 and (label := fields[2].strip()):
+                labels[len(rows)] = label
         rows.append(entry)
+    if format == "space" or all(label in ("0", "1") for label in labels.values()):  # with commas it may be another file
+        for i, label in labels.items():
+            rows[i] = rows[i] if rows[i].problem else _labelled(rows[i], label)
     return rows
+
+
+def _labelled(entry: Entry, label: str) -> Entry:
+    if label not in ("0", "1"):
+        return entry._replace(label=0, problem=f"label '{shown(label)}', expected 1 (tampered) or 0 (authentic)")
+    problem = "label 1 (tampered), but no mask" if label == "1" and entry.mask is None else None
+    return entry._replace(label=int(label), problem=problem)
 
 
 def _json(data: bytes, path: Path) -> list[Entry]:

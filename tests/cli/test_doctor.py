@@ -4,7 +4,7 @@ import pytest
 
 from mpc_lite.cli import doctor, main
 from mpc_lite.cli.doctor import Finding
-from mpc_lite.files import FOLDERS
+from mpc_lite.files import FOLDERS, RAISED
 from mpc_lite.network import weights
 
 pytestmark = pytest.mark.trust
@@ -42,6 +42,20 @@ def test_folders_that_are_none_are_told_and_the_others_looked_at(monkeypatch, tm
     shown = capsys.readouterr().out
     assert shown.count("is no folder") == 2 and "install mpc-lite anew" not in shown
     assert f"={tmp_path}: 0 .csv files" in shown.replace("\n", "")
+
+
+def test_a_number_of_pixels_that_is_none_is_told(monkeypatch, capsys):
+    """With it every picture fails."""
+    monkeypatch.setattr(doctor, "CHECKS", [check for check in doctor.CHECKS if check.__name__ == "pictures"])
+    monkeypatch.setenv(RAISED, "1e9")
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert f"fails  {RAISED} is '1e9'; expected a number of pixels" in shown and "→ correct or unset" in shown
+    monkeypatch.setenv(RAISED, "1000")
+    [finding] = found(doctor.pictures)
+    assert finding.state == "ok" and "up to 1000 pixels" in finding.what
+    monkeypatch.delenv(RAISED)
+    assert found(doctor.pictures) == []
 
 
 def test_a_check_that_stumbles_is_a_finding_and_the_others_go_on(monkeypatch, capsys):

@@ -71,6 +71,20 @@ def test_an_authentic_image_may_have_a_mask_by_its_label(root):
     assert sample.label == 0 and sample.mask == root / "Gt/a.png"
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", ", "])
+def test_a_third_field_between_commas_is_a_label_where_all_are(root, delimiter):
+    def labels(*lines):
+        path = save(root, "m.txt", "".join(delimiter.join(line) + "\n" for line in lines))
+        return [(s.label, s.mask and s.mask.name) for s in read_list(path)]
+
+    first, second = ("Tp/a.jpg", "Gt/a.png"), ("Au/c.jpg", "Gt/b.png")
+    expected = [(1, "a.png"), (0, "b.png")]
+    assert labels((*first, "1"), (*second, "0")) == labels((*first, "1", "more"), (*second, "0 ")) == expected
+    assert labels(first, (*second, "0")) == labels((*first, ""), (*second, "0")) == expected
+    for other in ("2", "Qt/c.jpg", "None"):  # then it is none, in no line
+        assert labels((*first, other), (*second, "0")) == [(1, "a.png"), (1, "b.png")]
+
+
 def test_texts_as_editors_and_windows_write_them(root):
     (root / "Tp" / "dining table 1.png").touch()
     text = "\ufeffTp\\a.jpg,Gt\\a.png\r\n\r\n  Tp/dining table 1.png , Gt/b.png ,1\r\n"
@@ -134,6 +148,7 @@ def test_a_folder_of_another_kind(root):
         ("m.txt", b"Tp/a.jpg,Gt/a.png\nTp/caf\xe9.jpg,Gt/b.png\n", "line 2 of m.txt: not text in UTF-8"),
         ("m.txt", "Tp/a.jpg Gt/a.png 1\nTp/b.tif Gt/b.png 2\n", "line 2 of m.txt: label '2', expected 1 (tampered)"),
         ("m.txt", "Tp/a.jpg None 1\n", "line 1 of m.txt: label 1 (tampered), but no mask"),
+        ("m.txt", "Tp/a.jpg,None,1\n", "line 1 of m.txt: label 1 (tampered), but no mask"),
         ("m.txt", "Tp/a.jpg Gt/a.png 1\nTp/b c.tif Gt/b.png 1\n", "'Tp/b c.tif Gt/b.png 1' has 4 fields"),
         ("m.json", '[["Tp/a.jpg", "Gt/a.png"], ["Tp/b.tif"]]', 'entry 2 of m.json: ["Tp/b.tif"], expected a pair'),
         ("m.json", '[["Tp/a.jpg", "Gt/a.png"], ["Tp/b.tif", null]]', "'Tp/b.tif' and None, expected two"),
