@@ -100,3 +100,20 @@ def test_names_as_long_as_systems_allow_are_unpacked(form, tmp_path):
             archive.addfile(info, io.BytesIO(b"a"))
     folder, _ = unpack(tmp_path / "set.tar")
     assert (folder / name).read_bytes() == b"a" and (folder / "b.txt").is_file()
+
+
+def test_headers_count_towards_what_an_archive_unfolds_to(tmp_path, monkeypatch):
+    """Members without a byte, each with a header of 60 KB: minutes of reading from a small file."""
+    monkeypatch.setattr("archives.BIG", 1 << 20)
+    archive = tmp_path / "set.tar.gz"
+    with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(30):
+            info = tarfile.TarInfo(f"{number}.txt")
+            info.pax_headers = {"comment": "a" * 60_000}
+            tar.addfile(info)
+    assert 100 * archive.stat().st_size < 1_800_000
+    with pytest.raises(InputError, match="unfold to more than 1 MB are not photographs"):
+        unpack(archive)
+    monkeypatch.setattr("archives.BIG", 1 << 22)
+    folder, _ = unpack(archive)
+    assert len(list(folder.glob("*.txt"))) == 30
