@@ -14,7 +14,7 @@ from common import MaskRule, Pair, Tree
 from converted import Converted
 from mpc_lite.data.lists import Alike, Folders
 from mpc_lite.data.manifest import Sample, check_name
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, out_of_memory, unreadable
 from mpc_lite.images import TAMPERED_ABOVE, read_image, read_mask_file, read_mask_values
 
 SLACK = 0.05  # of the proportion of a mask's sides: as much may differ from its image's without looking turned
@@ -86,9 +86,12 @@ class Checked:
             for file in filter(None, (pair.image, pair.mask)):
                 check_name(self.tree.name(file))
             mask, note = self._mask(pair)
-        except InputError as error:
+        except (InputError, MemoryError, cv2.error) as error:
+            if not isinstance(error, InputError) and not out_of_memory(error):
+                raise
+            problem = str(unreadable(pair.image, error))  # an InputError's own words
             names = {"image": self.tree.name(pair.image), "mask": self.tree.name(pair.mask)}
-            self.bad.append({**names, "problem": self._without_paths(str(error), pair)})
+            self.bad.append({**names, "problem": self._without_paths(problem, pair)})
             return
         self.good.append(pair)
         self.samples.append(Sample(pair.image, mask, pair.label, pair.source or self.source, split))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +19,19 @@ from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import COLORMAP
 
-from mpc_lite.errors import HEAD, RAW_PICTURE, deep_jpeg2000, quiet, refuse_by_name, silent_stderr, unreadable
+from mpc_lite.errors import (
+    HEAD,
+    MOST_PAGES,
+    RAW_PICTURE,
+    InputError,
+    deep_jpeg2000,
+    quiet,
+    refuse_by_name,
+    silent_stderr,
+    tiff_frame,
+    tiff_pages,
+    unreadable,
+)
 from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit, too_many_pixels
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
@@ -37,9 +49,9 @@ _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 
 _SIDES = 322, 323  # of a tile
 _BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
 _TAGS = (_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG, *_SIDES, _KIND, _TURN, _BESIDE)
-_WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
 _LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
+_SEVERAL = (b"\x89PNG", b"GIF8", b"RIFF")  # how files begin that may hold several frames; HEIF and AVIF beside them
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 
 
@@ -67,7 +79,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
         with open_file(path) as file, quiet():
             refuse_by_name(path, head := file.read(HEAD), FORMATS)
-            frame = _tiff_frame(file, head[:16])[0]
+            frame = tiff_frame(file, head[:16], _TAGS)[0]
             file.seek(0)
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
@@ -76,8 +88,6 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
                 check_size(image.width, image.height, path, _held(image))
                 image.info.pop("xmp", None)  # see `orientation`
                 yield image
-    except MemoryError:
-        raise
     except UnidentifiedImageError:
         raise unreadable(path, "no format that is read here" if path.stat().st_size else "the file is empty") from None
     except OSError as error:
@@ -95,7 +105,7 @@ def decode_file(path: str | Path) -> Decoded:
     try:
         with open_file(path) as file, quiet():
             refuse_by_name(path, head := file.read(HEAD), FORMATS)
-            frame, tags = _tiff_frame(file, head[:16])
+            frame, tags = tiff_frame(file, head[:16], _TAGS)
             deep_jpeg = deep_jpeg2000(file, head)
     except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
@@ -141,6 +151,22 @@ def decode_file(path: str | Path) -> Decoded:
         if decoded.values.dtype == np.uint16 and bits == 16 and tags.get(_COLOURS, 1) == 0:  # white is zero
             return decoded._replace(values=np.uint16(65535) - decoded.values)
         return decoded._replace(values=_widened(decoded.values, bits))
+
+
+def check_one_page(path: str | Path) -> None:
+    """InputError for several pages or frames, of a file that can be read: from headers, without pixels.
+
+    Of a TIFF those count that are as large as the one that is read and not marked as reduced versions.
+    """
+    with open_file(path) as file:
+        head = file.read(16)
+        n = tiff_pages(file, head)
+    if head.startswith(_SEVERAL) or head[4:8] == b"ftyp":
+        with open_image(path) as image:
+            n = getattr(image, "n_frames", 1)
+    if n > 1:
+        many = f"{n} or more" if n == MOST_PAGES else n
+        raise InputError(f"{path}: {many} pages, expected one; save one mask that joins them")
 
 
 def _held(image: Image.Image) -> int:
@@ -199,38 +225,6 @@ def _misread(image: Image.Image, head: bytes) -> bool:
     return head[start + (10 if head[start] == 12 else 14)] != (1 if image.mode == "1" else 8)
 
 
-def _tiff_frame(file: BinaryIO, header: bytes) -> tuple[int | None, dict]:
-    """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are.
-
-    tags: the first whole number of each, the greater where one tag stands there twice: libtiff takes the first of them,
-    Pillow the last. "turns": where in the file the orientation stands.
-    """
-    first, passed = {}, []
-    if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
-        return 0, first
-    order, big = "<" if header[:1] == b"I" else ">", header[2:3] == b"+"
-    count, digits, place, entry, wide = ("Q", 8, "Q", 20, 8) if big else ("H", 2, "I", 12, 4)
-    with suppress(Exception):  # a damaged directory: the decoder says what is wrong with the file
-        (position,) = struct.unpack_from(order + place, header, wide)
-        while position and position not in passed and len(passed) < 64:
-            file.seek(position)
-            (entries,) = struct.unpack(order + count, file.read(digits).ljust(digits, b"\0"))
-            start, data, tags = file.tell(), file.read(min(entries, 65535) * entry + wide), {"turns": []}
-            for at in range(0, len(data) // entry * entry, entry):
-                tag, kind, values, far = struct.unpack_from(order + "HH" + 2 * place, data, at)
-                if tag in _TAGS and kind in _WHOLE and values:
-                    size, here = struct.calcsize(order + _WHOLE[kind]), start + at + entry - wide
-                    file.seek(here if size * values <= wide else min(far, 2**40))
-                    (number,) = struct.unpack(order + _WHOLE[kind], file.read(size).ljust(size, b"\0"))
-                    tags[tag] = max(number, tags.get(tag, number))
-                    tags["turns"].extend([here] * (tag == _TURN))
-            if not tags.get(_SUBFILE, 0) & 5:
-                return len(passed), tags
-            first, passed = first or tags, [*passed, position]
-            (position,) = struct.unpack(order + place, data[entries * entry :])
-    return (None if first else 0), first
-
-
 def _of_pillow(image: Image.Image) -> Decoded:
     """A loaded Pillow image, converted band by band."""
     deep = image.mode.startswith(("I", "F"))  # I;16, I;16B, I, F: more than 8 bits
@@ -263,7 +257,9 @@ def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
             data[slice(*scale.span(1))] = b"1"  # OpenCV divides by it
         with quiet(), silent_stderr():  # libpng
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, struct.error):  # the former says little but where in OpenCV it arose
+    except (cv2.error, struct.error) as error:  # the former says little but where in OpenCV it arose
+        if getattr(error, "code", 0) == cv2.Error.StsNoMem:
+            raise unreadable(path, error) from None
         image = None
     except (ValueError, OSError) as error:
         raise unreadable(path, error) from None

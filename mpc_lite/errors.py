@@ -6,11 +6,12 @@ import difflib
 import io
 import os
 import re
+import struct
 import sys
 import threading
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +43,10 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
     RAW_PICTURE: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),
     _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
 }
+NO_MEMORY = "the memory does not suffice for this image; use a larger machine, or leave it out"
+# Tags of TIFF; of _SUBFILE 1 marks a reduced version, and 4 a mask. Pages are counted up to a number.
+_TURN, _SUBFILE, _WIDTH, _HEIGHT, MOST_PAGES = 274, 254, 256, 257, 64
+_WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 
 
@@ -53,10 +58,23 @@ class UnfitImage(InputError):
     """One image that cannot be scored, through no fault of what was to score it: the others go on."""
 
 
+class TooLarge(InputError, MemoryError):
+    """One image that the memory does not suffice for: others may be smaller, and alone it may yet be read."""
+
+
 def unreadable(path: str | Path, reason: object) -> InputError:
     """The sentence on a picture file that cannot be read; a reason that is an InputError says it already."""
-    text = f"{path}: cannot be read as an image ({reason}); replace the file or leave it out"
-    return reason if isinstance(reason, InputError) else InputError(text)
+    if isinstance(reason, InputError):
+        return reason
+    if out_of_memory(reason):
+        return TooLarge(f"{path}: {NO_MEMORY}")
+    return InputError(f"{path}: cannot be read as an image ({reason}); replace the file or leave it out")
+
+
+def out_of_memory(error: object) -> bool:
+    """One image was too large; the others may not be. torch, OpenCV, Pillow and systems have words of their own."""
+    words = ("allocate memory", "out of memory", "Insufficient memory")
+    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
 
 
 def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
@@ -105,6 +123,52 @@ def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
     if bits > 16 or max(samples)[0] > 127 or len(set(samples)) > 1 or len(samples) == 2 or other_colours:
         raise ValueError(f"JPEG 2000 with {bits} bits that are no unsigned grey, RGB or RGBA; save it as PNG")
     return bits
+
+
+def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int]) -> tuple[int | None, dict]:
+    """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are.
+
+    tags: of those wanted the first whole number of each, the greater where one tag stands there twice: libtiff takes
+    the first of them, Pillow the last. "turns": where in the file the orientation stands; "next": where the next page
+    does, in bytes.
+    """
+    first, passed = {}, []
+    if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
+        return 0, first
+    order, big = "<" if header[:1] == b"I" else ">", header[2:3] == b"+"
+    count, digits, place, entry, wide = ("Q", 8, "Q", 20, 8) if big else ("H", 2, "I", 12, 4)
+    with suppress(Exception):  # a damaged directory: the decoder says what is wrong with the file
+        (position,) = struct.unpack_from(order + place, header, wide)
+        while position and position not in passed and len(passed) < 64:
+            file.seek(position)
+            (entries,) = struct.unpack(order + count, file.read(digits).ljust(digits, b"\0"))
+            tags = {"turns": [], "next": (data := file.read(min(entries, 65535) * entry + wide))[entries * entry :]}
+            for at in range(0, len(data) // entry * entry, entry):
+                tag, kind, values, far = struct.unpack_from(order + "HH" + 2 * place, data, at)
+                if tag in wanted and kind in _WHOLE and values:
+                    size, here = struct.calcsize(order + _WHOLE[kind]), position + digits + at + entry - wide
+                    file.seek(here if size * values <= wide else min(far, 2**40))
+                    (number,) = struct.unpack(order + _WHOLE[kind], file.read(size).ljust(size, b"\0"))
+                    tags[tag] = max(number, tags.get(tag, number))
+                    tags["turns"].extend([here] * (tag == _TURN))
+            if not tags.get(_SUBFILE, 0) & 5:
+                return len(passed), tags
+            first, passed = first or tags, [*passed, position]
+            (position,) = struct.unpack(order + place, tags["next"])
+    return (None if first else 0), first
+
+
+def tiff_pages(file: BinaryIO, header: bytes) -> int:
+    """How many pages, up to `MOST_PAGES`, are as large as that of `tiff_frame`, it among them; 1 for other files."""
+    tags = (_SUBFILE, _WIDTH, _HEIGHT)
+    frame, page = tiff_frame(file, header, tags)
+    wide = 8 if header[2:3] == b"+" else 4  # bytes of a place, and where in the header the first stands
+    n, size, seen = 1, (page.get(_WIDTH), page.get(_HEIGHT)), {header[wide : 2 * wide]}
+    while frame is not None and n < MOST_PAGES and any(following := page.get("next", b"")) and following not in seen:
+        seen.add(following)
+        frame, page = tiff_frame(file, header[:wide] + following, tags)
+        n += frame is not None and size == (page.get(_WIDTH), page.get(_HEIGHT))
+    return n
 
 
 def nearest(word: str, words: list[str]) -> str:

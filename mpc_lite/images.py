@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from mpc_lite.decoders import decode_file, open_image, orientation
-from mpc_lite.errors import InputError, unreadable
+from mpc_lite.decoders import check_one_page, decode_file, open_image, orientation
+from mpc_lite.errors import InputError, out_of_memory, unreadable
 
 IGNORE = 255  # in a mask: neither tampered (1) nor authentic (0)
 TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tampered pixels under one cell of a map
@@ -25,6 +27,20 @@ JPEG_SIDE, _BESIDE = 65408, 32  # pixels of a JPEG's side, and those around them
 _COUNTED = 2**20  # pixels whose levels are counted at a time, or whose colours a message counts
 
 
+def listed_if_too_large(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """`read(path, …)`, with an InputError where the memory does not suffice: one picture does not end the others."""
+
+    @wraps(read)
+    def reader(path, *arguments, **options):
+        try:
+            return read(path, *arguments, **options)
+        except (MemoryError, cv2.error) as error:
+            raise (unreadable(path, error) if out_of_memory(error) else error) from None
+
+    return reader
+
+
+@listed_if_too_large
 def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     """A photo as (H,W,3) uint8 RGB, turned the way its EXIF tag says when `orient` (8-bit TIFFs always are).
 
@@ -34,7 +50,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     Transparent pixels are laid over white, as a viewer shows them, unless nothing is visible. Of several frames the
     first full one counts, of a HEIC the primary; colour profiles are ignored. Up to `files.pixel_limit` pixels.
     Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
-    files, and for 16-bit files that use less than a quarter of their range.
+    files, for 16-bit files that use less than a quarter of their range, and where the memory does not suffice.
     """
     values, alpha = _upright(path, orient)
     if values.dtype == np.uint16:
@@ -50,14 +66,15 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     return values if alpha is None or not alpha.any() else _laid_over(values, alpha, 255)
 
 
+@listed_if_too_large
 def read_mask_file(path: str | Path) -> np.ndarray:
     """A mask file as (H,W) uint8, 1 tampered, 0 authentic.
 
     Of one value on 0, whichever it is, or one colour on black, that value is tampered; one value everywhere must be 0,
     1 or white; of other grey values those above half of the range (127; 32767 of 16-bit masks with values above 255)
     are, which takes soft edges and JPEG noise as they are meant. Transparency counts as `read_mask_values` says. Raises
-    InputError as `read_image` does, and for masks whose meaning is not plain: several colours, several grey levels (two
-    even regions below half are two, however dark both), nothing below or above half.
+    InputError as `read_image` does, for several pages, and for masks whose meaning is not plain: several colours,
+    several grey levels (two even regions below half are two, however dark both), nothing below or above half.
     """
     values = read_mask_values(path)
     if values.ndim == 3:
@@ -95,14 +112,16 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     return (values > half).astype(np.uint8)
 
 
+@listed_if_too_large
 def read_mask_values(path: str | Path) -> np.ndarray:
     """The values of a mask file, (H,W) or (H,W,3), uint8 or, with values above 255, uint16; floats up to 1 times 255.
 
     Transparency that hides everything, or only what is black, is ignored. Where all pixels have one colour, opaque ones
     are tampered: white paint on nothing. InputError where transparent pixels have another colour than black, or the
-    paint is black: leaving transparency out and respecting it would give different masks.
+    paint is black: leaving transparency out and respecting it would give different masks; and for several pages.
     """
     values, alpha = _upright(path)
+    check_one_page(path)
     if values.dtype == np.float32:
         values = _bytes(values, path)
     elif values.dtype == np.uint16 and values.max() <= 255:

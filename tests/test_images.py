@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from mpc_lite import decoders, files
 from mpc_lite.errors import InputError
-from mpc_lite.images import read_image
+from mpc_lite.images import read_image, read_mask_file, read_mask_values
 
 
 def pixels(height=6, width=9, channels=3, seed=0):
@@ -271,3 +271,43 @@ def test_floats_of_an_unknown_range_are_refused(tmp_path, low, high):
 def test_transparency_that_hides_everything_is_ignored(tmp_path):
     Image.fromarray(np.dstack([RGB, np.zeros_like(GREY)])).save(tmp_path / "photo.png")
     np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), RGB)
+
+
+# ------------------------------------------------------------------------------------------- too large for the memory
+
+LACKING = {
+    "python": MemoryError(),
+    "numpy": MemoryError("Unable to allocate 1.86 GiB for an array with shape (20000, 33333, 3) and data type uint8"),
+    "opencv": cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 3600 bytes"),
+}
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("error", LACKING.values(), ids=LACKING)
+@pytest.mark.parametrize("read", [read_image, read_mask_file, read_mask_values])
+def test_a_picture_too_large_for_the_memory_is_one_that_cannot_be_read(tmp_path, monkeypatch, read, error):
+    Image.fromarray(GREY // 200).save(tmp_path / "a.png")
+    for where in ("decoders._of_pillow", "images.turned"):  # while the file is open, and after
+        with monkeypatch.context() as lacking:
+            lacking.setattr(f"mpc_lite.{where}", lambda *_: (_ for _ in ()).throw(error))
+            with pytest.raises(InputError, match=r"a\.png: the memory does not suffice for this image") as told:
+                read(tmp_path / "a.png")
+        assert isinstance(told.value, MemoryError)  # who reads several at a time may try it alone
+    assert read(tmp_path / "a.png").shape[:2] == GREY.shape
+
+
+@pytest.mark.trust
+def test_a_deep_picture_too_large_for_the_memory_is_not_called_damaged(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), DEEP)
+    error = cv2.error("OpenCV: (-4:Insufficient memory) Failed to allocate 3600000000 bytes in function 'create'")
+    error.code = cv2.Error.StsNoMem
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(InputError, match=r"a\.png: the memory does not suffice for this image"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_fault_of_ours_is_not_called_a_lack_of_memory(tmp_path, monkeypatch):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    monkeypatch.setattr("mpc_lite.images.turned", lambda *_: (_ for _ in ()).throw(cv2.error("bad argument")))
+    with pytest.raises(cv2.error, match="bad argument"):
+        read_image(tmp_path / "a.png")

@@ -1,6 +1,7 @@
 """What mask files mean: one region saved in the ways that people save masks, read alike or refused in plain words."""
 
 import io
+import struct
 from pathlib import Path
 
 import cv2
@@ -9,8 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from mpc_lite import decoders
 from mpc_lite.errors import InputError
-from mpc_lite.images import read_mask_file
+from mpc_lite.images import read_image, read_mask_file
 
 pytestmark = pytest.mark.trust
 SCRIPTS = str(Path(__file__).parents[1] / "data_scripts")
@@ -231,3 +233,57 @@ def test_mask_bytes_do_not_decide_by_their_name(tmp_path):
     Image.fromarray(REGION * np.uint8(255)).save(buffer, "PNG")
     (tmp_path / "mask.jpg").write_bytes(buffer.getvalue())
     np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.jpg"), REGION)
+
+
+# ------------------------------------------------------------------------------------------------------ several pages
+
+PARTS = [np.where(np.arange(W) // 16 == k, REGION * np.uint8(255), np.uint8(0)) for k in range(4)]
+
+
+@pytest.mark.parametrize("kind", ["plain", "big", "ImageJ", "high byte first", "floats of 64 bits", "behind a preview"])
+def test_a_tiff_mask_of_several_pages_is_refused(tmp_path, kind):
+    """Its first page alone would be a part of the truth. A photograph's first page is read."""
+    options = {"ImageJ": {"imagej": True}, "big": {"bigtiff": True}, "high byte first": {"byteorder": ">"}}
+    pages = np.stack(PARTS) if kind != "floats of 64 bits" else np.stack(PARTS) / 255
+    with tifffile.TiffWriter(tmp_path / "m.tif", **options.get(kind, {})) as tiff:
+        if kind == "behind a preview":
+            tiff.write(PARTS[0], subfiletype=1)
+        tiff.write(pages, photometric="minisblack")
+    with pytest.raises(InputError, match=r"m\.tif: 4 pages, expected one; save one mask that joins them"):
+        read_mask_file(tmp_path / "m.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "m.tif")[..., 0], PARTS[0])
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "avif"])
+def test_a_mask_of_several_frames_is_refused(tmp_path, kind):
+    if kind == "avif" and "AVIF" not in decoders.FORMATS:
+        pytest.skip("needs Pillow 11.3")
+    first, *more = (Image.fromarray(part).convert("RGB") for part in PARTS)
+    first.save(tmp_path / f"m.{kind}", save_all=True, append_images=more)
+    with pytest.raises(InputError, match=rf"m\.{kind}: 4 pages, expected one"):
+        read_mask_file(tmp_path / f"m.{kind}")
+    first.save(tmp_path / f"m.{kind}", quality=100)
+    assert np.mean(read_mask_file(tmp_path / f"m.{kind}") != (PARTS[0] > 0)) < 0.01
+
+
+def test_pages_are_counted_up_to_a_limit(tmp_path):
+    tifffile.imwrite(tmp_path / "m.tif", np.stack(PARTS * 25), photometric="minisblack")
+    with pytest.raises(InputError, match="64 or more pages"):
+        read_mask_file(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize("kind", ["smaller", "marked", "marked twice", "a ring"])
+def test_a_mask_with_a_preview_behind_it_has_one_page(tmp_path, kind):
+    with tifffile.TiffWriter(tmp_path / "m.tif") as tiff:
+        tiff.write(REGION * np.uint8(255))
+        if kind == "smaller":
+            tiff.write(REGION[::4, ::4] * np.uint8(255))
+        for _ in range({"marked": 1, "marked twice": 2}.get(kind, 0)):
+            tiff.write(REGION * np.uint8(255), subfiletype=1)
+    if kind == "a ring":  # the next page is this page
+        data = bytearray((tmp_path / "m.tif").read_bytes())
+        (first,) = struct.unpack_from("<I", data, 4)
+        (entries,) = struct.unpack_from("<H", data, first)
+        struct.pack_into("<I", data, first + 2 + 12 * entries, first)
+        (tmp_path / "m.tif").write_bytes(data)
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "m.tif"), REGION)

@@ -205,6 +205,8 @@ def _picture(file: Path) -> np.ndarray:
         raise InputError(f"{file.name}: {values.dtype} with transparency; save the map as grey without")
     try:
         return read_mask_values(file)
+    except MemoryError:
+        raise
     except InputError:
         advice = "save the map as grey without transparency"
         raise InputError(f"{file.name}: with its transparency and without it is two different maps; {advice}") from None

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from mpc_lite.data.manifest import Sample, check_split, manifest_rows, read_mask
-from mpc_lite.errors import InputError, UnfitImage
+from mpc_lite.errors import NO_MEMORY, InputError, UnfitImage, out_of_memory
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.protocols import ImageScore, Protocol
 from mpc_lite.files import place
@@ -81,7 +81,7 @@ class RowScores:
         except UnfitImage as error:
             return RowScore(self._message(sample, error))
         except (MemoryError, RuntimeError, cv2.error) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             return RowScore(self._message(sample, error), too_large=True)
         return RowScore(image_score=whole, pixels=pixels, beside=beside)
@@ -90,7 +90,7 @@ class RowScores:
         """The error, with the row it belongs to and without folders: results travel to other machines."""
         text = str(error)
         if not isinstance(error, InputError):
-            text = "the memory does not suffice for this image; score it on a larger machine, or leave it out"
+            text = NO_MEMORY
         if sample is None:
             return text
         text = text if text.startswith(sample.where) else f"{sample.where}: {text}"
@@ -117,12 +117,6 @@ def _read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     if sample.label == 1 and sample.mask is None:
         raise InputError(f"{sample.where}: label 1 (tampered) without a mask; only authentic images go without")
     return image, read_mask(sample, size=image.shape[:2])
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """One image was too large; the others may not be. torch and OpenCV say so each in their own way."""
-    words = ("allocate memory", "out of memory", "Insufficient memory")
-    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
 
 
 def _levels(model: nn.Module | ScoreMap, image: np.ndarray, sample: Sample) -> np.ndarray:

@@ -20,7 +20,7 @@ from PIL import Image
 from mpc_lite.errors import InputError, some
 from mpc_lite.files import PICTURES, expand, open_file, pictures_in
 from mpc_lite.forgeries.resample import without_ipp
-from mpc_lite.images import read_image
+from mpc_lite.images import listed_if_too_large, read_image
 from mpc_lite.provenance import predict_wrote
 
 # Photographs inside scikit-image and scikit-learn, with the split each belongs to (licences: NOTICE).
@@ -194,6 +194,7 @@ def packaged_file(name: str) -> Path:
 
 
 @lru_cache(maxsize=1024)
+@listed_if_too_large
 def load_scene(item: Path | int) -> np.ndarray:
     """uint8 RGB; at most 1024 pixels a side, so that a whole folder fits into memory."""
     if not isinstance(item, Path):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mpc_lite.data.manifest import Sample, check, look_through, read_manifest, read_mask, write_manifest
+from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError
 
 HEADER = "image,mask,label,source\n"
@@ -230,6 +231,19 @@ def test_check_lists_every_bad_row_and_only_those(folder):
     for line, (number, found) in zip(lines, expected, strict=True):
         assert line.startswith(f"row {number} of m.csv: ") and found in line
         assert "mpc-lite check" not in line  # whoever reads these lines has just run it
+
+
+def test_check_lists_a_picture_too_large_for_the_memory_and_goes_on(folder, monkeypatch):
+    def decode(path):
+        if path.name == "a.png":
+            raise MemoryError
+        return decode_file(path)
+
+    monkeypatch.setattr("mpc_lite.images.decode_file", decode)
+    rows = "a.png,a_mask.png,1,mine\nb.png,,0,mine\ngone.png,,0,mine\n"
+    large, gone = check(write(folder, HEADER + rows))
+    assert large.startswith("row 2 of m.csv: ") and "a.png: the memory does not suffice for this image" in large
+    assert gone.startswith("row 4 of m.csv: image gone.png does not exist")
 
 
 def test_check_refuses_what_is_no_manifest(folder):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mpc_lite.data.pairs import ENDINGS, SAME, SPELLED, match_names, read_pairs, stem
+from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError
 
 
@@ -79,6 +80,18 @@ def test_folders_become_samples_and_say_what_was_paired_how(folders):
         "4 pairs of image and mask: 1 by the same name, 1 by ending _gt, 1 by ending -mask, "
         "1 by case or accents apart; empty masks, so authentic images: 1; files left out: 1"
     )
+
+
+def test_a_mask_too_large_for_the_memory_does_not_lose_the_other_pairs(folders, monkeypatch):
+    def decode(path):
+        if path.name.startswith("d"):
+            raise MemoryError
+        return decode_file(path)
+
+    monkeypatch.setattr("mpc_lite.images.decode_file", decode)
+    pairs = read_pairs(folders / "photos", folders / "masks")
+    # It is told, as one that cannot be read, when its image is scored.
+    assert len(pairs.samples) == 4 and [s.label for s in pairs.samples if s.image.name == "d.png"] == [1]
 
 
 def test_one_folder_may_hold_both(tmp_path):

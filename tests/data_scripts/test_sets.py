@@ -1,5 +1,9 @@
 """Columbia, COVERAGE, DSO-1, IMD2020 and NIST16 in their real layouts, with the defects they are known for."""
 
+import dataclasses
+import importlib
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -95,6 +99,28 @@ def test_coverage_pairs_numbers_and_leaves_copy_and_paste_masks(load, run, cover
     for row in done.rows:
         if row.label:
             assert row.mask.name == f"{row.image.stem[:-1]}forged.tif" and np.array_equal(read_mask(row), truth())
+
+
+@pytest.mark.parametrize("where", ["mpc_lite.images.decode_file", "checked.read_tampered", "checked.fitted"])
+def test_a_picture_too_large_for_the_memory_does_not_lose_the_others(load, run, coverage, monkeypatch, where):
+    coverage(2, resize=(2 * SIZE[0], 2 * SIZE[1]))
+    root, dataset = coverage(10), load("coverage").COVERAGE
+    dataset = dataclasses.replace(dataset, mask=dataclasses.replace(dataset.mask, fit=True))
+    module, name = where.rsplit(".", 1)
+    real = getattr(importlib.import_module(module), name)
+
+    def lacking(first, *rest):
+        if getattr(first, "name", "") in ("2t.tif", "2forged.tif"):
+            raise MemoryError
+        if name == "fitted":
+            raise cv2.error("OpenCV: (-4:Insufficient memory) Failed to allocate 3600000000 bytes")
+        return real(first, *rest)
+
+    monkeypatch.setattr(where, lacking)
+    done = run(dataset, root)
+    assert {row.image.name for row in done.rows} >= {"10t.tif", "10.tif"}
+    (bad,) = done.bad
+    assert bad["image"] == "image/2t.tif" and "the memory does not suffice for this image" in bad["problem"]
 
 
 @pytest.mark.parametrize("number", [55, 56, 95])

@@ -408,6 +408,14 @@ def test_transparency_counts_as_in_a_mask(images):
         ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
 
 
+def test_a_lack_of_memory_is_not_told_as_a_fault_of_the_maps_transparency(images, monkeypatch):
+    grey = np.round(SCORES * 255).astype(np.uint8)
+    Image.fromarray(np.dstack([np.full((*SIZE, 3), 255, np.uint8), grey])).save(images / "maps" / "a.png")
+    monkeypatch.setattr("mpc_lite.images.decode_file", lambda _: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(InputError, match=r"a.png: the memory does not suffice for this image"):
+        ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+
+
 def test_the_table_is_that_of_a_detector_which_gives_these_maps(images):
     for name in ("a", "b", "c"):
         save(images / "maps" / f"{name}.npy", SCORES)

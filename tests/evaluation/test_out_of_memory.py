@@ -6,8 +6,11 @@ import pytest
 from PIL import Image
 
 from mpc_lite.data.manifest import Sample
+from mpc_lite.decoders import decode_file
 from mpc_lite.errors import UnfitImage
 from mpc_lite.evaluation.evaluate import evaluate
+from mpc_lite.evaluation.protocols import get_protocol
+from mpc_lite.evaluation.rows import RowScores
 
 pytestmark = pytest.mark.trust
 RESERVED = {
@@ -54,6 +57,23 @@ def test_a_baseline_that_lacks_memory_costs_its_row_alone(error, samples):
     assert table["sets"]["set"]["n"] == 2
     (line,) = table["errors"]
     assert "3-image.png" in line and "memory does not suffice" in line
+
+
+@pytest.mark.parametrize("name", ["3-image.png", "3-mask.png"])
+def test_a_file_that_cannot_be_read_for_lack_of_memory_costs_its_row_alone(samples, monkeypatch, name):
+    def decode(path):
+        if path.name == name:
+            raise MemoryError
+        return decode_file(path)
+
+    monkeypatch.setattr("mpc_lite.images.decode_file", decode)
+    model = lambda image: np.ones(image.shape[:2], np.float32)  # noqa: E731
+    table = evaluate(model, samples)
+    assert table["sets"]["set"]["n"] == 2
+    (line,) = table["errors"]
+    assert line.startswith("3-image.png: ") and f"{name}: the memory does not suffice for this image" in line
+    score = RowScores(model, None, get_protocol("mpc"), {}, samples)
+    assert [score((sample, None)).too_large for sample in samples] == [False, True, False]  # tried again alone
 
 
 def test_an_image_that_the_network_cannot_take_costs_its_row_alone(samples):

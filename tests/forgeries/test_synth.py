@@ -198,6 +198,19 @@ def test_too_few_photographs_for_a_split_are_counted(tmp_path):
 
 
 @pytest.mark.trust
+@pytest.mark.parametrize("where", ["images.decode_file", "forgeries.scenes.Image.fromarray"])
+def test_a_photograph_too_large_for_the_memory_is_stood_in_for_by_the_next(tmp_path, monkeypatch, where):
+    folder = photographs(tmp_path / "mine", [f"{i}.png" for i in range(6)])
+    scenes = Scenes("train", ["photos"], str(folder))
+    expected = Scenes("train", ["photos"], str(folder)).view(2, 32, np.random.default_rng(3))
+    Image.fromarray(np.zeros((1100, 1100, 3), np.uint8)).save(scenes.items[1])
+    monkeypatch.setattr(f"mpc_lite.{where}", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.warns(UserWarning, match=r"the memory does not suffice .*the next photograph stands in"):
+        stood_in = scenes.view(1, 32, np.random.default_rng(3))
+    assert np.array_equal(stood_in, expected) and list(scenes.unreadable) == [scenes.items[1]]
+
+
+@pytest.mark.trust
 def test_a_photograph_that_cannot_be_read_is_stood_in_for_by_the_next(tmp_path):
     folder = photographs(tmp_path / "mine", [f"{i}.png" for i in range(6)])
     scenes = Scenes("train", ["photos"], str(folder))
