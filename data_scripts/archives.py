@@ -251,9 +251,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
             for info in file:
                 file.members = []  # which else would hold the headers of all
                 kind = "folder" if info.isdir() else "file" if info.isfile() else "link or device"
-                size = (
-                    info.size + info.offset_data - info.offset
-                )  # headers may be the longer part
+                size = info.size + info.offset_data - info.offset  # headers may be the longer part
                 yield info.name, size, kind, file.extractfile(info) if kind == "file" else None
             _end(file, max(BIG, RATIO * archive.stat().st_size))
 

@@ -1,9 +1,10 @@
 """What each lever does to a step of `lite`: python FILE [--quick] [--json OUT].
 
 The step as it was (two whole passes, PyTorch's attention with its look for empty rows, ReLUs into fresh memory), then
-with each lever alone, then with all, then these in bf16, in turn in one process; last, a batch in two halves, as
-micro-batches that fit into a smaller cache would be, beside the whole of it. Processor seconds of this process and not
-the clock's: what neighbours take is not in them, what they push out of the caches is.
+with each lever alone, then with all, then these in bf16, in turn in one process; a batch in two halves, as
+micro-batches that fit into a smaller cache would be, beside the whole of it; last, a step by kinds of operation, and
+what each kind would take at the roof of one core. Processor seconds of this process, not the clock's: what neighbours
+take is not in them, what they push out of the caches is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from side_by_side import ratio, report
 
 import mpc_lite.training.pretrain as stage_1
+from mpc_lite.cost.roofline import Ledger, machine_peaks
 from mpc_lite.network.hrformer import BiasedAttention
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.load import load_recipe
@@ -109,12 +111,31 @@ def halves(whole, split) -> dict:
     return {"median": statistics.median(times), "low": min(times), "high": max(times)}
 
 
+def roof(run) -> dict:
+    """A step's seconds by kinds of operation, and the least that each kind could take: max(F / P, Q / β) of one core,
+    P and β measured in turn with the steps. Of the rounds the one with the shortest step counts."""
+    rounds = []
+    run()
+    for _ in range(ROUNDS + 2):
+        peaks = machine_peaks(**({"side": 256, "megabytes": 8} if QUICK else {}))
+        with Ledger() as ledger:
+            run()
+        kinds = {
+            kind: {"seconds": part.seconds, "roof_seconds": part.bound(*peaks.values())}
+            for kind, part in ledger.parts.items()
+            if part.calls
+        }
+        together = {key: sum(part[key] for part in kinds.values()) for key in ("seconds", "roof_seconds")}
+        rounds.append({**together, "peaks": peaks, "kinds": kinds})
+    return min(rounds, key=lambda each: each["seconds"])
+
+
 def main() -> None:
     torch.set_num_threads(1)
     # A processor without instructions for bf16 computes it with those of fp32 and conversions.
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer versions of torch tell them
     instructions = [name for name, there in capabilities.items() if there and "bf16" in name]
-    results: dict = {"side": SIDE, "bf16 instructions": instructions, "stages": {}, "halves": {}}
+    results: dict = {"side": SIDE, "bf16 instructions": instructions, "stages": {}, "halves": {}, "roof": {}}
     lines = []
     for name, kind, batch, levers in (
         ("pretrain", stage_1.Pretraining, 12, list(BEFORE)),
@@ -129,6 +150,10 @@ def main() -> None:
             print(lines[-1], flush=True)
         results["halves"][name] = t = halves(step(kind, batch), step(kind, batch, parts=2))
         lines.append(f"{name:10}two halves take {t['median']:.2f} ({t['low']:.2f}–{t['high']:.2f}) of the whole")
+        print(lines[-1], flush=True)
+        results["roof"][name] = r = roof(step(kind, batch))
+        share = r["roof_seconds"] / r["seconds"]
+        lines.append(f"{name:10}at the roof {r['roof_seconds']:.3f} of {r['seconds']:.3f} s, {share:.2f}")
         print(lines[-1], flush=True)
     report(lines, results)
 
