@@ -27,7 +27,7 @@ for version in "==$lowest.*" ">=$lowest"; do
     [[ $file == "$folder"* ]] || { echo "another OpenCV is imported: $file" >&2; exit 2; }
     within "OpenCV $number" env
 done
-within "OpenCV $number without AVX and FMA" env OPENCV_CPU_DISABLE=AVX512_SKX,AVX2,FMA3,FP16,AVX
+within "OpenCV $number without AVX and FMA" env OPENCV_CPU_DISABLE=AVX512-SKX,AVX2,FMA3,FP16,AVX
 within "OpenCV $number without IPP" env OPENCV_IPP=disabled
 [ ${#failed[@]} -eq 0 ] && echo "the same bytes in all four" && exit 0
 printf 'failed: %s\n' "${failed[@]}" >&2

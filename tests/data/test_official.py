@@ -1,6 +1,7 @@
 """The released augmentation: operations against albumentations' own results and against definitions by hand, masks that
 stay on their marks, and chances and ranges counted over many draws."""
 
+import hashlib
 import io
 from collections import Counter
 from pathlib import Path
@@ -421,3 +422,37 @@ def test_elastic_warp_is_the_strong_one():
         _, moved = OPERATIONS["elastic"](image, mask, np.random.default_rng(seed))
         wandered.append(np.hypot(*(np.argwhere(moved).mean(axis=0) - 255.5)))
     assert 12 < np.median(wandered) < 60, wandered
+
+
+# --- the same bytes everywhere ----------------------------------------------------------------------------------------
+
+
+BYTES = {
+    "box_blur": "7c2a07ecd84f5d51",
+    "gaussian_blur": "2f3926a09e86008f",
+    "median_blur": "69b33eaebfb6739d",
+    "motion_blur": "0a1369a9abe875a4",
+    "downscale": "417a97b8c99c78f4",
+    "gaussian_noise": "0f862a6541abe80a",
+    "iso_noise": "ca256f35fc271aad",
+    "brightness_contrast": "5d70e8f69e7fcc46",
+    "gamma": "886b5b4613eb68fd",
+    "tone_curve": "f07d1877d64ed753",
+    "sharpen": "fff9b20033163980",
+    "elastic": "28fbcc556a2d3ac1",
+    "grid_distortion": "ae0e185b4f36fad9",
+}
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_has_the_same_bytes_on_every_processor(name):
+    """`tests/opencv_versions.sh` runs this under several versions of OpenCV and without instructions of a processor."""
+    whole = hashlib.sha256()
+    for seed in range(24):
+        small = np.random.default_rng([3, seed]).integers(0, 256, (37, 41, 3), dtype=np.uint8)
+        image = small.repeat(5, axis=0).repeat(5, axis=1)
+        mask = (image[..., 0] > 200).astype(np.uint8)
+        for made in OPERATIONS[name](image, mask, np.random.default_rng([4, seed])):
+            whole.update(made.tobytes())
+    assert whole.hexdigest()[:16] == BYTES[name]

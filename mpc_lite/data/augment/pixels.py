@@ -48,7 +48,7 @@ def median_blur(image: np.ndarray, kernel: int) -> np.ndarray:
 
 def motion_blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Weighted with a `motion_kernel` (K,K): the trace of a camera that moved."""
-    return cv2.filter2D(image, -1, kernel)
+    return _filtered(image, kernel)
 
 
 def motion_kernel(size: int, start: tuple[int, int], end: tuple[int, int]) -> np.ndarray:
@@ -95,10 +95,44 @@ def iso_noise(image: np.ndarray, hue: np.ndarray, photons: np.ndarray) -> np.nda
     Returns:
         The picture, back in RGB; fractions of grey levels are cut off.
     """
-    hls = cv2.cvtColor(image.astype(np.float32) * np.float32(1 / 255), cv2.COLOR_RGB2HLS)
-    hls[..., 0] = np.mod(hls[..., 0] + hue, 360)
-    hls[..., 1] += photons / 255 * (1 - hls[..., 1])
-    return np.clip(cv2.cvtColor(hls, cv2.COLOR_HLS2RGB) * 255, 0, 255).astype(np.uint8)
+    hue_of, light, saturation = _to_hls(image.astype(np.float32) * np.float32(1 / 255))
+    hue_of = np.mod(hue_of + hue, 360).astype(np.float32)
+    light = (light + photons / 255 * (1 - light)).astype(np.float32)
+    return np.clip(_from_hls(hue_of, light, saturation) * 255, 0, 255).astype(np.uint8)
+
+
+# OpenCV's conversions of float32 round otherwise on processors with and without AVX2.
+
+
+def _to_hls(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """RGB (H,W,3) float32 in [0,1] -> hue in degrees, lightness and saturation in [0,1], (H,W) float32 each."""
+    red, green, blue = np.moveaxis(picture, 2, 0)
+    top, low = picture.max(axis=2), picture.min(axis=2)
+    spread, light = top - low, (top + low) * np.float32(0.5)
+    grey = spread <= np.finfo(np.float32).eps
+    some = np.where(grey, 1, spread)
+    sector = np.where(
+        top == red, (green - blue) / some, np.where(top == green, (blue - red) / some + 2, (red - green) / some + 4)
+    )
+    hue = np.where(grey, 0, np.where(sector < 0, sector * 60 + 360, sector * 60))
+    saturation = np.where(grey, 0, spread / np.where(grey, 1, np.where(light < 0.5, top + low, 2 - top - low)))
+    return hue, light, saturation
+
+
+def _from_hls(hue: np.ndarray, light: np.ndarray, saturation: np.ndarray) -> np.ndarray:
+    """Back to RGB, (H,W,3) float32."""
+    top = np.where(light <= 0.5, light * (1 + saturation), light + saturation - light * saturation)
+    low = 2 * light - top
+    # Each colour is at its top for a third of the circle, climbs for a sixth before that and falls for one after it.
+    places = (np.mod(hue / np.float32(60) + np.float32(start), 6) for start in (2, 0, 4))
+    return np.stack([low + (top - low) * np.clip(np.minimum(at, 4 - at), 0, 1) for at in places], axis=2)
+
+
+def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """OpenCV's `filter2D`, the sums formed in float64: with weights of float32 they are exact, in whatever order a
+    processor forms them."""
+    sums = cv2.filter2D(image, cv2.CV_64F, kernel.astype(np.float64))
+    return np.clip(np.rint(sums), 0, 255).astype(np.uint8)
 
 
 # --------------------------------------------------------------------------------------------------------------- tones
@@ -132,4 +166,4 @@ def sharpen(image: np.ndarray, alpha: float, lightness: float) -> np.ndarray:
     """
     kernel = np.full((3, 3), -alpha, np.float32)
     kernel[1, 1] = 1 - alpha + alpha * (8 + lightness)
-    return cv2.filter2D(image, -1, kernel)
+    return _filtered(image, kernel)

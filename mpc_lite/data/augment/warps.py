@@ -83,7 +83,9 @@ def elastic(
     height, width = mask.shape
     matrix = affine_matrix(height, width, shifts)
     reach = 2 * int(4 * sigma + 0.5) + 1
-    field = [alpha * cv2.GaussianBlur(n, (reach, reach), sigma, borderType=cv2.BORDER_REFLECT) for n in noise]
+    # In float64: sums of float32 would be rounded otherwise on processors with and without AVX2.
+    blurred = (cv2.GaussianBlur(n.astype(float), (reach, reach), sigma, borderType=cv2.BORDER_REFLECT) for n in noise)
+    field = [(alpha * n).astype(np.float32) for n in blurred]
     x, y = np.arange(width, dtype=np.float32) + field[0], np.arange(height, dtype=np.float32)[:, None] + field[1]
 
     moved = affine(image, matrix), affine(mask, matrix, linear=False)
