@@ -44,7 +44,7 @@ with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder 
     import_module("pi_heif").register_heif_opener()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
-_TURN, _KIND, TILE = 0x0112, 339, 512  # orientation, TIFF's kind of samples; rows converted at a time, for no 2nd copy
+_TURN, _KIND, TILE, LONGEST = 0x0112, 339, 512, 1_000_000  # orientation, TIFF's kind of samples; rows; OpenCV's side
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
 _SIDES = 322, 323  # of a tile
 _BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
@@ -86,6 +86,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
                 if frame:  # not for 0: of a HEIC the primary picture, at which it opens, need not be the first
                     image.seek(frame)
                 check_size(image.width, image.height, path, _held(image))
+                if max(image.size) > LONGEST:
+                    raise unreadable(path, f"a side of {max(image.size)} pixels, at most {LONGEST}")
                 image.info.pop("xmp", None)  # see `orientation`
                 yield image
     except UnidentifiedImageError:
@@ -154,10 +156,8 @@ def decode_file(path: str | Path) -> Decoded:
 
 
 def check_one_page(path: str | Path) -> None:
-    """InputError for several pages or frames, of a file that can be read: from headers, without pixels.
-
-    Of a TIFF those count that are as large as the one that is read and not marked as reduced versions.
-    """
+    """InputError for several pages or frames of a readable file, by headers alone; of a TIFF those count that are as
+    large as the one that is read and not marked as reduced versions."""
     with open_file(path) as file:
         head = file.read(16)
         n = tiff_pages(file, head)
@@ -166,7 +166,11 @@ def check_one_page(path: str | Path) -> None:
             n = getattr(image, "n_frames", 1)
     if n > 1:
         many = f"{n} or more" if n == MOST_PAGES else n
-        raise InputError(f"{path}: {many} pages, expected one; save one mask that joins them")
+        raise InputError(f"{path}: {many} pages, expected one; save one that joins them")
+
+
+def _tile(width: int) -> int:  # rows converted at a time, for no second copy of a picture: fewer of very long ones
+    return max(1, min(TILE, 2**22 // width))
 
 
 def _held(image: Image.Image) -> int:
@@ -180,8 +184,8 @@ def _held(image: Image.Image) -> int:
 def _widened(values: np.ndarray, bits: int) -> np.ndarray:
     """Values of 9 to 15 bits as of 16, in their own memory, so that the greatest is 65535; all others as they are."""
     if values.dtype == np.uint16 and 8 < bits < 16:
-        for first in range(0, len(values), TILE):
-            band = values[first : first + TILE]
+        for first in range(0, len(values), tile := _tile(values.shape[1])):
+            band = values[first : first + tile]
             band[:] = band << (16 - bits) | band >> (2 * bits - 16)
     return values
 
@@ -212,8 +216,8 @@ def _deep_ppm(path: Path, image: Image.Image) -> np.ndarray | None:
     dark = round(share[high] * 65535) < 0x4000
     table = np.round(share * 65535).astype(np.uint16) if dark else np.round(share * 255).astype(np.uint8)
     result = np.empty(shape, table.dtype)
-    for first in range(0, len(values), TILE):
-        result[first : first + TILE] = table[values[first : first + TILE]]
+    for first in range(0, len(values), tile := _tile(values.shape[1])):
+        result[first : first + tile] = table[values[first : first + tile]]
     return result
 
 
@@ -231,8 +235,8 @@ def _of_pillow(image: Image.Image) -> Decoded:
     shape = (image.height, image.width) if deep else (image.height, image.width, 3)
     values = np.empty(shape, {"I": np.int32, "F": np.float32}.get(image.mode, np.uint16) if deep else np.uint8)
     alpha = np.empty(shape[:2], np.uint8) if image.has_transparency_data else None
-    for top in range(0, image.height, TILE):
-        band, rows = image.crop((0, top, image.width, min(top + TILE, image.height))), slice(top, top + TILE)
+    for top in range(0, image.height, tile := _tile(image.width)):
+        band, rows = image.crop((0, top, image.width, min(top + tile, image.height))), slice(top, top + tile)
         if deep:
             values[rows] = np.asarray(band)
             if alpha is not None:  # of 16-bit grey one value is transparent
@@ -277,8 +281,8 @@ def _rgb_in_place(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     alpha = np.empty((height, width), np.uint8) if channels == 4 else None
     top = 1 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
     packed = image.reshape(-1)[: height * width * 3].reshape(height, width, 3)
-    for first in range(0, height, TILE):
-        band, rows = image[first : first + TILE].copy(), slice(first, first + TILE)  # its place is written over
+    for first in range(0, height, tile := _tile(width)):
+        band, rows = image[first : first + tile].copy(), slice(first, first + tile)  # its place is written over
         if alpha is not None:
             alpha[rows] = np.round(np.clip(np.float32(band[..., 3]) / top, 0, 1) * 255)
         packed[rows] = band[..., 2::-1]

@@ -22,7 +22,7 @@ _OVERSHOOT = 1.05  # filters leave floats a little beyond their range
 _NEAR = 32  # a mask's level counts as black or white up to this distance of 255, and a colour as grey
 _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
-_BAND = 128  # rows worked on at a time
+_BAND = 128  # rows worked on at a time, at most
 JPEG_SIDE, _BESIDE = 65408, 32  # pixels of a JPEG's side, and those around them: blocks of 16, together at most 65 500
 _COUNTED = 2**20  # pixels whose levels are counted at a time, or whose colours a message counts
 
@@ -226,7 +226,8 @@ def _counts(values: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
 
 
 def _bands(values: np.ndarray) -> list[slice]:
-    return [slice(top, top + _BAND) for top in range(0, len(values), _BAND)]
+    rows = max(1, min(_BAND, _COUNTED // values.shape[1]))
+    return [slice(top, top + rows) for top in range(0, len(values), rows)]
 
 
 def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:

@@ -25,7 +25,7 @@ EARLIER = ".earlier"  # the run that another one replaces, until there is someth
 _MOVING = ".earlier.part"  # the same on its way: what lies in it belongs to the folder
 _STOP = "stop"  # asks a run to end, and may come before there is one
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
 
 
 def check_folder(output: str | Path) -> None:
@@ -99,7 +99,8 @@ def _in_use(out: Path, holder: dict[str, object], how_to_stop: str) -> str:
 
 def holds_run(out: Path) -> bool:
     """Whether there is anything in the folder but what a lock leaves, a wish to stop, and a run that was set aside."""
-    return out.is_dir() and any(file.name not in (LOCK, HOLDER, EARLIER, _STOP) for file in out.iterdir())
+    known = (LOCK, HOLDER, EARLIER, _STOP)
+    return out.is_dir() and any(f.name not in known and not TEMPORARY.fullmatch(f.name) for f in out.iterdir())
 
 
 def set_aside(out: Path) -> None:
@@ -171,5 +172,5 @@ def _clear_temporary(out: Path) -> None:
     write at this moment, and what a killed one left goes when the next one begins."""
     for here, below, files in os.walk(out):
         below[:] = [name for name in below if not any(os.path.lexists(Path(here, name, own)) for own in (LOCK, HOLDER))]
-        for name in filter(_TEMPORARY.fullmatch, files):
+        for name in filter(TEMPORARY.fullmatch, files):
             Path(here, name).unlink(missing_ok=True)

@@ -694,3 +694,14 @@ def test_a_header_can_be_looked_at_without_decoding(tmp_path):
         open_image("gone.jpg"),
     ):
         pass
+
+
+@pytest.mark.trust
+def test_a_side_of_more_than_a_million_pixels_is_refused_and_one_of_them_is_read(tmp_path):
+    """Rows are worked on in bands, and two rows of 33 million pixels were one band: 2.3 GiB for 261 KB."""
+    for side in (1_000_000, 1_000_001):
+        Image.new("RGBA", (side, 3), (10, 20, 30, 255)).save(tmp_path / f"{side}.png")
+    image = read_image(tmp_path / "1000000.png")
+    assert image.shape == (3, 1_000_000, 3) and (image == (10, 20, 30)).all()
+    with pytest.raises(InputError, match="a side of 1000001 pixels, at most 1000000"):
+        read_image(tmp_path / "1000001.png")

@@ -249,7 +249,7 @@ def test_a_tiff_mask_of_several_pages_is_refused(tmp_path, kind):
         if kind == "behind a preview":
             tiff.write(PARTS[0], subfiletype=1)
         tiff.write(pages, photometric="minisblack")
-    with pytest.raises(InputError, match=r"m\.tif: 4 pages, expected one; save one mask that joins them"):
+    with pytest.raises(InputError, match=r"m\.tif: 4 pages, expected one; save one that joins them"):
         read_mask_file(tmp_path / "m.tif")
     np.testing.assert_array_equal(read_image(tmp_path / "m.tif")[..., 0], PARTS[0])
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from mpc_lite.data.manifest import Sample, why_turned
 from mpc_lite.data.pairs import stem
-from mpc_lite.decoders import decode_file
+from mpc_lite.decoders import check_one_page, decode_file
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.evaluation.notes import unsure
 from mpc_lite.files import RAISED, folders_below, open_file, pixel_limit, place
@@ -199,6 +199,7 @@ def _scores(file: Path, key: str | None, size: tuple[int, int]) -> np.ndarray:
 def _picture(file: Path) -> np.ndarray:
     """The values of a picture. Where something shows through, they are read as a mask's are (`read_mask_values`)."""
     values, alpha, turn = decode_file(file)
+    check_one_page(file)
     if alpha is None or not alpha.any() or alpha.min() == 255:
         return turned(values, turn)
     if values.dtype != np.uint8:

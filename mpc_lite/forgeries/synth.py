@@ -28,7 +28,7 @@ from mpc_lite.forgeries.camera import Camera, cameras_of, photograph, split_rang
 from mpc_lite.forgeries.resample import affine, without_ipp
 from mpc_lite.forgeries.scenes import SET_COLUMNS, SET_FOLDERS, UNFINISHED, Scenes
 from mpc_lite.images import decode, encode_jpeg
-from mpc_lite.run_folder import HOLDER, LOCK, locked
+from mpc_lite.run_folder import HOLDER, LOCK, TEMPORARY, locked
 
 KINDS = ("splice", "copy_move", "removal", "authentic")
 SHARES = {"splice": 0.6, "copy_move": 0.2, "removal": 0.2}  # among tampered images: a splice is the paper's main case
@@ -167,7 +167,7 @@ def write_set(
 
 def check_fresh(out: Path) -> None:
     """InputError where a folder holds anything but a lock and what a killed writer left, a set of nobody's."""
-    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    names = {path.name for path in out.iterdir() if not TEMPORARY.fullmatch(path.name)} if out.exists() else set()
     left = {UNFINISHED, *SET_FOLDERS, "manifest.csv"} if UNFINISHED in names else set()
     if names - left - {LOCK, HOLDER}:
         raise InputError(

@@ -468,6 +468,16 @@ def test_no_command_writes_over_a_file_of_another_kind(images, capsys, monkeypat
     assert {(images / name).read_text() for name in ("photo.jpg", "other.csv")} == {"precious"}
 
 
+def test_a_map_of_several_pages_is_refused(images):
+    """Of a softmax of two classes the first page is "authentic": it was scored as the map, upside down."""
+    for name in "abc":
+        pages = [Image.fromarray(np.full(SCORES.shape, level, np.float32)) for level in (0.9, 0.1)]
+        (images / "maps").mkdir(exist_ok=True)
+        pages[0].save(images / "maps" / f"{name}.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match="2 pages, expected one; save one that joins them"):
+        score_maps(images / "m.csv", images / "maps", "mpc")
+
+
 def test_scores_take_the_place_of_scores_only(images, capsys, monkeypatch):
     """A set's record has the most natural name, coverage.json beside coverage.csv."""
     monkeypatch.chdir(images)

@@ -17,11 +17,11 @@ from mpc_lite.forgeries import synth
 from mpc_lite.forgeries.camera import SPLITS, cameras_of, split_ranges
 from mpc_lite.forgeries.mixed import Stream
 from mpc_lite.forgeries.scenes import PACKAGED, Scenes, load_scene, photo_files
-from mpc_lite.forgeries.synth import KINDS, forge, region, write_set
+from mpc_lite.forgeries.synth import KINDS, check_fresh, forge, region, write_set
 from mpc_lite.images import decode, encode_jpeg
 from mpc_lite.provenance import sealed
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.run_folder import locked
+from mpc_lite.run_folder import holds_run, locked
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +293,15 @@ def test_cost_in_jpeg_round_trips(scenes, record_property):
     record_property("jpeg_round_trips_per_forgery", round(ratio, 1))
     print(f"one 256² forgery costs {ratio:.1f} JPEG round trips")
     assert ratio < 60
+
+
+@pytest.mark.trust
+def test_a_set_killed_while_it_wrote_its_lock_blocks_no_other(tmp_path):
+    for name in (".lock", "..lock.json.7dbcbb1e29bb471e96b492e7f9c4b2fd.tmp"):
+        (tmp_path / name).touch()
+    check_fresh(tmp_path)
+    assert not holds_run(tmp_path)
+    (tmp_path / ".photo.png.tmp").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        check_fresh(tmp_path)
+    assert holds_run(tmp_path)
