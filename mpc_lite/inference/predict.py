@@ -28,7 +28,6 @@ KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tamp
 REPORT = "report.html"
 _ENDS = tuple(f".{kind}.png" for kind in FILES)
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
-_PNG = 1_000_000  # libpng writes and reads no more
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
 
 
@@ -221,9 +220,6 @@ def _our_page(start: bytes) -> bool:
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    if max(pixels.shape[:2]) > _PNG:
-        height, width = pixels.shape[:2]
-        raise InputError(f"cannot write {path}: {width}×{height} pixels, a PNG has {_PNG} a side; cut the photo")
     write_atomic(path, sealed(cv2.imencode(".png", pixels)[1].tobytes()))
 
 

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import location, pictures_in
-from mpc_lite.inference.localizer import Hit, Localizer
+from mpc_lite.inference.localizer import Localizer
 from mpc_lite.inference.overlay import overlay as painted_with_legend
 from mpc_lite.inference.photo_report import thumbnails
 from mpc_lite.inference.predict import KEYS, predict
@@ -225,9 +225,8 @@ def test_no_photo_ends_the_list_whatever_goes_wrong_with_it(tmp_path, monkeypatc
 
 def test_a_photo_longer_than_a_png_can_be_is_named(tmp_path, capfd):
     Image.fromarray(np.zeros((1_000_001, 1, 3), np.uint8)).save(tmp_path / "a.bmp")
-    hit = Hit(np.zeros((1_000_001, 1), np.float32))
-    (line,) = predict([tmp_path / "a.bmp"], tmp_path / "out", lambda image: hit)
-    assert "a.score.png: 1×1000001 pixels, a PNG has 1000000 a side; cut the photo" in line["error"]
+    (line,) = predict([tmp_path / "a.bmp"], tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32))
+    assert "a.bmp: cannot be read as an image (a side of 1000001 pixels, at most 1000000)" in line["error"]
     assert capfd.readouterr() == ("", "")
 
 
