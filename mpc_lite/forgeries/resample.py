@@ -1,4 +1,5 @@
-"""Moved pixels: pictures read at other places, with the same bytes under every OpenCV and on every processor.
+"""Moved pixels: pictures read at other places, with the same bytes under OpenCV 4 and 5, with and without a processor's
+newer instructions.
 
 OpenCV 4 and 5 round places and weights of `warpAffine` and `remap` differently: up to 4 levels of 255. Here both are
 whole numbers, as in OpenCV 4: a place counts in 1/32 of a pixel, and out = (Σ w v + 512) >> 10, with weights
