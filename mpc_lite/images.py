@@ -21,6 +21,7 @@ _LEAST_HIGH = 0x4000  # the maximum of a 16-bit photograph that is no file of 14
 _OVERSHOOT = 1.05  # filters leave floats a little beyond their range
 _NEAR = 32  # a mask's level counts as black or white up to this distance of 255, and a colour as grey
 _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
+_APART = 4  # levels of 255 between black and a label; the noise of WebP and AVIF fills regions 1 to 2 levels off
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
 _BAND = 128  # rows worked on at a time, at most
 JPEG_SIDE, _BESIDE = 65408, 32  # pixels of a JPEG's side, and those around them: blocks of 16, together at most 65 500
@@ -74,7 +75,7 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     1 or white; of other grey values those above half of the range (127; 32767 of 16-bit masks with values above 255)
     are, which takes soft edges and JPEG noise as they are meant. Transparency counts as `read_mask_values` says. Raises
     InputError as `read_image` does, for several pages, and for masks whose meaning is not plain: several colours,
-    several grey levels (two even regions below half are two, however dark both), nothing below or above half.
+    several grey levels (two even regions below half are two, 4 or more apart), nothing below or above half.
     """
     values = read_mask_values(path)
     if values.ndim == 3:
@@ -99,9 +100,8 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     labelled = high == top and 2 <= n <= _LABELS and levels[n - 1] == n - 1  # 0, 1, …, n - 1, and 255
     if labelled and np.count_nonzero((values > 0) & (values < n)) > values.size // 100:  # more than JPEG's noise
         raise _unclear(path, f"its grey values are {_listed(levels)}, as of labels with {top} for 'ignore'")
-    # Of a map of labels most of the dark levels fill regions; of a lossy picture only black does, or few of very many.
-    if len(levels) > 2 and len(blacks := _even(values, near)) > max(1, np.count_nonzero(levels <= near) // 2):
-        raise _unclear(path, f"its grey values are {_listed(levels)}, and {_listed(blacks)} fill regions of their own")
+    if len(levels) > 2 and len(labels := _dark_labels(values, levels, near)):
+        raise _unclear(path, f"its grey values are {_listed(levels)}, and {_listed(labels)} fill regions of their own")
     if len(levels) > 2:
         between = (values > near) & (values < top - near)
         square = np.ones((3, 3), np.uint8)
@@ -177,11 +177,16 @@ def _grey(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _even(values: np.ndarray, near: int) -> np.ndarray:
-    """The levels up to `near` of even regions, of 13 × 13 pixels or so: JPEG's noise has none but what black became."""
+def _dark_labels(values: np.ndarray, levels: np.ndarray, near: int) -> np.ndarray:
+    """The levels up to `near` of even regions, of 13 × 13 pixels or so, black among them, where one is a label.
+
+    JPEG's noise has no such regions but what black became, WebP's and AVIF's is fainter than a label has to be.
+    """
     square = np.ones((9, 9), np.uint8)
-    even = cv2.dilate(values, square) == cv2.erode(values, square)
-    return np.flatnonzero(_counts(values, even & (values <= near)) >= 5 * 5)
+    even = _counts(values, (cv2.dilate(values, square) == cv2.erode(values, square)) & (values <= near))
+    regions = np.flatnonzero(even >= 5 * 5)
+    apart = any(even[n] > even.sum() // 1000 and n >= regions[0] + _APART * near // _NEAR for n in regions)
+    return regions if apart or len(regions) > max(1, np.count_nonzero(levels <= near) // 2) else regions[:0]
 
 
 def _one_colour(values: np.ndarray, path: str | Path) -> np.ndarray:
@@ -254,11 +259,6 @@ def _laid_over(values: np.ndarray, alpha: np.ndarray, background: int) -> np.nda
         opacity = opacity[..., None] if values.ndim == 3 else opacity
         values[rows] = np.round(values[rows] * opacity + scale * (1 - opacity))
     return values
-
-
-def lies_on_its_side(path: str | Path) -> bool:
-    """Does an EXIF or TIFF tag turn this picture by a quarter? False for files that cannot be read."""
-    return turn_of(path) in (5, 6, 7, 8)
 
 
 def turn_of(path: str | Path) -> int:

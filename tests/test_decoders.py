@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from mpc_lite import decoders
 from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError
-from mpc_lite.images import lies_on_its_side, read_image, read_mask_file, turn_of
+from mpc_lite.images import read_image, read_mask_file, turn_of
 
 pytestmark = pytest.mark.trust
 ROOT = Path(__file__).parents[1]
@@ -278,7 +278,7 @@ def test_xmp_turns_nothing(tmp_path, suffix, exif_too):
     with Image.open(file) as image:
         image.load()
         assert suffix != "png" or image.getexif()[0x0112] == 6  # older ones write no XMP into a JPEG
-    assert read_image(file).shape == RGB.shape and not lies_on_its_side(file)
+    assert read_image(file).shape == RGB.shape and turn_of(file) == 1
 
 
 # ------------------------------------------------------------------------------------------- what values are

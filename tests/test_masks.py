@@ -12,7 +12,7 @@ from PIL import Image
 
 from mpc_lite import decoders
 from mpc_lite.errors import InputError
-from mpc_lite.images import read_image, read_mask_file
+from mpc_lite.images import decode, encode_jpeg, read_image, read_mask_file
 
 pytestmark = pytest.mark.trust
 SCRIPTS = str(Path(__file__).parents[1] / "data_scripts")
@@ -154,7 +154,29 @@ def test_jpeg_noise_and_soft_edges_are_no_levels(tmp_path, quality):
         assert error < 0.004, name
 
 
-@pytest.mark.parametrize("quality", [20, 50, 80, 95])
+SOFTENED = {
+    "smaller": lambda labels: cv2.resize(labels, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA),
+    "larger": lambda labels: cv2.resize(labels, None, fx=1.3, fy=1.3, interpolation=cv2.INTER_LINEAR),
+    "twice": lambda labels: cv2.resize(labels, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC),
+    "blurred": lambda labels: cv2.GaussianBlur(labels, (0, 0), 2),
+    "jpeg": lambda labels: decode(encode_jpeg(np.repeat(labels[..., None], 3, axis=2), 80, 0)),
+}
+
+
+@pytest.mark.parametrize("softened", SOFTENED)
+@pytest.mark.parametrize("dark", [(4,), (10,), (20,), (30,), (1, 2, 5), (10, 20)])
+def test_dark_labels_with_soft_edges_are_still_labels(tmp_path, dark, softened):
+    """Of a map of black, white and labels below half; the share of each is 6 %."""
+    labels = np.zeros((400, 400), np.uint8)
+    labels[290:380, 40:200] = 255
+    for i, label in enumerate(dark):
+        labels[20 + 85 * i : 90 + 85 * i, 60 * i + 40 : 60 * i + 180] = label
+    Image.fromarray(SOFTENED[softened](labels)).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"its grey values are .* fill regions of their own"):
+        read_mask_file(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("quality", [10, 20, 50, 80, 95])
 def test_noise_of_lossy_webp_is_no_level(tmp_path, quality):
     yy, xx = np.mgrid[:240, :320]
     for i, radius in enumerate((30, 45, 60, 75)):

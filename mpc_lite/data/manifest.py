@@ -18,7 +18,7 @@ import numpy as np
 
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import csv_rows, place, relative, write_atomic
-from mpc_lite.images import lies_on_its_side, read_image, read_mask_file
+from mpc_lite.images import read_image, read_mask_file, turn_of
 
 REQUIRED = ("image", "mask", "label", "source")
 COLUMNS = (*REQUIRED, "split")
@@ -277,6 +277,6 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
 def why_turned(sample: Sample | str | Path, mask: Path, kind: str = "mask") -> str:
     """The cause of a mask, or map, turned against its image, where a tag of either says so."""
     for name, file in (("image", getattr(sample, "image", None)), (kind, mask)):
-        if file is not None and lies_on_its_side(file):
+        if file is not None and turn_of(file) in (5, 6, 7, 8):  # by a quarter
             return f" (the {name}'s EXIF tag turns it; save both upright)"
     return " (turned)"
