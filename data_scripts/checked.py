@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from common import MaskRule, Pair, Tree
 from converted import Converted
 from mpc_lite.data.lists import Alike, Folders
 from mpc_lite.data.manifest import Sample, check_name
+from mpc_lite.data.pairs import stem
 from mpc_lite.errors import InputError, out_of_memory, unreadable
 from mpc_lite.images import TAMPERED_ABOVE, read_image, read_mask_file, read_mask_values
 
@@ -52,7 +54,7 @@ class Checked:
         self._listed: dict[str, list[tuple[str, str]]] = defaultdict(list)  # stem -> (entry, split)
         for split in splits:
             for entry in dict.fromkeys(split.entries):
-                self._listed[PurePosixPath(entry).stem.casefold()].append((entry, split.name))
+                self._listed[stem(entry)].append((entry, split.name))
         self._met: set[tuple[str, str]] = set()
         # Of images of one name, those that an entry means: where its folders agree with most of theirs, from the end.
         # The only one of its name is not meant where the entry says another folder.
@@ -64,9 +66,9 @@ class Checked:
         for split in {split for entries in self._listed.values() for _, split in entries}:
             named = {
                 (entry, split): _parts(entry)
-                for stem, entries in self._listed.items()
+                for name, entries in self._listed.items()
                 for entry, of in entries
-                if of == split and alike.number(stem)
+                if of == split and alike.number(name)
             }
             folders = Folders(parts, named.values())
             for entry, its in named.items():
@@ -149,7 +151,7 @@ class Checked:
         """The pair's own split, or that of the list which names its image; the folder decides where names are equal."""
         if pair.image is None:
             return pair.split
-        entries = self._named.get((pair.image.stem.casefold(), pair.image.parent), [])
+        entries = self._named.get((stem(pair.image), pair.image.parent), [])
         self._met.update(entries)
         splits = sorted({split for _, split in entries} | ({pair.split} if pair.split else set()))
         if len(splits) > 1:
@@ -166,9 +168,9 @@ class Checked:
 
 
 def _parts(path: str | Path) -> tuple[str, ...]:
-    """Folders and stem, in one case: a list may have another ending."""
+    """Folders and stem, in one case and one form of accents: a list may have others, and another ending."""
     *folders, name = PurePosixPath(path).parts
-    return (*(folder.casefold() for folder in folders), PurePosixPath(name).stem.casefold())
+    return (*(unicodedata.normalize("NFC", folder).casefold() for folder in folders), stem(name))
 
 
 def read_tampered(path: Path, rule: MaskRule) -> np.ndarray:

@@ -30,7 +30,10 @@ from mpc_lite.files import check_output, place
 from record import check_record, record, replace, report, tell, write_bad, write_json
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
-_FILE_NAME = re.compile(r"[^,;|\t]*?\.(?:jpe?g|png|tiff?|bmp)(?=[\s,;|]|$)", re.IGNORECASE)
+_ENDING = r"\.(?:jpe?g|png|tiff?|bmp)"
+_FILE_NAME = re.compile(  # quoted as in CSV, or up to what separates names
+    rf'"(?P<quoted>(?:[^"]|"")*?{_ENDING})\s*"|(?!")(?P<plain>[^,;|\t]*?{_ENDING})(?=[\s,;|]|$)', re.IGNORECASE
+)
 
 
 def main(*sets: DataSet, argv: list[str] | None = None) -> int:
@@ -117,9 +120,18 @@ def _split_list(text: str) -> SplitList:
     if long := [str(number) for number, line in enumerate(lines, start=1) if len(line) > LINE]:
         plural = "s" if len(long) > 1 else ""
         tell(f"note: --split {text}: line{plural} {some(long)}, longer than {LINE} letters, left out")
-    named = [match[0].strip() for line in lines if len(line) <= LINE and (match := _FILE_NAME.search(line))]
+    named, others = [], []
+    for number, line in enumerate(lines, start=1):
+        match = _FILE_NAME.search(line) if len(line) <= LINE else None
+        if match:
+            named.append((match["plain"] or match["quoted"].replace('""', '"')).strip())
+        elif number > 1 and line.strip() and len(line) <= LINE:  # the first may be a header
+            others.append(line.strip())
     if not named:
         raise InputError(f"--split {text}: no line names an image; expected lines such as 'Tp/a.jpg' or 'a.jpg a.png'")
+    if others:
+        lines = "1 line names" if len(others) == 1 else f"{len(others)} lines name"
+        tell(f"note: --split {text}: {lines} no image with its ending, left out: {some(others, 3)}")
     return SplitList(name, [entry.replace("\\", "/") for entry in named])
 
 

@@ -92,10 +92,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
                 yield image
     except UnidentifiedImageError:
         raise unreadable(path, "no format that is read here" if path.stat().st_size else "the file is empty") from None
-    except OSError as error:
-        raise unreadable(path, error.strerror or error) from None
     except Exception as error:  # decoders meet broken files with many kinds of errors (struct, zlib, SyntaxError, …)
-        raise unreadable(path, error) from None
+        raise unreadable(path, getattr(error, "strerror", None) or error) from None
 
 
 def decode_file(path: str | Path) -> Decoded:
@@ -156,17 +154,19 @@ def decode_file(path: str | Path) -> Decoded:
 
 
 def check_one_page(path: str | Path) -> None:
-    """InputError for several pages or frames of a readable file, by headers alone; of a TIFF those count that are as
-    large as the one that is read and not marked as reduced versions."""
+    """InputError for several pages or frames of a readable file, or two values a pixel, by headers alone; of a TIFF
+    those pages count that are as large as the one that is read and not marked as reduced versions."""
     with open_file(path) as file:
         head = file.read(16)
-        n = tiff_pages(file, head)
+        n, tags = tiff_pages(file, head), tiff_frame(file, head, _TAGS)[1]
+    if tags.get(_SAMPLES) == 2 and not tags.get(_BESIDE):  # grey, and nobody says what the other is
+        raise InputError(f"{path}: two values a pixel, expected one; save one that joins them")
     if head.startswith(_SEVERAL) or head[4:8] == b"ftyp":
         with open_image(path) as image:
             n = getattr(image, "n_frames", 1)
     if n > 1:
-        many = f"{n} or more" if n == MOST_PAGES else n
-        raise InputError(f"{path}: {many} pages, expected one; save one that joins them")
+        more = " or more" if n == MOST_PAGES else ""
+        raise InputError(f"{path}: {n}{more} pages, expected one; save one that joins them")
 
 
 def _tile(width: int) -> int:  # rows converted at a time, for no second copy of a picture: fewer of very long ones

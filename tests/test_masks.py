@@ -276,6 +276,20 @@ def test_a_tiff_mask_of_several_pages_is_refused(tmp_path, kind):
     np.testing.assert_array_equal(read_image(tmp_path / "m.tif")[..., 0], PARTS[0])
 
 
+@pytest.mark.parametrize("meant", [None, 0, 2])
+def test_two_values_a_pixel_are_read_where_the_second_is_opacity(tmp_path, meant):
+    """tifffile writes an array (H,W,2) so: perhaps a region each, of which decoders see the first alone."""
+    second = np.full_like(REGION, 255) if meant == 2 else REGION[::-1] * np.uint8(255)
+    pixels = np.stack([REGION * np.uint8(255), second], axis=2)
+    extra = {} if meant is None else {"extrasamples": [meant]}
+    tifffile.imwrite(tmp_path / "mask.tif", pixels, photometric="minisblack", planarconfig="contig", **extra)
+    if meant == 2:
+        np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.tif"), REGION)
+    else:
+        with pytest.raises(InputError, match="two values a pixel, expected one"):
+            read_mask_file(tmp_path / "mask.tif")
+
+
 @pytest.mark.parametrize("kind", ["gif", "png", "webp", "avif"])
 def test_a_mask_of_several_frames_is_refused(tmp_path, kind):
     if kind == "avif" and "AVIF" not in decoders.FORMATS:

@@ -19,6 +19,7 @@ from mpc_lite.files import open_file, place
 
 FORMATS = ("json", "folders", "npy", "space", "comma", "names")
 _FOLDERS = (("tp", "gt"), ("tamper", "gt"))  # of tampered images and of their masks, in any case of letters
+_LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}  # with a point where a table had gaps in their column
 _EXPECTED = (
     'a JSON list of pairs, a folder with Tp/ and Gt/, an .npy file of shape (N,2), or lines "image mask label" or '
     '"image,mask"'
@@ -61,7 +62,7 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
         if format == "npy":
             rows = _array(data, path)
         else:
-            rows = _json(data, path) if format == "json" else _lines(data, path, format)
+            rows = _json(data, path) if format == "json" else _lines(data, path, format, masks)
     if not rows:
         raise InputError(f"{path.name}: the list is empty; expected {_EXPECTED}")
     if format == "names" and masks:
@@ -97,7 +98,7 @@ def _fits_space(line: str) -> bool:
         return False
     if any(field.endswith(",") for field in fields):
         return False
-    with_label = len(fields) == 3 and fields[2] in ("0", "1")
+    with_label = len(fields) == 3 and fields[2] in _LABELS
     return with_label or (len(fields) == 2 and "." in fields[0] and ("." in fields[1] or fields[1] == "None"))
 
 
@@ -142,7 +143,7 @@ def _short(value: object) -> str:
         return shown(reprlib.repr(value))
 
 
-def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
+def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
     rows, labels, delimiter = [], {}, None
     if format == "comma":
         delimiter = ";" if data.count(b";") > data.count(b",") else ","
@@ -173,17 +174,26 @@ def _lines(data: bytes, path: Path, format: str) -> list[Entry]:
             if len(fields) > 2 and (label := fields[2].strip()):
                 labels[len(rows)] = label
         rows.append(entry)
-    if format == "space" or all(label in ("0", "1") for label in labels.values()):  # with commas it may be another file
+    # With commas it may be another file, or anything; a first line may be a header.
+    known = [label in _LABELS for row, label in labels.items() if row or label in _LABELS]
+    if format == "space" or 2 * sum(known) > len(known):
         for i, label in labels.items():
             rows[i] = rows[i] if rows[i].problem else _labelled(rows[i], label)
+    elif masks and (words := [label for label in labels.values() if "." not in label and label != "None"]):
+        warnings.warn(
+            f"{path.name}: third fields such as '{shown(words[-1], 60)}' are not read, since most are no label (1 "
+            "tampered, 0 authentic); every entry with a mask counts as tampered",
+            stacklevel=4,
+        )
     return rows
 
 
-def _labelled(entry: Entry, label: str) -> Entry:
-    if label not in ("0", "1"):
-        return entry._replace(label=0, problem=f"label '{shown(label)}', expected 1 (tampered) or 0 (authentic)")
-    problem = "label 1 (tampered), but no mask" if label == "1" and entry.mask is None else None
-    return entry._replace(label=int(label), problem=problem)
+def _labelled(entry: Entry, text: str) -> Entry:
+    label = _LABELS.get(text)
+    if label is None:
+        return entry._replace(label=0, problem=f"label '{shown(text)}', expected 1 (tampered) or 0 (authentic)")
+    problem = "label 1 (tampered), but no mask" if label and entry.mask is None else None
+    return entry._replace(label=label, problem=problem)
 
 
 def _json(data: bytes, path: Path) -> list[Entry]:

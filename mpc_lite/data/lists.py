@@ -10,12 +10,13 @@ The formats, who writes them, an entry, and what marks an authentic image::
     comma    CAT-Net, TruFor, SAFIRE              image,mask[,...], or semicolons       mask None
     names    PSCC-Net                             image (a manifest tells the mask)     -
 
-Fields may be quoted as in CSV. The third of `comma` is a label where it is 0 or 1 in every line that has one. Images
-and masks are always paired by the list or by name, never by the order of a folder; a mask's name may have one of the
-endings `pairs.ENDINGS` more than its image's. A list cannot say how its masks are to be read: a manifest's rule holds
-(`manifest.read_mask`: above 127 is tampered). Masks that need another one (DSO-1 and NIST16 are inverted) are prepared
-by the set's script in `data_scripts/`; then `pick` splits its manifest. TruFor's list of the VIPP forgeries writes
-`None` also where a mask is missing: compare the numbers of labels.
+Fields may be quoted as in CSV. The third of `comma` is a label where it is 0 or 1 in most lines that have one; then the
+others are bad. Else it is left out, with a warning unless it names a file. Images and masks are always paired by the
+list or by name, never by the order of a folder; a mask's name may have one of the endings `pairs.ENDINGS` more than its
+image's. A list cannot say how its masks are to be read: a manifest's rule holds (`manifest.read_mask`: above 127 is
+tampered). Masks that need another one (DSO-1 and NIST16 are inverted) are prepared by the set's script in
+`data_scripts/`; then `pick` splits its manifest. TruFor's list of the VIPP forgeries writes `None` also where a mask is
+missing: compare the numbers of labels.
 """
 
 import os

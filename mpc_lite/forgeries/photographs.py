@@ -175,8 +175,11 @@ def read_photograph_list(path: Path) -> list[dict]:
             stacklevel=3,
         )
     # Rows that are forgeries have no place here: their authentic part would teach what nobody knows.
-    if forged := sum(row.get("label", "0") not in ("0", "", None) for row in rows):
-        raise InputError(f"{path}: {forged} rows have label 1 (tampered); list authentic photographs only")
+    if forged := [label for row in rows if (label := row.get("label", "0")) not in ("0", "", None)]:
+        raise InputError(
+            f"{path}: {len(forged)} rows have another label than 0 (authentic), the first '{shown(forged[0])}'; list "
+            "authentic photographs only"
+        )
     return [{**row, "path": place(row["image"] or "", path.parent)} for row in rows]
 
 

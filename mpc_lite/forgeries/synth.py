@@ -187,7 +187,11 @@ def write_forgeries(
     with locked(out, "Ctrl-C, or SIGTERM"):
         if fresh:
             check_fresh(out)
-        return _write(out, split, forgeries, null)
+        try:
+            return _write(out, split, forgeries, null)
+        except OSError as error:  # of a full disk Python does not say where
+            error.filename = error.filename or str(out)
+            raise
 
 
 def _write(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool) -> Path:

@@ -11,6 +11,7 @@ from mpc_lite.errors import InputError, shown
 
 LONGEST = 1 << 16  # bytes of a recipe; ours have some thousands
 _DEEPEST = 20  # sections inside one another; ours have four
+_LONGEST_NUMBER = 100  # letters of a whole number
 _MOST = 10_000  # keys and values, aliases counted as often as they are used
 _TAGS = "tag:yaml.org,2002:"
 
@@ -43,6 +44,8 @@ class RecipeLoader(yaml.SafeLoader):
 
     def construct_whole_number(self, node):
         text = self.construct_scalar(node).replace("_", "")
+        if len(text) > _LONGEST_NUMBER:  # in hexadecimal Python reads them, and then cannot say what it read
+            raise ValueError(f"a whole number of {len(text)} digits, expected up to {_LONGEST_NUMBER}")
         return int(text, 0 if text.lstrip("+-")[1:2].isalpha() else 10)
 
     def compose_mapping_node(self, anchor):

@@ -72,17 +72,33 @@ def test_an_authentic_image_may_have_a_mask_by_its_label(root):
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", ", "])
-def test_a_third_field_between_commas_is_a_label_where_all_are(root, delimiter):
+def test_a_third_field_between_commas_is_a_label_where_most_are(root, delimiter, recwarn):
     def labels(*lines):
         path = save(root, "m.txt", "".join(delimiter.join(line) + "\n" for line in lines))
-        return [(s.label, s.mask and s.mask.name) for s in read_list(path)]
+        good, bad = sort_entries(path)
+        return [(s.label, s.mask and s.mask.name) for s in good], [number for number, _ in bad]
 
     first, second = ("Tp/a.jpg", "Gt/a.png"), ("Au/c.jpg", "Gt/b.png")
-    expected = [(1, "a.png"), (0, "b.png")]
+    expected = [(1, "a.png"), (0, "b.png")], []
     assert labels((*first, "1"), (*second, "0")) == labels((*first, "1", "more"), (*second, "0 ")) == expected
+    assert labels((*first, "1.0"), (*second, "0.0")) == expected  # a column that had gaps when pandas wrote it
     assert labels(first, (*second, "0")) == labels((*first, ""), (*second, "0")) == expected
-    for other in ("2", "Qt/c.jpg", "None"):  # then it is none, in no line
-        assert labels((*first, other), (*second, "0")) == [(1, "a.png"), (1, "b.png")]
+    third = ("Tp/b.tif", "Gt/a.png")
+    assert labels((*first, "1"), (*second, "0"), (*third, "tampered")) == (expected[0], [3])
+    assert labels(("image_path", "mask_path", "label"), (*first, "1"), (*second, "0")) == (expected[0], [1])
+    assert list(recwarn) == []
+
+
+@pytest.mark.parametrize(("other", "told"), [("2", True), ("fake", True), ("Qt/c.jpg", False), ("None", False)])
+def test_another_third_field_between_commas_is_left_out_aloud_unless_it_is_a_file(root, recwarn, other, told):
+    path = save(
+        root,
+        "m.txt",
+        f"Tp/a.jpg,Gt/a.png,{other}\nTp/b.tif,Gt/b.png,{other}\nAu/c.jpg,Gt/b.png,{0 if told else other}\n",
+    )
+    assert [sample.label for sample in read_list(path)] == [1, 1, 1]
+    words = [str(each.message) for each in recwarn]
+    assert any("every entry with a mask counts as tampered" in each for each in words) == told and len(words) == told
 
 
 def test_texts_as_editors_and_windows_write_them(root):

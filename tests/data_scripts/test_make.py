@@ -299,6 +299,22 @@ def test_split_lists_fill_the_column_and_unknown_names_are_bad(run, tiny, tmp_pa
     assert [(row["image"], "split test" in row["problem"]) for row in done.bad] == [("missing one.png", True)]
 
 
+def test_split_lists_may_be_quoted_and_write_accents_otherwise(run, tiny, photo, tmp_path, capsys):
+    names = ["a,b.png", 'say "x".png', "caf\u00e9.png", "plain.png", "x y.png"]
+    for name in names:
+        photo(tiny / "real" / name)
+    photo(tiny / "real" / "left.png")
+    lines = [
+        '"image","mask"', '"a,b.png","m.png"', '"say ""x"".png";"m.png"', "cafe\u0301.png", "plain.png,m.png",
+        '"x y.png" "m.png"', "left", "# end",
+    ]  # fmt: skip
+    (tmp_path / "l.txt").write_text("\n".join(lines), encoding="utf-8")
+    done = run(TINY, tiny, "--split", f"train={tmp_path / 'l.txt'}")
+    assert {row.image.name for row in done.rows if row.split == "train"} == set(names)
+    assert done.code == 0 and done.bad == []
+    assert "l.txt: 2 lines name no image with its ending, left out: left, # end" in done.out + done.err
+
+
 def test_of_images_of_one_name_a_list_means_the_one_whose_folders_it_gives(run, tiny, photo, tmp_path):
     """Cameras that count alike, in folders that are called alike: DSC01 of one is not that of the other."""
     for camera in ("Canon", "Nikon"):
