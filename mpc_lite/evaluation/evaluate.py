@@ -21,7 +21,7 @@ from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.evaluation.baselines import BASELINES, LABELS, shipped_thresholds
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
 from mpc_lite.evaluation.metrics import roc_auc
-from mpc_lite.evaluation.notes import notes_on
+from mpc_lite.evaluation.notes import inverted_note, notes_on
 from mpc_lite.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from mpc_lite.evaluation.rows import Manifest, Row, RowScore, RowScores, samples_of
 from mpc_lite.files import open_file, place
@@ -134,6 +134,7 @@ def _evaluate(model, manifest, names, split, maps_dir, thresholds, baselines) ->
             tables.append({"protocol": protocol.name, "manifest": facts, "split": split, **figures})
             rows = [(sample, one.error) for (sample, _), one in zip(rows, found, strict=True)]
     notes = notes_on(sample for sample, problem in listed if not problem)
+    notes += inverted_note([one.share for one in found if one.share is not None])
     return [{**table, "notes": notes} for table in tables]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mpc_lite.data.manifest import Sample
@@ -47,6 +47,14 @@ def unsure(what: str, names: list[str]) -> str:
         f"{len(names)} images have an EXIF tag that turns or mirrors them; their {what} were taken for {what} of the "
         f"upright picture, which their sides do not show: {some(names)}"
     )
+
+
+def inverted_note(shares: Sequence[float]) -> list[str]:
+    """A line where most of the masks, of which these shares are tampered, mark more than half of their image."""
+    most = sum(share > 0.5 for share in shares)
+    if 2 * most <= len(shares):
+        return []
+    return [f"{most} of {len(shares)} masks mark more than half of their image; are they the other way round?"]
 
 
 def _file(path: Path) -> str:

@@ -27,13 +27,14 @@ Row = tuple[Sample | None, str | None]  # and what is wrong with it
 @dataclass(frozen=True)
 class RowScore:
     """error: one line where the row is left out; too_large: because memory did not suffice. Else the image's score, and
-    of a tampered image those of its pixels, the network's and each baseline's."""
+    of a tampered image those of its pixels, the network's and each baseline's, and the share that is tampered."""
 
     error: str | None = None
     too_large: bool = False
     image_score: float | None = None
     pixels: ImageScore | None = None
     beside: Mapping[str, ImageScore] = field(default_factory=dict)
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class RowScores:
             if not out_of_memory(error):
                 raise
             return RowScore(self._message(sample, error), too_large=True)
-        return RowScore(image_score=whole, pixels=pixels, beside=beside)
+        return RowScore(image_score=whole, pixels=pixels, beside=beside, share=float(mask.mean()))
 
     def _message(self, sample: Sample | None, error: Exception) -> str:
         """The error, with the row it belongs to and without folders: results travel to other machines."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from mpc_lite.cli import main
@@ -48,6 +49,26 @@ def test_what_check_calls_bad_is_noted_in_its_words_where_it_counts(repeated, mo
         Image.fromarray(MASK).save(repeated.parent / "maps" / f"{name}.png")
     assert main(["score", "maps", "--manifest", "m.csv"]) == 0
     assert capsys.readouterr().err == "".join(f"note: {note}\n" for note in notes)
+
+
+@pytest.mark.trust
+def test_masks_the_other_way_round_are_noted_where_most_are(tmp_path):
+    """As tifffile writes boolean ones: their zeros are white, which every reader but tifffile heeds."""
+    names = []
+    for i in range(3):
+        Image.fromarray(np.full((40, 60, 3), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+        tifffile.imwrite(tmp_path / f"{i}.tif", MASK > 0)
+        names.append(f"{i}.png,{i}.tif,1,toy")
+    rows = ["image,mask,label,source", *names]
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+
+    def notes():
+        return evaluate(lambda image: np.zeros(image.shape[:2], np.float32), tmp_path / "m.csv")["notes"]
+
+    assert notes() == ["3 of 3 masks mark more than half of their image; are they the other way round?"]
+    for i in (0, 1):
+        Image.fromarray(MASK > 0).save(tmp_path / f"{i}.tif")
+    assert notes() == []
 
 
 def test_other_rows_have_no_note(tmp_path):

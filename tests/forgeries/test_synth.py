@@ -1,10 +1,12 @@
 """Forgeries: the region, what each kind does, and the whole as a pure function of (split, seed, index)."""
 
+import errno
 import hashlib
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,6 +257,19 @@ def test_a_pipe_in_a_set_that_was_not_finished_is_not_waited_for(tmp_path, scene
     os.mkfifo(tmp_path / "manifest.csv")
     with pytest.raises(InputError, match=r"manifest\.csv is a pipe or a device"):
         write_set(tmp_path, "test", 1, 1, 48, scenes["test"], fresh=True)
+
+
+@pytest.mark.trust
+def test_a_full_disk_is_told_with_the_folder(tmp_path, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert main(["synth", "--out", str(tmp_path / "set"), "--n", "1", "--size", "48"]) == 2
+    assert f"{os.strerror(errno.ENOSPC)} ({tmp_path / 'set'}); choose another folder" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["synth", "--out", str(tmp_path / "set"), "--n", "1", "--size", "48"]) == 0
 
 
 @pytest.mark.trust
