@@ -85,7 +85,7 @@ def read_mask_file(path: str | Path) -> np.ndarray:
             return _one_colour(values, path)
         values = _grey(values)
     half, top = (TAMPERED_ABOVE, 255) if values.dtype == np.uint8 else (0x7FFF, 0xFFFF)
-    levels = np.flatnonzero(_counts(values))
+    levels = np.flatnonzero(counts := _counts(values))
     low, high = int(levels[0]), int(levels[-1])
     near = _NEAR * (top // 255)
     if low == high:
@@ -100,15 +100,19 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     labelled = high == top and 2 <= n <= _LABELS and levels[n - 1] == n - 1  # 0, 1, …, n - 1, and 255
     if labelled and np.count_nonzero((values > 0) & (values < n)) > values.size // 100:  # more than JPEG's noise
         raise _unclear(path, f"its grey values are {_listed(levels)}, as of labels with {top} for 'ignore'")
-    if len(levels) > 2 and len(labels := _dark_labels(values, levels, near)):
-        raise _unclear(path, f"its grey values are {_listed(levels)}, and {_listed(labels)} fill regions of their own")
     if len(levels) > 2:
-        between = (values > near) & (values < top - near)
+        often = levels if len(levels) <= 8 else np.flatnonzero(counts * 100 >= values.size)
+        greys = f"its grey values are {_listed(often)}"
+        if len(labels := _dark_labels(values, levels, near)):
+            raise _unclear(path, f"{greys}, and {_listed(labels)} fill regions of their own")
         square = np.ones((3, 3), np.uint8)
-        flat = between & (cv2.dilate(values, square) - cv2.erode(values, square) <= _FLAT * (top // 255))
+        flat = cv2.dilate(values, square) - cv2.erode(values, square) <= _FLAT * (top // 255)
+        flat &= (values > near) & (values < top - near)
         # A third level alone is a label ("unsure", a border), however thin; soft edges have more of them.
-        if flat.sum() > 4 + flat.size // 5000 or (len(levels) == 3 and between.any()):
-            raise _unclear(path, f"its grey values are {_listed(_peaks(values))}")
+        if len(levels) == 3 and low + _APART * near // _NEAR <= levels[1] < top - near:
+            raise _unclear(path, greys)
+        if (n := np.count_nonzero(flat)) > 4 + flat.size // 5000:
+            raise _unclear(path, f"{greys}, and {n} pixels of {values[flat].min()} to {values[flat].max()} are no edge")
     return (values > half).astype(np.uint8)
 
 
@@ -205,13 +209,6 @@ def _one_colour(values: np.ndarray, path: str | Path) -> np.ndarray:
 
 def _listed(levels: np.ndarray) -> str:
     return ", ".join(map(str, levels)) if len(levels) <= 8 else f"{levels[0]} to {levels[-1]}, {len(levels)} of them"
-
-
-def _peaks(values: np.ndarray) -> np.ndarray:
-    """The levels that hold at least a hundredth of the pixels, or all where they are few."""
-    counts = _counts(values)
-    levels = np.flatnonzero(counts)
-    return levels if len(levels) <= 8 else np.flatnonzero(counts * 100 >= counts.sum())
 
 
 def _unclear(path: str | Path, reason: str) -> InputError:

@@ -185,6 +185,23 @@ def test_noise_of_lossy_webp_is_no_level(tmp_path, quality):
         assert np.mean(read_mask_file(tmp_path / "mask.webp") != disc) < 0.004
 
 
+@pytest.mark.parametrize("label", [4, 20, 32, 33, 128, 222])
+def test_a_third_level_alone_is_a_label_however_thin(tmp_path, label):
+    mask = cv2.resize(REGION * np.uint8(255), (8 * W, 8 * H), interpolation=cv2.INTER_NEAREST)
+    mask[300:306, 40:400] = label
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=f"its grey values are 0, {label}, 255"):
+        read_mask_file(tmp_path / "mask.png")
+
+
+def test_soft_edges_that_meet_are_told_as_what_they_are(tmp_path):
+    mask = np.zeros((240, 320), np.uint8)
+    mask[50:200, 40:150], mask[50:200, 156:300] = 255, 255
+    Image.fromarray(cv2.GaussianBlur(mask, (0, 0), 4)).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"its grey values are 0.* 255.*, and \d+ pixels of \d+ to \d+ are no edge"):
+        read_mask_file(tmp_path / "mask.png")
+
+
 def test_levels_under_jpeg_noise_are_still_levels(tmp_path):
     levels = np.maximum(REGION * np.uint8(255), REGION[::-1] * np.uint8(110))
     Image.fromarray(cv2.resize(levels, (4 * W, 4 * H))).save(tmp_path / "mask.jpg", quality=90)

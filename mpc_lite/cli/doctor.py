@@ -197,6 +197,23 @@ def threads() -> Iterator[Finding]:
         yield Finding("note", "threads that wait may keep a core busy", do)
 
 
+def processes() -> Iterator[Finding]:
+    """Whether a training here would wait for others, as a launcher or a job says in the environment."""
+    from mpc_lite.devices import processes_started
+
+    try:
+        count = processes_started()
+    except InputError as error:
+        yield Finding("fails", f"no training starts: {error}")
+        return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if count > 1 and name not in os.environ]:
+        what = f"WORLD_SIZE={count} without {', '.join(missing)}: no training starts"
+        yield Finding("fails", what, "unset WORLD_SIZE, or start trainings with 'accelerate launch'")
+    elif count > 1:
+        what = f"WORLD_SIZE={count}: a training waits until all {count} processes are there"
+        yield Finding("note", what, "unless a launcher starts them, unset WORLD_SIZE")
+
+
 def book() -> Iterator[Finding]:
     """The notebooks that `mpc-lite reproduce` executes."""
     from mpc_lite.reproduce.runner import find_notebook
@@ -212,4 +229,15 @@ def _enough(what: str, amount: float, wanted: float, do: str) -> Finding:
     return Finding("ok", text) if amount >= wanted else Finding("fails", f"{text}, {wanted / GB:.2g} GB are wanted", do)
 
 
-CHECKS: list[Callable[[], Iterator[Finding]]] = [versions, device, memory, disk, data, pictures, weights, threads, book]
+CHECKS: list[Callable[[], Iterator[Finding]]] = [
+    versions,
+    device,
+    memory,
+    disk,
+    data,
+    pictures,
+    weights,
+    threads,
+    processes,
+    book,
+]

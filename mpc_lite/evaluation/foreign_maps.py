@@ -131,10 +131,10 @@ class ForeignMaps:
         if self._closed:
             n = len(self._closed)
             notes.append(f"{n} files of {self.folder.name} cannot be opened and were left out: {some(self._closed)}")
-        if 0 < self.highest <= np.float32(1 / 255):  # as zeros and ones, or 0 and 255 of 16 bits, are
+        if 0 < self.highest < 0.5:  # as zeros and ones are, 0 and 255 or 0 to 1000 of 16 bits, and some detectors
             notes.append(
-                f"no map has a score above {self.highest:.2g}, since whole numbers count up to the greatest of their "
-                "type; of zeros and ones save booleans, 0 and 255, or floats"
+                f"no map has a score above {self.highest:.2g}, so that 0.5 marks nothing; whole numbers count up to "
+                "the greatest of their type: save zeros and ones as booleans or 0 and 255, others as floats of 0 to 1"
             )
         if self._unsure:
             notes.append(unsure("maps", sorted(image.name for image in self._unsure)))

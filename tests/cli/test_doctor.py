@@ -102,3 +102,25 @@ def test_threads_that_contradict_each_other_are_told(monkeypatch):
     assert finding.state == "note" and "unset it, or set it to 4" in finding.do
     monkeypatch.setattr("torch.get_num_threads", lambda: 16)
     assert "OMP_NUM_THREADS=8" in found(doctor.threads)[0].do
+
+
+LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "states", "words"),
+    [
+        ({}, [], ""),
+        ({"WORLD_SIZE": "1"}, [], ""),
+        ({"WORLD_SIZE": "abc"}, ["fails"], "WORLD_SIZE is 'abc' in the environment"),
+        ({"WORLD_SIZE": "2"}, ["fails"], "WORLD_SIZE=2 without RANK, MASTER_ADDR, MASTER_PORT: no training starts"),
+        (LAUNCHED, ["note"], "a training waits until all 2 processes are there"),
+    ],
+)
+def test_what_a_launcher_left_in_the_environment_is_told(monkeypatch, variables, states, words):
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    findings = found(doctor.processes)
+    assert [finding.state for finding in findings] == states and all(words in finding.what for finding in findings)

@@ -439,15 +439,24 @@ def test_command_several_protocols_one_table_one_file(images, capsys, monkeypatc
 
 
 @pytest.mark.trust
-@pytest.mark.parametrize("dtype, top, told", [("uint8", 1, True), ("uint16", 255, True), ("uint8", 2, False)])
-def test_zeros_and_ones_that_count_as_next_to_nothing_are_told(images, dtype, top, told):
+@pytest.mark.parametrize(
+    "dtype, top, told",
+    [
+        ("uint8", 1, "0.0039"),
+        ("uint16", 255, "0.0039"),
+        ("uint16", 1000, "0.015"),
+        ("float32", 0.4, "0.4"),
+        ("uint8", 128, ""),
+    ],
+)
+def test_scores_that_never_reach_a_half_are_told(images, dtype, top, told):
     """A mask of 0 and 1 is read as meant; a map of them is one of scores up to 1 of 255."""
     mask = np.zeros(SIZE, dtype)
     mask[:2] = top
     for name in ("a", "b", "c"):
         save(images / "maps" / f"{name}.npy", mask)
     notes = score_maps(images / "m.csv", images / "maps", "mpc")["maps"]["notes"]
-    words = "no map has a score above 0.0039, since whole numbers count up to the greatest of their type; of zeros and"
+    words = f"no map has a score above {told}, so that 0.5 marks nothing; whole numbers count up to the greatest"
     assert [note.startswith(words) for note in notes] == ([True] if told else [])
 
 
