@@ -60,6 +60,11 @@ def processes_started() -> int:
     return int(text)
 
 
+def started_by_launcher() -> bool:
+    """Is LOCAL_RANK set, by which accelerate decides whether there are others to wait for, however few?"""
+    return os.environ.get("LOCAL_RANK", "-1") != "-1"
+
+
 def device_name(device: torch.device) -> str:
     """A device as records name it: `cpu`, `mps`, or `cuda (NVIDIA …)`."""
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
@@ -80,12 +85,15 @@ def choose_accelerator(device: str | None, precision: str, **more) -> Accelerato
     try:
         accelerator = Accelerator(cpu=device == "cpu" or several, mixed_precision=mixed, **more)
     except ValueError as error:  # RANK, MASTER_ADDR and the like are missing, or no numbers
-        if processes == 1:
+        launched = "LOCAL_RANK is set in the environment, as a launcher sets it, and what else it sets does not fit"
+        if processes > 1:
+            launched = (
+                f"WORLD_SIZE says that {processes} processes were started together, and they do not find each other"
+            )
+        elif not started_by_launcher():
             raise
-        raise InputError(
-            f"WORLD_SIZE says that {processes} processes were started together, and they do not find each other "
-            f"({shown(error, 200)}); unset it, or start them with 'accelerate launch', which sets all they need"
-        ) from error
+        advice = "unset it, or start trainings with 'accelerate launch', which sets all they need"
+        raise InputError(f"{launched} ({shown(error, 200)}); {advice}") from error
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator

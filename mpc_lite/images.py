@@ -103,7 +103,7 @@ def read_mask_file(path: str | Path) -> np.ndarray:
     if len(levels) > 2:
         often = levels if len(levels) <= 8 else np.flatnonzero(counts * 100 >= values.size)
         greys = f"its grey values are {_listed(often)}"
-        if len(labels := _dark_labels(values, levels, near)):
+        if len(labels := _labels(values, levels, near, top)):
             raise _unclear(path, f"{greys}, and {_listed(labels)} fill regions of their own")
         square = np.ones((3, 3), np.uint8)
         flat = cv2.dilate(values, square) - cv2.erode(values, square) <= _FLAT * (top // 255)
@@ -181,16 +181,18 @@ def _grey(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _dark_labels(values: np.ndarray, levels: np.ndarray, near: int) -> np.ndarray:
-    """The levels up to `near` of even regions, of 13 × 13 pixels or so, black among them, where one is a label.
+def _labels(values: np.ndarray, levels: np.ndarray, near: int, top: int) -> np.ndarray:
+    """The levels of even regions, of 13 × 13 pixels or so, black among them, where one below white is a label.
 
-    JPEG's noise has no such regions but what black became, WebP's and AVIF's is fainter than a label has to be.
+    JPEG's noise has no such regions but what black became, WebP's and AVIF's is fainter than a label has to be, and
+    between black and white no lossy format and no soft edge leaves any, of 9 × 9 pixels already.
     """
     square = np.ones((9, 9), np.uint8)
-    even = _counts(values, (cv2.dilate(values, square) == cv2.erode(values, square)) & (values <= near))
-    regions = np.flatnonzero(even >= 5 * 5)
-    apart = any(even[n] > even.sum() // 1000 and n >= regions[0] + _APART * near // _NEAR for n in regions)
-    return regions if apart or len(regions) > max(1, np.count_nonzero(levels <= near) // 2) else regions[:0]
+    even = _counts(values, (cv2.dilate(values, square) == cv2.erode(values, square)) & (values < top - near))
+    regions = np.flatnonzero(even >= np.where(np.arange(len(even)) > near, 1, 5 * 5))
+    far = regions[:1] + _APART * near // _NEAR  # from black
+    alone = any(n > near or (n >= far and even[n] > even.sum() // 1000) for n in regions)
+    return regions if alone or len(regions) > max(1, np.count_nonzero(levels <= near) // 2) else regions[:0]
 
 
 def _one_colour(values: np.ndarray, path: str | Path) -> np.ndarray:

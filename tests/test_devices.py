@@ -59,10 +59,21 @@ def test_a_number_of_processes_that_is_none_is_told(monkeypatch, text):
         choose_accelerator("cpu", "fp32")
 
 
-def test_processes_that_cannot_find_each_other_are_told():
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (
+            {"WORLD_SIZE": "2"},
+            "WORLD_SIZE says that 2 processes were started together, and they do not find each other",
+        ),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK is set in the environment, as a launcher sets it, and what else it sets"),
+        ({"LOCAL_RANK": "abc"}, "LOCAL_RANK is set in the environment, as a launcher sets it, and what else it sets"),
+    ],
+)
+def test_what_a_launcher_left_in_the_environment_is_told(variables, words):
     """In a process of its own: accelerate leaves a half of its state behind."""
     code = "from mpc_lite.devices import choose_accelerator as choose\ntry: choose('cpu', 'fp32')\n"
     code += "except ValueError as error: print(type(error).__name__, error)"
-    environment = {**os.environ, "WORLD_SIZE": "2"}
+    environment = {**os.environ, **variables}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("InputError WORLD_SIZE says that 2 processes were started together, and they do not")
+    assert done.stdout.startswith(f"InputError {words}") and "'accelerate launch'" in done.stdout

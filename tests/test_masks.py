@@ -185,6 +185,16 @@ def test_noise_of_lossy_webp_is_no_level(tmp_path, quality):
         assert np.mean(read_mask_file(tmp_path / "mask.webp") != disc) < 0.004
 
 
+@pytest.mark.parametrize("softened", SOFTENED)
+@pytest.mark.parametrize("label", [33, 60, 100, 128, 200, 222])
+def test_a_small_grey_label_with_soft_edges_in_a_large_mask_is_still_a_label(tmp_path, label, softened):
+    labels = np.zeros((1600, 2000), np.uint8)
+    labels[500:540, 500:540], labels[1000:1030, 1000:1030] = 255, label
+    Image.fromarray(SOFTENED[softened](labels)).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"its grey values are .* fill regions of their own"):
+        read_mask_file(tmp_path / "mask.png")
+
+
 @pytest.mark.parametrize("label", [4, 20, 32, 33, 128, 222])
 def test_a_third_level_alone_is_a_label_however_thin(tmp_path, label):
     mask = cv2.resize(REGION * np.uint8(255), (8 * W, 8 * H), interpolation=cv2.INTER_NEAREST)

@@ -16,7 +16,7 @@ from pathlib import Path
 import typer
 
 from mpc_lite.cli.options import DONE, SOME_FAILED, examples, tell
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 from mpc_lite.files import FOLDERS, RAISED, pixel_limit
 
 commands = typer.Typer()
@@ -199,19 +199,24 @@ def threads() -> Iterator[Finding]:
 
 def processes() -> Iterator[Finding]:
     """Whether a training here would wait for others, as a launcher or a job says in the environment."""
-    from mpc_lite.devices import processes_started
+    from mpc_lite.devices import processes_started, started_by_launcher
 
     try:
         count = processes_started()
     except InputError as error:
         yield Finding("fails", f"no training starts: {error}")
         return
-    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if count > 1 and name not in os.environ]:
-        what = f"WORLD_SIZE={count} without {', '.join(missing)}: no training starts"
-        yield Finding("fails", what, "unset WORLD_SIZE, or start trainings with 'accelerate launch'")
+    if not (launched := started_by_launcher()) and count == 1:
+        return
+    name, numbers = "LOCAL_RANK" if launched else "WORLD_SIZE", ["WORLD_SIZE", "RANK", "MASTER_PORT"]
+    given = {key: os.environ.get(key, "") for key in [*numbers, *["LOCAL_RANK"] * launched]}
+    wrong = [key for key, value in given.items() if not (value.isascii() and value.isdecimal())]
+    if wrong := wrong + ["MASTER_ADDR"] * (not os.environ.get("MASTER_ADDR")):
+        what = f"{name}={shown(os.environ[name])}, and {', '.join(wrong)} missing or no number: no training starts"
+        yield Finding("fails", what, f"unset {name}, or start trainings with 'accelerate launch'")
     elif count > 1:
         what = f"WORLD_SIZE={count}: a training waits until all {count} processes are there"
-        yield Finding("note", what, "unless a launcher starts them, unset WORLD_SIZE")
+        yield Finding("note", what, "unless a launcher starts them, unset WORLD_SIZE and LOCAL_RANK")
 
 
 def book() -> Iterator[Finding]:

@@ -104,7 +104,7 @@ def test_threads_that_contradict_each_other_are_told(monkeypatch):
     assert "OMP_NUM_THREADS=8" in found(doctor.threads)[0].do
 
 
-LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,12 @@ LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_
     [
         ({}, [], ""),
         ({"WORLD_SIZE": "1"}, [], ""),
+        ({"LOCAL_RANK": "-1"}, [], ""),
         ({"WORLD_SIZE": "abc"}, ["fails"], "WORLD_SIZE is 'abc' in the environment"),
-        ({"WORLD_SIZE": "2"}, ["fails"], "WORLD_SIZE=2 without RANK, MASTER_ADDR, MASTER_PORT: no training starts"),
+        ({"WORLD_SIZE": "2"}, ["fails"], "WORLD_SIZE=2, and RANK, MASTER_PORT, MASTER_ADDR missing or no number"),
+        ({"LOCAL_RANK": "0"}, ["fails"], "LOCAL_RANK=0, and WORLD_SIZE, RANK, MASTER_PORT, MASTER_ADDR missing or"),
+        ({**LAUNCHED, "LOCAL_RANK": "abc"}, ["fails"], "LOCAL_RANK=abc, and LOCAL_RANK missing or no number"),
+        ({**LAUNCHED, "WORLD_SIZE": "1"}, [], ""),
         (LAUNCHED, ["note"], "a training waits until all 2 processes are there"),
     ],
 )
