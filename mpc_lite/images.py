@@ -184,15 +184,16 @@ def _grey(values: np.ndarray) -> np.ndarray:
 def _labels(values: np.ndarray, levels: np.ndarray, near: int, top: int) -> np.ndarray:
     """The levels of even regions, of 13 × 13 pixels or so, black among them, where one below white is a label.
 
-    JPEG's noise has no such regions but what black became, WebP's and AVIF's is fainter than a label has to be, and
-    between black and white no lossy format and no soft edge leaves any, of 9 × 9 pixels already.
+    JPEG's noise has no such regions but what black became, that of WebP and AVIF is smaller or fainter than a label has
+    to be; between black and white no lossy format and no soft edge leaves any, of 9 × 9 pixels already.
     """
     square = np.ones((9, 9), np.uint8)
-    even = _counts(values, (cv2.dilate(values, square) == cv2.erode(values, square)) & (values < top - near))
-    regions = np.flatnonzero(even >= np.where(np.arange(len(even)) > near, 1, 5 * 5))
-    far = regions[:1] + _APART * near // _NEAR  # from black
-    alone = any(n > near or (n >= far and even[n] > even.sum() // 1000) for n in regions)
-    return regions if alone or len(regions) > max(1, np.count_nonzero(levels <= near) // 2) else regions[:0]
+    even = (cv2.dilate(values, square) == cv2.erode(values, square)) & (values < top - near)
+    counts, wide = _counts(values, even), cv2.erode(even.view(np.uint8), square[:5, :5]) > 0
+    regions = np.flatnonzero(counts >= np.where(np.arange(len(counts)) > near, 1, 5 * 5))
+    dark = np.flatnonzero(_counts(values, wide)) >= regions.min(initial=near) + _APART * near // _NEAR
+    many = len(regions) > max(1, np.count_nonzero(levels <= near) // 2)
+    return regions if many or dark.any() or (regions > near).any() else regions[:0]
 
 
 def _one_colour(values: np.ndarray, path: str | Path) -> np.ndarray:

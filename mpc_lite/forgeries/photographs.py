@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mpc_lite.decoders import open_image
-from mpc_lite.errors import InputError, nearest, shown
+from mpc_lite.errors import InputError, nearest, shown, some
 from mpc_lite.files import csv_rows, expand, place
 from mpc_lite.forgeries.lives import Tables
 from mpc_lite.forgeries.scenes import SHARES, hash_share
@@ -148,7 +148,10 @@ def read_photograph_list(path: Path) -> list[dict]:
         if broken:
             raise InputError(f"row {number} of {shown(path, 200)}: {broken}; close it")
         if columns is None:
-            columns = [cell.strip() for cell in cells]
+            columns = [cell.strip().lower() for cell in cells]
+            if len(set(columns)) != len(columns):
+                twice = some(sorted({name for name in columns if columns.count(name) > 1}), 6)
+                raise InputError(f"{path}: the columns {twice} occur twice, in any case of letters; rename or drop one")
         elif cells:
             if len(cells) < len(columns) or any(cells[len(columns) :]):
                 raise InputError(

@@ -335,8 +335,11 @@ def test_lists_that_cannot_be_used(folder, tmp_path):
     text = names_of("text{}.jpg", (1, 0, 0))[0]
     (out / text).write_text("no image")
     fails(write_list(out, [f"{text},a,,CC0", *rows], name="text.csv"), text, "cannot be read as an image")
-    forged = write_list(out, [f"{row},1" for row in rows], HEADER + ",label", "forged.csv")
-    fails(forged, "34 rows have another label than 0 (authentic), the first '1'")
+    for label in ("label", "Label", " LABEL"):
+        forged = write_list(out, [f"{row},1" for row in rows], f"{HEADER},{label}", "forged.csv")
+        fails(forged, "34 rows have another label than 0 (authentic), the first '1'")
+    twice = write_list(out, [f"{row},{row.split(',')[0]}" for row in rows], HEADER + ",Image", "twice.csv")
+    fails(twice, "the columns image occur twice, in any case of letters")
     fails(write_list(out, rows), "phonse", "did you mean 'phones'", sources=["phonse"])
     fails(write_list(out, rows), "drone999", weights={"drone999": 1.0})
     fails(write_list(out, rows), "weights", sources=["phones"], weights={"phones": 0.0})
