@@ -38,14 +38,18 @@ def renamed(tree: Tree) -> Callable[[Path], str]:
     """
     new_name: dict[str, str] = {}
     for sheet in tree.files(name="*name*correction*", suffixes=(".xlsx", ".csv", ".txt")):
-        long = 0
+        long = rows = 0
         for line in _lines(sheet):
             if len(line) > LINE:
                 long += 1
             elif len(names := _IMAGE_NAME.findall(line)) == 2:
+                rows += 1
                 new_name[Path(names[0]).stem.casefold()] = Path(names[1]).stem.casefold()
         if long:
             print(printable(f"note: {sheet}: rows of more than {LINE} letters are left out, {long} of them"))
+        if not rows:  # in UTF-16, say, or with its pages in another place
+            advice = "save it as an .xlsx workbook, or as CSV in UTF-8"
+            print(printable(f"note: {sheet}: no row with two names of images was found; {advice}"))
     return lambda path: new_name.get(stem(path), stem(path))
 
 

@@ -168,6 +168,15 @@ def test_casia2_takes_images_that_were_renamed_already_and_a_text_sheet(load, ru
     assert run(load("casia2").CASIA2, *casia2).code == 0
 
 
+def test_a_sheet_that_tells_nothing_is_named(load, run, casia2):
+    sheet = casia2[1] / "Notes" / "fileNamesCorrection.xlsx"
+    assert "no row with two names" not in run(load("casia2").CASIA2, *casia2).out
+    sheet.unlink()
+    sheet.with_suffix(".txt").write_text(f"{OLD}.tif\t{NEW}.tif\n", encoding="utf-16")  # Excel's "Unicode Text"
+    done = run(load("casia2").CASIA2, *casia2)
+    assert done.code == 1 and "fileNamesCorrection.txt: no row with two names of images was found; save it" in done.out
+
+
 def test_a_damaged_sheet_is_a_mistake_not_a_traceback(load, run, casia2):
     (casia2[1] / "Notes" / "fileNamesCorrection.xlsx").write_bytes(b"PK no workbook")
     done = run(load("casia2").CASIA2, *casia2)
