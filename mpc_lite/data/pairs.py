@@ -48,8 +48,12 @@ def match_names(
     """
     of_image, of_mask = _by_stem(images), _by_stem(masks)
     ending = {}  # key of a mask -> key of the image that it is called after; several such masks are a problem below
+    alone = of_mask.keys() - of_image.keys()
     for key in of_image.keys() - of_mask.keys():
-        ending |= {key + end: key for end in ENDINGS if key + end in of_mask and key + end not in of_image}
+        ending |= {key + end: key for end in ENDINGS if key + end in alone}
+        # e_mask may be the mask of e, or of the image e_mask: nobody can tell where that has an e_mask_mask as well.
+        for image in (key + end for end in ENDINGS if key + end in of_image and key + end in of_mask):
+            ending |= {image + end: image for end in ENDINGS if image + end in alone}
     for mask, key in ending.items():
         of_mask[key] = of_mask.get(key, []) + of_mask.pop(mask)
     matches = []

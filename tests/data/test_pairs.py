@@ -60,6 +60,16 @@ def test_where_a_name_leaves_a_choice_nothing_is_paired():
     ]
 
 
+def test_a_name_that_may_be_the_mask_of_two_images_is_nobodys():
+    names = ["e.jpg", "e_mask.jpg"]
+    assert {m.image: m.mask for m in match_names(names, ["e_mask.png"])} == {"e.jpg": None, "e_mask.jpg": "e_mask.png"}
+    matches = match_names(names, ["e_mask.png", "e_mask_mask.png"])
+    assert all(match.problem for match in matches) and {match.image for match in matches} == set(names)
+    assert any("e_mask.png, e_mask_mask.png have one name" in match.problem for match in matches)
+    both = match_names(["e.jpg", "f.jpg"], ["e.png", "e_mask.png", "f_mask.png"])
+    assert {m.image: m.mask for m in both if not m.problem} == {"e.jpg": "e.png", "f.jpg": "f_mask.png"}
+
+
 def test_folders_become_samples_and_say_what_was_paired_how(folders):
     draw(folders / "photos" / "lonely.jpg")
     (folders / "photos" / "notes.txt").write_text("no picture")
