@@ -194,8 +194,8 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             f"{path.name}: column {', '.join(missing)} is missing; found {columns}; "
             f"expected {','.join(REQUIRED)}[,split], separated by commas"
         )
-    if len(set(header)) != len(header):
-        raise InputError(f"{path.name}: a column name occurs twice in {some(header, 6)}; rename or drop one")
+    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        raise InputError(f"{path.name}: the columns {some(twice, 6)} occur twice; rename or drop one")
     empty, folder, (image_at, mask_at) = True, path.parent, map(header.index, ("image", "mask"))
     for number, (cells, broken) in rows:
         if not any(cells):

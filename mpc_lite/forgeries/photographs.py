@@ -149,9 +149,10 @@ def read_photograph_list(path: Path) -> list[dict]:
             raise InputError(f"row {number} of {shown(path, 200)}: {broken}; close it")
         if columns is None:
             columns = [cell.strip().lower() for cell in cells]
-            if len(set(columns)) != len(columns):
-                twice = some(sorted({name for name in columns if columns.count(name) > 1}), 6)
-                raise InputError(f"{path}: the columns {twice} occur twice, in any case of letters; rename or drop one")
+            if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+                raise InputError(
+                    f"{path}: the columns {some(twice, 6)} occur twice, in any case of letters; rename one"
+                )
         elif cells:
             if len(cells) < len(columns) or any(cells[len(columns) :]):
                 raise InputError(

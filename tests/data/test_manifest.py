@@ -60,6 +60,8 @@ def test_reads_what_spreadsheets_write(folder):
     text = '\ufeffimage,mask,label,source\r\n"a.png",a_mask.png,1,"mine, too"\r\n\r\n b.png ,,0,mine\r\n'
     a, b = read_manifest(write(folder, text))
     assert a.source == "mine, too" and b.image == folder / "b.png" and b.row == 4
+    emptied = "image,mask,label,source,,\na.png,a_mask.png,1,mine,,\n"  # columns that were used once
+    assert [sample.source for sample in read_manifest(write(folder, emptied))] == ["mine"]
 
 
 def test_written_manifest_reads_back_equal_from_another_folder(folder):
@@ -159,7 +161,7 @@ def test_empty_lines_before_the_header_are_counted(folder, before):
         ("image,width,source\nx,1,y\n", "column mask, label is missing; found image,width,source; expected image,mask"),
         ("image;mask;label;source\n", "found image;mask;label;source; expected image,mask,label,source"),
         (HEADER, "has a header but no rows"),
-        ("image,mask,label,source,label\n", "a column name occurs twice"),
+        ("image,mask,label,source,label\n", "the columns label occur twice"),
         (
             HEADER + "b.png,,authentic,mine\n",
             "row 2 of m.csv: label 'authentic', expected 1 (tampered) or 0 (authentic)",

@@ -22,7 +22,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.forgeries import photographs as module
 from mpc_lite.forgeries.lives import Life, Save, cut, draw_whole, jpeg, live, sloped_tables
 from mpc_lite.forgeries.mixed import Stream
-from mpc_lite.forgeries.photographs import Photographs
+from mpc_lite.forgeries.photographs import Photographs, read_photograph_list
 from mpc_lite.forgeries.real import GRID, forge_real, real_ranges
 from mpc_lite.forgeries.regions import moved, object_region, paste, plain_region, removed
 from mpc_lite.forgeries.scenes import SHARES, dead_leaves, hash_share
@@ -338,6 +338,8 @@ def test_lists_that_cannot_be_used(folder, tmp_path):
     for label in ("label", "Label", " LABEL"):
         forged = write_list(out, [f"{row},1" for row in rows], f"{HEADER},{label}", "forged.csv")
         fails(forged, "34 rows have another label than 0 (authentic), the first '1'")
+    wide = write_list(out, [f"{row},," for row in rows], HEADER + ",,", "wide.csv")  # columns that were used once
+    assert len(read_photograph_list(Path(wide))) == len(rows)
     twice = write_list(out, [f"{row},{row.split(',')[0]}" for row in rows], HEADER + ",Image", "twice.csv")
     fails(twice, "the columns image occur twice, in any case of letters")
     fails(write_list(out, rows), "phonse", "did you mean 'phones'", sources=["phonse"])
