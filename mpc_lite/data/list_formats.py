@@ -224,7 +224,10 @@ def _array(data: bytes, path: Path) -> list[Entry]:
         f"python -c \"import numpy as n; n.save('safe.npy', n.load('{path.name}', allow_pickle=True).astype(str))\""
     )
     if data.startswith(b"PK"):
-        raise InputError(f"{path.name} is an .npz or zip archive, expected one .npy array of shape (N,2); take it out")
+        raise InputError(
+            f"{path.name} is an .npz, an .xlsx or another zip archive; expected one .npy array of shape (N,2), taken "
+            "out of it, or the sheet saved as CSV"
+        )
     if data.startswith(b"\x80") or b"'|O'" in data[:4096].split(b"\n")[0]:
         raise InputError(f"{path.name} holds Python objects; {safely}")
     try:

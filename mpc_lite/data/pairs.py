@@ -49,11 +49,17 @@ def match_names(
     of_image, of_mask = _by_stem(images), _by_stem(masks)
     ending = {}  # key of a mask -> key of the image that it is called after; several such masks are a problem below
     alone = of_mask.keys() - of_image.keys()
+    unclear = {}  # key of an image -> the image without a mask whose mask may be the one called as this image
     for key in of_image.keys() - of_mask.keys():
         ending |= {key + end: key for end in ENDINGS if key + end in alone}
-        # e_mask may be the mask of e, or of the image e_mask: nobody can tell where that has an e_mask_mask as well.
-        for image in (key + end for end in ENDINGS if key + end in of_image and key + end in of_mask):
-            ending |= {image + end: image for end in ENDINGS if image + end in alone}
+        # e_mask may be the mask of e, or of the image e_mask: nobody can tell where that has an e_mask_mask as well, or
+        # where the last of such a chain has.
+        chain = [key]
+        for image in chain:
+            chain += [image + end for end in ENDINGS if image + end in of_image and image + end in of_mask]
+        if last := {image + end: image for image in chain[1:] for end in ENDINGS if image + end in alone}:
+            ending |= last
+            unclear |= dict.fromkeys(chain[1:], of_image[key][0])
     for mask, key in ending.items():
         of_mask[key] = of_mask.get(key, []) + of_mask.pop(mask)
     matches = []
@@ -63,6 +69,9 @@ def match_names(
             matches += [Match(None, mask, problem=f"a mask without an image in {places[0]}") for mask in there]
         elif not there:
             matches += [Match(image, None, problem=f"no mask of this name in {places[1]}") for image in here]
+        elif key in unclear:
+            problem = f"{some(there)}: of this image, or of {unclear[key]}? Nobody can tell; rename the masks"
+            matches += [Match(image, there[0], problem=problem) for image in here]
         elif len(here) > 1 or len(there) > 1:
             problem = f"{some(here)} and {some(there)} have one name, expected one of each"
             matches += [Match(image, there[0], problem=problem) for image in here]

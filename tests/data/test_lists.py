@@ -227,7 +227,7 @@ HUGE = (
         ("m.npy", np.array(["a", "b"]), r"shape \(2,\) of <U1, expected \(N,2\)"),
         ("m.npy", b"\x93NUMPY\x01", "not a whole .npy array"),
         ("m.npy", HUGE, "not a whole .npy array"),
-        ("m.npz", b"PK\x03\x04", "an .npz or zip archive"),
+        ("m.npz", b"PK\x03\x04", "or the sheet saved as CSV"),
         ("m.json", "[[", "not JSON, though it begins like it"),
         ("m.json", "[" * 100_000, "not JSON"),
         ("m.json", '{"a": 1}', "a JSON dict, expected a list of pairs"),

@@ -65,7 +65,10 @@ def test_a_name_that_may_be_the_mask_of_two_images_is_nobodys():
     assert {m.image: m.mask for m in match_names(names, ["e_mask.png"])} == {"e.jpg": None, "e_mask.jpg": "e_mask.png"}
     matches = match_names(names, ["e_mask.png", "e_mask_mask.png"])
     assert all(match.problem for match in matches) and {match.image for match in matches} == set(names)
-    assert any("e_mask.png, e_mask_mask.png have one name" in match.problem for match in matches)
+    assert any("e_mask.png, e_mask_mask.png: of this image, or of e.jpg?" in match.problem for match in matches)
+    chain = [f"e{'_gt' * n}.jpg" for n in range(4)]  # each called as the one before and an ending
+    matches = match_names(["d.jpg", *chain], ["d.png", *(f"e{'_gt' * n}.png" for n in range(1, 5))])
+    assert {m.image: m.mask for m in matches if not m.problem} == {"d.jpg": "d.png"} and len(matches) == 5
     both = match_names(["e.jpg", "f.jpg"], ["e.png", "e_mask.png", "f_mask.png"])
     assert {m.image: m.mask for m in both if not m.problem} == {"e.jpg": "e.png", "f.jpg": "f_mask.png"}
 
