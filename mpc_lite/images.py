@@ -94,7 +94,7 @@ def read_mask_file(path: str | Path) -> np.ndarray:
         return np.full(values.shape, low > 0, np.uint8)
     if len(levels) == 2 and low == 0:
         return (values > 0).astype(np.uint8)
-    if high <= half or half < low < top - near:
+    if high <= half or half < low < top - (near if len(levels) > 2 else (_APART - 1) * near // _NEAR):
         raise _unclear(path, f"its grey values are {_listed(levels)}")
     n = len(levels) - 1
     labelled = high == top and 2 <= n <= _LABELS and levels[n - 1] == n - 1  # 0, 1, …, n - 1, and 255

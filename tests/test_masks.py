@@ -65,6 +65,14 @@ READ = {
 }
 REFUSED = {
     "labels 0, 1, 2": (Image.fromarray(REGION + 2 * REGION[::-1]), "its grey values are 0, 1, 2"),
+    **{
+        f"{bits} bits, white and {grey}": (
+            Image.fromarray(np.where(REGION, 255 * unit, grey * unit).astype(f"uint{bits}")),
+            f"its grey values are {grey * unit}, {255 * unit}",
+        )
+        for bits, unit in ((8, 1), (16, 257))
+        for grey in (200, 240, 251)
+    },
     "labels 1 and 2": (Image.fromarray(REGION + np.uint8(1)), "its grey values are 1, 2"),
     "labels 0, 1 and 255 for ignore": (
         Image.fromarray(np.maximum(REGION * np.uint8(255), REGION[::-1])),
@@ -241,6 +249,11 @@ def test_one_grey_everywhere_is_neither_black_nor_white(tmp_path, level):
     Image.fromarray(np.where(REGION, 201, 200).astype(np.uint8)).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match=r"its grey values are 200, 201"):
         read_mask_file(tmp_path / "mask.png")
+
+
+def test_white_and_its_neighbours_are_white(tmp_path):
+    Image.fromarray(np.where(REGION, 255, 252).astype(np.uint8)).save(tmp_path / "mask.png")
+    assert read_mask_file(tmp_path / "mask.png").all()
 
 
 @pytest.mark.parametrize("kind", [*READ, *REFUSED])

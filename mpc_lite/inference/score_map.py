@@ -16,9 +16,11 @@ _AT_ONCE, _SIDE = 2**20, 1024  # pixels, and the side of squares, worked on at a
 def quantise(score_map: np.ndarray) -> np.ndarray:
     """Score map (H,W), float in [0,1] -> levels (H,W) uint16, 0–65535, halves rounded down; uint16 is levels already.
 
-    Raises InputError for another shape, for NaN and for values outside [0,1].
+    Raises InputError for another shape, for what is no real number, for NaN and for values outside [0,1].
     """
     scores = np.asarray(score_map)
+    if scores.dtype.kind not in "biuf":
+        raise InputError(f"score map of {scores.dtype}; expected real numbers, such as float32 scores")
     if scores.ndim != 2 or not scores.size:
         raise InputError(f"score map of shape {scores.shape}; expected (H,W), one score per pixel of the mask")
     if scores.dtype == np.uint16:

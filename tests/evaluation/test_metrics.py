@@ -154,6 +154,9 @@ def test_levels_survive_the_way_through_floats():
         (np.full((4, 4), -0.1), "sigmoid"),
         (np.zeros((1, 4, 4)), r"\(H,W\)"),
         (np.zeros((0, 4)), r"\(H,W\)"),
+        (np.full((4, 4), 0.5 + 1j), "complex128; expected real numbers"),
+        (np.full((4, 4), "0.5"), "expected real numbers"),
+        (np.full((4, 4), 0.5, object), "expected real numbers"),
     ],
 )
 def test_bad_maps_are_refused(bad, says):
