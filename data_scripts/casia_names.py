@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from common import Tree, stem, text_of
-from mpc_lite.errors import InputError, printable
+from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import open_file
 
 _IMAGE_NAME = re.compile(r"[TS]p_\w+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
@@ -36,7 +36,7 @@ def renamed(tree: Tree) -> Callable[[Path], str]:
     The sheet is `fileNamesCorrection.xlsx` of the masks' repository, or a text or CSV file of that name; a row is one
     that holds two names of images, the old and the new one.
     """
-    new_name: dict[str, str] = {}
+    new_names: dict[str, set[str]] = {}
     for sheet in tree.files(name="*name*correction*", suffixes=(".xlsx", ".csv", ".txt")):
         long = rows = 0
         for line in _lines(sheet):
@@ -44,12 +44,16 @@ def renamed(tree: Tree) -> Callable[[Path], str]:
                 long += 1
             elif len(names := _IMAGE_NAME.findall(line)) == 2:
                 rows += 1
-                new_name[Path(names[0]).stem.casefold()] = Path(names[1]).stem.casefold()
+                old, new = (Path(name).stem.casefold() for name in names)
+                new_names.setdefault(old, set()).add(new)
         if long:
             print(printable(f"note: {sheet}: rows of more than {LINE} letters are left out, {long} of them"))
         if not rows:  # in UTF-16, say, or with its pages in another place
             advice = "save it as an .xlsx workbook, or as CSV in UTF-8"
             print(printable(f"note: {sheet}: no row with two names of images was found; {advice}"))
+    new_name = {old: new for old, (new, *others) in new_names.items() if not others}
+    if unclear := new_names.keys() - new_name.keys():
+        print(f"note: images with several new names in the sheets keep their own: {some(sorted(unclear))}")
     return lambda path: new_name.get(stem(path), stem(path))
 
 

@@ -45,10 +45,10 @@ with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder 
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
 _TURN, _KIND, TILE, LONGEST = 0x0112, 339, 512, 1_000_000  # orientation, TIFF's kind of samples; rows; OpenCV's side
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 254, 256, 257, 258, 262, 277, 284, 50706
+_WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 256, 257, 258, 262, 277, 284, 50706
 _SIDES = 322, 323  # of a tile
 _BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
-_TAGS = (_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG, *_SIDES, _KIND, _TURN, _BESIDE)
+_TAGS = (_WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG, *_SIDES, _KIND, _TURN, _BESIDE)
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
 _LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
 _SEVERAL = (b"\x89PNG", b"GIF8", b"RIFF")  # how files begin that may hold several frames; HEIF and AVIF beside them

@@ -44,8 +44,9 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
     _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
 }
 NO_MEMORY = "the memory does not suffice for this image; use a larger machine, or leave it out"
-# Tags of TIFF; of _SUBFILE 1 marks a reduced version, and 4 a mask. Pages are counted up to a number.
-_TURN, _SUBFILE, _WIDTH, _HEIGHT, MOST_PAGES = 274, 254, 256, 257, 64
+# Tags of TIFF; of _SUBFILE 1 marks a reduced version, and 4 a mask; of the older tag 2 does the former. Pages are
+# counted up to a number.
+_TURN, _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, MOST_PAGES = 274, 254, 255, 256, 257, 64
 _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 
@@ -145,13 +146,13 @@ def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int]) -> tuple[i
             tags = {"turns": [], "next": (data := file.read(min(entries, 65535) * entry + wide))[entries * entry :]}
             for at in range(0, len(data) // entry * entry, entry):
                 tag, kind, values, far = struct.unpack_from(order + "HH" + 2 * place, data, at)
-                if tag in wanted and kind in _WHOLE and values:
+                if (tag in wanted or tag in (_SUBFILE, _OLD_SUBFILE)) and kind in _WHOLE and values:
                     size, here = struct.calcsize(order + _WHOLE[kind]), position + digits + at + entry - wide
                     file.seek(here if size * values <= wide else min(far, 2**40))
                     (number,) = struct.unpack(order + _WHOLE[kind], file.read(size).ljust(size, b"\0"))
                     tags[tag] = max(number, tags.get(tag, number))
                     tags["turns"].extend([here] * (tag == _TURN))
-            if not tags.get(_SUBFILE, 0) & 5:
+            if not (tags.get(_SUBFILE, 0) & 5 or tags.get(_OLD_SUBFILE) == 2):
                 return len(passed), tags
             first, passed = first or tags, [*passed, position]
             (position,) = struct.unpack(order + place, tags["next"])
@@ -160,7 +161,7 @@ def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int]) -> tuple[i
 
 def tiff_pages(file: BinaryIO, header: bytes) -> int:
     """How many pages, up to `MOST_PAGES`, are as large as that of `tiff_frame`, it among them; 1 for other files."""
-    tags = (_SUBFILE, _WIDTH, _HEIGHT)
+    tags = (_WIDTH, _HEIGHT)
     frame, page = tiff_frame(file, header, tags)
     wide = 8 if header[2:3] == b"+" else 4  # bytes of a place, and where in the header the first stands
     n, size, seen = 1, (page.get(_WIDTH), page.get(_HEIGHT)), {header[wide : 2 * wide]}

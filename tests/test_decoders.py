@@ -563,6 +563,10 @@ def test_a_preview_in_front_is_not_taken_for_the_picture(tmp_path):
     np.testing.assert_array_equal(read_image(file), RGB)
     np.testing.assert_array_equal(read_image(pages(tmp_path / "two.tif", (RGB, 0), (RGB[::-1], 0))), RGB)
     np.testing.assert_array_equal(read_image(pages(tmp_path / "back.tif", (RGB, 0), (SMALL, 1))), RGB)
+    with tifffile.TiffWriter(tmp_path / "old.tif") as tiff:  # marked by the tag that came before NewSubfileType
+        tiff.write(SMALL, photometric="rgb", extratags=[(255, "H", 1, 2, True)])
+        tiff.write(RGB, photometric="rgb", extratags=[(255, "H", 1, 1, True)])
+    np.testing.assert_array_equal(read_image(tmp_path / "old.tif"), RGB)
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)

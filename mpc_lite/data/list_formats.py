@@ -154,7 +154,7 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
         except UnicodeDecodeError:
             rows.append(Entry(number, where, "", None, 0, "not text in UTF-8; save the list in this encoding"))
             continue
-        if not line:
+        if not line.strip(f"{delimiter} \t" if delimiter else None):  # of a spreadsheet's empty row commas are left
             continue
         try:
             fields = [line] if format == "names" else _fields(line, delimiter)

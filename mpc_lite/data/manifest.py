@@ -183,10 +183,15 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     path = place(path)
     rows = enumerate(csv_rows(path, f"a manifest with the columns {','.join(COLUMNS)}"), start=1)
     # Empty lines count as rows, and say nothing, before the header as below it.
-    header, broken = next(((cells, broken) for _, (cells, broken) in rows if broken or any(cells)), ([], ""))
+    header, broken = next(
+        ((cells, broken) for _, (cells, broken) in rows if broken or any(map(str.strip, cells))), ([], "")
+    )
     if broken:
         raise InputError(f"{path.name}: {broken}")
     header = [name.strip() for name in header]
+    named = set(header)
+    if header.count("") > 1:  # columns that were used once, or notes beside the table: those that hold something stay
+        header = [name or f"column {n}" for n, name in enumerate(header, start=1)]
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         columns = some(header, 6).replace(", ", ",") or "an empty file"
@@ -198,7 +203,7 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         raise InputError(f"{path.name}: the columns {some(twice, 6)} occur twice; rename or drop one")
     empty, folder, (image_at, mask_at) = True, path.parent, map(header.index, ("image", "mask"))
     for number, (cells, broken) in rows:
-        if not any(cells):
+        if not any(map(str.strip, cells)):
             continue
         empty = False
         where = f"row {number} of {path.name}"
@@ -220,7 +225,7 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             split=cell.get("split") or None,
             row=number,
             manifest=path.name,
-            extra={name: text for name, text in cell.items() if name not in COLUMNS},
+            extra={name: text for name, text in cell.items() if name not in COLUMNS and (text or name in named)},
         )
         image, mask = _file(sample.image), sample.mask and _file(sample.mask)
         if not cell["image"]:

@@ -147,13 +147,15 @@ def read_photograph_list(path: Path) -> list[dict]:
     for number, (cells, broken) in enumerate(csv_rows(path, "a list of photographs: image,source"), start=1):
         if broken:
             raise InputError(f"row {number} of {shown(path, 200)}: {broken}; close it")
+        if not any(map(str.strip, cells)):  # an empty row of a spreadsheet, before the header as below it
+            continue
         if columns is None:
             columns = [cell.strip().lower() for cell in cells]
             if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
                 raise InputError(
                     f"{path}: the columns {some(twice, 6)} occur twice, in any case of letters; rename one"
                 )
-        elif cells:
+        else:
             if len(cells) < len(columns) or any(cells[len(columns) :]):
                 raise InputError(
                     f"row {number} of {shown(path, 200)} has {len(cells)} cells, expected {len(columns)} as in the "

@@ -142,6 +142,11 @@ def test_folders_name_what_is_left_over(root):
     ]
 
 
+def test_empty_rows_of_a_spreadsheet_say_nothing(root):
+    (root / "m.csv").write_text(",,\nTp/a.jpg,Gt/a.png,1\n , ,\n\nTp/b.tif,Gt/b.png,1\n,,\n")
+    assert [s.image.name for s in read_list(root / "m.csv")] == ["a.jpg", "b.tif"]
+
+
 def test_a_folder_of_another_kind(root):
     with pytest.raises(InputError, match="found the folders set, expected Tp and Gt"):
         read_list(root.parent)

@@ -61,7 +61,12 @@ def test_reads_what_spreadsheets_write(folder):
     a, b = read_manifest(write(folder, text))
     assert a.source == "mine, too" and b.image == folder / "b.png" and b.row == 4
     emptied = "image,mask,label,source,,\na.png,a_mask.png,1,mine,,\n"  # columns that were used once
-    assert [sample.source for sample in read_manifest(write(folder, emptied))] == ["mine"]
+    (sample,) = read_manifest(write(folder, f",,,\n{emptied} , ,,,,\n,,,\n"))
+    assert sample.source == "mine" and sample.row == 3 and sample.extra == {}
+    noted = write(folder, emptied.replace("mine,,", "mine,once,twice"))
+    write_manifest(folder / "again.csv", read_manifest(noted))
+    (sample,) = read_manifest(folder / "again.csv")
+    assert sample.extra == {"column 5": "once", "column 6": "twice"}
 
 
 def test_written_manifest_reads_back_equal_from_another_folder(folder):

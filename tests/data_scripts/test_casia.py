@@ -177,6 +177,16 @@ def test_a_sheet_that_tells_nothing_is_named(load, run, casia2):
     assert done.code == 1 and "fileNamesCorrection.txt: no row with two names of images was found; save it" in done.out
 
 
+def test_an_image_with_two_new_names_keeps_its_own(load, run, casia2):
+    other = casia2[1] / "Notes" / "more fileNamesCorrection.csv"
+    other.write_text(f"{OLD}.tif,{NEW}.tif\n")
+    assert run(load("casia2").CASIA2, *casia2).code == 0
+    other.write_text(f"{OLD}.tif,Tp_D_NNN_S_N_ani00001_ani00002_00003.tif\n")
+    done = run(load("casia2").CASIA2, *casia2)
+    assert done.code == 1 and sorted(row["problem"] for row in done.bad) == ["mask without image", "no mask"]
+    assert f"several new names in the sheets keep their own: {OLD.lower()}" in done.out
+
+
 def test_a_damaged_sheet_is_a_mistake_not_a_traceback(load, run, casia2):
     (casia2[1] / "Notes" / "fileNamesCorrection.xlsx").write_bytes(b"PK no workbook")
     done = run(load("casia2").CASIA2, *casia2)

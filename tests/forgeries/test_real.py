@@ -340,6 +340,10 @@ def test_lists_that_cannot_be_used(folder, tmp_path):
         fails(forged, "34 rows have another label than 0 (authentic), the first '1'")
     wide = write_list(out, [f"{row},," for row in rows], HEADER + ",,", "wide.csv")  # columns that were used once
     assert len(read_photograph_list(Path(wide))) == len(rows)
+    Path(wide).write_text(Path(wide).read_text().replace("\n", "\n , ,,\n\n"))  # a spreadsheet's empty rows
+    assert len(read_photograph_list(Path(wide))) == len(rows)
+    Path(wide).write_text("\n,,,\n" + Path(wide).read_text())
+    assert len(read_photograph_list(Path(wide))) == len(rows)
     twice = write_list(out, [f"{row},{row.split(',')[0]}" for row in rows], HEADER + ",Image", "twice.csv")
     fails(twice, "the columns image occur twice, in any case of letters")
     fails(write_list(out, rows), "phonse", "did you mean 'phones'", sources=["phonse"])
