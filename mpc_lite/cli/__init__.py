@@ -64,9 +64,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def leave_the_others() -> None:
     """Take down what several processes of a run talk through: its threads can abort a process that ends with them."""
+    if _joined():
+        sys.modules["torch.distributed"].destroy_process_group()
+
+
+def _joined() -> bool:
+    """Has this process met those that were started with it?"""
     dist = sys.modules.get("torch.distributed")
-    if dist and dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+    return bool(dist and dist.is_available() and dist.is_initialized())
 
 
 def _run(arguments: list[str]) -> int:
@@ -78,6 +83,8 @@ def _run(arguments: list[str]) -> int:
     except InputError as mistake:
         if speaks():
             tell(f"error: {mistake}", error=True)
+        elif not _joined():  # the first one waits for this one, and cannot know why
+            tell(f"error in process {shown(os.environ['RANK'])}: {mistake}", error=True)
         return MISTAKE
     except OSError as error:
         if error.errno not in REFUSED:

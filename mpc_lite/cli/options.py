@@ -126,5 +126,6 @@ lost: list[OSError] = []  # why standard output did not take what it should show
 
 
 def speaks() -> bool:
-    """Of processes started together (`accelerate launch`, `torchrun`) only the first one prints: all know the same."""
-    return os.environ.get("RANK", "0") == "0"
+    """Of processes started together (`accelerate launch`, `torchrun`) only the first one prints: all know the same. One
+    alone always does, whatever number another program left in its environment."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"

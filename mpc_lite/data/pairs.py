@@ -51,14 +51,12 @@ def match_names(
     alone = of_mask.keys() - of_image.keys()
     unclear = {}  # key of an image -> the image without a mask whose mask may be the one called as this image
     for key in of_image.keys() - of_mask.keys():
-        ending |= {key + end: key for end in ENDINGS if key + end in alone}
-        # e_mask may be the mask of e, or of the image e_mask: nobody can tell where that has an e_mask_mask as well, or
-        # where the last of such a chain has.
+        # With no other mask for e, e_mask may be that of e or of the image e_mask: nobody can tell, nor of e_mask_mask.
         chain = [key]
         for image in chain:
             chain += [image + end for end in ENDINGS if image + end in of_image and image + end in of_mask]
-        if last := {image + end: image for image in chain[1:] for end in ENDINGS if image + end in alone}:
-            ending |= last
+            ending |= {image + end: image for end in ENDINGS if image + end in alone}
+        if key not in ending.values():
             unclear |= dict.fromkeys(chain[1:], of_image[key][0])
     for mask, key in ending.items():
         of_mask[key] = of_mask.get(key, []) + of_mask.pop(mask)

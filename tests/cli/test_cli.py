@@ -54,6 +54,25 @@ def test_help_teaches_by_example(command, capsys):
     assert "Examples" in shown and f"mpc-lite {command} " in shown.split("Examples")[1]
 
 
+@pytest.mark.parametrize("number", ["", "0", "1", "abc"])
+def test_a_number_of_a_process_left_in_the_environment_silences_nothing(number, capsys, monkeypatch, tmp_path, trained):
+    monkeypatch.setenv("RANK", number)
+    assert main(["check", "gone.csv"]) == 2
+    assert "error: gone.csv: cannot be read, no such file" in capsys.readouterr().err
+    shutil.copytree(trained, tmp_path / "run")
+    words = ["--recipe", "quickstart", "--profile", "smoke", "--out", str(tmp_path / "run"), "--device", "cpu", *TINY]
+    assert main(["finetune", *words, "--resume"]) == 0
+    assert capsys.readouterr().out.endswith("model.safetensors\n")
+
+
+def test_what_one_process_alone_cannot_read_is_told_by_it(capsys, monkeypatch, tmp_path):
+    """The others wait for it, and do not know why it ended."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["pretrain", "--recipe", "only-there.yaml", "--out", str(tmp_path)]) == 2
+    assert "error in process 1: recipe" in capsys.readouterr().err
+
+
 def test_help_lists_every_command_and_is_fast(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out

@@ -62,10 +62,12 @@ def test_where_a_name_leaves_a_choice_nothing_is_paired():
 
 def test_a_name_that_may_be_the_mask_of_two_images_is_nobodys():
     names = ["e.jpg", "e_mask.jpg"]
-    assert {m.image: m.mask for m in match_names(names, ["e_mask.png"])} == {"e.jpg": None, "e_mask.jpg": "e_mask.png"}
-    matches = match_names(names, ["e_mask.png", "e_mask_mask.png"])
-    assert all(match.problem for match in matches) and {match.image for match in matches} == set(names)
-    assert any("e_mask.png, e_mask_mask.png: of this image, or of e.jpg?" in match.problem for match in matches)
+    for masks in (["e_mask.png"], ["e_mask.png", "e_mask_mask.png"]):
+        matches = match_names(names, masks)
+        assert all(match.problem for match in matches) and {match.image for match in matches} == set(names)
+        assert any(f"{', '.join(masks)}: of this image, or of e.jpg?" in match.problem for match in matches)
+    own = {"e.jpg": "e_gt.png", "e_mask.jpg": "e_mask.png"}  # e has another mask
+    assert {m.image: m.mask for m in match_names(names, own.values()) if not m.problem} == own
     chain = [f"e{'_gt' * n}.jpg" for n in range(4)]  # each called as the one before and an ending
     matches = match_names(["d.jpg", *chain], ["d.png", *(f"e{'_gt' * n}.png" for n in range(1, 5))])
     assert {m.image: m.mask for m in matches if not m.problem} == {"d.jpg": "d.png"} and len(matches) == 5
