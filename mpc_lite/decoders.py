@@ -35,7 +35,6 @@ from mpc_lite.errors import (
 from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit, too_many_pixels
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
-
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs goes to standard error
 # Pillow knows some forty formats more; one of them starts an interpreter (PostScript), others are no photographs.
 Image.init()
@@ -46,8 +45,7 @@ FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
 _TURN, _KIND, TILE, LONGEST = 0x0112, 339, 512, 1_000_000  # orientation, TIFF's kind of samples; rows; OpenCV's side
 _WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 256, 257, 258, 262, 277, 284, 50706
-_SIDES = 322, 323  # of a tile
-_BESIDE = 338  # of TIFF: a sample beside the colours: 0 unspecified, 1 opacity that they are multiplied by, 2 opacity
+_SIDES, _BESIDE = (322, 323), 338  # of a tile; of a sample beside colours: 0 unspecified, 1 opacity in them, 2 opacity
 _TAGS = (_WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG, *_SIDES, _KIND, _TURN, _BESIDE)
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
 _LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
@@ -93,6 +91,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise unreadable(path, "no format that is read here" if path.stat().st_size else "the file is empty") from None
     except Exception as error:  # decoders meet broken files with many kinds of errors (struct, zlib, SyntaxError, …)
+        if isinstance(error, Image.DecompressionBombError) and (n := re.search(r"\d+", str(error))):  # twice our limit
+            raise unreadable(path, too_many_pixels(int(n[0]), 1, path.stat().st_size)) from None
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
 
 

@@ -67,7 +67,7 @@ def too_many_pixels(width: int, height: int, n_bytes: int | None = None, each: i
         return None
     file = "short file" if n_bytes is None else f"file of {n_bytes} bytes"
     of = f" of {each} bytes each" if each > BYTES_A_PIXEL else ""
-    problem = f"{width}×{height} pixels{of}, at most {limit} are read of a {file}"
+    problem = f"{width}{f'×{height}' if height > 1 else ''} pixels{of}, at most {limit} are read of a {file}"
     # The scripts of data_scripts/, and commands that read pictures among much else, know the variable alone.
     return f"{problem}; if you trust it, set {RAISED} or, where the command has it, give --max-pixels {width * height}"
 

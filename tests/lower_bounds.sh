@@ -24,7 +24,7 @@ if [ -n "${TORCH:-}" ]; then
     printf 'torch==%s\ntorchvision==%s\n' $TORCH > "$LOWEST/torch.txt"
     bounds=(--override "$LOWEST/torch.txt")
 fi
-"$python" -m uv pip compile --quiet --resolution lowest-direct --all-extras "${bounds[@]}" \
+"$python" -m uv pip compile --quiet --resolution lowest-direct --all-extras ${bounds[@]+"${bounds[@]}"} \
     --python "$python" --output-file "$LOWEST/lowest.txt" pyproject.toml
 "$python" -m pip install --quiet -r "$LOWEST/lowest.txt"
 "$python" -m pip install --quiet --no-deps -e .

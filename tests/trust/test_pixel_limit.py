@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from mpc_lite.cli import main
+from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError
 from mpc_lite.files import MAX_PIXELS, RAISED, pixel_limit
 from mpc_lite.images import read_image
@@ -38,6 +39,18 @@ def test_check_lists_it_at_once_and_reads_the_others(tmp_path, capsys):
     assert main(["check", str(tmp_path / "m.csv")]) == 1 and time.process_time() - start < 5
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("row 2 of m.csv") and "at most 67108864" in line and "--max-pixels 268435456" in line
+
+
+@pytest.mark.parametrize(("sides", "words"), [((25000, 15000), "25000×15000"), ((30000, 20000), "600000000")])
+def test_what_pillow_would_refuse_by_itself_is_told_in_the_same_words(tmp_path, monkeypatch, sides, words):
+    (tmp_path / "huge.png").write_bytes(declared(*sides))
+    number = sides[0] * sides[1]
+    with pytest.raises(InputError, match=rf"\({words} pixels, at most 67108864 .* give --max-pixels {number}\)"):
+        read_image(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # raised by what follows
+    monkeypatch.setenv(RAISED, str(number))
+    with open_image(tmp_path / "huge.png") as image:
+        assert image.size == sides
 
 
 def test_the_limit_grows_with_the_file_and_gives_way_to_the_option(tmp_path, monkeypatch, capsys):
