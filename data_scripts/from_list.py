@@ -27,6 +27,7 @@ from mpc_lite.data.manifest import Sample, check_name, read_manifest, read_mask,
 from mpc_lite.errors import InputError, any_letter_prints, printable
 from mpc_lite.files import PICTURES, check_output, place
 from mpc_lite.images import read_image
+from mpc_lite.training.signals import Stopped, ending
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,8 +49,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rest", action="store_true", help="with --of: take its tampered images that are not named")
     options = parser.parse_args(argv)
+    asked: list[int] = []
     try:
-        return make(options)
+        with ending() as asked:
+            return make(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return Stopped("", *asked[:1]).exit_code
     except InputError as mistake:
         print(printable(f"error: {mistake}"), file=sys.stderr)
         return 2

@@ -5,7 +5,8 @@
     DIR/NAME.bad.csv   the bad pairs again, as a table; only where there are any
     DIR/NAME/masks/    masks that the package would read differently from the set's rule, converted (`converted.py`)
 
-Exit codes: 0 all pairs are good, 1 some are bad (the good ones are in the manifest), 2 a mistake, told in one message.
+Exit codes: 0 all pairs are good, 1 some are bad (the good ones are in the manifest), 2 a mistake, told in one message,
+130 interrupted (143 by SIGTERM, 129 by SIGHUP): the same command begins anew.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from fetch import download, progress
 from mpc_lite.data.manifest import write_manifest
 from mpc_lite.errors import InputError, any_letter_prints, printable, some
 from mpc_lite.files import check_output, place
+from mpc_lite.run_folder import clear_stale
+from mpc_lite.training.signals import Stopped, ending
 from record import check_record, record, replace, report, tell, write_bad, write_json
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
@@ -53,30 +56,40 @@ def main(*sets: DataSet, argv: list[str] | None = None) -> int:
         parser.add_argument("--download", action="store_true", help="fetch what the owner offers at a public address")
     options = parser.parse_args(argv)
     out = place(options.out or os.environ.get("MPC_LITE_SETS") or "sets")
+    asked: list[int] = []
     try:
-        splits = [_split_list(text) for text in options.split]
-        read = [*options.inputs, *(text.partition("=")[2] for text in options.split)]
-        for name in (f"{each.name}{end}" for each in sets for end in (".csv", ".json", ".bad.csv")):
-            check_output(out / name, read)
-        if options.threshold is not None and not 0 <= options.threshold < 255:
-            raise InputError(f"--threshold {options.threshold}: expected 0 to 254")
-        roots, archives = _inputs(sets, options.inputs, getattr(options, "download", False), out)
-        codes, told = [], set()
-        for each in sets:
-            rule = each.mask
-            if options.threshold is not None:
-                rule = dataclasses.replace(rule, threshold=options.threshold)
-            code = run(each, roots, out, rule, archives, splits, alone=len(sets) == 1, told=told)
-            codes += [] if code is None else [code]
-        if not codes:
-            raise InputError(_advice(sets[0], roots))
-        return max(codes)
+        with ending() as asked:
+            return _make(sets, options, out)
+    except KeyboardInterrupt:
+        progress("")
+        print("interrupted", file=sys.stderr)
+        return Stopped("", *asked[:1]).exit_code
     except InputError as mistake:
         problem = str(mistake)
     except OSError as error:  # a full disk, a folder that may not be read or written
         problem = f"{error.filename or out}: {error.strerror or error}; free some space, or choose another folder"
     print(printable(f"error: {problem}"), file=sys.stderr)
     return 2
+
+
+def _make(sets: tuple[DataSet, ...], options: argparse.Namespace, out: Path) -> int:
+    splits = [_split_list(text) for text in options.split]
+    read = [*options.inputs, *(text.partition("=")[2] for text in options.split)]
+    for name in (f"{each.name}{end}" for each in sets for end in (".csv", ".json", ".bad.csv")):
+        check_output(out / name, read)
+    if options.threshold is not None and not 0 <= options.threshold < 255:
+        raise InputError(f"--threshold {options.threshold}: expected 0 to 254")
+    roots, archives = _inputs(sets, options.inputs, getattr(options, "download", False), out)
+    codes, told = [], set()
+    for each in sets:
+        rule = each.mask
+        if options.threshold is not None:
+            rule = dataclasses.replace(rule, threshold=options.threshold)
+        code = run(each, roots, out, rule, archives, splits, alone=len(sets) == 1, told=told)
+        codes += [] if code is None else [code]
+    if not codes:
+        raise InputError(_advice(sets[0], roots))
+    return max(codes)
 
 
 def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Path) -> tuple[list[Path], list[dict]]:
@@ -172,6 +185,7 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from None
+    clear_stale(out)
 
     masks = Converted(folder / "masks", (file for pair in pairs for file in (pair.image, pair.mask)))
     checked = Checked(tree, rule, masks, dataset.source, splits, pairs)

@@ -57,8 +57,7 @@ def pixel_limit(n_bytes: int, each: int = 1) -> int:
         if not raised.isdecimal() or len(raised) > 18 or not int(raised):
             raise InputError(f"{RAISED} is '{shown(raised)}'; expected a number of pixels, such as {MAX_PIXELS}")
         return int(raised)
-    unproven = max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes)
-    return min(MAX_PIXELS, unproven * BYTES_A_PIXEL // max(BYTES_A_PIXEL, each))
+    return min(MAX_PIXELS, max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes) * BYTES_A_PIXEL // max(BYTES_A_PIXEL, each))
 
 
 def too_many_pixels(width: int, height: int, n_bytes: int | None = None, each: int = 1) -> str | None:
@@ -171,9 +170,10 @@ def folders_below(
 
 
 def pictures_in(folder: str | Path, without: str | Path | None = None, closed: list[Path] | None = None) -> list[Path]:
-    """The picture files in `folders_below`, by the ends of their names, in the order of their paths."""
-    found = folders_below(folder, without, closed)
-    return sorted(here / name for here, names in found for name in names if Path(name).suffix.lower() in PICTURES)
+    """The picture files in `folders_below`, by the ends of their names, in the order of their paths, NFC."""
+    files = (here / name for here, names in folders_below(folder, without, closed) for name in names)
+    pictures = (file for file in files if file.suffix.lower() in PICTURES)
+    return sorted(pictures, key=lambda file: ([unicodedata.normalize("NFC", part) for part in file.parts], file.parts))
 
 
 def closed_folder(error: OSError) -> InputError:

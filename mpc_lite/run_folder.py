@@ -25,6 +25,7 @@ EARLIER = ".earlier"  # the run that another one replaces, until there is someth
 _MOVING = ".earlier.part"  # the same on its way: what lies in it belongs to the folder
 _STOP = "stop"  # asks a run to end, and may come before there is one
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
+_STALE = 3600  # seconds after which no write goes on
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
 
 
@@ -55,7 +56,7 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         holder = _holder(out)
-        if (holder.get("host"), holder.get("process")) != (socket.gethostname(), os.getppid()):
+        if any(holder.get(key) != value for key, value in {**_numbers(), "process": os.getppid()}.items()):
             raise InputError(_in_use(out, holder, how_to_stop or f"create {out / 'stop'}")) from None
         yield
         return
@@ -69,7 +70,7 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
             time.sleep(_ENDS)
         _clear_temporary(out)
         _move_back(out)
-        holder = {"host": socket.gethostname(), "process": os.getpid()}
+        holder = {**_numbers(), "process": os.getpid()}
         holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
         write_atomic(out / HOLDER, json.dumps(holder).encode())
         yield
@@ -78,6 +79,15 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
             _clear_temporary(out)
             (out / HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+def _numbers() -> dict[str, str]:
+    """Whose process numbers a process has: two containers of one host name may each have a process 1."""
+    numbers = {"host": socket.gethostname()}
+    with suppress(OSError):  # Linux alone
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        numbers["system"] = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    return numbers
 
 
 def _holder(out: Path) -> dict[str, object]:
@@ -168,9 +178,18 @@ def _delete(contents: list[Path]) -> None:
 
 
 def _clear_temporary(out: Path) -> None:
-    """What killed processes were writing below a folder, but for folders with a lock of their own: there, somebody may
-    write at this moment, and what a killed one left goes when the next one begins."""
+    """Remove what killed processes were writing below a folder, but for folders with a lock of their own: there,
+    somebody may write at this moment, and what a killed one left goes when the next one begins."""
     for here, below, files in os.walk(out):
         below[:] = [name for name in below if not any(os.path.lexists(Path(here, name, own)) for own in (LOCK, HOLDER))]
         for name in filter(TEMPORARY.fullmatch, files):
             Path(here, name).unlink(missing_ok=True)
+
+
+def clear_stale(folder: str | Path) -> None:
+    """Remove what killed processes were writing in a folder that nobody locks: temporary files of an hour ago or more,
+    for a younger one may be somebody's who writes at this moment."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if TEMPORARY.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _STALE:
+                os.unlink(entry)

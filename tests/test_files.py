@@ -80,6 +80,16 @@ def test_pictures_of_a_folder(tmp_path):
     assert len(pictures_in(tmp_path)) == 4
 
 
+def test_pictures_come_in_one_order_however_a_system_writes_accents(tmp_path):
+    orders = []
+    for form in ("NFC", "NFD"):
+        (folder := tmp_path / form).mkdir()
+        for name in ("étage.png", "f.png", "eta.png", "ez.png"):
+            (folder / unicodedata.normalize(form, name)).touch()
+        orders.append([unicodedata.normalize("NFC", file.name) for file in pictures_in(folder)])
+    assert orders[0] == orders[1] == ["eta.png", "ez.png", "f.png", "étage.png"]
+
+
 def test_links_to_folders_are_followed_and_no_folder_is_met_twice(tmp_path):
     for name in ("real/a.png", "real/deep/b.png", "hol/own/c.png", "beside.png", "out/d.png", "out/deep/e.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pytest
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.run_folder import EARLIER, drop_earlier, holds_run, locked, put_back, set_aside
+from mpc_lite.run_folder import EARLIER, clear_stale, drop_earlier, holds_run, locked, put_back, set_aside
 from mpc_lite.training.pretrain import pretrain
 
 pytestmark = pytest.mark.trust
@@ -102,6 +102,29 @@ def test_the_kernel_that_the_holder_started_is_let_in_and_nobody_elses(tmp_path)
         shell = [sys.executable, "-c", f"import subprocess; raise SystemExit(subprocess.run({enter!r}).returncode)"]
         done = subprocess.run(shell, capture_output=True, text=True)
         assert done.returncode == 1 and f"in use by process {os.getpid()}" in done.stderr
+
+
+def test_a_process_of_another_container_is_nobodys_child_whatever_its_parents_number(tmp_path):
+    """Two containers of one host name count their processes anew: each has a process 1."""
+    enter = [sys.executable, "-c", HOLD.replace("time.sleep(600)", ""), str(tmp_path)]
+    with locked(tmp_path):
+        holder = json.loads((tmp_path / ".lock.json").read_text())
+        assert ("system" in holder) == sys.platform.startswith("linux")
+        (tmp_path / ".lock.json").write_text(json.dumps(holder | {"system": "another"}))
+        done = subprocess.run(enter, capture_output=True, text=True)
+        if "system" in holder:
+            assert done.returncode == 1 and f"in use by process {os.getpid()}" in done.stderr
+
+
+def test_what_killed_processes_left_where_nobody_locks_goes_after_an_hour(tmp_path):
+    old, young = (tmp_path / f".model.safetensors.{digit * 32}.tmp" for digit in "ab")
+    for file in (old, young, tmp_path / "mine.tmp"):
+        file.write_bytes(b"half")
+    for file in (old, tmp_path / "mine.tmp"):
+        os.utime(file, (time.time() - 3700,) * 2)
+    clear_stale(tmp_path)
+    clear_stale(tmp_path / "gone")
+    assert {file.name for file in tmp_path.iterdir()} == {young.name, "mine.tmp"}
 
 
 @pytest.mark.parametrize("record", [None, b"", b"[1]", b"\xff\xfe"])

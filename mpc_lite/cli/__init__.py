@@ -17,9 +17,10 @@ import traceback
 import typer
 
 from mpc_lite.cli import doctor, prepare, runs, score, train
-from mpc_lite.cli.options import BUG, DONE, INTERRUPTED, MISTAKE, lost, speaks, tell
+from mpc_lite.cli.options import BUG, DONE, MISTAKE, lost, speaks, tell
 from mpc_lite.errors import InputError, any_letter_prints, shown
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
+from mpc_lite.training.signals import Stopped, ending
 
 app = typer.Typer(
     name="mpc-lite",
@@ -75,10 +76,14 @@ def _joined() -> bool:
 
 
 def _run(arguments: list[str]) -> int:
+    asked: list[int] = []
     try:
         _refuse_empty(arguments)
         _refuse_no_folder()
-        code = app(arguments, standalone_mode=False)
+        with ending() as asked:
+            code = app(arguments, standalone_mode=False)
+        if asked:  # typer makes a code of KeyboardInterrupt, 130
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else DONE
     except InputError as mistake:
         if speaks():
@@ -94,7 +99,7 @@ def _run(arguments: list[str]) -> int:
         return MISTAKE
     except (KeyboardInterrupt, typer.Abort):
         tell("interrupted", error=True)
-        return INTERRUPTED
+        return Stopped("", *asked[:1]).exit_code
     except Exception as error:
         return _other(error)
 

@@ -18,7 +18,7 @@ import typer
 
 from mpc_lite.errors import InputError, printable_lines, shown
 
-DONE, SOME_FAILED, MISTAKE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+DONE, SOME_FAILED, MISTAKE, BUG = 0, 1, 2, 70
 
 Parameters = Annotated[
     list[str] | None,

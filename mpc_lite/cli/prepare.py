@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,7 +19,7 @@ from mpc_lite.cli.options import (
     loading,
     tell,
 )
-from mpc_lite.errors import printable
+from mpc_lite.errors import InputError, printable
 
 commands = typer.Typer()
 
@@ -50,17 +50,12 @@ def synth(
     from mpc_lite.files import place
     from mpc_lite.forgeries.scenes import Scenes
     from mpc_lite.forgeries.synth import check_fresh, write_set
-    from mpc_lite.training.signals import Stopped, answering
-
-    asked: list[int] = []
-
-    def stop(number: int, frame: Any) -> None:
-        asked.append(number)
-        raise KeyboardInterrupt  # readers that take any Exception for a damaged picture let this one pass
+    from mpc_lite.training.signals import Stopped, ending
 
     check_fresh(out := place(out))
+    asked: list[int] = []
     try:
-        with answering(stop), warnings.catch_warnings():
+        with ending() as asked, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what could not be read is listed below
             scenes = Scenes(split, ["photos"] if photos else ["packaged", "dead_leaves"], photos)
             for note in [scenes.left_out, scenes.shared_out] if photos else []:
@@ -111,10 +106,12 @@ def convert(
         from mpc_lite.network.convert import convert as run
         from mpc_lite.network.convert import summary
         from mpc_lite.network.weights import check_replaces
+        from mpc_lite.run_folder import clear_stale
 
     check_output(out, [file])
     check_kind(out, ".safetensors")
     check_replaces(out, None)
+    clear_stale(out.parent)
     tell(summary(run(place(file), out)))
 
 
@@ -143,16 +140,23 @@ def calibrate(
     """
     with loading():
         from mpc_lite.devices import choose_device
-        from mpc_lite.files import check_output
+        from mpc_lite.files import check_output, place
+        from mpc_lite.forgeries.scenes import of_sets, told
         from mpc_lite.inference.calibration import check_extent, each_once, write_calibrated
         from mpc_lite.inference.calibration import told as told_again
         from mpc_lite.inference.localizer import Localizer
-        from mpc_lite.inference.predict import no_pictures, told
+        from mpc_lite.inference.predict import no_pictures
         from mpc_lite.inference.predict import photographs as gathered
         from mpc_lite.network.weights import check_replaces
-        from mpc_lite.run_folder import check_folder
+        from mpc_lite.run_folder import check_folder, clear_stale
 
     files, left_out = gathered(photos)
+    named = set(map(place, photos))
+    forged = dict.fromkeys(of_sets([file for file in files if file not in named]))
+    left_out += forged
+    files = [file for file in files if file not in forged]
+    if left_out and not files:
+        raise InputError(f"no photograph: {told(left_out)}; name the photographs that they were made from")
     if left_out:
         tell(f"note: {told(left_out)}", error=True)
     for folder in filter(os.path.isdir, files):
@@ -161,6 +165,7 @@ def calibrate(
     check_kind(out, ".safetensors")
     check_replaces(out, weights)
     check_folder(out)
+    clear_stale(out.parent)
     check_extent(len(files), photographs)
     localizer = Localizer.from_pretrained(weights, device=str(choose_device(device)))
     again: list[Path] = []
@@ -191,8 +196,10 @@ def export(
     with loading():
         from mpc_lite.files import check_output, place
         from mpc_lite.inference.export import export as run
+        from mpc_lite.run_folder import clear_stale
 
     results = [place(file) for file in results or []]
     check_output(out, [weights, *results])
     check_kind(out, ".onnx")
+    clear_stale(out.parent)
     tell(f"{out}: sha256 {run(weights, out, results)}")

@@ -9,9 +9,7 @@ size at which a map is scored.
 
 from __future__ import annotations
 
-import os
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -28,6 +26,7 @@ from mpc_lite.data.manifest import Sample, good_rows, read_mask
 from mpc_lite.errors import InputError
 from mpc_lite.files import expand_all
 from mpc_lite.forgeries.mixed import Stream
+from mpc_lite.forgeries.scenes import hash_share
 from mpc_lite.images import IGNORE, TAMPERED_ABOVE, read_image
 from mpc_lite.recipes.keys import Recipe
 
@@ -172,7 +171,7 @@ def held_out(samples: Sequence[Sample], fraction: float) -> tuple[Sequence[Sampl
     if "validation" in splits:
         held = [i for i, split in enumerate(splits) if split == "validation"]
     else:
-        held = [i for i in rest if zlib.crc32(os.fsencode(samples[i].image.stem)) / 2**32 < fraction]
+        held = [i for i in rest if hash_share(samples[i].image.stem) < fraction]
         out = set(held)
         rest = [i for i in rest if i not in out]
     return taken(samples, rest), taken(samples, held)

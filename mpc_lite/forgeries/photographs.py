@@ -20,7 +20,7 @@ from mpc_lite.decoders import open_image
 from mpc_lite.errors import InputError, nearest, shown, some
 from mpc_lite.files import csv_rows, expand, place
 from mpc_lite.forgeries.lives import Tables
-from mpc_lite.forgeries.scenes import SHARES, hash_share
+from mpc_lite.forgeries.scenes import SHARES, hash_share, name_hash
 from mpc_lite.images import read_image
 
 CACHE_BYTES = 512 * 2**20
@@ -224,7 +224,7 @@ def _window(path: Path, turn: int, side: int) -> np.ndarray:
         windows.move_to_end(key)
         return windows[key]
     whole = read_image(path, orient=False)  # turned, a photograph would lose its grid
-    rng = np.random.default_rng([zlib.crc32(os.fsencode(path.name)), turn])
+    rng = np.random.default_rng([name_hash(path.name), turn])
     top, left = (8 * int(rng.integers(max(0, extent - side) // 8 + 1)) for extent in whole.shape[:2])
     window = np.ascontiguousarray(whole[top : top + side, left : left + side])
     window.setflags(write=False)

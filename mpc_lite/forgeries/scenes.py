@@ -8,6 +8,7 @@ opaque discs with the statistics of natural scenes: edges at every scale, flat a
 from __future__ import annotations
 
 import os
+import unicodedata
 import warnings
 import zlib
 from functools import lru_cache
@@ -148,13 +149,19 @@ def photographs_in(folder: str) -> tuple[list[Path], list[Path]]:
     if not path.is_dir():
         raise InputError(f"photos: {path} is not a folder")
     found = pictures_in(path)
-    sets = {place for place in {file.parent for file in found} if _of_a_set(place)}
-    made = [file for file in found if file.parent in sets or (file.suffix == ".png" and predict_wrote(file))]
+    forged = set(of_sets(found))
+    made = [file for file in found if file in forged or (file.suffix == ".png" and predict_wrote(file))]
     if made and len(made) == len(found):
         raise InputError(f"photos: {path} holds no photograph: {told(made)}; name what they were made from")
     if not found:
         raise InputError(f"photos: {path} holds no photograph ({', '.join(PICTURES)})")
     return [file for file in found if file not in set(made)] if made else found, made
+
+
+def of_sets(files: list[Path]) -> list[Path]:
+    """Those that are images or masks of sets which synth wrote."""
+    sets = {folder for folder in {file.parent for file in files} if _of_a_set(folder)}
+    return [file for file in files if file.parent in sets]
 
 
 def _of_a_set(folder: Path) -> bool:
@@ -176,7 +183,12 @@ def told(made: list[Path]) -> str:
 
 
 def hash_share(name: str) -> float:
-    return zlib.crc32(os.fsencode(name)) / 2**32  # of a name that is not UTF-8 too
+    return name_hash(name) / 2**32
+
+
+def name_hash(name: str) -> int:
+    """The same number for a name with composed and decomposed accents, as two systems write it; of 32 bits."""
+    return zlib.crc32(os.fsencode(unicodedata.normalize("NFC", name)))  # of a name that is not UTF-8 too
 
 
 def packaged_file(name: str) -> Path:

@@ -49,6 +49,21 @@ def answering(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 @contextmanager
+def ending() -> Iterator[list[int]]:
+    """For work without a checkpoint: SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that nothing
+    half-written stays. Gives the numbers of the signals that came; after the first, only Ctrl-C raises again."""
+    numbers: list[int] = []
+
+    def answer(number: int, frame: Any) -> None:
+        numbers.append(number)
+        if len(numbers) == 1 or number == signal.SIGINT:
+            raise KeyboardInterrupt  # readers that take any Exception for a damaged picture let this one pass
+
+    with answering(answer):
+        yield numbers
+
+
+@contextmanager
 def asked_to_stop(out: Path) -> Iterator[Callable[[], int]]:
     """Gives a function that tells whether somebody asked, by a signal or by creating ``OUT/stop``: 0, or the number of
     the signal. A second Ctrl-C raises KeyboardInterrupt at once, a third one ends the process where it stands."""

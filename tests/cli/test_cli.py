@@ -530,6 +530,22 @@ def test_synth_that_is_stopped_while_it_reads_a_picture_says_so(monkeypatch, tmp
     assert capsys.readouterr().err.startswith("synth stopped; ")
 
 
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_command_that_is_ended_within_a_write_leaves_nothing_half_written(monkeypatch, tmp_path, capsys, name, code):
+    def end(*_):
+        assert [file.suffix for file in tmp_path.iterdir()] == [".tmp"]
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(1)
+
+    monkeypatch.setattr("mpc_lite.files.os.fsync", end)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["export", "--out", str(tmp_path / "lite.onnx")]) == code
+    assert capsys.readouterr().err == "interrupted\n" and not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder in which a process works")
 def test_a_working_folder_that_was_deleted_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").mkdir()

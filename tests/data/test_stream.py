@@ -133,6 +133,12 @@ def test_validation_is_held_out_from_the_training_rows_and_never_from_the_test_r
     train, validation = held_out(read_manifest(path), 0.2)
     assert train and validation and not {s.image for s in train} & {s.image for s in validation}
     assert all(s.split == "train" for s in train + validation) and len(train + validation) == 40
+    apart, whole = (
+        [Sample(tmp_path / f"{a}{i}.png", None, 0, "toy", "train") for i in range(40)] for a in ("e\u0301", "\u00e9")
+    )
+    assert [a in held_out(apart, 0.2)[1] for a in apart] == [
+        a in held_out(whole, 0.2)[1] for a in whole
+    ]  # of any system
     named = [Sample(tmp_path / "x.png", None, 0, "toy", "validation")]
     assert held_out(read_manifest(path) + named, 0.2)[1] == named
     only_test = write_manifest(tmp_path, [("b0", "test"), ("b1", "test")])

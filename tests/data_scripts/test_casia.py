@@ -1,5 +1,9 @@
 """CASIA v1, v1+ and v2 in their real layouts: pairing by name, by the renaming sheet and by the forgery's number."""
 
+import os
+import signal
+import sys
+import time
 import zipfile
 
 import numpy as np
@@ -191,6 +195,21 @@ def test_a_damaged_sheet_is_a_mistake_not_a_traceback(load, run, casia2):
     (casia2[1] / "Notes" / "fileNamesCorrection.xlsx").write_bytes(b"PK no workbook")
     done = run(load("casia2").CASIA2, *casia2)
     assert done.code == 2 and "fileNamesCorrection.xlsx" in done.err and "not a readable .xlsx" in done.err
+
+
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_script_that_is_ended_leaves_nothing_half_written_and_begins_anew(load, run, casia2, monkeypatch):
+    def end(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mpc_lite.files.os.fsync", end)
+        done = run(load("casia2").CASIA2, *casia2)
+    assert done.code == 143 and done.err.endswith("interrupted\n")
+    assert not list(done.folder.rglob("*.tmp"))
+    assert run(load("casia2").CASIA2, *casia2).code == 0
 
 
 def test_the_lock_of_a_sheet_that_is_open_in_excel_is_no_sheet(load, run, casia2):

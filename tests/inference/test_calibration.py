@@ -183,6 +183,23 @@ def test_the_command_says_how_many_it_rests_on(tmp_path, capsys, monkeypatch):
     assert main([*words, "0.png", "1.png"]) == 0
 
 
+def test_forgeries_and_masks_in_a_folder_are_no_authentic_photographs(tmp_path, capsys, monkeypatch):
+    save_weights(tmp_path / "plain.safetensors", MPC.build("nano", "4conv"), RECIPE)
+    (tmp_path / "mine").mkdir()
+    Image.fromarray(photo(40, 48)).save(tmp_path / "mine" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert main(["synth", "--out", "mine/forgeries", "--n", "2", "--size", "32"]) == 0
+    words = ["calibrate", "--weights", "plain.safetensors", "--out", "new.safetensors", "--device", "cpu"]
+    capsys.readouterr()
+    assert main([*words, "mine"]) == 0
+    said = capsys.readouterr()
+    assert "calibrated on 1 of 1 photographs" in said.out
+    assert "pictures that predict or synth wrote are left out: images/000000.png" in said.err
+    assert main([*words, "mine/forgeries"]) == 2
+    assert "error: no photograph: " in capsys.readouterr().err
+    assert main([*words, "mine/forgeries/images/000000.png"]) == 0  # who names it means it
+
+
 @pytest.mark.slow
 def test_the_onnx_backend_knows_the_calibration_of_its_weights(tmp_path):
     pytest.importorskip("onnxruntime")
