@@ -10,7 +10,6 @@ import shutil
 import stat
 import struct
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import BinaryIO
 from fetch import BLOCK, verified, write_sha256
 from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.files import open_file
+from mpc_lite.run_folder import clear_stale, temporary_folder
 
 # What the standard library raises for archives that are cut off, changed, locked, or packed in an unknown way.
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
@@ -47,8 +47,7 @@ def unpack(archive: Path) -> tuple[Path, str]:
     _known_format(archive)
     sha256 = verified(archive, record=False)  # a damaged archive is not recorded as the right one
     folder = archive.with_name(archive.name + ".unpacked")
-    made = _record(folder)
-    if made[:1] == [sha256]:
+    if (made := _record(folder))[:1] == [sha256]:
         if (gone := int([*made, "0"][1]) - _count(folder)) > 0:
             print(printable(f"note: {gone} files are gone from {folder}; remove it to unpack {archive.name} anew"))
         return folder, sha256
@@ -57,14 +56,15 @@ def unpack(archive: Path) -> tuple[Path, str]:
             f"{folder}: lies where {archive.name} is to be unpacked, and was not made by it (no {RECORD} in it); "
             "give this folder instead of the archive, or rename it"
         )
+    clear_stale(archive.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary:
-            fresh = Path(temporary) / "files"
+        with temporary_folder(archive) as temporary:
+            fresh = temporary / "files"
             fresh.mkdir()
             _extract(archive, fresh)
             (fresh / RECORD).write_text(f"{sha256} {_count(fresh)}")
             if made:  # aside: removed file by file, it would lose its record first
-                os.replace(folder, Path(temporary) / "earlier")
+                os.replace(folder, temporary / "earlier")
             os.replace(fresh, folder)
     except InputError as error:
         text = str(error)

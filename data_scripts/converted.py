@@ -22,6 +22,7 @@ from PIL import Image
 
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import csv_rows, open_file, place, write_atomic
+from mpc_lite.run_folder import TEMPORARY
 
 # The list has a line for each mask, its sha256 and its name; in older ones the name alone. And the file being written.
 LIST, UNFINISHED = ".written", ".mask.tmp"
@@ -44,12 +45,13 @@ def is_converted(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> set[str]:
-    """What lies below a folder, but for files of the system and folders that are none but folders."""
+    """What lies below a folder, but for files of the system, folders that are none but folders, and what a killed run
+    was writing the list to."""
     return {
         Path(here, name).relative_to(folder).as_posix()
         for here, below, files in os.walk(folder)
         for name in (*files, *(n for n in below if Path(here, n).is_symlink()))
-        if not of_the_system(name)
+        if not of_the_system(name) and not (name.startswith(f".{LIST}.") and TEMPORARY.fullmatch(name))
     }
 
 

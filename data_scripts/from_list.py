@@ -27,6 +27,7 @@ from mpc_lite.data.manifest import Sample, check_name, read_manifest, read_mask,
 from mpc_lite.errors import InputError, any_letter_prints, printable
 from mpc_lite.files import PICTURES, check_output, place
 from mpc_lite.images import read_image
+from mpc_lite.run_folder import clear_stale
 from mpc_lite.training.signals import Stopped, ending
 
 
@@ -70,6 +71,7 @@ def make(options: argparse.Namespace) -> int:
     if options.out.suffix.lower() in PICTURES:
         raise InputError(f"--out {options.out}: a manifest is written there; expected a name such as manifest.csv")
     check_output(options.out, [options.list, *(options.of or ())])
+    clear_stale(options.out.parent)
     if options.of:
         rows = [sample for manifest in options.of for sample in read_manifest(manifest)]
         check_output(options.out, _files(rows))

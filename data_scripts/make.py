@@ -185,7 +185,8 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from None
-    clear_stale(out)
+    for place_of_ours in (out, folder / "masks"):
+        clear_stale(place_of_ours)
 
     masks = Converted(folder / "masks", (file for pair in pairs for file in (pair.image, pair.mask)))
     checked = Checked(tree, rule, masks, dataset.source, splits, pairs)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import statistics
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,7 +135,7 @@ def replace(files: dict[Path, Callable[[Path], None]]) -> None:
 
     So the earlier files, which belong together, stay together when one of the new ones cannot be written.
     """
-    temporary = {path: path.with_name(f".{path.name}.tmp") for path in files}
+    temporary = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for path in files}
     try:
         for path, write in files.items():
             try:

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -186,10 +187,26 @@ def _clear_temporary(out: Path) -> None:
             Path(here, name).unlink(missing_ok=True)
 
 
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to make something in, which goes with the block, or by `clear_stale`."""
+    folder = path.with_name(f".{path.name[:150]}.{uuid.uuid4().hex}.tmp")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def clear_stale(folder: str | Path) -> None:
-    """Remove what killed processes were writing in a folder that nobody locks: temporary files of an hour ago or more,
-    for a younger one may be somebody's who writes at this moment."""
+    """Remove what killed processes were writing in a folder that nobody locks: temporary files and folders in which
+    nothing was written for an hour, for a younger one may be somebody's who writes at this moment."""
     with suppress(OSError):
         for entry in os.scandir(folder):
-            if TEMPORARY.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _STALE:
-                os.unlink(entry)
+            if TEMPORARY.fullmatch(entry.name) and time.time() - _written_last(Path(entry.path)) > _STALE:
+                _delete([Path(entry.path)])
+
+
+def _written_last(path: Path) -> float:
+    below = (Path(here, name) for here, folders, files in os.walk(path) for name in (*folders, *files))
+    return max(each.lstat().st_mtime for each in (path, *below))

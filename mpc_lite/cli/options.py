@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from mpc_lite.errors import InputError, printable_lines, shown
+from mpc_lite.training.signals import unanswered
 
 DONE, SOME_FAILED, MISTAKE, BUG = 0, 1, 2, 70
 
@@ -85,10 +86,14 @@ def check_kind(output: Path, ending: str) -> None:
 @contextmanager
 def loading() -> Iterator[None]:
     """Hold back Python's search for unreachable objects while modules load: it walks all that torch brings along time
-    and again, finds next to nothing, and takes a quarter of the start. Nor is what they brought walked later."""
+    and again, finds next to nothing, and takes a quarter of the start. Nor is what they brought walked later.
+
+    SIGTERM and SIGHUP end the process as if nobody answered them: an exception out of an import breaks libraries in
+    two, and nothing is written yet."""
     gc.disable()
     try:
-        yield
+        with unanswered():
+            yield
     finally:
         gc.enable()
         if not gc.get_freeze_count():

@@ -49,6 +49,21 @@ def answering(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 @contextmanager
+def unanswered() -> Iterator[None]:
+    """Inside the block SIGTERM and SIGHUP do what systems do by themselves, unless they are ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = [number for number in ASKING if number != signal.SIGINT and callable(signal.getsignal(number))]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def ending() -> Iterator[list[int]]:
     """For work without a checkpoint: SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that nothing
     half-written stays. Gives the numbers of the signals that came; after the first, only Ctrl-C raises again."""

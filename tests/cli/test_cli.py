@@ -19,6 +19,7 @@ from PIL import Image
 from mpc_lite.cli import main
 from mpc_lite.cli.options import loading
 from mpc_lite.data.manifest import read_manifest
+from mpc_lite.training.signals import ending
 from tests.fake_clone import write_notebook
 
 COMMANDS = ["reproduce", "synth", "pretrain", "finetune", "adapt", "neighbour", "evaluate"]
@@ -94,6 +95,24 @@ def test_garbage_is_collected_again_once_the_modules_are_loaded():
     with loading():
         assert len(made_later) == 1000
     assert gc.get_freeze_count() == frozen  # what a process made itself is searched
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_sigterm_while_modules_load_ends_the_process_and_breaks_no_import():
+    """An exception out of the middle of torch's import has ended in an abort."""
+    with ending() as asked:
+        before = signal.getsignal(signal.SIGTERM)
+        with loading():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            assert signal.getsignal(signal.SIGINT) not in (signal.SIG_DFL, signal.default_int_handler)
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert asked == []
+    ignored = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with ending(), loading():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, ignored)
 
 
 def test_where_file_names_are_not_utf_8_it_is_said():

@@ -5,8 +5,10 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import stat
 import tarfile
+import time
 import zipfile
 
 import pytest
@@ -47,6 +49,20 @@ def test_archives_are_unpacked_beside_themselves_once(make, tmp_path):
     assert (folder / "set" / "below" / "b.txt").read_bytes() == b"two"
     (folder / "set" / "a.txt").write_text("still there")
     assert unpack(archive)[0] == folder and (folder / "set" / "a.txt").read_text() == "still there"
+
+
+@pytest.mark.trust
+def test_what_killed_processes_had_unpacked_goes_after_an_hour(tmp_path):
+    archive = zipped(tmp_path / "set.zip", ("a.txt", b"one"))
+    old, young = (tmp_path / f".set.zip.{digit * 32}.tmp" for digit in "ab")
+    for folder in (old, young):
+        (folder / "files" / "set").mkdir(parents=True)
+        (folder / "files" / "set" / "half.png").touch()
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (time.time() - 3700,) * 2)
+    (young / "files" / "set" / "now.png").touch()
+    assert (unpack(archive)[0] / "a.txt").read_bytes() == b"one"
+    assert not old.exists() and (young / "files" / "set" / "half.png").exists()
 
 
 def test_an_archive_that_was_replaced_is_an_error(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -218,10 +219,52 @@ def test_a_link_in_the_place_of_a_file_to_write_is_not_written_through(wild, tmp
         (sets / "wild" / "masks" / name).symlink_to(tmp_path / "mine")
         assert main(wild, argv=call) == 2 and f"did not write {name}" in capsys.readouterr().err
         (sets / "wild" / "masks" / name).unlink()
-    for name in (".wild.json.tmp", ".wild.csv.tmp", ".wild.bad.csv.tmp"):
-        (sets / name).symlink_to(tmp_path / "mine")
-    (tmp_path / "data" / "masks" / "a.png").unlink()
-    assert main(wild, argv=call) == 1 and (tmp_path / "mine").read_text() == "mine"
+    assert main(wild, argv=call) == 0 and (tmp_path / "mine").read_text() == "mine"
+
+
+KILLED = """
+import os, signal, sys
+sys.path.append(sys.argv[1])
+from make import main
+from wild import WILD
+synced, sync = [], os.fsync
+def end(number):
+    sync(number)
+    synced.append(number)
+    if len(synced) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = end
+sys.exit(main(WILD, argv=sys.argv[3:]))
+"""
+
+
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("write", [1, 2, 3, 4])
+@pytest.mark.parametrize("again", [False, True])
+def test_kill_nine_within_a_write_blocks_no_later_start(wild, tmp_path, write, again):
+    """The list of masks, record and manifest, and the list once more."""
+    sets = tmp_path / "sets"
+    call = [str(tmp_path / "data"), "--out", str(sets), "--threshold", "50"]
+    if again:
+        assert main(wild, argv=call) == 0
+        call[-1] = "40"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(SCRIPTS), str(write), *call], timeout=60)
+    assert done.returncode == -9
+    left = [p for p in sets.rglob("*.tmp") if p.name != ".mask.tmp"]
+    assert left
+    assert main(wild, argv=call) == 0 and check(sets / "wild.csv") == []
+    assert all(path.exists() for path in left)  # another process may be writing them
+    for path in left:
+        os.utime(path, (time.time() - 3700,) * 2)
+    assert main(wild, argv=call) == 0
+    assert sorted(p.name for p in sets.rglob("*") if p.is_file()) == [
+        ".written",
+        "a.png",
+        "b.png",
+        "wild.csv",
+        "wild.json",
+    ]
 
 
 LIMITED = """

@@ -1,5 +1,8 @@
 """from_list.py: manifests from foreign lists, and PSCC-Net's way of splitting one."""
 
+import os
+import time
+
 import pytest
 
 from mpc_lite.data.manifest import check, read_manifest, read_mask
@@ -31,6 +34,13 @@ def test_a_list_becomes_a_manifest(main, folder, capsys):
         ("a.jpg", 1, "CASIAv2", "train"),
         ("b.jpg", 0, "CASIAv2", "train"),
     ]
+
+
+def test_what_a_killed_process_was_writing_beside_it_goes_after_an_hour(main, folder):
+    (left := folder / f".m.csv.{'a' * 32}.tmp").touch()
+    os.utime(left, (time.time() - 3700,) * 2)
+    (folder / "set" / "list.txt").write_text("Tp/a.jpg Gt/a.png\n")
+    assert main(folder / "set" / "list.txt", "--out", folder / "m.csv") == 0 and not left.exists()
 
 
 def test_bad_pairs_are_listed_and_left_out(main, folder, capsys, mask_file):
