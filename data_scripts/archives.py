@@ -58,7 +58,7 @@ def unpack(archive: Path) -> tuple[Path, str]:
         )
     clear_stale(archive.parent)
     try:
-        with temporary_folder(archive) as temporary:
+        with temporary_folder(archive.parent) as temporary:
             fresh = temporary / "files"
             fresh.mkdir()
             _extract(archive, fresh)

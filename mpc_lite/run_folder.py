@@ -188,9 +188,9 @@ def _clear_temporary(out: Path) -> None:
 
 
 @contextmanager
-def temporary_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to make something in, which goes with the block, or by `clear_stale`."""
-    folder = path.with_name(f".{path.name[:150]}.{uuid.uuid4().hex}.tmp")
+def temporary_folder(above: Path) -> Iterator[Path]:
+    """A folder in `above` to make something in, which goes with the block, or by `clear_stale`."""
+    folder = above / f".unfinished.{uuid.uuid4().hex}.tmp"
     folder.mkdir()
     try:
         yield folder

@@ -181,14 +181,20 @@ def threads() -> Iterator[Finding]:
     from dask.system import CPU_COUNT
 
     variables = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")}
+    given = (variables["OMP_NUM_THREADS"] or "").split(",")[0].strip()  # of a list, for nested levels, the first counts
     settings = ", ".join(f"{name}={value}" for name, value in variables.items() if value) or "no variable set"
     count, what = torch.get_num_threads(), f"{CPU_COUNT} cores, torch computes with {torch.get_num_threads()} threads"
     if count > CPU_COUNT:
         yield Finding(
             "note", f"{what} ({settings})", f"more threads than cores are slower: OMP_NUM_THREADS={CPU_COUNT}"
         )
-    elif count < CPU_COUNT and variables["OMP_NUM_THREADS"] not in (None, str(count)):
-        do = f"MKL_NUM_THREADS counts before OMP_NUM_THREADS: unset it, or set it to {variables['OMP_NUM_THREADS']}"
+    elif given and not (given.isascii() and given.isdecimal() and int(given)):
+        do = f"unset it, or set it to a number such as {CPU_COUNT}"
+        yield Finding(
+            "note", f"{what}: OMP_NUM_THREADS={shown(variables['OMP_NUM_THREADS'])} is no number of threads", do
+        )
+    elif count < CPU_COUNT and variables["MKL_NUM_THREADS"] and given not in ("", str(count)):
+        do = f"MKL_NUM_THREADS counts before OMP_NUM_THREADS: unset it, or set it to {given}"
         yield Finding("note", f"{what} ({settings})", do)
     else:
         yield Finding("ok", f"{what} ({settings})")

@@ -98,8 +98,17 @@ def test_threads_that_contradict_each_other_are_told(monkeypatch):
     monkeypatch.setattr("dask.system.CPU_COUNT", 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    assert [each.state for each in found(doctor.threads)] == ["ok"]
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
     [finding] = found(doctor.threads)
     assert finding.state == "note" and "unset it, or set it to 4" in finding.do
+    for number in ("abc", "0", "-1", "٣"):
+        monkeypatch.setenv("OMP_NUM_THREADS", number)
+        [finding] = found(doctor.threads)
+        assert finding.state == "note" and f"OMP_NUM_THREADS={number} is no number of threads" in finding.what
+    monkeypatch.setenv("OMP_NUM_THREADS", " 1,2 ")  # of nested levels
+    assert [each.state for each in found(doctor.threads)] == ["ok"]
     monkeypatch.setattr("torch.get_num_threads", lambda: 16)
     assert "OMP_NUM_THREADS=8" in found(doctor.threads)[0].do
 

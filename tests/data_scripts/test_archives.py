@@ -51,10 +51,15 @@ def test_archives_are_unpacked_beside_themselves_once(make, tmp_path):
     assert unpack(archive)[0] == folder and (folder / "set" / "a.txt").read_text() == "still there"
 
 
+def test_a_name_may_be_as_long_as_leaves_room_for_the_folders(tmp_path):
+    archive = zipped(tmp_path / f"{'数' * 77}.zip", ("a.txt", b"one"))  # 235 bytes, and ".unpacked" or ".sha256"
+    assert (unpack(archive)[0] / "a.txt").read_bytes() == b"one"
+
+
 @pytest.mark.trust
 def test_what_killed_processes_had_unpacked_goes_after_an_hour(tmp_path):
     archive = zipped(tmp_path / "set.zip", ("a.txt", b"one"))
-    old, young = (tmp_path / f".set.zip.{digit * 32}.tmp" for digit in "ab")
+    old, young = (tmp_path / f".unfinished.{digit * 32}.tmp" for digit in "ab")
     for folder in (old, young):
         (folder / "files" / "set").mkdir(parents=True)
         (folder / "files" / "set" / "half.png").touch()
