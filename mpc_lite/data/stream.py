@@ -23,7 +23,7 @@ from mpc_lite.data.augment.official import official_augment
 from mpc_lite.data.augment.on_device import DIHEDRAL
 from mpc_lite.data.epoch import Rows, check_sources, column, drawn, epoch_order, repeated, taken
 from mpc_lite.data.manifest import Sample, good_rows, read_mask
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, some
 from mpc_lite.files import expand_all
 from mpc_lite.forgeries.mixed import Stream
 from mpc_lite.forgeries.scenes import hash_share
@@ -163,10 +163,7 @@ def held_out(samples: Sequence[Sample], fraction: float) -> tuple[Sequence[Sampl
     Raises:
         InputError: a split that is none of train, validation, test or empty.
     """
-    splits = column(samples, "split")
-    unknown = sorted(set(splits) - {None, "", "train", "validation", "test"})
-    if unknown:
-        raise InputError(f"splits {', '.join(unknown)} are unknown; a manifest's splits are train, validation and test")
+    splits = _splits(samples)
     rest = [i for i, split in enumerate(splits) if split in _TRAINED]
     if "validation" in splits:
         held = [i for i, split in enumerate(splits) if split == "validation"]
@@ -175,6 +172,14 @@ def held_out(samples: Sequence[Sample], fraction: float) -> tuple[Sequence[Sampl
         out = set(held)
         rest = [i for i in rest if i not in out]
     return taken(samples, rest), taken(samples, held)
+
+
+def _splits(samples: Sequence[Sample]) -> list[str | None]:
+    """The split of each row. InputError for names that nothing would be done with."""
+    splits = column(samples, "split")
+    if unknown := sorted(set(splits) - {*_TRAINED, "validation", "test"}, key=str):
+        raise InputError(f"splits {some(unknown)} are unknown; a manifest's splits are train, validation and test")
+    return splits
 
 
 def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tuple[Dataset, Dataset, int]:
@@ -200,7 +205,7 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         if stage != "adapt":
             _compare_epoch(recipe, rows)
         if lists.validation:
-            train_rows = taken(rows, [i for i, split in enumerate(column(rows, "split")) if split in _TRAINED])
+            train_rows = taken(rows, [i for i, split in enumerate(_splits(rows)) if split in _TRAINED])
         else:
             train_rows, held = held_out(rows, data.validation_fraction)
         if not train_rows or (held is not None and not held):

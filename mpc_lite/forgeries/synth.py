@@ -12,6 +12,7 @@ and JPEG grids. Nothing but the content differs, so a model that marks it has le
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 import zlib
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.errors import InputError, some
-from mpc_lite.files import check_plain
+from mpc_lite.files import check_plain, write_atomic
 from mpc_lite.forgeries.camera import Camera, cameras_of, photograph, split_ranges
 from mpc_lite.forgeries.resample import affine, without_ipp
 from mpc_lite.forgeries.scenes import SET_COLUMNS, SET_FOLDERS, UNFINISHED, Scenes
@@ -203,21 +204,22 @@ def _write(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / UNFINISHED).touch()
     (out / "masks").mkdir(exist_ok=True)
-    with open(out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(SET_COLUMNS)
-        for index, (forgery, origin) in enumerate(forgeries):
-            name = f"{index:06d}.jpg" if forgery.jpeg else f"{index:06d}.png"
-            if forgery.jpeg:
-                (out / "images" / name).write_bytes(forgery.jpeg)
-            else:
-                Image.fromarray(forgery.image).save(out / "images" / name)
-            tampered = forgery.kind != "authentic"
-            if tampered:
-                Image.fromarray(forgery.mask * 255).save(out / "masks" / f"{index:06d}.png")
-            label = "null_splice" if null else forgery.kind
-            mask = f"masks/{index:06d}.png" if tampered else ""
-            row = [f"images/{name}", mask, int(tampered), f"{origin}-{label}", split, " ".join(forgery.cameras)]
-            table.writerow(row)
+    (out / "manifest.csv").unlink(missing_ok=True)  # nobody takes a part of a set for the whole
+    table = csv.writer(text := io.StringIO(newline=""))
+    table.writerow(SET_COLUMNS)
+    for index, (forgery, origin) in enumerate(forgeries):
+        name = f"{index:06d}.jpg" if forgery.jpeg else f"{index:06d}.png"
+        if forgery.jpeg:
+            (out / "images" / name).write_bytes(forgery.jpeg)
+        else:
+            Image.fromarray(forgery.image).save(out / "images" / name)
+        tampered = forgery.kind != "authentic"
+        if tampered:
+            Image.fromarray(forgery.mask * 255).save(out / "masks" / f"{index:06d}.png")
+        label = "null_splice" if null else forgery.kind
+        mask = f"masks/{index:06d}.png" if tampered else ""
+        row = [f"images/{name}", mask, int(tampered), f"{origin}-{label}", split, " ".join(forgery.cameras)]
+        table.writerow(row)
+    write_atomic(out / "manifest.csv", text.getvalue().encode())
     (out / UNFINISHED).unlink()
     return out / "manifest.csv"

@@ -533,6 +533,7 @@ def test_synth_that_is_stopped_says_so(tmp_path):
     assert process.returncode == 143, shown
     assert shown == "synth stopped; set is unfinished, and the same command begins it anew\n"
     assert not (tmp_path / "set" / ".lock.json").exists() and (tmp_path / "set" / ".unfinished").exists()
+    assert not (tmp_path / "set" / "manifest.csv").exists()  # of a part of the set
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")

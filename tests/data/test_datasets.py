@@ -67,6 +67,13 @@ def test_without_validation_manifests_rows_are_held_out_and_test_rows_are_nobody
         assert {s.source for s in train.samples} == {"CASIAv2"} and "CASIAv1" not in {s.source for s in held.samples}
 
 
+@pytest.mark.parametrize("validation", [None, "$MPC_LITE_SETS/dso1.csv"])
+def test_a_split_that_nothing_is_done_with_is_refused_wherever_validation_comes_from(sets, tmp_path, validation):
+    manifest_of(tmp_path, "second", "mine", [1, 1], "Train")
+    with pytest.raises(InputError, match="splits Train are unknown; a manifest's splits are train, validation and"):
+        datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", str(tmp_path / "second.csv")], validation=validation))
+
+
 def test_an_epoch_visits_each_entry_once_and_repeated_rows_as_often_as_asked(sets):
     train, _, _ = datasets(plan(repeats={"CASIAv2": 4, "IMD": 2}))
     assert train.epoch == 6 * 4 + 9 * 2
