@@ -56,7 +56,7 @@ def match_names(
         for image in chain:
             chain += [image + end for end in ENDINGS if image + end in of_image and image + end in of_mask]
             ending |= {image + end: image for end in ENDINGS if image + end in alone}
-        if key not in ending.values():
+        if not any(key + end in alone for end in ENDINGS):
             unclear |= dict.fromkeys(chain[1:], of_image[key][0])
     for mask, key in ending.items():
         of_mask[key] = of_mask.get(key, []) + of_mask.pop(mask)
