@@ -22,6 +22,7 @@ from mpc_lite.images import read_image, read_mask_file, turn_of
 
 REQUIRED = ("image", "mask", "label", "source")
 COLUMNS = (*REQUIRED, "split")
+SPLITS = ("train", "validation", "test")  # the splits that a training knows; `evaluate --split` takes any
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,15 @@ def check(path: str | Path) -> list[str]:
 def look_through(path: str | Path) -> tuple[list[str], list[str]]:
     """What `check` returns, and notes: what may be meant so, and often is a mistake.
 
-    Noted are masks that mark more than half of their image, and masks that several images share.
+    Noted are masks that mark more than half of their image, masks that several images share, and splits that no
+    training knows.
     """
     path = place(path)
-    problems, first_row, most, of_mask = [], {}, [], {}
+    problems, first_row, most, of_mask, unknown = [], {}, [], {}, []
     for sample, problem in manifest_rows(path):
         if sample is not None:
+            if sample.split not in (None, *SPLITS):
+                unknown.append(sample.split)
             # A path that no system has cannot be resolved; its row is a bad one already.
             key = sample.row if problem else sample.image.resolve()
             if not problem and key in first_row:
@@ -171,6 +175,11 @@ def look_through(path: str | Path) -> tuple[list[str], list[str]]:
         )
     if shared:
         notes.append(f"{len(shared)} masks belong to several images, which is right for copies only: {some(shared)}")
+    if unknown:
+        notes.append(
+            f"{len(unknown)} rows have the splits {some(sorted(set(unknown)))}, which a training refuses: it knows "
+            f"{', '.join(SPLITS)} and none; evaluate takes any with --split"
+        )
     return problems, notes
 
 
@@ -201,6 +210,9 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         )
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise InputError(f"{path.name}: the columns {some(twice, 6)} occur twice; rename or drop one")
+    # Nobody would notice that test rows are trained on because their column is called Split.
+    if others := [name for name in header if name.casefold() in COLUMNS and name not in COLUMNS]:
+        raise InputError(f"{path.name}: column '{others[0]}', expected '{others[0].casefold()}'; rename or drop it")
     empty, folder, (image_at, mask_at) = True, path.parent, map(header.index, ("image", "mask"))
     for number, (cells, broken) in rows:
         if not any(map(str.strip, cells)):

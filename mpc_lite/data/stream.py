@@ -22,7 +22,7 @@ from mpc_lite.data.augment import pixels as augment_pixels
 from mpc_lite.data.augment.official import official_augment
 from mpc_lite.data.augment.on_device import DIHEDRAL
 from mpc_lite.data.epoch import Rows, check_sources, column, drawn, epoch_order, repeated, taken
-from mpc_lite.data.manifest import Sample, good_rows, read_mask
+from mpc_lite.data.manifest import SPLITS, Sample, good_rows, read_mask
 from mpc_lite.errors import InputError, some
 from mpc_lite.files import expand_all
 from mpc_lite.forgeries.mixed import Stream
@@ -177,8 +177,8 @@ def held_out(samples: Sequence[Sample], fraction: float) -> tuple[Sequence[Sampl
 def _splits(samples: Sequence[Sample]) -> list[str | None]:
     """The split of each row. InputError for names that nothing would be done with."""
     splits = column(samples, "split")
-    if unknown := sorted(set(splits) - {*_TRAINED, "validation", "test"}, key=str):
-        raise InputError(f"splits {some(unknown)} are unknown; a manifest's splits are train, validation and test")
+    if unknown := sorted(set(splits) - {*_TRAINED, *SPLITS}, key=str):
+        raise InputError(f"splits {some(unknown)} are unknown; a manifest's splits are {', '.join(SPLITS)}")
     return splits
 
 

@@ -70,7 +70,7 @@ def test_without_validation_manifests_rows_are_held_out_and_test_rows_are_nobody
 @pytest.mark.parametrize("validation", [None, "$MPC_LITE_SETS/dso1.csv"])
 def test_a_split_that_nothing_is_done_with_is_refused_wherever_validation_comes_from(sets, tmp_path, validation):
     manifest_of(tmp_path, "second", "mine", [1, 1], "Train")
-    with pytest.raises(InputError, match="splits Train are unknown; a manifest's splits are train, validation and"):
+    with pytest.raises(InputError, match="splits Train are unknown; a manifest's splits are train, validation, test"):
         datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", str(tmp_path / "second.csv")], validation=validation))
 
 

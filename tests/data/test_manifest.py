@@ -274,6 +274,22 @@ def test_check_notes_what_is_often_a_mistake(folder):
 
 
 @pytest.mark.trust
+def test_splits_that_a_training_does_not_know_are_noted_and_a_column_by_another_case_is_refused(folder):
+    """Read as another column, Split would put test rows among those that are trained on."""
+    rows = "a.png,a_mask.png,1,mine,Train\nb.png,,0,mine,test\n"
+    problems, notes = look_through(write(folder, HEADER.replace("\n", ",split\n") + rows))
+    assert problems == []
+    assert notes == [
+        "1 rows have the splits Train, which a training refuses: it knows train, validation, test and none; evaluate "
+        "takes any with --split"
+    ]
+    path = write(folder, HEADER.replace("\n", ",Split\n") + rows)
+    for read in (check, read_manifest):
+        with pytest.raises(InputError, match=r"m\.csv: column 'Split', expected 'split'; rename or drop it"):
+            read(path)
+
+
+@pytest.mark.trust
 @pytest.mark.parametrize("name", ["a.png", "./a.png", "link.png"])
 def test_an_image_is_not_its_own_mask(folder, name):
     (folder / "link.png").symlink_to("a.png")
