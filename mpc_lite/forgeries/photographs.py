@@ -180,6 +180,12 @@ def read_photograph_list(path: Path) -> list[dict]:
             "on; add one, or keep the weights to yourself",
             stacklevel=3,
         )
+    if any(row.get("split") for row in rows):  # as in a manifest, where it decides
+        warnings.warn(
+            f"{path.name} has a column split, which is not looked at: photographs are shared out to training, "
+            "validation and test by a hash of their names; list those alone that a training may see",
+            stacklevel=3,
+        )
     # Rows that are forgeries have no place here: their authentic part would teach what nobody knows.
     if forged := [label for row in rows if (label := row.get("label", "0")) not in ("0", "", None)]:
         raise InputError(

@@ -8,6 +8,7 @@ import hashlib
 import io
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import cv2
@@ -387,6 +388,17 @@ def test_list_without_licences_says_what_that_means(folder):
     path = write_list(out, [row.rpartition(",")[0] for row in rows], "image,source,camera", "unlicensed.csv")
     with pytest.warns(UserWarning, match="no licence column"):
         Photographs("train", [path])
+
+
+def test_a_list_with_splits_says_that_they_are_not_looked_at(folder):
+    """A manifest of authentic rows is such a list: those marked test would be trained on without a word."""
+    out, rows = folder
+    path = write_list(out, [f"{row},test" for row in rows], f"{HEADER},Split", "split.csv")
+    with pytest.warns(UserWarning, match="split.csv has a column split, which is not looked at"):
+        Photographs("train", [path])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # an empty column says nothing
+        Photographs("train", [write_list(out, [f"{row}," for row in rows], f"{HEADER},split", "empty-split.csv")])
 
 
 @pytest.mark.slow
