@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from fetch import BLOCK, verified, write_sha256
+from mpc_lite.cli.terminal import put
 from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.files import open_file
 from mpc_lite.run_folder import clear_stale, temporary_folder
@@ -49,7 +50,7 @@ def unpack(archive: Path) -> tuple[Path, str]:
     folder = archive.with_name(archive.name + ".unpacked")
     if (made := _record(folder))[:1] == [sha256]:
         if (gone := int([*made, "0"][1]) - _count(folder)) > 0:
-            print(printable(f"note: {gone} files are gone from {folder}; remove it to unpack {archive.name} anew"))
+            put(printable(f"note: {gone} files are gone from {folder}; remove it to unpack {archive.name} anew"))
         return folder, sha256
     if os.path.lexists(folder) and not made:
         raise InputError(
@@ -232,7 +233,7 @@ def _extract(archive: Path, folder: Path) -> None:
         with stream as source, open(target, "xb") as file:  # x: names may differ in case alone
             shutil.copyfileobj(source, file, BLOCK)
     if left_out:
-        print(
+        put(
             printable(f"note: {RECORD} of {archive.name} is not unpacked: the record of what was unpacked is called so")
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from common import Tree, stem, text_of
+from mpc_lite.cli.terminal import put
 from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import open_file
 
@@ -47,13 +48,13 @@ def renamed(tree: Tree) -> Callable[[Path], str]:
                 old, new = (Path(name).stem.casefold() for name in names)
                 new_names.setdefault(old, set()).add(new)
         if long:
-            print(printable(f"note: {sheet}: rows of more than {LINE} letters are left out, {long} of them"))
+            put(printable(f"note: {sheet}: rows of more than {LINE} letters are left out, {long} of them"))
         if not rows:  # in UTF-16, say, or with its pages in another place
             advice = "save it as an .xlsx workbook, or as CSV in UTF-8"
-            print(printable(f"note: {sheet}: no row with two names of images was found; {advice}"))
+            put(printable(f"note: {sheet}: no row with two names of images was found; {advice}"))
     new_name = {old: new for old, (new, *others) in new_names.items() if not others}
     if unclear := new_names.keys() - new_name.keys():
-        print(f"note: images with several new names in the sheets keep their own: {some(sorted(unclear))}")
+        put(f"note: images with several new names in the sheets keep their own: {some(sorted(unclear))}")
     return lambda path: new_name.get(stem(path), stem(path))
 
 

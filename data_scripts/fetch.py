@@ -150,5 +150,6 @@ def _sha256(file: Path) -> str:
 
 def progress(text: str) -> None:
     """One line on the terminal that is written over; nothing where no terminal is."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{printable(text)}", end="", file=sys.stderr, flush=True)
+    if sys.stderr and sys.stderr.isatty():  # None: it was closed before the start
+        with contextlib.suppress(OSError):  # a terminal that was closed ends no work
+            print(f"\r\033[K{printable(text)}", end="", file=sys.stderr, flush=True)

@@ -21,10 +21,11 @@ import sys
 import warnings
 from pathlib import Path
 
+from mpc_lite.cli.terminal import any_letter_prints, at_end, put
 from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
 from mpc_lite.data.manifest import Sample, check_name, read_manifest, read_mask, write_manifest
-from mpc_lite.errors import InputError, any_letter_prints, printable
+from mpc_lite.errors import InputError, printable
 from mpc_lite.files import PICTURES, check_output, place
 from mpc_lite.images import read_image
 from mpc_lite.run_folder import clear_stale
@@ -53,12 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     asked: list[int] = []
     try:
         with ending() as asked:
-            return make(options)
+            return at_end(make(options), 2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        put("interrupted", error=True)
         return Stopped("", *asked[:1]).exit_code
     except InputError as mistake:
-        print(printable(f"error: {mistake}"), file=sys.stderr)
+        put(printable(f"error: {mistake}"), error=True)
         return 2
 
 
@@ -84,7 +85,7 @@ def make(options: argparse.Namespace) -> int:
             warnings.simplefilter("always")
             samples, bad = sort_entries(options.list, options.root, options.source, options.format)
         for note in notes:
-            print(printable(f"note: {note.message}"))
+            put(printable(f"note: {note.message}"))
     check_output(options.out, _files(samples))
     problems = [problem for _, problem in bad]
     if options.rest and bad:
@@ -104,11 +105,11 @@ def make(options: argparse.Namespace) -> int:
         write_manifest(options.out, samples)
     tampered = sum(sample.label for sample in samples)
     written = printable(options.out) if samples else "nothing written"
-    print(f"{written}: {tampered} tampered, {len(samples) - tampered} authentic")
+    put(f"{written}: {tampered} tampered, {len(samples) - tampered} authentic")
     if options.expect not in (None, len(samples)):
         problems.append(f"{len(samples)} rows, expected {options.expect}")
     for problem in problems:
-        print(f"  {printable(problem)}")
+        put(f"  {printable(problem)}")
     return 1 if problems else 0
 
 

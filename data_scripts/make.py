@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from checked import Checked, SplitList
 from common import DataSet, MaskRule, Tree, text_of
 from converted import Converted
 from fetch import download, progress
+from mpc_lite.cli.terminal import any_letter_prints, at_end, put
 from mpc_lite.data.manifest import write_manifest
-from mpc_lite.errors import InputError, any_letter_prints, printable, some
+from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import check_output, place
 from mpc_lite.run_folder import clear_stale
 from mpc_lite.training.signals import Stopped, ending
@@ -59,16 +59,16 @@ def main(*sets: DataSet, argv: list[str] | None = None) -> int:
     asked: list[int] = []
     try:
         with ending() as asked:
-            return _make(sets, options, out)
+            return at_end(_make(sets, options, out), 2)
     except KeyboardInterrupt:
         progress("")
-        print("interrupted", file=sys.stderr)
+        put("interrupted", error=True)
         return Stopped("", *asked[:1]).exit_code
     except InputError as mistake:
         problem = str(mistake)
     except OSError as error:  # a full disk, a folder that may not be read or written
         problem = f"{error.filename or out}: {error.strerror or error}; free some space, or choose another folder"
-    print(printable(f"error: {problem}"), file=sys.stderr)
+    put(printable(f"error: {problem}"), error=True)
     return 2
 
 
@@ -176,11 +176,11 @@ def run(
     pairs = list(dataset.pairs(tree))
     if not any(pair.image for pair in pairs):
         if not alone:
-            print(f"{dataset.name}: nothing of it in the folders given, left out")
+            put(f"{dataset.name}: nothing of it in the folders given, left out")
             return None
         raise InputError(_advice(dataset, tree.roots))
     check_record(out / f"{dataset.name}.json", dataset.name)
-    print(f"{dataset.title}\n  owner: {dataset.owner}\n  terms: {dataset.terms}\n  layout: {dataset.evidence}")
+    put(f"{dataset.title}\n  owner: {dataset.owner}\n  terms: {dataset.terms}\n  layout: {dataset.evidence}")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

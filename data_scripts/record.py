@@ -17,6 +17,7 @@ from typing import Any
 
 from checked import Checked
 from common import DataSet, MaskRule, Pair
+from mpc_lite.cli.terminal import put
 from mpc_lite.errors import InputError, printable
 from mpc_lite.files import write_atomic
 
@@ -25,7 +26,7 @@ SHOWN = 20  # bad pairs on the screen; the files list them all
 
 def tell(text: str) -> None:
     """Print a line whose names are other people's."""
-    print(printable(text))
+    put(printable(text))
 
 
 def _kinds(pair: Pair) -> list[str]:

@@ -21,12 +21,15 @@ from PIL.TiffImagePlugin import COLORMAP
 
 from mpc_lite.errors import (
     HEAD,
+    LOG_LUV,
     MOST_PAGES,
     RAW_PICTURE,
     InputError,
+    Tag,
     deep_jpeg2000,
     quiet,
     refuse_by_name,
+    refuse_tiff,
     silent_stderr,
     tiff_frame,
     tiff_pages,
@@ -43,12 +46,8 @@ with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder 
     import_module("pi_heif").register_heif_opener()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
-_TURN, _KIND, TILE, LONGEST = 0x0112, 339, 512, 1_000_000  # orientation, TIFF's kind of samples; rows; OpenCV's side
-_WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG = 256, 257, 258, 262, 277, 284, 50706
-_SIDES, _BESIDE = (322, 323), 338  # of a tile; of a sample beside colours: 0 unspecified, 1 opacity in them, 2 opacity
-_TAGS = (_WIDTH, _HEIGHT, _BITS, _COLOURS, _SAMPLES, _PLANES, _DNG, *_SIDES, _KIND, _TURN, _BESIDE)
+TILE, LONGEST = 512, 1_000_000  # rows; OpenCV's side
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
-_LOG_LUV = (32844, 32845)  # of TIFF: floats as logarithms, which OpenCV 4 writes
 _SEVERAL = (b"\x89PNG", b"GIF8", b"RIFF")  # how files begin that may hold several frames; HEIF and AVIF beside them
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 
@@ -77,7 +76,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         # Never by path: Pillow maps some uncompressed TIFFs into memory then, and scrambles them when they are turned.
         with open_file(path) as file, quiet():
             refuse_by_name(path, head := file.read(HEAD), FORMATS)
-            frame = tiff_frame(file, head[:16], _TAGS)[0]
+            frame = tiff_frame(file, head[:16])[0]
             file.seek(0)
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
             with Image.open(file, formats=FORMATS) as image:
@@ -105,34 +104,33 @@ def decode_file(path: str | Path) -> Decoded:
     try:
         with open_file(path) as file, quiet():
             refuse_by_name(path, head := file.read(HEAD), FORMATS)
-            frame, tags = tiff_frame(file, head[:16], _TAGS)
+            frame, tags = tiff_frame(file, head[:16])
             deep_jpeg = deep_jpeg2000(file, head)
     except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
-    if tags and (frame is None or tags.get(_COLOURS, 0) in _RAW_COLOURS or _DNG in tags or head[8:10] == b"CR"):
+    if tags and (frame is None or tags.get(Tag.COLOURS, 0) in _RAW_COLOURS or Tag.DNG in tags or head[8:10] == b"CR"):
         raise unreadable(path, RAW_PICTURE)
-    bits, kind = deep_jpeg or tags.get(_BITS, 1), tags.get(_KIND, 1)
+    bits, kind = deep_jpeg or tags.get(Tag.BITS, 1), tags.get(Tag.KIND, 1)
     # libtiff unpacks a whole tile, of a small picture too.
-    if tile := too_many_pixels(*map(tags.get, _SIDES, (0, 0)), path.stat().st_size, bits * tags.get(_SAMPLES, 1) // 8):
+    if tile := too_many_pixels(
+        *(tags.get(side, 0) for side in (Tag.TILE_WIDTH, Tag.TILE_HEIGHT)),
+        path.stat().st_size,
+        bits * tags.get(Tag.SAMPLES, 1) // 8,
+    ):
         raise unreadable(path, f"a tile of {tile}")
-    if kind == 3 and tags.get(_COLOURS, 1) == 0:
-        raise unreadable(path, "floats with white as 0; save it with black as 0")
-    # What Pillow would cut to 8 bits or does not know. PNG: bit depth 16 with colours or alpha.
-    deep_tiff = tags and bits > 8 and (tags.get(_SAMPLES, 1) > 1 or bits > 32) and tags.get(_COLOURS, 0) != 5
+    # What Pillow would cut to 8 bits or does not know, or of which, packed, it exchanges the bytes. PNG: bit depth 16
+    # with colours or alpha.
+    swapped = head.startswith(b"MM") and (bits, kind) not in ((12, 1), (16, 1))
+    deep_tiff = (
+        tags and bits > 8 and (tags.get(Tag.SAMPLES, 1) > 1 or bits > 32 or swapped) and tags.get(Tag.COLOURS, 0) != 5
+    )
+    refuse_tiff(path, tags, deep_tiff)
     deep_png = head.startswith(b"\x89PNG") and head[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6")
     if deep_tiff or head.startswith((b"#?RADIANCE", b"#?RGBE", b"PF")):
         if frame:
             raise unreadable(path, RAW_PICTURE)
-        for refused, what in (
-            (tags.get(_COLOURS, 2) not in (0, 1, 2, *_LOG_LUV), "in other colours than RGB; convert it"),
-            (tags.get(_SAMPLES, 0) == 2, "of grey with transparency in a TIFF; save it as PNG"),
-            (tags.get(_PLANES, 1) == 2, "with each colour in a plane of its own; save it interleaved"),
-            (tags.get(_BESIDE, 2) == 1, "with colours multiplied by their opacity; save it as PNG"),
-        ):
-            if refused:
-                raise unreadable(path, f"{bits} bits {what}")
-        decoded = _with_opencv(path, tags)._replace(turn=tags.get(_TURN, 1))
-        return decoded if tags.get(_BESIDE, 2) else decoded._replace(alpha=None)
+        decoded = _with_opencv(path, tags)._replace(turn=tags.get(Tag.TURN, 1))
+        return decoded if tags.get(Tag.BESIDE, 2) else decoded._replace(alpha=None)
     with open_image(path) as image:
         if deep_png or deep_jpeg or _misread(image, head):
             return _with_opencv(path, {}, deep_jpeg or 16)._replace(turn=orientation(image))
@@ -148,8 +146,8 @@ def decode_file(path: str | Path) -> Decoded:
         decoded = _of_pillow(image)._replace(turn=orientation(image))
         if stored := _SIGNED.get((bits, kind)):
             return decoded._replace(values=decoded.values.astype(stored))
-        if decoded.values.dtype == np.uint16 and bits == 16 and tags.get(_COLOURS, 1) == 0:  # white is zero
-            return decoded._replace(values=np.uint16(65535) - decoded.values)
+        if decoded.values.dtype == np.uint16 and bits == 16 and tags.get(Tag.COLOURS, 1) == 0:  # white is zero
+            return decoded._replace(values=np.uint16(255 if decoded.values.max() < 256 else 65535) - decoded.values)
         return decoded._replace(values=_widened(decoded.values, bits))
 
 
@@ -158,8 +156,8 @@ def check_one_page(path: str | Path) -> None:
     those pages count that are as large as the one that is read and not marked as reduced versions."""
     with open_file(path) as file:
         head = file.read(16)
-        n, tags = tiff_pages(file, head), tiff_frame(file, head, _TAGS)[1]
-    if tags.get(_SAMPLES) == 2 and not tags.get(_BESIDE):  # grey, and nobody says what the other is
+        n, tags = tiff_pages(file, head), tiff_frame(file, head)[1]
+    if tags.get(Tag.SAMPLES) == 2 and not tags.get(Tag.BESIDE):  # grey, and nobody says what the other is
         raise InputError(f"{path}: two values a pixel, expected one; save one that joins them")
     if head.startswith(_SEVERAL) or head[4:8] == b"ftyp":
         with open_image(path) as image:
@@ -232,6 +230,7 @@ def _misread(image: Image.Image, head: bytes) -> bool:
 def _of_pillow(image: Image.Image) -> Decoded:
     """A loaded Pillow image, converted band by band."""
     deep = image.mode.startswith(("I", "F"))  # I;16, I;16B, I, F: more than 8 bits
+    image = image.convert("LA") if image.mode == "La" else image  # the one way that Pillow has from it
     shape = (image.height, image.width) if deep else (image.height, image.width, 3)
     values = np.empty(shape, {"I": np.int32, "F": np.float32}.get(image.mode, np.uint16) if deep else np.uint8)
     alpha = np.empty(shape[:2], np.uint8) if image.has_transparency_data else None
@@ -252,8 +251,8 @@ def _of_pillow(image: Image.Image) -> Decoded:
 def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
     """What Pillow does not read in full depth (deep colours, floats of 64 bits, Radiance) or right (`_misread`)."""
     try:
-        a_sample = 4 if tags.get(_COLOURS, 0) in _LOG_LUV else tags.get(_BITS, 0) // 8
-        check_size(tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0), path, a_sample * tags.get(_SAMPLES, 1))
+        a_sample = 4 if tags.get(Tag.COLOURS, 0) in LOG_LUV else tags.get(Tag.BITS, 0) // 8
+        check_size(tags.get(Tag.WIDTH, 0), tags.get(Tag.HEIGHT, 0), path, a_sample * tags.get(Tag.SAMPLES, 1))
         data = bytearray(path.read_bytes())
         for place in tags.get("turns", ()):  # 'as stored': versions of OpenCV differ in which they turn themselves
             struct.pack_into("<H" if data[:1] == b"I" else ">H", data, place, 1)
@@ -295,6 +294,6 @@ def orientation(image: Image.Image) -> int:
         exif = image.getexif()  # of a PNG it may stand behind the pixels
         plain = Image.new("1", (1, 1))  # without XMP: Pillow would turn by that too, browsers and OpenCV do not
         plain.info = {key: fact for key, fact in image.info.items() if key != "XML:com.adobe.xmp"}
-        return (exif if hasattr(image, "tag_v2") else plain.getexif()).get(_TURN, 1)
+        return (exif if hasattr(image, "tag_v2") else plain.getexif()).get(Tag.TURN, 1)
     except Exception:
         return 1

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import re
 import struct
-import sys
 import threading
 import unicodedata
 import warnings
 from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,11 +43,20 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
     _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
 }
 NO_MEMORY = "the memory does not suffice for this image; use a larger machine, or leave it out"
-# Tags of TIFF; of _SUBFILE 1 marks a reduced version, and 4 a mask; of the older tag 2 does the former. Pages are
-# counted up to a number.
-_TURN, _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, MOST_PAGES = 274, 254, 255, 256, 257, 64
+MOST_PAGES, _MOST_PARTS, _MOST_ENTRIES = 64, 2**20, 1000  # of a TIFF that are counted; looked at; of a page
+_LAB, LOG_LUV = (8, 9, 10), (32844, 32845)  # colours of TIFF; the latter are logarithms, which OpenCV 4 writes
 _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
+_WORDLESS = re.compile("decoder error|unknown raw mode|conversion from|broken data stream")  # Pillow's, for programmers
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
+
+
+class Tag(IntEnum):
+    """Of TIFF. SUBFILE: 1 marks a reduced version, 4 a mask; in the older tag 2 does the former. STRIPS, TILES: where
+    they stand. BESIDE, of a sample beside colours: 0 unspecified, 1 opacity that is in them, 2 opacity."""
+
+    SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COLOURS, STRIPS = 254, 255, 256, 257, 258, 262, 273
+    TURN, SAMPLES, PLANES, TILE_WIDTH, TILE_HEIGHT, TILES = 274, 277, 284, 322, 323, 324
+    BESIDE, KIND, DNG = 338, 339, 50706
 
 
 class InputError(ValueError):
@@ -69,6 +77,8 @@ def unreadable(path: str | Path, reason: object) -> InputError:
         return reason
     if out_of_memory(reason):
         return TooLarge(f"{path}: {NO_MEMORY}")
+    if _WORDLESS.search(str(reason)):
+        reason = "damaged, or of a kind that is not read here"
     return InputError(f"{path}: cannot be read as an image ({reason}); replace the file or leave it out")
 
 
@@ -118,6 +128,8 @@ def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
     start = file.read(42 + 4 * 3)  # the size, and three bytes for each of up to four samples
     known = len(start) == 54 and start.startswith(b"\xff\x4f\xff\x51")
     samples = [start[at : at + 3] for at in (42, 45, 48, 51)][: start[41]] if known else []
+    if len(samples) > 2 and re.search(rb"colr\x01..\0\0\0\x11", head, re.DOTALL):
+        raise ValueError(f"JPEG 2000 of {len(samples)} values a pixel that it calls grey; save it as PNG")
     if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8:
         return 0
     other_colours = re.search(rb"colr\x01..(?!\0\0\0[\x10\x11])", head, re.DOTALL)  # 16 is sRGB, 17 grey
@@ -126,49 +138,81 @@ def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
     return bits
 
 
-def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int]) -> tuple[int | None, dict]:
+def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int] = frozenset(Tag)) -> tuple[int | None, dict]:
     """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are.
 
     tags: of those wanted the first whole number of each, the greater where one tag stands there twice: libtiff takes
     the first of them, Pillow the last. "turns": where in the file the orientation stands; "next": where the next page
-    does, in bytes.
+    does, in bytes; "sparse": whether a strip or tile stands nowhere, if those are wanted. ValueError for a directory
+    of more entries than any writer's.
     """
-    first, passed = {}, []
+    first, passed, parts = {}, [], (Tag.STRIPS, Tag.TILES)
     if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
         return 0, first
     order, big = "<" if header[:1] == b"I" else ">", header[2:3] == b"+"
     count, digits, place, entry, wide = ("Q", 8, "Q", 20, 8) if big else ("H", 2, "I", 12, 4)
-    with suppress(Exception):  # a damaged directory: the decoder says what is wrong with the file
+    # Of a damaged directory the decoder says what is wrong with the file.
+    with suppress(struct.error, OSError, OverflowError):
         (position,) = struct.unpack_from(order + place, header, wide)
         while position and position not in passed and len(passed) < 64:
             file.seek(position)
             (entries,) = struct.unpack(order + count, file.read(digits).ljust(digits, b"\0"))
-            tags = {"turns": [], "next": (data := file.read(min(entries, 65535) * entry + wide))[entries * entry :]}
+            if entries > _MOST_ENTRIES:
+                raise ValueError(f"a TIFF directory of {entries} entries, at most {_MOST_ENTRIES}")
+            data = file.read(entries * entry + wide)
+            tags = {"sparse": False, "turns": [], "next": data[entries * entry :]}
             for at in range(0, len(data) // entry * entry, entry):
                 tag, kind, values, far = struct.unpack_from(order + "HH" + 2 * place, data, at)
-                if (tag in wanted or tag in (_SUBFILE, _OLD_SUBFILE)) and kind in _WHOLE and values:
+                if (tag in wanted or tag in (Tag.SUBFILE, Tag.OLD_SUBFILE)) and kind in _WHOLE and values:
                     size, here = struct.calcsize(order + _WHOLE[kind]), position + digits + at + entry - wide
                     file.seek(here if size * values <= wide else min(far, 2**40))
-                    (number,) = struct.unpack(order + _WHOLE[kind], file.read(size).ljust(size, b"\0"))
-                    tags[tag] = max(number, tags.get(tag, number))
-                    tags["turns"].extend([here] * (tag == _TURN))
-            if not (tags.get(_SUBFILE, 0) & 5 or tags.get(_OLD_SUBFILE) == 2):
+                    n = min(values, _MOST_PARTS) if tag in parts and tag not in tags else 1
+                    whole = len(held := file.read(size * n)) // size
+                    numbers = struct.unpack_from(f"{order}{whole or 1}{_WHOLE[kind]}", held.ljust(size, b"\0"))
+                    tags[tag] = max(numbers[0], tags.get(tag, numbers[0]))
+                    tags["sparse"] = tags["sparse"] or (tag in parts and 0 in numbers[:whole])
+                    tags["turns"].extend([here] * (tag == Tag.TURN))
+            if not (tags.get(Tag.SUBFILE, 0) & 5 or tags.get(Tag.OLD_SUBFILE) == 2):
                 return len(passed), tags
             first, passed = first or tags, [*passed, position]
             (position,) = struct.unpack(order + place, tags["next"])
     return (None if first else 0), first
 
 
+def refuse_tiff(path: Path, tags: dict, deep: bool) -> None:
+    """InputError for TIFFs whose values no decoder gives as they are meant. deep: more than 8 bits, for OpenCV."""
+    bits, colours, n, beside = (
+        tags.get(Tag.BITS, 1),
+        tags.get(Tag.COLOURS, 2),
+        tags.get(Tag.SAMPLES, 1),
+        tags.get(Tag.BESIDE, 2),
+    )
+    kind, apart = tags.get(Tag.KIND), tags.get(Tag.PLANES, 1) == 2 and n > 1
+    for refused, what in (
+        (tags.get("sparse"), "a TIFF with parts that are stored nowhere, empty or never written; save it whole"),
+        (kind == 3 and colours == 0, "floats with white as 0; save it with black as 0"),
+        (colours in (0, 1) and n > 2 and kind != 3, f"{n} values a pixel that a TIFF calls grey; save it as RGB"),
+        (colours in _LAB and apart, "Lab with each channel in a plane of its own; save it as RGB"),
+        (deep and colours not in (0, 1, 2, *LOG_LUV), f"{bits} bits in other colours than RGB; convert it"),
+        (deep and n == 2, f"{bits} bits of grey with transparency in a TIFF; save it as PNG"),
+        (deep and apart, f"{bits} bits with each colour in a plane of its own; save it interleaved"),
+        (deep and colours == 0, f"{bits} bits with white as 0; save it with black as 0"),
+        (deep and beside == 1, f"{bits} bits with colours multiplied by their opacity; save it as PNG"),
+    ):
+        if refused:
+            raise unreadable(path, what)
+
+
 def tiff_pages(file: BinaryIO, header: bytes) -> int:
     """How many pages, up to `MOST_PAGES`, are as large as that of `tiff_frame`, it among them; 1 for other files."""
-    tags = (_WIDTH, _HEIGHT)
+    tags = (Tag.WIDTH, Tag.HEIGHT)
     frame, page = tiff_frame(file, header, tags)
     wide = 8 if header[2:3] == b"+" else 4  # bytes of a place, and where in the header the first stands
-    n, size, seen = 1, (page.get(_WIDTH), page.get(_HEIGHT)), {header[wide : 2 * wide]}
+    n, size, seen = 1, (page.get(Tag.WIDTH), page.get(Tag.HEIGHT)), {header[wide : 2 * wide]}
     while frame is not None and n < MOST_PAGES and any(following := page.get("next", b"")) and following not in seen:
         seen.add(following)
         frame, page = tiff_frame(file, header[:wide] + following, tags)
-        n += frame is not None and size == (page.get(_WIDTH), page.get(_HEIGHT))
+        n += frame is not None and size == (page.get(Tag.WIDTH), page.get(Tag.HEIGHT))
     return n
 
 
@@ -215,26 +259,6 @@ def shown(name: object, length: int = _LONGEST) -> str:
 def printable_lines(text: object) -> str:
     """`printable`, with line breaks kept: for our own messages of several lines, whose names were escaped before."""
     return "\n".join(map(printable, str(text).split("\n")))
-
-
-_format_warning = warnings.formatwarning
-
-
-def any_letter_prints() -> None:
-    r"""From here on, letters that the terminal's encoding lacks are written as \u65e5, and end no command.
-
-    Warnings, in whose texts are names of files, are `printable` too, and our own are notes, without a line of code.
-    """
-
-    def line_of(message: Warning | str, category: type[Warning], file: str, *number: int, **line: str | None) -> str:
-        if category is UserWarning and Path(file).is_relative_to(Path(__file__).parent):
-            return f"note: {printable(message)}\n"
-        return _format_warning(printable(message), category, file, *number, **line)
-
-    warnings.formatwarning = line_of
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -3,15 +3,18 @@
 import ast
 import contextlib
 import io
+import itertools
 import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image
@@ -546,6 +549,17 @@ def test_other_deep_samples_of_jpeg_2000_are_refused(tmp_path, what):
         read_image(tmp_path / "a.jp2")
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_three_values_that_a_jpeg_2000_calls_grey_are_refused(tmp_path, deep):
+    """OpenCV takes the first of them for the picture; Pillow says that the data are damaged."""
+    pixels = DEEP.repeat(8, 0).repeat(8, 1)
+    data = jpeg2000(pixels, 16) if deep else bytearray(cv2.imencode(".jp2", np.uint8(pixels >> 8))[1])
+    data[data.index(b"colr") + 10] = 17
+    (tmp_path / "a.jp2").write_bytes(data)
+    with pytest.raises(InputError, match="JPEG 2000 of 3 values a pixel that it calls grey; save it as PNG"):
+        read_image(tmp_path / "a.jp2")
+
+
 # ---------------------------------------------------------------------------------------------- which page is meant
 
 
@@ -687,6 +701,107 @@ def test_signed_integers_of_16_bits_are_no_half_as_bright_unsigned_ones(tmp_path
     tifffile.imwrite(tmp_path / "whole.tif", values * np.int16(128), **kind)
     with pytest.raises(InputError, match="signed integers of 16 bits; save unsigned ones, or 8 bits"):
         read_image(tmp_path / "whole.tif")
+
+
+SCENE = np.uint8(np.add.outer(np.arange(0, 240, 6), np.arange(16)))  # (40,16), 0 to 249
+OF_BYTES = {  # a kind of samples -> values that mean the bytes given
+    "u1": lambda v: v,
+    "u2": lambda v: v * np.uint16(257),
+    "u4": np.uint32,
+    "i1": lambda v: np.int8(v // 2),
+    "i2": np.int16,
+    "i4": np.int32,
+    "f2": lambda v: np.float16(v / 255),
+    "f4": lambda v: np.float32(v / 255),
+    "f4 of bytes": np.float32,
+    "f8": lambda v: v / 255,
+}
+
+
+@pytest.mark.parametrize("kind", OF_BYTES)
+def test_a_tiff_is_read_as_its_writer_meant_it_or_refused(tmp_path, kind):
+    """Pillow exchanges the bytes of packed samples that have the high one first, but of unsigned 16 bits; OpenCV takes
+    the luma of three deep values called grey; both leave deep signed values as they are where white is 0."""
+    file, colour, right = tmp_path / "a.tif", np.dstack([SCENE, SCENE[::-1], SCENE[:, ::-1]]), 0
+    for order, packing, photometric, array, planes in itertools.product(
+        "<>", [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": 2}, {"tile": (16, 16)}],
+        ["rgb", "minisblack", "miniswhite"], (SCENE, colour), ("contig", "separate"),
+    ):  # fmt: skip
+        values = OF_BYTES[kind](array)
+        if ("predictor" in packing and values.dtype.kind == "f") or (array.ndim == 2 and photometric == "rgb"):
+            continue
+        stored = np.moveaxis(values, 2, 0) if planes == "separate" and array.ndim == 3 else values
+        options = {"planarconfig": planes} if array.ndim == 3 else {}
+        tifffile.imwrite(file, stored, byteorder=order, photometric=photometric, **packing, **options)
+        meant = array // 2 if kind == "i1" else array
+        meant = 255 - meant if photometric == "miniswhite" else meant
+        try:
+            image = read_image(file)
+        except InputError as error:
+            assert "save it" in str(error) or "reads)" in str(error) or "no format" in str(error), error
+            continue
+        right += 1
+        np.testing.assert_array_equal(image, meant if meant.ndim == 3 else np.dstack([meant] * 3))
+    assert right >= {"f2": 0, "u4": 4, "i1": 4}.get(kind, 8)
+
+
+def test_masks_of_packed_floats_with_the_high_byte_first(tmp_path):
+    """Read with exchanged bytes they are next to nothing everywhere, and as masks empty."""
+    mask = SCENE > 120
+    for top, packing in ((1, {}), (1, {"compression": "zlib"}), (255, {"compression": "zlib"})):
+        tifffile.imwrite(tmp_path / "m.tif", np.float32(mask * top), byteorder=">", **packing)
+        np.testing.assert_array_equal(read_mask_file(tmp_path / "m.tif"), mask)
+    tifffile.imwrite(tmp_path / "m.tif", np.float32(mask).byteswap())
+    for read in (read_image, read_mask_file):
+        with pytest.raises(InputError, match=r"its values run from 0 to 4\.6\S*e-41, expected 0–1 or 0–255"):
+            read(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+def test_a_tiff_with_parts_that_are_stored_nowhere_is_refused(tmp_path, kind):
+    """Pillow takes the file's first bytes for them; other readers say 0."""
+    file, values = tmp_path / "a.tif", OF_BYTES[kind](np.repeat(SCENE, 2, axis=1))
+    for options in ({"tile": (16, 16)}, {"rowsperstrip": 4}):
+        tifffile.imwrite(file, values, **options)
+        assert read_image(file).shape == (40, 32, 3)
+        with tifffile.TiffFile(file, mode="r+") as tiff:
+            places = tiff.pages[0].tags["TileOffsets" if "tile" in options else "StripOffsets"]
+            places.overwrite([0, *places.value[1:]])
+        with pytest.raises(InputError, match="a TIFF with parts that are stored nowhere, empty or never written"):
+            read_image(file)
+
+
+def test_lab_with_its_channels_apart_is_refused(tmp_path):
+    for planes, array in (("separate", np.moveaxis(RGB, 2, 0)), ("contig", RGB)):
+        tifffile.imwrite(tmp_path / "a.tif", array, photometric="cielab", planarconfig=planes)
+        if planes == "contig":
+            assert read_image(tmp_path / "a.tif").shape == RGB.shape
+            continue
+        with pytest.raises(InputError, match="Lab with each channel in a plane of its own; save it as RGB"):
+            read_image(tmp_path / "a.tif")
+
+
+def test_grey_that_was_multiplied_by_its_opacity_is_read(tmp_path):
+    opacity = np.where(SCENE > 100, np.uint8(255), np.uint8(51))
+    tifffile.imwrite(tmp_path / "a.tif", np.dstack([SCENE // 5, opacity]), extrasamples=["assocalpha"])
+    seen = SCENE[SCENE <= 100] // 5 + 204.0  # a fifth of it over white
+    try:
+        image = read_image(tmp_path / "a.tif")
+    except InputError as error:
+        assert "no format that is read here" in str(error) and int(PIL.__version__.split(".")[0]) < 13
+        return
+    assert np.abs(image[SCENE <= 100][:, 0] - seen).max() <= 1
+    np.testing.assert_array_equal(image[SCENE > 100][:, 0], SCENE[SCENE > 100] // 5)
+
+
+def test_a_directory_of_thousands_of_entries_is_refused_before_it_is_walked(tmp_path):
+    entry = struct.pack("<HHII", 273, 4, 2**18, 8)
+    (tmp_path / "a.tif").write_bytes(struct.pack("<2sHIH", b"II", 42, 8, 65535) + entry * 65535 + bytes(2**20))
+    started = time.perf_counter()
+    for read in (read_image, read_mask_file):
+        with pytest.raises(InputError, match="a TIFF directory of 65535 entries, at most 1000"):
+            read(tmp_path / "a.tif")
+    assert time.perf_counter() - started < 5
 
 
 def test_a_header_can_be_looked_at_without_decoding(tmp_path):

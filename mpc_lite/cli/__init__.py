@@ -17,8 +17,9 @@ import traceback
 import typer
 
 from mpc_lite.cli import doctor, prepare, runs, score, train
-from mpc_lite.cli.options import BUG, DONE, MISTAKE, lost, speaks, tell
-from mpc_lite.errors import InputError, any_letter_prints, shown
+from mpc_lite.cli.options import BUG, DONE, MISTAKE
+from mpc_lite.cli.terminal import any_letter_prints, at_end, speaks, tell
+from mpc_lite.errors import InputError, shown
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
 from mpc_lite.training.signals import Stopped, ending
 
@@ -52,15 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if arguments is None:  # the process ends with the command: what its memory holds need not be searched once more
         atexit.register(gc.freeze)
-    lost.clear()
     code = _run(sys.argv[1:] if arguments is None else arguments)
     if code != BUG:  # after one, the other processes of a run may still wait, and this one would for them
         leave_the_others()
-    if lost:  # files were written, and what came of the work was told to nobody
-        tell(
-            f"error: standard output took no more ({lost[0].strerror}); what was written to files is whole", error=True
-        )
-    return MISTAKE if lost and code == DONE else code
+    return at_end(code, MISTAKE)
 
 
 def leave_the_others() -> None:

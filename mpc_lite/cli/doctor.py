@@ -15,7 +15,8 @@ from pathlib import Path
 
 import typer
 
-from mpc_lite.cli.options import DONE, SOME_FAILED, examples, tell
+from mpc_lite.cli.options import DONE, SOME_FAILED, examples
+from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import FOLDERS, RAISED, pixel_limit
 

@@ -5,10 +5,8 @@ Only what typer needs is imported: a command's help shows at once.
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from mpc_lite.errors import InputError, printable_lines, shown
+from mpc_lite.errors import InputError, shown
 from mpc_lite.training.signals import unanswered
 
 DONE, SOME_FAILED, MISTAKE, BUG = 0, 1, 2, 70
@@ -103,34 +101,3 @@ def loading() -> Iterator[None]:
 def examples(*lines: str) -> str:
     """The end of a command's help."""
     return "\n\n".join(["[bold]Examples[/bold]", *lines])
-
-
-def tell(text: object, error: bool = False) -> None:
-    """Print a text whose names are other people's: no control, escape or bidi character reaches the terminal."""
-    put(printable_lines(text), error)
-
-
-def put(text: str, error: bool = False) -> None:
-    """Print a text as it is, at once. An output that is closed or full ends no work: what it should show is lost, and
-    `main` says so at the end, unless it was a reader that had seen enough (`| head -1`)."""
-    stream = sys.stderr if error else sys.stdout
-    if stream is None:  # closed before the start; print would take the other one
-        return
-    try:
-        print(text, file=stream, flush=True)
-    except OSError as refused:
-        if not error and refused.errno != errno.EPIPE:
-            lost.append(refused)
-        # What lies in its buffer would be tried again at the end, in Python's own words and with its own exit code.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-
-
-lost: list[OSError] = []  # why standard output did not take what it should show
-
-
-def speaks() -> bool:
-    """Of processes started together (`accelerate launch`, `torchrun`) only the first one prints: all know the same. One
-    alone always does, whatever number another program left in its environment."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"

@@ -17,8 +17,8 @@ from mpc_lite.cli.options import (
     check_kind,
     examples,
     loading,
-    tell,
 )
+from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, printable
 
 commands = typer.Typer()

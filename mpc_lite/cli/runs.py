@@ -18,9 +18,8 @@ from mpc_lite.cli.options import (
     SweepOption,
     examples,
     loading,
-    put,
-    tell,
 )
+from mpc_lite.cli.terminal import put, tell
 from mpc_lite.errors import InputError
 
 commands = typer.Typer()

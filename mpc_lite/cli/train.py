@@ -19,9 +19,8 @@ from mpc_lite.cli.options import (
     ResumeOption,
     examples,
     loading,
-    speaks,
-    tell,
 )
+from mpc_lite.cli.terminal import speaks, tell
 
 commands = typer.Typer()
 

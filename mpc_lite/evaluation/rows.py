@@ -60,7 +60,7 @@ class RowScores:
             levels = self.saved.read(sample, mask.shape) if self.saved else None
             if levels is None and self.model is None:
                 raise InputError(
-                    "no score map of this image here (never written, or the image has changed since); "
+                    "no score map of this image here (never written, damaged, or the image has changed since); "
                     "evaluate with the network again"
                 )
         except (InputError, MemoryError) as error:

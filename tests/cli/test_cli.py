@@ -241,6 +241,16 @@ def test_an_output_that_takes_no_more_ends_no_work(output, code, said, tmp_path)
 
 @PIPES
 @pytest.mark.trust
+def test_a_picture_is_read_where_standard_error_is_closed(tmp_path):
+    """It takes the number of standard error then, and what keeps libtiff silent put nothing in its place."""
+    values = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.tif", compression="tiff_lzw")
+    done = shell("predict a.tif --out found", tmp_path, "2>&-")
+    assert done.returncode == 0 and '"error": null' in (tmp_path / "found" / "predictions.jsonl").read_text()
+
+
+@PIPES
+@pytest.mark.trust
 def test_results_are_written_before_the_table_is_printed(forgeries, tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("a disk that is always full is a thing of Linux")

@@ -389,6 +389,31 @@ def test_scripts_run_as_programs_from_anywhere(tmp_path, photo, mask_file):
     assert lost.returncode == 2 and lost.stderr.startswith("error: give the folder")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes that break and /dev/full are of Unix")
+@pytest.mark.parametrize("script", ["dso1.py", "from_list.py"])
+@pytest.mark.parametrize(
+    "output, code, said",
+    [
+        ("| true; exit ${PIPESTATUS[0]}", 0, ""),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("> /dev/full", 2, "error: standard output took no more (No space left on device); what was written to files"),
+    ],
+)
+def test_an_output_that_takes_no_more_ends_no_work(tmp_path, photo, mask_file, script, output, code, said):
+    """Files were written, or were not even begun, and the pipe of `| head -1` was told as a full disk."""
+    if "full" in output and not os.path.exists("/dev/full"):
+        pytest.skip("a disk that is always full is a thing of Linux")
+    photo(tmp_path / "DSO-1" / "splicing-01.png")
+    mask_file(tmp_path / "DSO-1-Fake-Images-Masks" / "splicing-01.png", inside=0, outside=255)
+    (tmp_path / "list.txt").write_text("DSO-1/splicing-01.png DSO-1-Fake-Images-Masks/splicing-01.png\n")
+    words = "DSO-1 DSO-1-Fake-Images-Masks --out s" if script == "dso1.py" else "list.txt --out s/dso1.csv"
+    line = f"{sys.executable} -u {SCRIPTS / script} {words} {output}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code and said in done.stderr and bool(done.stderr) == bool(said), done.stderr
+    assert len((tmp_path / "s" / "dso1.csv").read_text().splitlines()) == 2
+
+
 def test_every_set_declares_its_facts(load):
     names = ("casia1", "casia1plus", "casia2", "columbia", "coverage", "dso1", "imd2020", "nist16")
     for name in names:
