@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
@@ -15,29 +17,16 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImagePalette, UnidentifiedImageError
+from PIL import Image, ImagePalette, PngImagePlugin, UnidentifiedImageError
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import COLORMAP
 
-from mpc_lite.errors import (
-    HEAD,
-    LOG_LUV,
-    MOST_PAGES,
-    RAW_PICTURE,
-    InputError,
-    Tag,
-    deep_jpeg2000,
-    quiet,
-    refuse_by_name,
-    refuse_tiff,
-    silent_stderr,
-    tiff_frame,
-    tiff_pages,
-    unreadable,
-)
+from mpc_lite.errors import quiet, unreadable
 from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit, too_many_pixels
+from mpc_lite.headers import HEAD, LOG_LUV, RAW_PICTURE, Tag, deep_jpeg2000, refuse_by_name, refuse_tiff, tiff_frame
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # of texts and profiles; it refuses those above 1 MB
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs goes to standard error
 # Pillow knows some forty formats more; one of them starts an interpreter (PostScript), others are no photographs.
 Image.init()
@@ -48,7 +37,8 @@ FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
 TILE, LONGEST = 512, 1_000_000  # rows; OpenCV's side
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
-_SEVERAL = (b"\x89PNG", b"GIF8", b"RIFF")  # how files begin that may hold several frames; HEIF and AVIF beside them
+_CR2 = b"\x10\0\0\0CR"  # behind the first four bytes of Canon's raw files
+_stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 
 
@@ -108,7 +98,7 @@ def decode_file(path: str | Path) -> Decoded:
             deep_jpeg = deep_jpeg2000(file, head)
     except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
-    if tags and (frame is None or tags.get(Tag.COLOURS, 0) in _RAW_COLOURS or Tag.DNG in tags or head[8:10] == b"CR"):
+    if tags and (frame is None or tags.get(Tag.COLOURS, 0) in _RAW_COLOURS or Tag.DNG in tags or head[4:10] == _CR2):
         raise unreadable(path, RAW_PICTURE)
     bits, kind = deep_jpeg or tags.get(Tag.BITS, 1), tags.get(Tag.KIND, 1)
     # libtiff unpacks a whole tile, of a small picture too.
@@ -151,20 +141,17 @@ def decode_file(path: str | Path) -> Decoded:
         return decoded._replace(values=_widened(decoded.values, bits))
 
 
-def check_one_page(path: str | Path) -> None:
-    """InputError for several pages or frames of a readable file, or two values a pixel, by headers alone; of a TIFF
-    those pages count that are as large as the one that is read and not marked as reduced versions."""
-    with open_file(path) as file:
-        head = file.read(16)
-        n, tags = tiff_pages(file, head), tiff_frame(file, head)[1]
-    if tags.get(Tag.SAMPLES) == 2 and not tags.get(Tag.BESIDE):  # grey, and nobody says what the other is
-        raise InputError(f"{path}: two values a pixel, expected one; save one that joins them")
-    if head.startswith(_SEVERAL) or head[4:8] == b"ftyp":
-        with open_image(path) as image:
-            n = getattr(image, "n_frames", 1)
-    if n > 1:
-        more = " or more" if n == MOST_PAGES else ""
-        raise InputError(f"{path}: {n}{more} pages, expected one; save one that joins them")
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Nothing reaches standard error: for C libraries that write there themselves, past all that Python could catch."""
+    with _stderr, open(os.devnull, "wb") as nowhere:
+        standard_error = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 def _tile(width: int) -> int:  # rows converted at a time, for no second copy of a picture: fewer of very long ones

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import struct
 import threading
 import unicodedata
 import warnings
-from collections.abc import Container, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from enum import IntEnum
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 # Beside control characters: those that turn the reading direction, which exchange what a name seems to end with, the
 # separators of lines and paragraphs, and half characters of names that are not UTF-8.
@@ -21,42 +19,11 @@ _UNSAFE = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _NOTHING = frozenset("\u00ad\u200b\u2060\ufeff")  # seen by nobody, so that two names look alike
 _LONGEST = 60  # of a wrong word
-_stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
 _decoding = threading.Lock()
 _inside: list[None] = []  # one for each that decodes in `quiet`
 _before = ExitStack()  # what to put back when the last has gone
-RAW_PICTURE = "a raw or preview file; develop it to PNG or TIFF"
-_VIDEO = "a video; save the frame in question as PNG"
-_PLAIN, HEAD = "save it as PNG or TIFF", 512  # and bytes at the beginning that tell what a file is
-_STARTS = {  # what a file is and what to do -> bytes at its beginning
-    "a Git LFS pointer, not the picture it stands for; fetch that with 'git lfs pull'": (b"version https://git-lfs",),
-    "PostScript, which is a program and is not run; " + _PLAIN: (b"%!", b"\xc5\xd0\xd3\xc6"),
-    "PDF, a document; save the picture in it as PNG or TIFF": (b"%PDF",),
-    "a Photoshop file with layers; export it losslessly as PNG or TIFF": (b"8BPS",),
-    "OpenEXR; " + _PLAIN + " with 8 or 16 bits": (b"v/1\x01",),
-    "AppleDouble, which macOS puts beside files it copies; use the one without '._' in its name": (b"\0\5\x16\7",),
-    "a BigTIFF with the high byte first; save it as plain TIFF": (b"MM\0+",),
-    "a ZIP archive; unpack it": (b"PK\3\4",),
-    "compressed by gzip; unpack it": (b"\x1f\x8b",),
-    "a NumPy array; " + _PLAIN: (b"\x93NUMPY",),
-    RAW_PICTURE: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),
-    _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
-}
 NO_MEMORY = "the memory does not suffice for this image; use a larger machine, or leave it out"
-MOST_PAGES, _MOST_PARTS, _MOST_ENTRIES = 64, 2**20, 1000  # of a TIFF that are counted; looked at; of a page
-_LAB, LOG_LUV = (8, 9, 10), (32844, 32845)  # colours of TIFF; the latter are logarithms, which OpenCV 4 writes
-_WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
 _WORDLESS = re.compile("decoder error|unknown raw mode|conversion from|broken data stream")  # Pillow's, for programmers
-_HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
-
-
-class Tag(IntEnum):
-    """Of TIFF. SUBFILE: 1 marks a reduced version, 4 a mask; in the older tag 2 does the former. STRIPS, TILES: where
-    they stand. BESIDE, of a sample beside colours: 0 unspecified, 1 opacity that is in them, 2 opacity."""
-
-    SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COLOURS, STRIPS = 254, 255, 256, 257, 258, 262, 273
-    TURN, SAMPLES, PLANES, TILE_WIDTH, TILE_HEIGHT, TILES = 274, 277, 284, 322, 323, 324
-    BESIDE, KIND, DNG = 338, 339, 50706
 
 
 class InputError(ValueError):
@@ -88,132 +55,19 @@ def out_of_memory(error: object) -> bool:
     return isinstance(error, MemoryError) or any(each in str(error) for each in words)
 
 
-def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
-    """InputError for the kinds of files that people take for pictures, each with its own sentence.
+def listed_if_too_large(read: Callable[..., Any]) -> Callable[..., Any]:
+    """`read(path, …)`, with an InputError where the memory does not suffice: one picture does not end the others."""
 
-    head: the first `HEAD` bytes. formats: those of Pillow that are read.
-    """
-    if what := next((what for what, starts in _STARTS.items() if head.startswith(starts)), None):
-        raise unreadable(path, what)
-    brand = head[8:12].decode("latin-1")
-    if head[4:8] == b"ftyp":
-        if brand in _HEIC and "HEIF" not in formats:
-            raise unreadable(path, "HEIC; install the extra (pip install 'mpc-lite[heic]') or export it losslessly")
-        if brand in ("avif", "avis") and "AVIF" not in formats:
-            raise unreadable(path, "AVIF; install Pillow 11.3 or later, or export it losslessly")
-        if brand not in (*_HEIC, "avif", "avis"):
-            raise unreadable(path, RAW_PICTURE if brand == "crx " else _VIDEO)
-    if head[4:8] in (b"moov", b"mdat", b"wide") or (head.startswith(b"RIFF") and brand == "AVI "):
-        raise unreadable(path, _VIDEO)
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head")):
-        raise unreadable(path, "a web page, perhaps an error message of a download; fetch the picture itself")
-    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in text):
-        raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
+    @wraps(read)
+    def reader(path, *arguments, **options):
+        try:
+            return read(path, *arguments, **options)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise unreadable(path, error) from None
 
-
-def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
-    """How many bits a sample of a JPEG 2000 has, if more than 8, which Pillow rounds so that white becomes black; or 0.
-
-    ValueError for those that OpenCV does not read, or takes for RGB.
-    """
-    from PIL.Jpeg2KImagePlugin import BoxReader
-
-    file.seek(0)
-    if head[4:8] == b"jP  ":
-        boxes = BoxReader(file)
-        with suppress(Exception):  # a damaged box, or one of no length: that goes on to the end, and is named already
-            while boxes.next_box_type() != b"jp2c":
-                pass
-    start = file.read(42 + 4 * 3)  # the size, and three bytes for each of up to four samples
-    known = len(start) == 54 and start.startswith(b"\xff\x4f\xff\x51")
-    samples = [start[at : at + 3] for at in (42, 45, 48, 51)][: start[41]] if known else []
-    if len(samples) > 2 and re.search(rb"colr\x01..\0\0\0\x11", head, re.DOTALL):
-        raise ValueError(f"JPEG 2000 of {len(samples)} values a pixel that it calls grey; save it as PNG")
-    if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8:
-        return 0
-    other_colours = re.search(rb"colr\x01..(?!\0\0\0[\x10\x11])", head, re.DOTALL)  # 16 is sRGB, 17 grey
-    if bits > 16 or max(samples)[0] > 127 or len(set(samples)) > 1 or len(samples) == 2 or other_colours:
-        raise ValueError(f"JPEG 2000 with {bits} bits that are no unsigned grey, RGB or RGBA; save it as PNG")
-    return bits
-
-
-def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int] = frozenset(Tag)) -> tuple[int | None, dict]:
-    """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are.
-
-    tags: of those wanted the first whole number of each, the greater where one tag stands there twice: libtiff takes
-    the first of them, Pillow the last. "turns": where in the file the orientation stands; "next": where the next page
-    does, in bytes; "sparse": whether a strip or tile stands nowhere, if those are wanted. ValueError for a directory
-    of more entries than any writer's.
-    """
-    first, passed, parts = {}, [], (Tag.STRIPS, Tag.TILES)
-    if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
-        return 0, first
-    order, big = "<" if header[:1] == b"I" else ">", header[2:3] == b"+"
-    count, digits, place, entry, wide = ("Q", 8, "Q", 20, 8) if big else ("H", 2, "I", 12, 4)
-    # Of a damaged directory the decoder says what is wrong with the file.
-    with suppress(struct.error, OSError, OverflowError):
-        (position,) = struct.unpack_from(order + place, header, wide)
-        while position and position not in passed and len(passed) < 64:
-            file.seek(position)
-            (entries,) = struct.unpack(order + count, file.read(digits).ljust(digits, b"\0"))
-            if entries > _MOST_ENTRIES:
-                raise ValueError(f"a TIFF directory of {entries} entries, at most {_MOST_ENTRIES}")
-            data = file.read(entries * entry + wide)
-            tags = {"sparse": False, "turns": [], "next": data[entries * entry :]}
-            for at in range(0, len(data) // entry * entry, entry):
-                tag, kind, values, far = struct.unpack_from(order + "HH" + 2 * place, data, at)
-                if (tag in wanted or tag in (Tag.SUBFILE, Tag.OLD_SUBFILE)) and kind in _WHOLE and values:
-                    size, here = struct.calcsize(order + _WHOLE[kind]), position + digits + at + entry - wide
-                    file.seek(here if size * values <= wide else min(far, 2**40))
-                    n = min(values, _MOST_PARTS) if tag in parts and tag not in tags else 1
-                    whole = len(held := file.read(size * n)) // size
-                    numbers = struct.unpack_from(f"{order}{whole or 1}{_WHOLE[kind]}", held.ljust(size, b"\0"))
-                    tags[tag] = max(numbers[0], tags.get(tag, numbers[0]))
-                    tags["sparse"] = tags["sparse"] or (tag in parts and 0 in numbers[:whole])
-                    tags["turns"].extend([here] * (tag == Tag.TURN))
-            if not (tags.get(Tag.SUBFILE, 0) & 5 or tags.get(Tag.OLD_SUBFILE) == 2):
-                return len(passed), tags
-            first, passed = first or tags, [*passed, position]
-            (position,) = struct.unpack(order + place, tags["next"])
-    return (None if first else 0), first
-
-
-def refuse_tiff(path: Path, tags: dict, deep: bool) -> None:
-    """InputError for TIFFs whose values no decoder gives as they are meant. deep: more than 8 bits, for OpenCV."""
-    bits, colours, n, beside = (
-        tags.get(Tag.BITS, 1),
-        tags.get(Tag.COLOURS, 2),
-        tags.get(Tag.SAMPLES, 1),
-        tags.get(Tag.BESIDE, 2),
-    )
-    kind, apart = tags.get(Tag.KIND), tags.get(Tag.PLANES, 1) == 2 and n > 1
-    for refused, what in (
-        (tags.get("sparse"), "a TIFF with parts that are stored nowhere, empty or never written; save it whole"),
-        (kind == 3 and colours == 0, "floats with white as 0; save it with black as 0"),
-        (colours in (0, 1) and n > 2 and kind != 3, f"{n} values a pixel that a TIFF calls grey; save it as RGB"),
-        (colours in _LAB and apart, "Lab with each channel in a plane of its own; save it as RGB"),
-        (deep and colours not in (0, 1, 2, *LOG_LUV), f"{bits} bits in other colours than RGB; convert it"),
-        (deep and n == 2, f"{bits} bits of grey with transparency in a TIFF; save it as PNG"),
-        (deep and apart, f"{bits} bits with each colour in a plane of its own; save it interleaved"),
-        (deep and colours == 0, f"{bits} bits with white as 0; save it with black as 0"),
-        (deep and beside == 1, f"{bits} bits with colours multiplied by their opacity; save it as PNG"),
-    ):
-        if refused:
-            raise unreadable(path, what)
-
-
-def tiff_pages(file: BinaryIO, header: bytes) -> int:
-    """How many pages, up to `MOST_PAGES`, are as large as that of `tiff_frame`, it among them; 1 for other files."""
-    tags = (Tag.WIDTH, Tag.HEIGHT)
-    frame, page = tiff_frame(file, header, tags)
-    wide = 8 if header[2:3] == b"+" else 4  # bytes of a place, and where in the header the first stands
-    n, size, seen = 1, (page.get(Tag.WIDTH), page.get(Tag.HEIGHT)), {header[wide : 2 * wide]}
-    while frame is not None and n < MOST_PAGES and any(following := page.get("next", b"")) and following not in seen:
-        seen.add(following)
-        frame, page = tiff_frame(file, header[:wide] + following, tags)
-        n += frame is not None and size == (page.get(Tag.WIDTH), page.get(Tag.HEIGHT))
-    return n
+    return reader
 
 
 def nearest(word: str, words: list[str]) -> str:
@@ -262,25 +116,11 @@ def printable_lines(text: object) -> str:
 
 
 @contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Nothing reaches standard error: for C libraries that write there themselves, past all that Python could catch."""
-    with _stderr, open(os.devnull, "wb") as nowhere:
-        standard_error = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(standard_error, 2)
-            os.close(standard_error)
-
-
-@contextmanager
 def quiet() -> Iterator[None]:
     """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines.
 
-    Both are switched off for the whole process, also while several threads decode: by the first to come, until the last
-    has gone. (`warnings.catch_warnings` in threads that overlap can leave them off for good.)
-    """
+    Both are off in the whole process, from the first thread that decodes to the last (`warnings.catch_warnings` in
+    threads that overlap can leave them off for good)."""
     import cv2  # slow to begin, and most mistakes are no picture's
 
     logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from mpc_lite.decoders import check_one_page, decode_file, open_image, orientation
-from mpc_lite.errors import InputError, out_of_memory, unreadable
+from mpc_lite.decoders import decode_file, open_image, orientation
+from mpc_lite.errors import InputError, listed_if_too_large, unreadable
+from mpc_lite.files import open_file
+from mpc_lite.headers import MOST_PAGES, Tag, picture_follows, tiff_frame, tiff_pages
 
 IGNORE = 255  # in a mask: neither tampered (1) nor authentic (0)
 TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tampered pixels under one cell of a map
@@ -24,21 +24,15 @@ _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what 
 _APART = 4  # levels of 255 between black and a label; the noise of WebP and AVIF fills regions 1 to 2 levels off
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
 _BAND = 128  # rows worked on at a time, at most
-JPEG_SIDE, _BESIDE = 65408, 32  # pixels of a JPEG's side, and those around them: blocks of 16, together at most 65 500
 _COUNTED = 2**20  # pixels whose levels are counted at a time, or whose colours a message counts
-
-
-def listed_if_too_large(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """`read(path, …)`, with an InputError where the memory does not suffice: one picture does not end the others."""
-
-    @wraps(read)
-    def reader(path, *arguments, **options):
-        try:
-            return read(path, *arguments, **options)
-        except (MemoryError, cv2.error) as error:
-            raise (unreadable(path, error) if out_of_memory(error) else error) from None
-
-    return reader
+_SEVERAL = (
+    b"\x89PNG",
+    b"GIF8",
+    b"RIFF",
+    b"P4",
+    b"P5",
+    b"P6",
+)  # how files begin that may hold several; HEIF beside them
 
 
 @listed_if_too_large
@@ -152,6 +146,22 @@ def _upright(path: str | Path, orient: bool = True) -> tuple[np.ndarray, np.ndar
     return turned(values, turn), None if alpha is None else turned(alpha, turn)
 
 
+def check_one_page(path: str | Path) -> None:
+    """InputError for several pages or frames of a readable file, or two values a pixel, by headers alone; of a TIFF
+    those pages count that are as large as the one that is read and not marked as reduced versions."""
+    with open_file(path) as file:
+        head = file.read(16)
+        n, tags = tiff_pages(file, head), tiff_frame(file, head)[1]
+    if tags.get(Tag.SAMPLES) == 2 and not tags.get(Tag.BESIDE):  # grey, and nobody says what the other is
+        raise InputError(f"{path}: two values a pixel, expected one; save one that joins them")
+    if head.startswith(_SEVERAL) or head[4:8] == b"ftyp":
+        with open_image(path) as image:
+            n = getattr(image, "n_frames", 1) + (image.format == "PPM" and picture_follows(image))
+    if n > 1:
+        more = " or more" if n == MOST_PAGES else ""
+        raise InputError(f"{path}: {n}{more} pages, expected one; save one that joins them")
+
+
 def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
     """Pixels (H,W) or (H,W,3) as stored -> as an EXIF orientation, 1–8, shows them."""
     if turn in (5, 6, 7, 8):
@@ -241,9 +251,10 @@ def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
     if not np.isfinite([low, high]).all():
         raise unreadable(path, "it holds NaN or infinite values, expected 0–1 or 0–255")
     top = 1 if high <= _OVERSHOOT else 255
-    least = 1 - _OVERSHOOT
     # Between 1.05 and 16 nobody can tell which range it is; below half a level everywhere, bytes may be exchanged.
-    if 0 < high < 1 / 510 or not (low >= least * top and high <= _OVERSHOOT * top and (top == 1 or high >= 16)):
+    if 0 < high < 1 / 510 or not (
+        low >= (1 - _OVERSHOOT) * top and high <= _OVERSHOOT * top and (top == 1 or high >= 16)
+    ):
         raise unreadable(path, f"its values run from {low:g} to {high:g}, expected 0–1 or 0–255")
     result = np.empty(values.shape, np.uint8)
     for rows in _bands(values):
@@ -268,26 +279,6 @@ def turn_of(path: str | Path) -> int:
             return orientation(image)
     except InputError:
         return 1
-
-
-def through_jpeg(image: np.ndarray, quality: int, subsampling: int) -> np.ndarray:
-    """A picture (H,W,3) uint8 RGB of any size, saved as JPEG and opened again.
-
-    The format ends at 65 500 pixels a side. A larger picture goes in parts that begin where blocks do, and overlap by
-    more than a pixel of colour looks at: as one file would give it if there were one.
-    """
-    height, width = image.shape[:2]
-    if max(height, width) <= JPEG_SIDE + 2 * _BESIDE:
-        return decode(encode_jpeg(image, quality, subsampling))
-    result = np.empty_like(image)
-    for top in range(0, height, JPEG_SIDE):
-        for left in range(0, width, JPEG_SIDE):
-            first, start = max(0, top - _BESIDE), max(0, left - _BESIDE)
-            part = image[first : top + JPEG_SIDE + _BESIDE, start : left + JPEG_SIDE + _BESIDE]
-            saved = decode(encode_jpeg(np.ascontiguousarray(part), quality, subsampling))
-            saved = saved[top - first :, left - start :][:JPEG_SIDE, :JPEG_SIDE]
-            result[top : top + JPEG_SIDE, left : left + JPEG_SIDE] = saved
-    return result
 
 
 def encode_jpeg(image: np.ndarray, quality: int, subsampling: int) -> bytes:

@@ -804,6 +804,87 @@ def test_a_directory_of_thousands_of_entries_is_refused_before_it_is_walked(tmp_
     assert time.perf_counter() - started < 5
 
 
+def test_pixels_that_spell_canons_mark_make_no_raw_file(tmp_path):
+    """Plain TIFFs often begin with their pixels at the eighth byte; a CR2 has its first page at the sixteenth."""
+    levels = np.uint16([[67, 82, 2, 0, 255, 1]] * 2)
+    (tmp_path / "a.tif").write_bytes(tiff_grey(levels, bits=8))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], levels)
+    page = struct.pack("<HHHIII", 1, 256, 4, 1, 6, 0)
+    (tmp_path / "a.cr2").write_bytes(b"II*\0\x10\0\0\0CR\2\0" + bytes(4) + page)
+    with pytest.raises(InputError, match="raw or preview file"):
+        read_image(tmp_path / "a.cr2")
+
+
+def test_a_mask_whose_next_page_is_no_page_has_one(tmp_path):
+    """Where the next one should be, pixels stand: a writer left the place of it unset."""
+    data = bytearray(tiff_grey(np.uint16([[0, 0, 255, 255]] * 300), bits=8))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, 10)  # pixels 255, 255: 65535 entries
+    (tmp_path / "m.tif").write_bytes(data)
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "m.tif"), [[0, 0, 1, 1]] * 300)
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP"])
+def test_a_png_with_megabytes_of_words_is_read(tmp_path, kind):
+    """Editors leave histories of that size; Pillow refuses what unpacks to more than one megabyte."""
+    words, options = "x" * 3_000_000, {}
+    if kind == "iCCP":
+        options["icc_profile"] = words.encode()
+    else:
+        options["pnginfo"] = PngInfo()
+        {"zTXt": options["pnginfo"].add_text, "iTXt": options["pnginfo"].add_itxt}[kind]("history", words, zip=True)
+    Image.fromarray(RGB).save(tmp_path / "a.png", **options)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
+
+
+def test_an_avif_by_its_second_name_is_no_heic(tmp_path, monkeypatch):
+    if "AVIF" not in decoders.FORMATS:
+        pytest.skip("Pillow reads AVIF from 11.3 on")
+    Image.fromarray(np.tile(RGB, (8, 8, 1))).save(tmp_path / "a.avif", quality=90)
+    data = bytearray((tmp_path / "a.avif").read_bytes())
+    assert data[8:12] == b"avif" and b"mif1" in data[16 : data[3]]
+    data[8:12] = b"mif1"
+    (tmp_path / "b.avif").write_bytes(data)
+    monkeypatch.setattr(decoders, "FORMATS", tuple(f for f in decoders.FORMATS if f != "HEIF"))
+    np.testing.assert_array_equal(read_image(tmp_path / "b.avif"), read_image(tmp_path / "a.avif"))
+
+
+@pytest.mark.parametrize("kind", ["pbm", "pgm", "ppm", "16.pgm"])
+def test_several_pictures_in_one_pgm_are_no_mask(tmp_path, kind):
+    """Programs write the pages of a document so; Pillow shows the first of them."""
+    mask = np.zeros((12, 21), np.uint8)
+    mask[3:9, 4:11] = 255
+    picture = {"pbm": Image.fromarray(mask > 0), "ppm": Image.fromarray(np.dstack([mask] * 3))}.get(kind)
+    picture = picture or Image.fromarray(mask if kind == "pgm" else mask * np.uint16(257))
+    picture.save(tmp_path / f"m.{kind}")
+    data = (tmp_path / f"m.{kind}").read_bytes()
+    for more in (b"", b"\n", b"\n# the end"):
+        (tmp_path / f"m.{kind}").write_bytes(data + more)
+        np.testing.assert_array_equal(read_mask_file(tmp_path / f"m.{kind}"), mask > 0)
+    (tmp_path / f"m.{kind}").write_bytes(data + data)
+    with pytest.raises(InputError, match="2 pages, expected one; save one that joins them"):
+        read_mask_file(tmp_path / f"m.{kind}")
+
+
+@pytest.mark.parametrize("colours", [1, 14])
+def test_jpeg_2000_of_other_colours_is_refused_with_8_bits_too(tmp_path, colours):
+    data = bytearray(cv2.imencode(".jp2", np.tile(RGB, (8, 8, 1)))[1])
+    data[data.index(b"colr") + 10] = colours
+    (tmp_path / "a.jp2").write_bytes(data)
+    with pytest.raises(
+        InputError, match="JPEG 2000 with 8 bits that are no unsigned grey, RGB or RGBA; save it as PNG"
+    ):
+        read_image(tmp_path / "a.jp2")
+
+
+def test_a_comment_of_a_ppm_is_no_video(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6\n#wide angle\n9 6\n255\n" + RGB.tobytes())
+    (tmp_path / "b.ppm").write_bytes(b"P6 #wide\n9 6\n255\n" + RGB.tobytes())
+    for name in "ab":
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.ppm"), RGB)
+
+
 def test_a_header_can_be_looked_at_without_decoding(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "photo.jpg")
     with open_image(tmp_path / "photo.jpg") as image:

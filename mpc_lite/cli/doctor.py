@@ -206,7 +206,7 @@ def threads() -> Iterator[Finding]:
 
 def processes() -> Iterator[Finding]:
     """Whether a training here would wait for others, as a launcher or a job says in the environment."""
-    from mpc_lite.devices import processes_started, started_by_launcher
+    from mpc_lite.network.devices import processes_started, started_by_launcher
 
     try:
         count = processes_started()

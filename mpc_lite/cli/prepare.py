@@ -139,7 +139,6 @@ def calibrate(
     Copies of a photograph count once. Exit code 1 when a photo failed; the others count.
     """
     with loading():
-        from mpc_lite.devices import choose_device
         from mpc_lite.files import check_output, place
         from mpc_lite.forgeries.scenes import of_sets, told
         from mpc_lite.inference.calibration import check_extent, each_once, write_calibrated
@@ -147,6 +146,7 @@ def calibrate(
         from mpc_lite.inference.localizer import Localizer
         from mpc_lite.inference.predict import no_pictures
         from mpc_lite.inference.predict import photographs as gathered
+        from mpc_lite.network.devices import choose_device
         from mpc_lite.network.weights import check_replaces
         from mpc_lite.run_folder import check_folder, clear_stale
 

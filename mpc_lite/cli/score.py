@@ -281,8 +281,8 @@ def predict(
 
 def _localizer(weights: str, device: str, backend: str = "torch"):
     with loading():
-        from mpc_lite.devices import choose_device, keep_freed_memory
         from mpc_lite.inference.localizer import Localizer
+        from mpc_lite.network.devices import choose_device, keep_freed_memory
         from mpc_lite.network.weights import ENCODER_ONLY, read_facts
 
     keep_freed_memory()

@@ -14,9 +14,10 @@ import numpy as np
 
 from mpc_lite.data.manifest import Sample, read_manifest, read_mask
 from mpc_lite.errors import InputError
+from mpc_lite.evaluation.degrade import through_jpeg
 from mpc_lite.evaluation.metrics import Counts, counts_by_level
 from mpc_lite.evaluation.protocols import PROTOCOLS
-from mpc_lite.images import read_image, through_jpeg
+from mpc_lite.images import read_image
 from mpc_lite.inference.score_map import TOP, ScoreMap, quantise
 
 # Rows worked on at a time, and those beside them that JPEG (blocks of 16, and what is between their colours) and the

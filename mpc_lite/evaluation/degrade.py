@@ -14,12 +14,33 @@ import cv2
 import numpy as np
 
 from mpc_lite.errors import InputError
-from mpc_lite.images import through_jpeg
+from mpc_lite.images import decode, encode_jpeg
 
 Steps = Sequence[tuple[str, float]]
+JPEG_SIDE, _BESIDE = 65408, 32  # pixels of a JPEG's side, and those around them: blocks of 16, together at most 65 500
 
 
 # -------------------------------------------------------------------------------------------------------------- steps
+
+
+def through_jpeg(image: np.ndarray, quality: int, subsampling: int) -> np.ndarray:
+    """A picture (H,W,3) uint8 RGB of any size, saved as JPEG and opened again.
+
+    The format ends at 65 500 pixels a side. A larger picture goes in parts that begin where blocks do, and overlap by
+    more than a pixel of colour looks at: as one file would give it if there were one.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) <= JPEG_SIDE + 2 * _BESIDE:
+        return decode(encode_jpeg(image, quality, subsampling))
+    result = np.empty_like(image)
+    for top in range(0, height, JPEG_SIDE):
+        for left in range(0, width, JPEG_SIDE):
+            first, start = max(0, top - _BESIDE), max(0, left - _BESIDE)
+            part = image[first : top + JPEG_SIDE + _BESIDE, start : left + JPEG_SIDE + _BESIDE]
+            saved = decode(encode_jpeg(np.ascontiguousarray(part), quality, subsampling))
+            saved = saved[top - first :, left - start :][:JPEG_SIDE, :JPEG_SIDE]
+            result[top : top + JPEG_SIDE, left : left + JPEG_SIDE] = saved
+    return result
 
 
 def _jpeg(image: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:

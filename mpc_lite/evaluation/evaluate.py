@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from mpc_lite.devices import side_by_side
 from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.evaluation.baselines import BASELINES, LABELS, shipped_thresholds
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
@@ -28,6 +27,7 @@ from mpc_lite.files import open_file, place
 from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.saved_maps import SavedMaps
 from mpc_lite.inference.score_map import ScoreMap
+from mpc_lite.network.devices import side_by_side
 
 ALARM = 0.5  # an authentic image whose image score is above this is a false alarm
 

@@ -22,11 +22,11 @@ import numpy as np
 
 from mpc_lite.data.manifest import Sample, why_turned
 from mpc_lite.data.pairs import stem
-from mpc_lite.decoders import check_one_page, decode_file
+from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.evaluation.notes import unsure
 from mpc_lite.files import RAISED, folders_below, open_file, pixel_limit, place
-from mpc_lite.images import read_mask_values, turn_of, turned
+from mpc_lite.images import check_one_page, read_mask_values, turn_of, turned
 from mpc_lite.inference.score_map import quantise
 
 ENDINGS = ("pred", "prob", "map", "score", "heatmap", "mask", "output")  # after _ or -, as the field's tools write them

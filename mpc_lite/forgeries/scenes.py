@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, listed_if_too_large, some
 from mpc_lite.files import PICTURES, expand, open_file, pictures_in
 from mpc_lite.forgeries.resample import without_ipp
-from mpc_lite.images import listed_if_too_large, read_image
+from mpc_lite.images import read_image
 from mpc_lite.provenance import predict_wrote
 
 # Photographs inside scikit-image and scikit-learn, with the split each belongs to (licences: NOTICE).

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpc_lite.devices import scoring_device, side_by_side
 from mpc_lite.errors import InputError
 from mpc_lite.inference.calibration import Calibration, authentic_scores
 from mpc_lite.inference.forward import (
@@ -33,6 +32,7 @@ from mpc_lite.inference.forward import (
 )
 from mpc_lite.inference.score_map import ScoreMap, image_score
 from mpc_lite.network.checks import check_calibration
+from mpc_lite.network.devices import scoring_device, side_by_side
 from mpc_lite.network.hub import at_revision
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import fingerprint, read_facts

@@ -26,7 +26,9 @@ def quantise(score_map: np.ndarray) -> np.ndarray:
     if scores.dtype == np.uint16:
         return scores
     low, high = (float(np.float32(value)) for value in (scores.min(), scores.max()))
-    if not (low >= -1e-5 and high <= 1 + 1e-5):  # also false for NaN
+    if np.isnan(low):
+        raise InputError("score map with NaN, expected [0,1]; give the pixels without a score one")
+    if not (low >= -1e-5 and high <= 1 + 1e-5):
         raise InputError(f"score map with values {low:g} to {high:g}, expected [0,1]; apply a sigmoid or divide by 255")
     levels = np.empty(scores.shape, np.uint16)
     rows = max(1, _AT_ONCE // scores.shape[1])

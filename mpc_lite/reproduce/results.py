@@ -11,11 +11,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mpc_lite.devices import choose_device, device_name
 from mpc_lite.errors import printable, shown
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.files import without_paths, write_atomic
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.devices import choose_device, device_name
 from mpc_lite.network.weights import pretrained_names
 from mpc_lite.provenance import record
 from mpc_lite.reproduce.run import Run, inputs_digest

@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.data.manifest import COLUMNS, Sample, check_split, manifest_rows, read_manifest, read_mask, write_manifest
-from mpc_lite.devices import choose_device
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.degrade import degrade
 from mpc_lite.files import expand, expand_all, relative, write_atomic
 from mpc_lite.forgeries.mixed import Stream
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.devices import choose_device
 from mpc_lite.network.model import MPC
 from mpc_lite.reproduce.run import Run
 

@@ -36,8 +36,8 @@ from torch import Tensor
 
 from mpc_lite.data.loader import loader
 from mpc_lite.data.stream import Positions, datasets
-from mpc_lite.devices import choose_accelerator, training_threads
 from mpc_lite.errors import InputError
+from mpc_lite.network.devices import choose_accelerator, training_threads
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights, weights_sha256
 from mpc_lite.recipes.keys import Recipe

@@ -18,8 +18,8 @@ import torch
 from levers import step
 from side_by_side import ratio, report
 
-from mpc_lite.devices import keep_freed_memory
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.devices import keep_freed_memory
 from mpc_lite.training.finetune import Finetuning
 from mpc_lite.training.pretrain import Pretraining
 

@@ -24,7 +24,7 @@ from side_by_side import kept_bytes, write
 
 from mpc_lite.data.loader import loader
 from mpc_lite.data.stream import datasets
-from mpc_lite.devices import choose_accelerator
+from mpc_lite.network.devices import choose_accelerator
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.cached_maps import MapCache

@@ -233,7 +233,7 @@ def quickstart(folder: Path, scale: dict) -> dict:
 def _as_the_commands_do() -> None:
     """What commands set before they score, where the checkout has it."""
     try:
-        from mpc_lite.devices import keep_freed_memory
+        from mpc_lite.network.devices import keep_freed_memory
     except ImportError:  # an older checkout
         return
     keep_freed_memory()

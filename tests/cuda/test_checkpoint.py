@@ -39,7 +39,7 @@ def test_a_checkpoint_goes_from_device_to_device(device, first, tmp_path):
 
 def test_the_device_asked_for_is_the_one_that_trains(device):
     """Also when a run before it in this process was on the other one: accelerate remembers its first device."""
-    from mpc_lite.devices import choose_accelerator
+    from mpc_lite.network.devices import choose_accelerator
 
     for place in (device.type, "cpu", device.type):
         assert choose_accelerator(place, "fp32").device.type == place

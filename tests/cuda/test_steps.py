@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from mpc_lite.devices import choose_accelerator
+from mpc_lite.network.devices import choose_accelerator
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training.finetune import Finetuning

@@ -44,7 +44,7 @@ def test_a_jpeg_in_parts_is_the_whole_one_to_the_digit(shape, quality, monkeypat
         image[: shape[0] // 2] = cv2.GaussianBlur(image, (9, 9), 3)[: shape[0] // 2]
         whole = degrade(image, [("jpeg_quality", quality)])
         with monkeypatch.context() as patched:
-            patched.setattr("mpc_lite.images.JPEG_SIDE", 64)
+            patched.setattr("mpc_lite.evaluation.degrade.JPEG_SIDE", 64)
             np.testing.assert_array_equal(degrade(image, [("jpeg_quality", quality)]), whole)
 
 

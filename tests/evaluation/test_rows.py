@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from mpc_lite.data.manifest import Sample
-from mpc_lite.devices import side_by_side
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation import rows
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.devices import side_by_side
 from mpc_lite.network.model import MPC
 from tests.network.test_hrformer import fill
 

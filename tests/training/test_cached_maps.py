@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from mpc_lite.data.loader import loader
 from mpc_lite.data.stream import ManifestImages, datasets
-from mpc_lite.devices import choose_accelerator
 from mpc_lite.errors import InputError
+from mpc_lite.network.devices import choose_accelerator
 from mpc_lite.network.hrformer import SIZES
 from mpc_lite.network.model import MPC
 from mpc_lite.recipes.load import load_recipe

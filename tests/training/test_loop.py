@@ -23,9 +23,9 @@ from mpc_lite.contrast.views import resize_mask
 from mpc_lite.data.augment.on_device import dihedral, jpeg
 from mpc_lite.data.manifest import read_manifest
 from mpc_lite.data.stream import Forgeries, ManifestImages
-from mpc_lite.devices import choose_accelerator, choose_device, training_threads
 from mpc_lite.errors import InputError
 from mpc_lite.neighbours.mscc.training import ClassCenterTraining
+from mpc_lite.network.devices import choose_accelerator, choose_device, training_threads
 from mpc_lite.network.hrformer import HRFormer
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import PRETRAINED, read_facts, save_weights

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from mpc_lite.devices import choose_accelerator
 from mpc_lite.errors import InputError
+from mpc_lite.network.devices import choose_accelerator
 
 FAULTS = """
 import resource, torch
-from mpc_lite.devices import keep_freed_memory
+from mpc_lite.network.devices import keep_freed_memory
 kept = keep_freed_memory() if {keep} else None
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -72,7 +72,7 @@ def test_a_number_of_processes_that_is_none_is_told(monkeypatch, text):
 )
 def test_what_a_launcher_left_in_the_environment_is_told(variables, words):
     """In a process of its own: accelerate leaves a half of its state behind."""
-    code = "from mpc_lite.devices import choose_accelerator as choose\ntry: choose('cpu', 'fp32')\n"
+    code = "from mpc_lite.network.devices import choose_accelerator as choose\ntry: choose('cpu', 'fp32')\n"
     code += "except ValueError as error: print(type(error).__name__, error)"
     environment = {**os.environ, **variables}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -1,0 +1,190 @@
+"""Headers: what a picture file is by its first bytes, before a decoder sees it, and what is refused by that alone."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Container, Iterable
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from mpc_lite.errors import unreadable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+RAW_PICTURE = "a raw or preview file; develop it to PNG or TIFF"
+_VIDEO = "a video; save the frame in question as PNG"
+_PLAIN, HEAD = "save it as PNG or TIFF", 512  # and bytes at the beginning that tell what a file is
+_STARTS = {  # what a file is and what to do -> bytes at its beginning
+    "a Git LFS pointer, not the picture it stands for; fetch that with 'git lfs pull'": (b"version https://git-lfs",),
+    "PostScript, which is a program and is not run; " + _PLAIN: (b"%!", b"\xc5\xd0\xd3\xc6"),
+    "PDF, a document; save the picture in it as PNG or TIFF": (b"%PDF",),
+    "a Photoshop file with layers; export it losslessly as PNG or TIFF": (b"8BPS",),
+    "OpenEXR; " + _PLAIN + " with 8 or 16 bits": (b"v/1\x01",),
+    "AppleDouble, which macOS puts beside files it copies; use the one without '._' in its name": (b"\0\5\x16\7",),
+    "a BigTIFF with the high byte first; save it as plain TIFF": (b"MM\0+",),
+    "a ZIP archive; unpack it": (b"PK\3\4",),
+    "compressed by gzip; unpack it": (b"\x1f\x8b",),
+    "a NumPy array; " + _PLAIN: (b"\x93NUMPY",),
+    RAW_PICTURE: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),
+    _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
+}
+MOST_PAGES, _MOST_PARTS, _MOST_ENTRIES = 64, 2**20, 1000  # of a TIFF that are counted; looked at; of a page
+_LAB, LOG_LUV = (8, 9, 10), (32844, 32845)  # colours of TIFF; the latter are logarithms, which OpenCV 4 writes
+_WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
+_HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
+
+
+class Tag(IntEnum):
+    """Of TIFF. SUBFILE: 1 marks a reduced version, 4 a mask; in the older tag 2 does the former. STRIPS, TILES: where
+    they stand. BESIDE, of a sample beside colours: 0 unspecified, 1 opacity that is in them, 2 opacity."""
+
+    SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COLOURS, STRIPS = 254, 255, 256, 257, 258, 262, 273
+    TURN, SAMPLES, PLANES, TILE_WIDTH, TILE_HEIGHT, TILES = 274, 277, 284, 322, 323, 324
+    BESIDE, KIND, DNG = 338, 339, 50706
+
+
+def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
+    """InputError for the kinds of files that people take for pictures, each with its own sentence.
+
+    head: the first `HEAD` bytes. formats: those of Pillow that are read.
+    """
+    if what := next((what for what, starts in _STARTS.items() if head.startswith(starts)), None):
+        raise unreadable(path, what)
+    brand = head[8:12].decode("latin-1")
+    if head[4:8] == b"ftyp":
+        if brand in ("mif1", "msf1") and b"avif" in head[16 : head[3]]:  # of a short box: the kinds that it is also of
+            brand = "avif"
+        if brand in _HEIC and "HEIF" not in formats:
+            raise unreadable(path, "HEIC; install the extra (pip install 'mpc-lite[heic]') or export it losslessly")
+        if brand in ("avif", "avis") and "AVIF" not in formats:
+            raise unreadable(path, "AVIF; install Pillow 11.3 or later, or export it losslessly")
+        if brand not in (*_HEIC, "avif", "avis"):
+            raise unreadable(path, RAW_PICTURE if brand == "crx " else _VIDEO)
+    if (head[4:8] in (b"moov", b"mdat", b"wide") and head[:1] != b"P") or (
+        head.startswith(b"RIFF") and brand == "AVI "
+    ):
+        raise unreadable(path, _VIDEO)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        raise unreadable(path, "a web page, perhaps an error message of a download; fetch the picture itself")
+    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in text):
+        raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
+
+
+def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
+    """How many bits a sample of a JPEG 2000 has, if more than 8, which Pillow rounds so that white becomes black; or 0.
+
+    ValueError for those that OpenCV does not read, or takes for RGB.
+    """
+    from PIL.Jpeg2KImagePlugin import BoxReader
+
+    file.seek(0)
+    if head[4:8] == b"jP  ":
+        boxes = BoxReader(file)
+        with suppress(Exception):  # a damaged box, or one of no length: that goes on to the end, and is named already
+            while boxes.next_box_type() != b"jp2c":
+                pass
+    start = file.read(42 + 4 * 3)  # the size, and three bytes for each of up to four samples
+    known = len(start) == 54 and start.startswith(b"\xff\x4f\xff\x51")
+    samples = [start[at : at + 3] for at in (42, 45, 48, 51)][: start[41]] if known else []
+    box = re.search(rb"colr\x01..\0\0\0(.)", head, re.DOTALL)
+    colours = box[1][0] if box else 16  # 16 is sRGB, 17 grey, 12 CMYK, 18 sYCC; others are Lab and the like
+    if len(samples) > 2 and colours == 17:
+        raise ValueError(f"JPEG 2000 of {len(samples)} values a pixel that it calls grey; save it as PNG")
+    if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8 and colours in (0, 12, 15, 16, 17, 18):
+        return 0
+    if bits > 16 or max(samples)[0] > 127 or len(set(samples)) > 1 or len(samples) == 2 or colours not in (16, 17):
+        raise ValueError(f"JPEG 2000 with {bits} bits that are no unsigned grey, RGB or RGBA; save it as PNG")
+    return bits
+
+
+def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int] = frozenset(Tag)) -> tuple[int | None, dict]:
+    """(number, tags) of the first page that is not marked as a reduced version or a mask; None if all pages are.
+
+    tags: of those wanted the first whole number of each, the greater where one tag stands there twice: libtiff takes
+    the first of them, Pillow the last. "turns": where in the file the orientation stands; "next": where the next page
+    does, in bytes; "sparse": whether a strip or tile stands nowhere, if those are wanted. ValueError for a directory
+    of more entries than any writer's.
+    """
+    first, passed, parts = {}, [], (Tag.STRIPS, Tag.TILES)
+    if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
+        return 0, first
+    order, big = "<" if header[:1] == b"I" else ">", header[2:3] == b"+"
+    count, digits, place, entry, wide = ("Q", 8, "Q", 20, 8) if big else ("H", 2, "I", 12, 4)
+    # Of a damaged directory the decoder says what is wrong with the file.
+    with suppress(struct.error, OSError, OverflowError):
+        (position,) = struct.unpack_from(order + place, header, wide)
+        while position and position not in passed and len(passed) < 64:
+            file.seek(position)
+            (entries,) = struct.unpack(order + count, file.read(digits).ljust(digits, b"\0"))
+            if entries > _MOST_ENTRIES:
+                raise ValueError(f"a TIFF directory of {entries} entries, at most {_MOST_ENTRIES}")
+            data = file.read(entries * entry + wide)
+            tags = {"sparse": False, "turns": [], "next": data[entries * entry :]}
+            for at in range(0, len(data) // entry * entry, entry):
+                tag, kind, values, far = struct.unpack_from(order + "HH" + 2 * place, data, at)
+                if (tag in wanted or tag in (Tag.SUBFILE, Tag.OLD_SUBFILE)) and kind in _WHOLE and values:
+                    size, here = struct.calcsize(order + _WHOLE[kind]), position + digits + at + entry - wide
+                    file.seek(here if size * values <= wide else min(far, 2**40))
+                    n = min(values, _MOST_PARTS) if tag in parts and tag not in tags else 1
+                    whole = len(held := file.read(size * n)) // size
+                    numbers = struct.unpack_from(f"{order}{whole or 1}{_WHOLE[kind]}", held.ljust(size, b"\0"))
+                    tags[tag] = max(numbers[0], tags.get(tag, numbers[0]))
+                    tags["sparse"] = tags["sparse"] or (tag in parts and 0 in numbers[:whole])
+                    tags["turns"].extend([here] * (tag == Tag.TURN))
+            if not (tags.get(Tag.SUBFILE, 0) & 5 or tags.get(Tag.OLD_SUBFILE) == 2):
+                return len(passed), tags
+            first, passed = first or tags, [*passed, position]
+            (position,) = struct.unpack(order + place, tags["next"])
+    return (None if first else 0), first
+
+
+def refuse_tiff(path: Path, tags: dict, deep: bool) -> None:
+    """InputError for TIFFs whose values no decoder gives as they are meant. deep: more than 8 bits, for OpenCV."""
+    bits, colours, n, beside = (
+        tags.get(Tag.BITS, 1),
+        tags.get(Tag.COLOURS, 2),
+        tags.get(Tag.SAMPLES, 1),
+        tags.get(Tag.BESIDE, 2),
+    )
+    kind, apart = tags.get(Tag.KIND), tags.get(Tag.PLANES, 1) == 2 and n > 1
+    for refused, what in (
+        (tags.get("sparse"), "a TIFF with parts that are stored nowhere, empty or never written; save it whole"),
+        (kind == 3 and colours == 0, "floats with white as 0; save it with black as 0"),
+        (colours in (0, 1) and n > 2 and kind != 3, f"{n} values a pixel that a TIFF calls grey; save it as RGB"),
+        (colours in _LAB and apart, "Lab with each channel in a plane of its own; save it as RGB"),
+        (deep and colours not in (0, 1, 2, *LOG_LUV), f"{bits} bits in other colours than RGB; convert it"),
+        (deep and n == 2, f"{bits} bits of grey with transparency in a TIFF; save it as PNG"),
+        (deep and apart, f"{bits} bits with each colour in a plane of its own; save it interleaved"),
+        (deep and colours == 0, f"{bits} bits with white as 0; save it with black as 0"),
+        (deep and beside == 1, f"{bits} bits with colours multiplied by their opacity; save it as PNG"),
+    ):
+        if refused:
+            raise unreadable(path, what)
+
+
+def tiff_pages(file: BinaryIO, header: bytes) -> int:
+    """How many pages, up to `MOST_PAGES`, are as large as that of `tiff_frame`, it among them; 1 for other files."""
+    tags = (Tag.WIDTH, Tag.HEIGHT)
+    frame, page = tiff_frame(file, header, tags)
+    wide = 8 if header[2:3] == b"+" else 4  # bytes of a place, and where in the header the first stands
+    n, size, seen = 1, (page.get(Tag.WIDTH), page.get(Tag.HEIGHT)), {header[wide : 2 * wide]}
+    with suppress(ValueError):  # where the next one should be, there is no page: the chain ends
+        while frame is not None and n < MOST_PAGES and any(after := page.get("next", b"")) and after not in seen:
+            seen.add(after)
+            frame, page = tiff_frame(file, header[:wide] + after, tags)
+            n += frame is not None and size == (page.get(Tag.WIDTH), page.get(Tag.HEIGHT))
+    return n
+
+
+def picture_follows(image: Image.Image) -> bool:
+    """Does another picture stand behind that of a PBM, PGM or PPM? Some programs write the pages of a document so."""
+    coding, _, start, facts = image.tile[0]
+    deep = facts[-1] > 255 if coding == "ppm" else image.mode.startswith("I")
+    bits = 1 if image.mode == "1" else 8 * len(image.getbands()) * (1 + deep)
+    image.fp.seek(start + image.height * ((image.width * bits + 7) // 8))
+    return re.match(rb"P[1-6]\s", image.fp.read(3)) is not None
