@@ -27,6 +27,7 @@ _MOVING = ".earlier.part"  # the same on its way: what lies in it belongs to the
 _STOP = "stop"  # asks a run to end, and may come before there is one
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
 _STALE = 3600  # seconds after which no write goes on
+_held: dict[str, tuple[int, int] | None] = {}  # folders that this process may write -> their lock's file
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
 
 
@@ -51,7 +52,9 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
     Raises:
         InputError: somebody else holds the folder; the message says who. The folder cannot be written.
     """
-    lock = FileLock(out / LOCK)
+    lock, name = FileLock(out / LOCK), os.path.abspath(out)
+    if (out / LOCK).is_symlink():  # older filelocks would empty what it leads to
+        raise InputError(f"{out / LOCK} is a link, and no lock of ours; delete it, or choose another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -59,7 +62,11 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         holder = _holder(out)
         if any(holder.get(key) != value for key, value in {**_numbers(), "process": os.getppid()}.items()):
             raise InputError(_in_use(out, holder, how_to_stop or f"create {out / 'stop'}")) from None
-        yield
+        _held[name] = _lock_file(out)
+        try:
+            yield
+        finally:
+            _held.pop(name, None)
         return
     except NotImplementedError:  # some parallel file systems are mounted without locks
         warnings.warn(f"{out}: this file system has no locks; see to it that one run at a time uses it", stacklevel=3)
@@ -74,12 +81,35 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         holder = {**_numbers(), "process": os.getpid()}
         holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
         write_atomic(out / HOLDER, json.dumps(holder).encode())
+        _held[name] = _lock_file(out)
         yield
     finally:
-        with suppress(OSError):
+        with suppress(OSError, InputError):
+            check_held(out)
             _clear_temporary(out)
             (out / HOLDER).unlink(missing_ok=True)
+        _held.pop(name, None)
         lock.release()
+
+
+def check_held(out: Path) -> None:
+    """InputError if a folder that this process holds is another one by now: deleted, moved, or made anew by a run that
+    would get this one's files. To be called before each of them is written."""
+    name = os.path.abspath(out)
+    if name in _held and _held[name] != _lock_file(out):
+        raise InputError(
+            f"{out} is not the folder any more that this run began in: it was deleted, moved or made anew; nothing "
+            "more is written. Begin anew in a folder of its own"
+        )
+
+
+def _lock_file(out: Path) -> tuple[int, int] | None:
+    """Device and number of the file that the lock is on; a folder made anew has another one."""
+    try:
+        facts = os.stat(out / LOCK)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _numbers() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.run_folder import EARLIER, clear_stale, drop_earlier, holds_run, locked, put_back, set_aside
+from mpc_lite.run_folder import EARLIER, check_held, clear_stale, drop_earlier, holds_run, locked, put_back, set_aside
 from mpc_lite.training.pretrain import pretrain
 
 pytestmark = pytest.mark.trust
@@ -48,6 +49,42 @@ def test_a_second_run_is_told_who_holds_the_folder_and_changes_nothing(held):
         with pytest.raises(InputError, match=who):
             pretrain(load_recipe("quickstart", "smoke"), folder, resume=resume, device="cpu")
     assert sorted(file.name for file in folder.iterdir()) == [".lock", ".lock.json", "pretrain.state"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder with an open file in it")
+@pytest.mark.parametrize("how", ["deleted", "moved", "made anew", "taken by another run"])
+def test_a_holder_whose_folder_is_another_one_writes_no_more(tmp_path, how):
+    """Else a forgotten run goes on writing into the one that took its place, checkpoint and log."""
+    out = tmp_path / "run"
+    with locked(out):
+        check_held(out)
+        check_held(tmp_path)  # nobody holds it
+        out.rename(tmp_path / "away")
+        if how == "deleted":
+            shutil.rmtree(tmp_path / "away")
+        if how in ("made anew", "taken by another run"):
+            out.mkdir()
+        if how == "taken by another run":
+            begun = subprocess.Popen([sys.executable, "-c", HOLD, str(out)])
+            while not (out / "pretrain.state").exists():
+                time.sleep(0.05)
+            begun.kill()
+            begun.wait()
+        with pytest.raises(InputError, match="run is not the folder any more that this run began in: it was deleted"):
+            check_held(out)
+    assert (out / ".lock.json").exists() == (how == "taken by another run")  # of the other one
+    with locked(tmp_path / "b"):
+        check_held(tmp_path / "b")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").symlink_to("../precious")
+    with pytest.raises(InputError, match=r"\.lock is a link, and no lock of ours; delete it"), locked(tmp_path / "out"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_a_killed_holder_leaves_the_folder_free_and_his_temporary_files_go(held):

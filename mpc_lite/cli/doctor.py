@@ -115,6 +115,11 @@ def memory() -> Iterator[Finding]:
 
 def disk() -> Iterator[Finding]:
     """The folder in which runs would be written."""
+    try:
+        Path.home()
+    except RuntimeError:
+        do = "set HOME to a folder that you may write"
+        yield Finding("note", "no HOME, and the system does not know this user: ~ in a path leads nowhere", do)
     here = Path.cwd()
     yield _enough(f"disk free in {here}", shutil.disk_usage(here).free, DISK, "free some, or go to another folder")
     try:

@@ -34,7 +34,7 @@ DRAWN = ("f1", "iou", "authentic_marked")  # of the validation scores in the log
 def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
     """Loss and validation against the step, one panel each for every stage in the log (`progress.read_log`).
 
-    The loss is drawn as it was and smoothed over about a twentieth of the steps. Raises InputError for an empty log.
+    The loss is drawn as it was and smoothed over about a twentieth of the steps. Of a log that was lost, a sentence.
     """
     panels = []
     for stage in [*STAGES, *sorted({e["stage"] for e in log} - set(STAGES))]:
@@ -42,8 +42,10 @@ def training_curves(log: Sequence[dict[str, Any]]) -> Figure:
         validations = [(e["step"], e["validation"]) for e in log if e["stage"] == stage and "validation" in e]
         panels += [(stage, "loss", losses)] if losses else []
         panels += [(stage, "validation", validations)] if validations else []
-    if not panels:
-        raise InputError("the training log is empty: there is nothing to draw yet")
+    if not panels:  # deleted since: weights, scores and report do not depend on it
+        figure = Figure(figsize=(WIDTH, 0.6))
+        figure.text(0.5, 0.5, "the training log is empty: its curves are lost", ha="center", va="center")
+        return figure
     figure = Figure(figsize=(WIDTH, 1.9 * len(panels)), layout="constrained")
     for axes, (stage, kind, points) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         name = STAGES.get(stage, stage)

@@ -58,7 +58,7 @@ class OnnxNetwork(nn.Module):
         InputError as the constructor and `export` raise it.
         """
         path = Path(name_or_file)
-        if path.suffix != ".onnx":
+        if path.suffix.lower() != ".onnx":
             _onnxruntime()  # said first, before the work of an export
             return cls(export_bytes(name_or_file), str(name_or_file))
         try:

@@ -146,9 +146,9 @@ def execute(
         error.filename = str(output)
     _remove_half(output)
     if died:
-        raise KernelDied(
-            "the notebook's kernel died, often because memory ran out (smaller: -p pretrain.batch=…)"
-        ) from error
+        began = kind == "DeadKernelError"
+        how = ", often because memory ran out (smaller: -p pretrain.batch=…)" if began else " before it answered"
+        raise KernelDied(f"the notebook's kernel died{how}") from error
     raise error
 
 
@@ -206,7 +206,12 @@ def _kernel_manager(cwd: str | Path | None, folder: str) -> tuple[type, list[int
             self._kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
 
         async def start_kernel(self, **settings: Any) -> None:
-            await super().start_kernel(**{**settings, **({"cwd": str(cwd)} if cwd else {})})
+            environment = dict(settings.get("env") or os.environ)
+            try:
+                Path.home()
+            except RuntimeError:  # a user whom the system does not know: IPython needs a home to start
+                environment["HOME"] = folder
+            await super().start_kernel(**{**settings, "env": environment, **({"cwd": str(cwd)} if cwd else {})})
             kernels.append(self.provisioner.pid)
 
     return ThisPython, kernels

@@ -204,23 +204,19 @@ def reproduce(
         (run.out / "stop").unlink(missing_ok=True)
         values["RESUME"] = resume
         try:
-            _execute(notebook, run, values, quiet, cwd)
-        except BaseException:
+            with contextlib.nullcontext(lambda text: None) if quiet else following(run.log) as show:
+                show(f"{run.command}\nrun folder {run.out}")
+                execute(notebook, run.out / "notebook.ipynb", values, run.out / "stop", show, cwd)
+        except BaseException as error:
+            way = f"go on with: {run.command} --resume"
             if put_back(run.out):
                 text = f"the new run left no checkpoint: the earlier one is back in {run.out}, beside failed.ipynb"
                 warnings.warn(text, stacklevel=2)
+                way = f"start anew with: {run.command} --force"
+            if isinstance(error, KernelStopped):
+                raise KernelStopped(f"{error}; {way}", error.number) from None
+            if isinstance(error, KernelDied):
+                raise KernelDied(f"{error}; {way}") from error
             raise
         drop_earlier(run.out)
     return run.out
-
-
-def _execute(notebook: Path, run: Run, values: dict[str, Any], quiet: bool, cwd: str | Path | None) -> None:
-    """`kernel.execute`, with progress shown, and the way on where it was stopped."""
-    with contextlib.nullcontext(lambda text: None) if quiet else following(run.log) as show:
-        show(f"{run.command}\nrun folder {run.out}")
-        try:
-            execute(notebook, run.out / "notebook.ipynb", values, run.out / "stop", show, cwd)
-        except KernelStopped as stopped:
-            raise KernelStopped(f"{stopped}; go on with: {run.command} --resume", stopped.number) from None
-        except KernelDied as error:
-            raise KernelDied(f"{error}; go on from the last checkpoint with: {run.command} --resume") from error

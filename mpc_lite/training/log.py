@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mpc_lite.errors import InputError
 from mpc_lite.files import open_file, write_atomic
+from mpc_lite.run_folder import check_held
 from mpc_lite.training.processes import Processes
 from mpc_lite.training.progress import parse
 
@@ -95,7 +96,7 @@ class Log:
         flat = {k: v for k, v in content.get("validation", content).items() if isinstance(v, float)}
         self.accelerator.log({f"{self.stage}/{k}": v for k, v in flat.items()}, step=step)
         line = json.dumps(_finite({"stage": self.stage, "step": step, "steps": self.steps, **content}), allow_nan=False)
-        self.processes.first(lambda: _append(self.path, f"{line}\n".encode()))
+        self.processes.first(lambda: check_held(self.path.parent) or _append(self.path, f"{line}\n".encode()))
 
 
 def _finite(value: Any) -> Any:

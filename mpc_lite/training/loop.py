@@ -26,6 +26,7 @@ import hashlib
 import math
 import shutil
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from mpc_lite.network.devices import choose_accelerator, training_threads
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights, weights_sha256
 from mpc_lite.recipes.keys import Recipe
-from mpc_lite.run_folder import locked
+from mpc_lite.run_folder import check_held, locked
 from mpc_lite.training.checkpoint import learnt_by, read_done, restore, store, write_done
 from mpc_lite.training.finite import Watch
 from mpc_lite.training.log import Log
@@ -95,6 +96,10 @@ def _train(
     target, state, done = out / kind.output, out / f"{kind.name}.state", out / f"{kind.name}.done"
     features = out / f"{kind.name}.features"  # what the stage made of its images
 
+    def write(work: Callable[[], None]) -> None:
+        """In process 0, while the folder is this run's."""
+        processes.first(lambda: check_held(out) or work())
+
     def finished() -> bool:
         if not resume and (target.exists() or state.exists()):
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
@@ -145,7 +150,7 @@ def _train(
         watch.look(step)
         processes.average_statistics(model)
         begun = {"start": start, "given": given}
-        processes.first(lambda: store(state, recipe, processes.number, step, best, **learner, **begun))
+        write(lambda: store(state, recipe, processes.number, step, best, **learner, **begun))
 
     log = Log(out, stage.name, settings.steps, step, accelerator, processes)
     if recipe.tracker == "tensorboard":
@@ -206,11 +211,11 @@ def _train(
                 if scores["score"] >= best:  # of equal ones the last: early in a training all may be 0
                     best = scores["score"]
                     facts = {"stage": stage.name, "step": step, "validation": scores}
-                    processes.first(lambda facts=facts: save_weights(target, model, learnt_by(recipe), **facts))
+                    write(lambda facts=facts: save_weights(target, model, learnt_by(recipe), **facts))
             if step % settings.checkpoint_every == 0:
                 keep()
         stop()  # who asked during the last step has what they wanted
-    processes.first(lambda: write_done(done, recipe, start, given))
+    write(lambda: write_done(done, recipe, start, given))
     processes.first(clear)
     for writer in accelerator.trackers:
         writer.finish()

@@ -50,9 +50,10 @@ def test_curves_are_told_apart_without_colour():
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == len(lines)
 
 
-def test_an_empty_log_is_refused():
-    with pytest.raises(InputError, match="log is empty"):
-        training_curves([])
+def test_of_a_lost_log_a_sentence_is_drawn_and_the_report_goes_on():
+    figure = training_curves([])
+    assert [text.get_text() for text in figure.texts] == ["the training log is empty: its curves are lost"]
+    assert not figure.axes
 
 
 @pytest.mark.slow

@@ -182,6 +182,16 @@ def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
 
 
 @pytest.mark.slow
+def test_a_user_without_a_home_has_a_kernel(clone, monkeypatch):
+    """In a container an unknown number may be the user, and no HOME be set: IPython looks for one and would end."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    folder = clone("import os, pathlib\n(pathlib.Path(OUT) / 'home').write_text(os.environ['HOME'])")
+    reproduce(Request("quickstart", "smoke"))
+    assert "mpc-lite-" in (folder / "runs/quickstart/smoke/0/home").read_text()
+
+
+@pytest.mark.slow
 def test_a_stop_file_from_elsewhere_stops_the_run(clone):
     ask = "(__import__('pathlib').Path(OUT) / 'stop').touch()\n"
     folder = clone("STUCK = False", ask + TRAINING)

@@ -15,6 +15,7 @@ import pytest
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import assignments
 from mpc_lite.reproduce import runner as module
+from mpc_lite.reproduce.kernel import KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import find_notebook, notebook_parameters, reproduce
 from mpc_lite.reproduce.sweep import sweep
@@ -282,6 +283,12 @@ def test_an_earlier_run_is_deleted_only_for_one_that_got_somewhere(recorded, clo
     )
     assert (out / "model.safetensors").exists() == (kept is None)
     assert (out / "failed.ipynb").exists() == (kept is None)
+    for ending in (KernelStopped("stopped"), KernelDied("the kernel died")) if kept is None else ():
+        monkeypatch.setattr(module, "execute", lambda *_, ending=ending: (_ for _ in ()).throw(ending))
+        # Resumed, the earlier run that is back would pass for the new one.
+        back, way = "the earlier one is back", "; start anew with: .* --force$"
+        with pytest.warns(UserWarning, match=back), pytest.raises(type(ending), match=way):
+            reproduce(Request("quickstart", "smoke"), force=True)
     monkeypatch.setattr(module, "execute", lambda *_: None)
     reproduce(Request("quickstart", "smoke"), force=True)
     assert {file.name for file in out.iterdir()} == {LOCK}

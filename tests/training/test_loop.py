@@ -33,6 +33,7 @@ from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training import pretrain as module
 from mpc_lite.training.checkpoint import identity
 from mpc_lite.training.finetune import Adaptation, Finetuning, adapt, finetune, focal_loss
+from mpc_lite.training.finite import Watch
 from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model, train
 from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
 from mpc_lite.training.starts import check_own, own_start
@@ -946,3 +947,21 @@ def test_bf16_reaches_the_convolutions(tmp_path, monkeypatch):
     one_step(tmp_path, "a", pretrain__precision="bf16")
     one_step(tmp_path, "b")
     assert seen == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+
+
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder with an open file in it")
+def test_a_run_whose_folder_was_made_anew_writes_nothing_there(tmp_path, monkeypatch):
+    out, look = tmp_path / "run", Watch.look_at_losses
+
+    def look_and_replace(watch, step):
+        look(watch, step)
+        if step > 1 and not (out / "other").exists():
+            out.rename(tmp_path / "gone")
+            out.mkdir()
+            (out / "other").write_text("of another run")
+
+    monkeypatch.setattr(Watch, "look_at_losses", look_and_replace)
+    with pytest.raises(InputError, match="run is not the folder any more that this run began in"):
+        pretrain(recipe(pretrain__checkpoint_every="1"), out, device="cpu")
+    assert [file.name for file in out.iterdir()] == ["other"]
