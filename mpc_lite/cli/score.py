@@ -72,15 +72,17 @@ def evaluate(
     if weights is None and maps is None:
         raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
     with loading():
-        from mpc_lite.evaluation.evaluate import evaluations
+        from mpc_lite.evaluation.evaluate import evaluations, manifest_facts
         from mpc_lite.files import place
         from mpc_lite.inference.export import check_results
-        from mpc_lite.inference.saved_maps import INDEX
+        from mpc_lite.inference.saved_maps import INDEX, SavedMaps
 
     names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), maps and place(maps)
     _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
     check_results(json_file)
     localizer = None if weights is None else _localizer(weights, device)
+    if localizer and maps:
+        SavedMaps.check_free(maps, manifest_facts(rows), localizer)
     with tempfile.TemporaryDirectory() as folder:  # for one protocol nothing is kept that nobody asked for
         kept = maps or (folder if len(names) > 1 else None)
         tables = evaluations(localizer, rows, names, split, kept)

@@ -45,7 +45,8 @@ def evaluate(
 
     model: a network (scored by `stretch_map` at 512) or a callable, (H,W,3) uint8 RGB -> (H,W) map in [0,1] or an
     object with such a `score_map` (a Localizer). manifest: path of a CSV or list of samples. maps_dir: folder where the
-    maps are written; maps found there that this network made for this manifest are not made again. thresholds:
+    maps are written; maps found there that this network made for this manifest are not made again, and those of others
+    go, with a warning. thresholds:
     {baseline: threshold}, by default those shipped for the protocol. baselines: those to score beside the network;
     without any the other figures are the same.
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -50,6 +51,18 @@ class SavedMaps:
         return saved
 
     @classmethod
+    def check_free(cls, folder: str | Path, manifest: dict, model: nn.Module | ScoreMap) -> None:
+        """InputError where maps of another network or manifest are kept, which `finish` would delete."""
+        own, facts = cls(folder, {"schema": 2, "manifest": manifest, "made_by": identity(model)}), _index(folder)
+        if facts is None or facts == own.facts:
+            return
+        if n := len(list(place(folder).glob(f"*-{cls(folder, facts).key}.png"))):
+            raise InputError(
+                f"{folder} holds {n} maps of another network or another manifest, and they would be deleted; give each "
+                "its own folder, or delete that one first"
+            )
+
+    @classmethod
     @contextmanager
     def writing(cls, folder: str | Path, manifest: dict, model: nn.Module | ScoreMap) -> Iterator["SavedMaps"]:
         """What `create` returns, where no other process writes maps, or removes them, until the block ends.
@@ -84,13 +97,18 @@ class SavedMaps:
             )
 
     def finish(self) -> None:
-        """The run's maps are complete: the index names this run, and the maps of others go."""
+        """The run's maps are complete: the index names this run, and the maps of others go, with a warning."""
         if _index(self.folder) != self.facts:
             self._write_index()
+        gone = 0
         for file in self.folder.glob("*.png"):
             if (name := _NAME.fullmatch(file.name)) and name[1] != self.key:
                 with suppress(OSError):  # one that stays, in a folder that cannot be written, is nobody's
                     file.unlink()
+                    gone += 1
+        if gone:
+            text = f"{self.folder}: {gone} maps of another network or another manifest are deleted"
+            warnings.warn(text, stacklevel=2)
 
     def _write_index(self) -> None:
         write_atomic(self.folder / INDEX, (json.dumps(self.facts, indent=2) + "\n").encode())

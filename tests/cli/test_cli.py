@@ -18,7 +18,7 @@ from PIL import Image
 
 from mpc_lite.cli import main
 from mpc_lite.cli.options import loading
-from mpc_lite.data.manifest import read_manifest
+from mpc_lite.data.manifest import read_manifest, write_manifest
 from mpc_lite.training.signals import ending
 from tests.fake_clone import write_notebook
 
@@ -401,6 +401,13 @@ def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, c
     assert main([*again, "--json", str(tmp_path / "again.json")]) == 0
     assert json.loads((tmp_path / "again.json").read_text()) == table
     assert main(again[:-2]) == 2 and "--weights, or --maps" in capsys.readouterr().err
+    # Those of another network, or for another list, do not take their place.
+    other = tmp_path / "other.csv"
+    write_manifest(other, read_manifest(forgeries)[1:])
+    for option, value in (("--weights", "lite2"), ("--manifest", str(other))):
+        assert main(["evaluate", *words, "--maps", str(maps), option, value]) == 2
+        assert "maps holds 6 maps of another network or another manifest, and they would be" in capsys.readouterr().err
+    assert main([*again, "--json", str(tmp_path / "kept.json")]) == 0
 
 
 @pytest.mark.slow

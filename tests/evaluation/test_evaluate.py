@@ -199,7 +199,7 @@ def test_a_network_is_scored_by_stretch_map(manifest):
     ("wrong", "says"),
     [
         (lambda image: np.zeros((3, 3)), "give maps of the image's size"),
-        (lambda image: np.full(image.shape[:2], np.nan), "nan"),
+        (lambda image: np.full(image.shape[:2], np.nan), "NaN"),
         (lambda image: np.full(image.shape[:2], 255.0), "divide by 255"),
     ],
 )
@@ -330,7 +330,8 @@ def test_an_interrupted_evaluation_leaves_complete_maps_of_another_network_usabl
     evaluate(first, manifest, maps_dir=maps)
     assert len(first.seen) == 8  # none of its maps was made again
     (maps / "000002-holiday.png").write_bytes(b"somebody's own")
-    darker = evaluate(Brightness(gain=2.0), manifest, maps_dir=maps)
+    with pytest.warns(UserWarning, match="maps: 8 maps of another network or another manifest are deleted"):
+        darker = evaluate(Brightness(gain=2.0), manifest, maps_dir=maps)
     assert rescore(manifest, maps) == darker != complete
     assert len(list(maps.glob("*.png"))) == 9  # maps of the others are gone, and nothing else is
 
