@@ -224,6 +224,11 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         held = _rows(recipe, lists.validation)
         if not held:
             raise InputError(f"{_names(lists.validation)}: no tampered row, and data.tampered_only takes no other")
+        if lists.manifest:
+            images = {sample.image for sample in held}
+            if n := len(images.intersection(sample.image for sample in train_rows)):
+                text = f"{n} of {len(held)} validation images are training images too: validation scores flatter"
+                warnings.warn(text, stacklevel=2)
     if held:
         # Lists come sorted by label or source; the first rows would speak for one of them only.
         order = np.random.default_rng(recipe.seed).permutation(len(held))
@@ -236,7 +241,12 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
 
 def _rows(recipe: Recipe, manifests: str | list[str]) -> Rows:
     """The rows of one manifest or several, one after another."""
-    rows = (sample for path in expand_all(manifests) for sample in good_rows(path))
+    files = expand_all(manifests)
+    if len({file.resolve() for file in files}) < len(files):
+        raise InputError(
+            f"a manifest is named twice: {_names(manifests)}; keep one, data.repeats lets rows occur often"
+        )
+    rows = (sample for path in files for sample in good_rows(path))
     return Rows(sample for sample in rows if sample.label == 1 or not recipe.data.tampered_only)
 
 

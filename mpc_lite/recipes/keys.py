@@ -62,6 +62,12 @@ class DataSection(Section):
     workers: int = Field(default=1, ge=0, le=1024)
 
     @model_validator(mode="after")
+    def _lists_are_not_empty(self):
+        if self.manifest == [] or self.validation == []:
+            raise ValueError("manifest and validation name at least one list; write null for none")
+        return self
+
+    @model_validator(mode="after")
     def _repeats_are_positive(self):
         wrong = {source: times for source, times in self.repeats.items() if not 1 <= times <= ROWS}
         if wrong:

@@ -89,7 +89,7 @@ def load_recipe(
         raise InputError(f"recipe {name} has no profile '{shown(chosen)}'; it offers {offered}")
     if (written := raw.get("profile", chosen)) != chosen:
         raise InputError(f"recipe {name} is written for the profile {shown(written)}; choose it by --profile")
-    raw = _merge(raw, profiles.get(chosen, {}))
+    raw = _merge(raw, _for_sections_of(raw, profiles.get(chosen, {}), name))
     raw["profile"], raw["choice"] = chosen, {}
     overrides = dict(overrides or {})
     for choice, alternatives in choices.items():
@@ -188,10 +188,12 @@ def scalar(text: str) -> Any:
 
 def _given(key: str, text: str) -> Any:
     """`scalar` of a text for this key; the text as it stands where the key takes a text: 2024 may name a folder."""
+    if not text.strip():
+        raise InputError(f"-p {shown(key)}= is empty; is a variable of the shell not set? Write null for none")
     value, kinds = scalar(text), _kinds(Recipe, key)
     if str not in kinds or isinstance(value, str) or (isinstance(value, list) and list in kinds):
         return value
-    return None if type(None) in kinds and text.strip() in ("", "~", "null", "Null", "NULL") else text.strip()
+    return None if type(None) in kinds and text.strip() in ("~", "null", "Null", "NULL") else text.strip()
 
 
 def _kinds(model: type[BaseModel], key: str) -> set[type]:
@@ -226,6 +228,18 @@ def _merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
+
+
+def _for_sections_of(raw: dict[str, Any], profile: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a profile changes: no section that the recipe leaves out by null. InputError for one that is no table."""
+    for key, field in Recipe.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        if key not in raw or not any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds):
+            continue
+        if not isinstance(raw[key], dict) and not (raw[key] is None and type(None) in kinds):
+            found = shown(json.dumps(raw[key], default=str))
+            raise InputError(f"recipe {name}: {key}: found {found}; expected a table of its keys, or no such section")
+    return {key: change for key, change in profile.items() if raw.get(key, change) is not None}
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
