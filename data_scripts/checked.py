@@ -61,6 +61,7 @@ class Checked:
         self._meant: dict[tuple[str, str], list[Path]] = {}
         self._named: dict[tuple[str, Path], list[tuple[str, str]]] = defaultdict(list)  # (stem, folder) -> as _listed
         images = [pair.image for pair in pairs if pair.image] if splits else []
+        self._files = {(image.parent, _spelt(image.name)) for image in images}
         parts = [_parts(image) for image in images]
         alike = Alike(parts)
         for split in {split for entries in self._listed.values() for _, split in entries}:
@@ -151,7 +152,12 @@ class Checked:
         """The pair's own split, or that of the list which names its image; the folder decides where names are equal."""
         if pair.image is None:
             return pair.split
-        entries = self._named.get((stem(pair.image), pair.image.parent), [])
+        folder, name = pair.image.parent, _spelt(pair.image.name)
+        entries = [
+            each  # and no other image there is called as the list says, ending and all
+            for each in self._named.get((stem(pair.image), folder), [])
+            if (spelt := _spelt(PurePosixPath(each[0]).name)) == name or (folder, spelt) not in self._files
+        ]
         self._met.update(entries)
         splits = sorted({split for _, split in entries} | ({pair.split} if pair.split else set()))
         if len(splits) > 1:
@@ -167,10 +173,15 @@ class Checked:
         return text
 
 
+def _spelt(name: str) -> str:
+    """A name in one case and one form of accents."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _parts(path: str | Path) -> tuple[str, ...]:
     """Folders and stem, in one case and one form of accents: a list may have others, and another ending."""
     *folders, name = PurePosixPath(path).parts
-    return (*(unicodedata.normalize("NFC", folder).casefold() for folder in folders), stem(name))
+    return (*map(_spelt, folders), stem(name))
 
 
 def read_tampered(path: Path, rule: MaskRule) -> np.ndarray:

@@ -3,7 +3,7 @@
 What lies in the folder without being listed is somebody else's: such a folder is refused, and nothing in it is touched.
 Nor is a mask that was changed since it was written. A new mask never takes the place of an earlier one of other pixels
 but has a name of its own, so that an earlier manifest is right until the new one replaces it, whenever the run ends;
-only then the masks that it does not name go.
+only then the masks that it does not name go. Their names stay theirs.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Converted:
         """inputs: the files to read; none of them may lie in the folder."""
         self.folder = folder
         self._written: dict[Path, str] = {}  # sha256
+        self._gone: dict[str, set[str]] = {}  # masks that were removed, which earlier manifests may name
+        self.removed = 0
         self._earlier = self._listed()
         there = folder.resolve()
         if self._earlier and (read := [p for p in inputs if p is not None and there in p.resolve().parents]):
@@ -113,6 +115,7 @@ class Converted:
                 f"{shown(self.folder, 200)}: this script keeps the masks that it converts there, and did not write "
                 f"{some(strange, 3)}; choose another --out, or move that folder"
             )
+        self._gone = {name: sums for name, sums in listed.items() if name not in found and sums}
         return {name: sums for name, sums in listed.items() if name in found}
 
     def write(self, mask: np.ndarray, name: str) -> Path:
@@ -124,15 +127,15 @@ class Converted:
         Image.fromarray(mask * np.uint8(255)).save(png, "PNG")
         new = png.getvalue()
         target = plain = self.folder / PurePosixPath(name).with_suffix(".png")
-        number = 1
-        while target in self._written or not _is_free(target, new):  # a.jpg beside a.tif, or an earlier run's
+        number, digest = 1, hashlib.sha256(new).hexdigest()
+        while target in self._written or not self._is_free(target, new, digest):  # a.jpg beside a.tif, an earlier run's
             number += 1
-            target = plain.with_name(f"{plain.stem}-{number}.png")
-        unfinished, digest = self.folder / UNFINISHED, hashlib.sha256(new).hexdigest()
+            target = plain.with_name(_numbered(plain.stem, number))
+        unfinished = self.folder / UNFINISHED
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not self._written:
-                self._list(self._earlier)
+                self._list(self._earlier | self._gone)
             self._written[target] = digest
             unfinished.write_bytes(new)
             with open(self.folder / LIST, "a", encoding="utf-8") as file:  # first: what is there is listed at any time
@@ -143,6 +146,14 @@ class Converted:
                 unfinished.unlink()
             raise OSError(error.errno, error.strerror, str(target)) from None
         return target
+
+    def _is_free(self, target: Path, new: bytes, digest: str) -> bool:
+        """May the new file be called so? Where there is none yet, or a copy of it; nor was one of other pixels there,
+        which a manifest made of an earlier one may name."""
+        name = target.relative_to(self.folder).as_posix()
+        if not os.path.lexists(target):
+            return digest in self._gone.get(name, {digest})
+        return target.is_file() and target.read_bytes() == new
 
     def end(self) -> list[str]:
         """After the new manifest is in place: remove the earlier runs' masks that it does not name.
@@ -158,11 +169,13 @@ class Converted:
             else:
                 gone.append(path)
         if gone and not self._written:
-            self._list(self._earlier)
+            self._list(self._earlier | self._gone)
         for path in gone:
             path.unlink(missing_ok=True)
-        if kept or changed:
-            self._list(kept | changed)
+        self.removed = len(gone)
+        self._gone |= {name: sums for name, sums in self._earlier.items() if name not in changed and sums}
+        if listed := {name: sums for name, sums in self._gone.items() if name not in kept} | kept | changed:
+            self._list(listed)
         elif gone:
             (self.folder / LIST).unlink(missing_ok=True)
         if self._earlier or kept:
@@ -184,6 +197,9 @@ def _line(name: str, digest: str) -> str:
     return f"\n{digest}  {name}" if digest else f"\n{name}"
 
 
-def _is_free(target: Path, new: bytes) -> bool:
-    """May the new file be called so? Where there is none yet, or a copy of it."""
-    return not os.path.lexists(target) or (target.is_file() and target.read_bytes() == new)
+def _numbered(stem: str, number: int) -> str:
+    """A name with a number behind it, in the 255 bytes that file systems give one."""
+    ending = f"-{number}.png"
+    while len(os.fsencode(stem + ending)) > 255:
+        stem = stem[:-1]
+    return stem + ending

@@ -10,6 +10,7 @@ the difference, the pair is listed as bad.
 import dataclasses
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import cv2
@@ -90,12 +91,19 @@ def placed(mask_file: Path, original: Path | None) -> Reader:
 def pairs(tree: Tree):
     """`image/<n>t.tif` with `mask/<n>forged.tif`, `image/<n>.tif` being its original."""
     images = tree.files("image")
-    originals = {stem(path): path for path in images if re.fullmatch(r"\d+", stem(path))}
+    of_number = defaultdict(list)
+    for path in images:
+        if re.fullmatch(r"\d+", stem(path)):
+            of_number[stem(path)].append(path)
+    originals = {number: paths[0] for number, paths in of_number.items() if len(paths) == 1}
     tampered = [path for path in images if re.fullmatch(r"\d+t", stem(path))]
     masks = tree.files("mask", name="*forged.*")
     for pair in match(tampered, masks, mask_key=lambda path: stem(path).removesuffix("forged") + "t"):
         yield _mended(pair, originals)
     yield from authentic(originals.values())
+    for number, paths in of_number.items():
+        if len(paths) > 1:
+            yield from (Pair(path, label=0, problem=f"{len(paths)} originals are called {number}") for path in paths)
 
 
 def _mended(pair: Pair, originals: dict[str, Path]) -> Pair:

@@ -16,6 +16,7 @@ from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, match, stem
 from draw import shuffled, tail
 from make import main
 from mpc_lite.data.list_formats import entries
+from mpc_lite.errors import some
 
 SIZE, SEED = 6000, 0
 LIST = "DEFACTO12k-test.txt"
@@ -26,17 +27,26 @@ def pairs(tree: Tree) -> list[Pair]:
     images = tree.files("*img/img") + tree.files("*images/img")
     masks = tree.files("*annotations/probe_mask")
     lists = tree.files(name=LIST, suffixes=())
-    chosen, bad = listed(lists[0], images) if lists else (drawn(images, masks), [])
+    chosen, bad = listed(lists[0], images) if lists else drawn(images, masks)
     wanted = set(map(place, chosen))
     return match(chosen, [mask for mask in masks if place(mask) in wanted], place, place) + bad
 
 
-def drawn(images: list[Path], masks: list[Path]) -> list[Path]:
-    """Our sample, of the images with a mask; of all where none has one, so that they are listed as bad."""
-    there = set(map(place, masks))
+def drawn(images: list[Path], masks: list[Path]) -> tuple[list[Path], list[Pair]]:
+    """Our sample, of the images with a mask, and what lacks the other in each part; all where none has a mask."""
+    named, there = set(map(place, images)), set(map(place, masks))
     with_mask = [image for image in images if place(image) in there] or images
     chosen = set(shuffled(with_mask, SEED, lambda path: tail(path, 3))[:SIZE])
-    return [image for image in with_mask if image in chosen]
+    lone = defaultdict(list)
+    for what, files, others in (("images without a mask", images, there), ("masks without an image", masks, named)):
+        for file in files if there else ():
+            if place(file) not in others:
+                lone[file.parts[-3], what].append(file.name)
+    bad = [
+        Pair(None, problem=f"{part}: {len(names)} {what}, which nothing is drawn from: {some(names, 3)}")
+        for (part, what), names in lone.items()
+    ]
+    return [image for image in with_mask if image in chosen], bad
 
 
 def listed(path: Path, images: list[Path]) -> tuple[list[Path], list[Pair]]:
@@ -47,7 +57,9 @@ def listed(path: Path, images: list[Path]) -> tuple[list[Path], list[Pair]]:
     chosen, bad = [], []
     for entry in entries(path, "space"):
         matches = of_name[kind(Path(entry.image)), stem(Path(entry.image))] if entry.label == 1 else []
-        if len(matches) == 1:
+        if entry.problem:
+            bad.append(Pair(None, problem=f"{entry.where}: {entry.problem}"))
+        elif len(matches) == 1:
             chosen += matches
         elif entry.label == 1:
             bad.append(

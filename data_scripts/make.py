@@ -136,6 +136,9 @@ def _split_list(text: str) -> SplitList:
     named, others = [], []
     for number, line in enumerate(lines, start=1):
         match = _FILE_NAME.search(line) if len(line) <= LINE else None
+        n = len(_FILE_NAME.findall(line)) if match else 0  # the image, its mask and another file of it
+        if n > (3 if len(lines) > 1 else 2) or line.lstrip()[:2] in ("['", '["'):
+            raise InputError(f"--split {text}: line {number} names several images; write a line for each")
         if match:
             named.append((match["plain"] or match["quoted"].replace('""', '"')).strip())
         elif number > 1 and line.strip() and len(line) <= LINE:  # the first may be a header
@@ -211,6 +214,8 @@ def run(
         bad.unlink(missing_ok=True)
     changed = masks.end() if checked.samples else []
     report(dataset, facts, manifest)
+    if masks.removed:
+        tell(f"note: {masks.removed} masks of an earlier run are removed; make anew what from_list.py made of its list")
     if changed:
         tell(
             f"note: {some(changed, 3)} in {masks.folder} changed since this script wrote it, so it stays, and the "

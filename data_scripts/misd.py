@@ -34,14 +34,15 @@ def united(masks: list[Path]):
 
 def pairs(tree: Tree):
     """`Ground Truth Masks/NAME/masks/*` belong to `Sp/NAME.*`; copies with one mask an image have `masks/NAME.*`."""
-    of_image = defaultdict(list)
-    for mask in tree.files(f"{FOLDER}/*/masks"):
-        of_image[stem(f"{mask.parent.parent.name}.png")].append(mask)
+    of_image, images = defaultdict(list), tree.files("Sp")
+    times, spelt = Counter(map(stem, images)), FOLDER.replace(" ", "?")  # with blanks, or with what copies have there
+    below = set(tree.files(f"{spelt}/*/masks"))
+    for mask in tree.files("*/masks"):
+        if (name := stem(f"{mask.parent.parent.name}.png")) in times or mask in below:
+            of_image[name].append(mask)
     if not of_image:
-        yield from match(tree.files("Sp"), tree.files("masks") + tree.files(FOLDER))
+        yield from match(images, tree.files("masks") + tree.files(spelt))
     else:
-        images = tree.files("Sp")
-        times = Counter(map(stem, images))
         for image in images:
             masks, n = of_image.get(stem(image), []), times[stem(image)]
             if masks and n == 1:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, text_of
+from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, stem, text_of
 from make import main
 from mpc_lite.errors import InputError
 
@@ -60,13 +60,23 @@ def pairs(tree: Tree):
         image, missing = _image(probe, probes)
         mask, problem = _mask(targets[probe], masks)
         yield Pair(image, mask, problem=missing or problem)  # without an image the mask says which row it is
+    unnamed = [mask for mask in masks if mask.name.casefold() not in named]
+    whole = any("manipulation" in sheet.name.casefold() for sheet in sheets)
     for probe in sorted(others.keys() - targets.keys()):
         image, missing = _image(probe, probes)
+        if not whole:
+            missing = missing or "authentic by the sheets that are there; the manipulation sheet, which says so, is not"
+        for mask in unnamed:
+            if stem(mask).startswith(Path(probe).stem.casefold()):
+                missing = missing or f"authentic by the sheets, and no sheet names its mask {mask.name}"
         yield Pair(image, label=0, problem=missing)
-    if sheets:
-        for mask in masks:
-            if mask.name.casefold() not in named:
-                yield Pair(None, mask, problem="mask without image: no sheet names it")
+    if not sheets:
+        return
+    told = {Path(probe).name.casefold() for probe in (*targets, *others)}
+    for name in sorted(probes.keys() - told):
+        yield from (Pair(image, problem="no sheet names it") for image in probes[name])
+    for mask in unnamed:
+        yield Pair(None, mask, problem="mask without image: no sheet names it")
 
 
 def _image(probe: str, probes: dict[str, list[Path]]) -> tuple[Path | None, str]:

@@ -76,6 +76,7 @@ def evaluate(
         from mpc_lite.files import place
         from mpc_lite.inference.export import check_results
         from mpc_lite.inference.saved_maps import INDEX, SavedMaps
+        from mpc_lite.network.weights import weights_sha256
 
     names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), maps and place(maps)
     _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
@@ -86,6 +87,7 @@ def evaluate(
     with tempfile.TemporaryDirectory() as folder:  # for one protocol nothing is kept that nobody asked for
         kept = maps or (folder if len(names) > 1 else None)
         tables = evaluations(localizer, rows, names, split, kept)
+    tables = [{**table, "weights": weights and weights_sha256(weights)} for table in tables]
     _report(tables, json_file, found)
 
 
@@ -288,7 +290,7 @@ def _localizer(weights: str, device: str, backend: str = "torch"):
         from mpc_lite.network.weights import ENCODER_ONLY, read_facts
 
     keep_freed_memory()
-    if backend == "onnx" and weights.endswith(".onnx"):
+    if backend == "onnx" and weights.lower().endswith(".onnx"):
         return Localizer.from_pretrained(weights, device=device, backend=backend)
     if read_facts(weights).get("stage") in ENCODER_ONLY:
         tell(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", error=True)

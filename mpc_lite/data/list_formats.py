@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import reprlib
 import sys
 import warnings
@@ -15,7 +16,7 @@ import numpy as np
 
 from mpc_lite.data.pairs import SAME, match_names
 from mpc_lite.errors import InputError, shortened, shown, some
-from mpc_lite.files import open_file, place
+from mpc_lite.files import PICTURES, open_file, pictures_in, place
 
 FORMATS = ("json", "folders", "npy", "space", "comma", "names")
 _FOLDERS = (("tp", "gt"), ("tamper", "gt"))  # of tampered images and of their masks, in any case of letters
@@ -24,6 +25,9 @@ _EXPECTED = (
     'a JSON list of pairs, a folder with Tp/ and Gt/, an .npy file of shape (N,2), or lines "image mask label" or '
     '"image,mask"'
 )
+
+
+_NAME = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(PICTURES, key=len, reverse=True)))})\b", re.IGNORECASE)
 
 
 class Entry(NamedTuple):
@@ -66,6 +70,10 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
     if not rows:
         raise InputError(f"{path.name}: the list is empty; expected {_EXPECTED}")
     if format == "names" and masks:
+        if (n := len(_NAME.findall(rows[0].image))) > 1:
+            raise InputError(
+                f"{path.name}: '{shown(rows[0].image)}' names {n} files in no known form; expected {_EXPECTED}"
+            )
         raise InputError(
             f"{path.name} names images only, without masks; pick its images from a manifest that pairs them "
             "(data_scripts/from_list.py LIST --of MANIFEST)"
@@ -135,6 +143,10 @@ def _pair(number: int, where: str, image: object, mask: object, authentic: tuple
     return Entry(number, where, image, mask, 1)
 
 
+def _is_picture(field: str) -> bool:
+    return field.strip().lower().endswith(PICTURES)
+
+
 def _short(value: object) -> str:
     """What stands in a list where two texts should, however deep or long it is."""
     try:
@@ -147,6 +159,7 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
     rows, labels, delimiter = [], {}, None
     if format == "comma":
         delimiter = ";" if data.count(b";") > data.count(b",") else ","
+    more_lines = data.strip().count(b"\n") > 0
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         where = f"line {number} of {path.name}"
         try:
@@ -164,7 +177,11 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
             continue
         if not rows and format == "comma" and [field.strip().lower() for field in fields[:2]] == ["image", "mask"]:
             raise InputError(f"{path.name} begins with the header of a manifest; give it where a manifest is expected")
-        if format == "names":
+        # CAT-Net's lines have a third file; more in a line are other images, of which nothing would be read.
+        n = len(_NAME.findall(line)) if format == "names" else sum(map(_is_picture, fields))
+        if n > (3 if more_lines or masks else 2):
+            entry = Entry(number, where, "", None, 0, f"'{shown(line)}' names several images; write a line for each")
+        elif format == "names":
             entry = Entry(number, where, line, None, 0)
         elif len(fields) < 2 or (format == "space" and len(fields) > 3):
             form = "image,mask" if format == "comma" else "image mask label, with no space inside a path"
@@ -264,6 +281,11 @@ def _folders(path: Path) -> list[Entry]:
         mask = f"{names[1]}/{match.mask}" if match.mask else None
         note = f"{match.image} with {match.mask}" if match.how not in ("", SAME) else ""
         rows.append(Entry(len(rows) + 1, where, where, mask, 1, match.problem or None, note))
+    for name in names:  # those of CASIA are sorted by kind: Tp/CM, Tp/D
+        if below := [file for file in pictures_in(path / name) if file.parent != path / name]:
+            where = below[0].parent.relative_to(path).as_posix()
+            problem = f"{len(below)} pictures lie in folders below {name}, of which nothing is read; give these folders"
+            rows.append(Entry(len(rows) + 1, where, where, None, 0, problem))
     return rows
 
 

@@ -76,8 +76,9 @@ def robustness(
     Returns {schema: 1, protocol, grid, split, seed, model: {model, fingerprint}, manifest: {name, sha256},
     images: sha256 of all image and mask files,
     cells: [{degradation, value, steps, n, f1, iou, f1_ci95, f1_change, sets: {SOURCE: {n, f1, iou, f1_ci95}},
-    image_level}], baselines: {NAME: {f1, iou}} on the untouched images, errors: [one line per row left out]}.
-    n, f1, iou and f1_ci95 are the averages of `evaluate`; f1_change is F1 minus that of the untouched images.
+    image_level}], baselines: {NAME: {f1, iou}} on the untouched images, errors: [one line per row left out],
+    notes: [those of `evaluate`]}. n, f1, iou and f1_ci95 are the averages of `evaluate`; f1_change is F1 minus that of
+    the untouched images.
 
     Raises InputError for an unknown protocol, grid or split, for a json_file that holds anything but cells of this very
     run (same network, manifest, images, protocol, grid, split and seed; a callable without a `fingerprint` is never the
@@ -93,10 +94,12 @@ def robustness(
         "model": identity(model),
         **_files(manifest, split),
     }
-    result = {**facts, "cells": [], "baselines": {}, "errors": []}
+    result = {**facts, "cells": [], "baselines": {}, "errors": [], "notes": []}
     if json_file is not None:
-        result = _finished(Path(json_file), facts) or result
+        result |= _finished(Path(json_file), facts) or {}
         _write(json_file, result)  # a folder that cannot be written is found before the work
+    for note in result["notes"]:
+        say(f"note: {note}")
     for count, cell in enumerate(cells, start=1):
         if count > len(result["cells"]):
             score = Degraded(model, cell.steps, seed)
@@ -104,6 +107,7 @@ def robustness(
             table = evaluate(score, manifest, protocol, split, baselines=beside)
             for note in table["notes"] if count == 1 else ():
                 say(f"note: {note}")
+                result["notes"].append(note)
             result = _with_cell(result, cell, table)
             if json_file is not None:
                 _write(json_file, result)
@@ -229,6 +233,7 @@ class _Table(_Strict):
     cells: list[_Cell]
     baselines: dict[Literal[tuple(LABELS)], _Baseline]
     errors: list[str]
+    notes: list[str] = []  # older files have none
 
 
 def _write(json_file: str | Path, result: dict) -> None:

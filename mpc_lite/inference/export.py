@@ -25,7 +25,7 @@ def export(weights: str | Path, out: str | Path, results: Sequence[str | Path] =
     recipe only the last part is kept. Equal inputs give equal bytes. InputError without the packages, for weights or
     results that cannot be read, and for a file that cannot be written.
     """
-    data = export_bytes(weights, [table for path in results for table in read_results(path)])
+    data = export_bytes(weights, [table for path in results for table in _results_of(weights, path)])
     write_atomic(out, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -40,6 +40,19 @@ def export_bytes(weights: str | Path, results: Sequence[dict[str, Any]] = ()) ->
         raise InputError(f"making an ONNX file needs the package onnx; {HOW_TO_INSTALL}") from None
     facts = {**read_facts(weights), "sha256": weights_sha256(weights), "opset": OPSET, "results": list(results)}
     return network_graph(load_weights(weights), without_folders(facts))
+
+
+def _results_of(weights: str | Path, path: str | Path) -> list[dict[str, Any]]:
+    """`read_results` of a file that says it is of these weights."""
+    tables, scored = read_results(path), json.loads(Path(path).read_bytes())
+    for table in scored.get("protocols", {"": scored}).values():
+        if "maps" in table:
+            raise InputError(f"{path} holds the scores of another detector's maps; give those of 'mpc-lite evaluate'")
+        if table.get("weights") != weights_sha256(weights):
+            what = "of other weights" if table.get("weights") else "and does not say of which weights"
+            advice = f"give those of 'mpc-lite evaluate --weights {weights} --json'"
+            raise InputError(f"{path} holds scores {what}; {advice}")
+    return tables
 
 
 def without_folders(value: Any) -> Any:

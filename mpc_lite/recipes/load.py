@@ -270,6 +270,8 @@ def _explain(name: str, error: ValidationError, choices: list[str]) -> str:
 def _meant(key: str, choices: list[str]) -> str:
     """What to write instead of an unknown key: our name for it, in the same section if there, else the nearest."""
     keys, (*section, name) = _keys(Recipe), key.lower().replace("-", "_").split(".")
+    if key in keys:
+        return f" (in a file its section is a table: {section[0]}: {{{name}: …}})"
     other = OTHER_NAMES.get(".".join([*section, name]), OTHER_NAMES.get(name))
     if other is None:
         siblings = [k for k in [*keys, *choices] if k.count(".") == key.count(".")]

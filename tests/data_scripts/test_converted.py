@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -117,11 +118,48 @@ def test_a_run_that_is_killed_leaves_the_old_set_or_the_new_and_the_next_one_goe
             main(wild, argv=[data, "--out", str(sets), "--threshold", "50"])
     new = [area + 24 for area in old]
     assert check(sets / "wild.csv") == [] and areas(sets / "wild.csv") == (new if "after" in moment else old)
-    for _ in range(2):  # the second time under the first names
+    for _ in range(2):
         assert main(wild, argv=[data, "--out", str(sets), "--threshold", "50"]) == 0
         assert check(sets / "wild.csv") == [] and areas(sets / "wild.csv") == new
     found = sorted(path.name for path in (sets / "wild").rglob("*") if path.is_file())
-    assert found == [".written", "a.png", "b.png"]
+    assert found == [".written", "a-2.png", "b-2.png"]  # the first names stay those of the first pixels
+
+
+@pytest.mark.trust
+def test_a_name_never_gets_other_pixels(wild, tmp_path, capsys):
+    """A manifest that was made of an earlier one says so of its masks, whichever thresholds are tried after it."""
+    sets, data = tmp_path / "sets", str(tmp_path / "data")
+    for path in (tmp_path / "data" / "masks").iterdir():
+        values = np.array(Image.open(path))
+        values[20:, 30:], values[20:, 20:30], values[20:, 10:20] = 100, 60, 40
+        Image.fromarray(values).save(path)
+    assert main(wild, argv=[data, "--out", str(sets), "--threshold", "90"]) == 0
+    assert "removed" not in capsys.readouterr().out
+    shutil.copy(sets / "wild.csv", sets / "derived.csv")
+    truth = areas(sets / "derived.csv")
+    for threshold in ("50", "30", "90"):
+        assert main(wild, argv=[data, "--out", str(sets), "--threshold", threshold]) == 0
+        assert "masks of an earlier run are removed; make anew what from_list.py made" in capsys.readouterr().out
+        if check(sets / "derived.csv") == []:
+            assert areas(sets / "derived.csv") == truth
+        else:
+            assert threshold != "90" and "does not exist" in check(sets / "derived.csv")[0]
+    assert areas(sets / "derived.csv") == truth  # the same pixels are found again
+
+
+def test_a_long_name_and_a_second_mask_for_it_fit(wild, tmp_path):
+    name = "é" * 125  # 250 bytes; .png makes 254
+    sets, data = tmp_path / "sets", tmp_path / "data"
+    for folder in ("images", "masks"):
+        for path in (data / folder).glob("a.*"):
+            path.rename(path.with_stem(name))
+    for threshold in ("50", "40"):
+        for path in (data / "masks").iterdir():
+            values = np.array(Image.open(path))
+            values[20:, 30:] = 45
+            Image.fromarray(values).save(path)
+        assert main(wild, argv=[str(data), "--out", str(sets), "--threshold", threshold]) == 0
+        assert check(sets / "wild.csv") == [] and len(read_manifest(sets / "wild.csv")) == 2
 
 
 def test_a_mistaken_second_run_leaves_the_earlier_result(wild, tmp_path, mask_file, capsys):

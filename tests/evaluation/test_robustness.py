@@ -191,6 +191,19 @@ def test_finished_cells_are_not_run_again(forgeries, few, tmp_path):
     assert robustness(stopped, forgeries, grid=few, json_file=file) == whole and stopped.calls == -90
 
 
+def test_a_finished_table_tells_its_notes_again(forgeries, few, tmp_path):
+    rows = read_manifest(forgeries)
+    write_manifest(twice := forgeries.parent / "twice.csv", [*rows, rows[0]])
+    for _ in range(2):
+        said = []
+        table = robustness(Contrast(), twice, grid=few, json_file=tmp_path / "table.json", say=said.append)
+        assert said[0].startswith("note: 1 rows repeat an image") and said[0] == f"note: {table['notes'][0]}"
+    older = json.loads((tmp_path / "table.json").read_text())
+    del older["notes"]
+    (tmp_path / "table.json").write_text(json.dumps(older))
+    assert robustness(Contrast(), twice, grid=few, json_file=tmp_path / "table.json")["notes"] == []
+
+
 def test_cells_of_another_run_are_refused_and_stay(forgeries, few, tmp_path, monkeypatch):
     file = tmp_path / "table.json"
     robustness(Contrast(), forgeries, grid=few, json_file=file)

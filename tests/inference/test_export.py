@@ -21,7 +21,7 @@ from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.inference.export import export, without_folders
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.model import MPC
-from mpc_lite.network.weights import pretrained_file, save_weights
+from mpc_lite.network.weights import pretrained_file, save_weights, weights_sha256
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'mpc-lite[onnx]'")
 pytest.importorskip("onnxruntime", reason="the package onnxruntime is not installed: pip install 'mpc-lite[onnx]'")
@@ -199,6 +199,7 @@ def test_metadata(tmp_path):
     Image.fromarray(mask).save(tmp_path / "m.png")
     (tmp_path / "list.csv").write_text("image,mask,label,source\na.png,m.png,1,ours\n")
     table = evaluate(Localizer.from_pretrained("lite", backend="onnx"), tmp_path / "list.csv")
+    table["weights"] = weights_sha256("lite")
     (tmp_path / "scores.json").write_text(json.dumps(table))
     (tmp_path / "both.json").write_text(
         json.dumps({"protocols": {"mpc": table, "macro": {**table, "protocol": "macro"}}})
@@ -212,6 +213,21 @@ def test_metadata(tmp_path):
     result, *both = facts["results"]
     assert both == [result, {**result, "protocol": "macro"}]
     assert result["protocol"] == "mpc" and result["sets"]["ours"]["f1"] == table["sets"]["ours"]["f1"]
+
+
+@pytest.mark.trust
+def test_scores_of_something_else_are_not_stored_with_the_weights(tmp_path):
+    scores = dict.fromkeys(("protocol", "manifest", "split", "sets", "average", "image_level"))
+    for more, said in (
+        ({}, "holds scores and does not say of which weights; give those of"),
+        ({"weights": weights_sha256("lite2")}, "holds scores of other weights; give those of"),
+        ({"weights": weights_sha256("lite"), "maps": {"resized": 0}}, "holds the scores of another detector's maps"),
+    ):
+        for content in ({**scores, **more}, {"protocols": {"mpc": {**scores, **more}}}):
+            (tmp_path / "scores.json").write_text(json.dumps(content))
+            with pytest.raises(InputError, match=said):
+                export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_what_cannot_be_exported_or_read_is_said(tmp_path):
