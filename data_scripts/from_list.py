@@ -24,9 +24,9 @@ from pathlib import Path
 from mpc_lite.cli.terminal import any_letter_prints, at_end, put
 from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
-from mpc_lite.data.manifest import Sample, check_name, read_manifest, read_mask, write_manifest
+from mpc_lite.data.manifest import REQUIRED, Sample, check_name, read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError, printable
-from mpc_lite.files import PICTURES, check_output, place
+from mpc_lite.files import PICTURES, check_output, csv_rows, place
 from mpc_lite.images import read_image
 from mpc_lite.run_folder import clear_stale
 from mpc_lite.training.signals import Stopped, ending
@@ -87,6 +87,7 @@ def make(options: argparse.Namespace) -> int:
         for note in notes:
             put(printable(f"note: {note.message}"))
     check_output(options.out, _files(samples))
+    _check_replaces(options.out)
     problems = [problem for _, problem in bad]
     if options.rest and bad:
         problems.append("what the list names and was not found may be among the rest: correct this first")
@@ -111,6 +112,17 @@ def make(options: argparse.Namespace) -> int:
     for problem in problems:
         put(f"  {printable(problem)}")
     return 1 if problems else 0
+
+
+def _check_replaces(out: Path) -> None:
+    """InputError for a file that is there and is no manifest."""
+    if out.is_file() and out.stat().st_size:
+        try:
+            header = next(csv_rows(out, "a manifest"))[0]
+        except InputError:  # no table at all
+            header = []
+        if not {name.strip() for name in header} >= set(REQUIRED):
+            raise InputError(f"--out {out}: is there and is no manifest, and would be lost; give another name")
 
 
 def _files(samples: list[Sample]) -> list[Path]:

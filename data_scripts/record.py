@@ -75,8 +75,15 @@ def record(
 
 
 def check_record(path: Path, name: str) -> None:
-    """InputError for a file that is there and is no record of this set: scores may have been given its name."""
+    """InputError for a file that is there and is no record of this set, as scores may be that were given its name; and
+    for a manifest without the record that this script puts beside its own."""
     if not path.is_file() or not path.stat().st_size:
+        manifest = path.with_suffix(".csv")
+        if manifest.is_file() and manifest.stat().st_size:
+            raise InputError(
+                f"{manifest} is there, without the record {path.name} that this script writes beside its manifest, and "
+                "would be lost; give it another name, or choose another --out"
+            )
         return
     with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
         if json.loads(path.read_bytes()).get("set") == name:

@@ -96,10 +96,8 @@ def load_recipe(
         taken = overrides.pop(choice, next(iter(alternatives)))
         if taken not in alternatives:
             offered = some(alternatives)
-            hint = nearest(str(taken), list(alternatives))
-            raise InputError(
-                f"recipe {name}: {shown(choice)} '{shown(taken)}' is unknown{hint}; choose one of {offered}"
-            )
+            unknown = f"'{shown(taken)}' is unknown{nearest(str(taken), list(alternatives))}"
+            raise InputError(f"recipe {name}: {shown(choice)} {unknown}; choose one of {offered}")
         change = dict(alternatives[taken] or {})
         scaled = change.pop("profiles", {}).get(chosen, {})
         raw = _merge(_merge(raw, change), scaled)

@@ -74,6 +74,19 @@ def test_a_split_that_nothing_is_done_with_is_refused_wherever_validation_comes_
         datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", str(tmp_path / "second.csv")], validation=validation))
 
 
+@pytest.mark.trust
+def test_a_manifest_that_is_named_twice_is_refused_and_shared_images_are_told(sets, tmp_path):
+    (tmp_path / "link.csv").symlink_to(sets / "casia2.csv")
+    for twice in ("$MPC_LITE_SETS/casia2.csv", str(tmp_path / "link.csv")):
+        with pytest.raises(InputError, match=r"a manifest is named twice: .*casia2\.csv.*; keep one, data\.repeats"):
+            datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", twice]))
+    with pytest.warns(UserWarning, match="6 of 6 validation images are training images too: validation scores flatter"):
+        datasets(plan(manifest="$MPC_LITE_SETS/casia2.csv", validation="$MPC_LITE_SETS/casia2.csv"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        datasets(plan())
+
+
 def test_an_epoch_visits_each_entry_once_and_repeated_rows_as_often_as_asked(sets):
     train, _, _ = datasets(plan(repeats={"CASIAv2": 4, "IMD": 2}))
     assert train.epoch == 6 * 4 + 9 * 2

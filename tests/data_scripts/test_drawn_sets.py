@@ -54,6 +54,15 @@ def test_ffpp_lists_a_frame_without_mask(load, run, ffpp):
     assert done.code == 1 and [row["problem"] for row in done.bad] == ["no frame of the masks' video for it"]
 
 
+def test_ffpp_says_which_methods_are_not_drawn(load, run, ffpp):
+    shutil.rmtree(ffpp / "manipulated_sequences" / "Face2Face" / "masks")
+    done = run(load("ffpp").FFPP, ffpp)
+    assert done.code == 1 and len(done.rows) == 1  # of FaceShifter no masks were published
+    assert [row["problem"] for row in done.bad] == [
+        "Face2Face: none of its masks' frames, so none of its 1 videos is drawn"
+    ]
+
+
 def test_ffpp_lists_a_frame_of_two_masks(load, run, ffpp):
     for mask in (ffpp / "manipulated_sequences" / "Deepfakes" / "masks" / "images" / "000_003").glob("*.png"):
         shutil.copy(mask, mask.with_suffix(".bmp"))
@@ -109,6 +118,29 @@ def test_defacto_draws(load, defacto, monkeypatch):
 
 def place(path):
     return path.parts[-3].split("_")[0], path.stem
+
+
+def test_defacto_says_what_nothing_is_drawn_from(load, run, defacto, mask_file):
+    shutil.rmtree(defacto / "splicing_1_annotations")
+    mask_file(defacto / "copymove_annotations" / "probe_mask" / "77.png")
+    done = run(load("defacto").DEFACTO, defacto)
+    assert done.code == 1 and len(done.rows) == 3
+    assert [row["problem"] for row in done.bad] == [
+        "splicing_1_img: 1 images without a mask, which nothing is drawn from: 0_577310.tif",
+        "copymove_annotations: 1 masks without an image, which nothing is drawn from: 77.png",
+    ]
+
+
+def test_defacto_lists_lines_that_say_nothing_plain(load, run, defacto):
+    (defacto / "DEFACTO12k-test.txt").write_text(
+        "copymove_img/img/0_71.tif copymove_annotations/probe_mask/0_71.png 1\n"
+        "copymove_img/img/0_577310.tif copymove_annotations/probe_mask/0_577310.png 255\n"
+        "my set/copymove_img/img/3.tif my set/x.png 1\n"
+    )
+    done = run(load("defacto").DEFACTO, defacto)
+    assert done.code == 1 and len(done.rows) == 1
+    two, three = (row["problem"] for row in done.bad)
+    assert two.startswith("line 2 of DEFACTO12k-test.txt: label '255'") and "has 5 fields, expected" in three
 
 
 def test_defacto_takes_mvss_nets_list_where_it_lies_there(load, run, defacto):

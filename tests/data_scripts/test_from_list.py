@@ -43,6 +43,53 @@ def test_what_a_killed_process_was_writing_beside_it_goes_after_an_hour(main, fo
     assert main(folder / "set" / "list.txt", "--out", folder / "m.csv") == 0 and not left.exists()
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Tp/a.jpg,Gt/a.png,Tp/b.jpg,Gt/b.png\n", "names several images; write a line for each"),
+        ("Tp/a.jpg Gt/a.png tampered\nTp/b.jpg Gt/b.png tampered\n", "names 2 files in no known form; expected"),
+        ("Tp/a.jpg|Gt/a.png|1\n", "names 2 files in no known form; expected"),
+    ],
+)
+def test_no_pair_of_a_line_is_left_out_in_silence(main, folder, capsys, text, said):
+    (folder / "list.txt").write_text(text)
+    code = main(folder / "list.txt", "--root", folder / "set", "--out", folder / "m.csv")
+    told = capsys.readouterr()
+    assert code and said in told.out + told.err
+
+
+@pytest.mark.trust
+def test_several_names_a_line_are_no_list_to_pick_by(main, folder, capsys):
+    """The first alone would be picked, and --rest would train on the others."""
+    assert main(folder / "set", "--out", folder / "all.csv") == 0
+    for text in ("a.jpg,b.jpg,c.jpg\n", '["a.jpg", "b.jpg"]', "a.jpg b.jpg c.jpg\n"):
+        (folder / "list.txt").write_text(text)
+        for more in ([], ["--rest"]):
+            assert main(folder / "list.txt", "--of", folder / "all.csv", *more, "--out", folder / "x.csv") == 1
+    (folder / "list.txt").write_text("Tp/a.jpg,Gt/a.png,Tp/a2.jpg\nTp/b.jpg,Gt/b.png,Tp/b2.jpg\n")  # as CAT-Net's
+    assert main(folder / "list.txt", "--of", folder / "all.csv", "--out", folder / "y.csv") == 0
+    assert len(read_manifest(folder / "y.csv")) == 2
+
+
+@pytest.mark.trust
+def test_pictures_in_folders_below_are_told(main, folder, photo, mask_file, capsys):
+    photo(folder / "set" / "Tp" / "CM" / "d.jpg")
+    mask_file(folder / "set" / "Gt" / "CM" / "d.png")
+    assert main(folder / "set", "--out", folder / "m.csv") == 1
+    told = capsys.readouterr().out
+    assert "Tp/CM: 1 pictures lie in folders below Tp, of which nothing is read" in told and "Gt/CM: 1 pict" in told
+    assert len(read_manifest(folder / "m.csv")) == 3
+
+
+@pytest.mark.trust
+def test_a_table_that_is_no_manifest_is_not_replaced(main, folder, capsys):
+    (folder / "notes.csv").write_text("my,notes\n1,2\n")
+    assert main(folder / "set", "--out", folder / "notes.csv") == 2
+    assert "notes.csv: is there and is no manifest, and would be lost" in capsys.readouterr().err
+    assert main(folder / "set", "--out", folder / "m.csv") == main(folder / "set", "--out", folder / "m.csv") == 0
+
+
 def test_bad_pairs_are_listed_and_left_out(main, folder, capsys, mask_file):
     mask_file(folder / "set" / "Gt" / "b.png", size=(20, 20))
     mask_file(folder / "set" / "Gt" / "c.png", inside=0)
@@ -155,7 +202,7 @@ def test_names_of_strangers_are_printed_and_written_in_utf8_or_left_out(main, fo
     (masks / "c.png").rename(masks / "c\x1b[2J_gt.png")
     (pictures / "b.jpg").rename(pictures / "caf\udce9.jpg")
     (masks / "b.png").rename(masks / "caf\udce9.png")
-    (folder / "m.csv").write_text("earlier")
+    (folder / "m.csv").write_text("image,mask,label,source\n")
     assert main(folder / "set", "--out", folder / "m.csv") == 1
     printed = capsys.readouterr().out
     assert "\x1b" not in printed and r"note: " in printed and r"c\x1b[2J.jpg" in printed

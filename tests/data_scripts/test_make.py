@@ -287,7 +287,39 @@ def test_manifests_beside_the_images_do_not_feed_on_their_own_masks(run, tiny, m
         assert len((tiny / "tiny.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.trust
+def test_a_table_of_somebody_elses_by_the_manifests_name_stays(run, tiny, tmp_path):
+    out = tmp_path / "sets"
+    out.mkdir()
+    (out / "tiny.csv").write_text("method,f1\nours,0.5\n")
+    with pytest.raises(InputError):  # the fixture reads what is there
+        run(TINY, tiny)
+    assert (out / "tiny.csv").read_text() == "method,f1\nours,0.5\n"
+    (out / "tiny.csv").write_text("image,mask,label,source\n../data/tiny/real/r.png,,0,mine\n")
+    done = run(TINY, tiny)
+    assert done.code == 2 and "tiny.csv is there, without the record tiny.json" in done.err
+    assert "mine" in (out / "tiny.csv").read_text()
+    (out / "tiny.csv").unlink()
+    assert run(TINY, tiny).code == run(TINY, tiny).code == 0
+
+
 # --------------------------------------------------------------------------------------------------- splits and calls
+
+
+def test_a_split_list_of_an_image_means_none_of_another_ending(run, tiny, photo, tmp_path):
+    (tmp_path / "test.txt").write_text("real/r.png\nfake/a.jpg\n")
+    photo(tiny / "real" / "r.jpg", seed=9)
+    both = dataclasses.replace(TINY, pairs=lambda tree: [*tiny_pairs(tree), *authentic(tree.files("real", "*.jpg"))])
+    done = run(both, tiny, "--split", f"test={tmp_path / 'test.txt'}")
+    splits = {row.image.name: row.split for row in done.rows}
+    assert splits == {"a.png": "test", "b.png": None, "r.png": "test", "r.jpg": None}  # a.jpg is there as a.png alone
+
+
+@pytest.mark.parametrize("text", ['["fake/a.png", "fake/b.png"]', "fake/a.png,fake/b.png,real/r.png"])
+def test_a_split_list_of_several_names_a_line_is_refused(run, tiny, tmp_path, text):
+    (tmp_path / "test.txt").write_text(text)
+    done = run(TINY, tiny, "--split", f"test={tmp_path / 'test.txt'}")
+    assert done.code == 2 and "line 1 names several images; write a line for each" in done.err
 
 
 def test_split_lists_fill_the_column_and_unknown_names_are_bad(run, tiny, tmp_path):

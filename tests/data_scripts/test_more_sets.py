@@ -74,6 +74,17 @@ def test_misd_unites_the_masks_of_an_image(load, run, tmp_path, photo, mask_file
     assert "227 (MPC; its selection is not published)" in done.out
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("folder", ["Ground_Truth_Masks", "Ground-Truth-Masks", "GT"])
+def test_misd_unites_the_masks_whatever_their_folder_is_called(load, run, tmp_path, photo, mask_file, folder):
+    root = tmp_path / "Dataset"
+    photo(root / "Sp" / "Sp_1.png")
+    mask_file(root / folder / "Sp_1" / "masks" / "Sp_1.png", box=(0, 0, 2, 2))
+    mask_file(root / folder / "Sp_1" / "masks" / "Sp_1_b.png", box=(1, 1, 4, 4))
+    done = run(load("misd").MISD, root)
+    assert done.code == 0 and [int(read_mask(row).sum()) for row in done.rows] == [4 + 9 - 1]
+
+
 def test_misd_leaves_images_of_one_name_unpaired(load, run, tmp_path, photo, mask_file):
     root = tmp_path / "Dataset"
     for number, name in enumerate(("x.png", "x.tif", "y.png")):

@@ -89,6 +89,19 @@ def truth():
     return mask
 
 
+@pytest.mark.trust
+def test_coverage_lists_originals_of_one_number(load, run, coverage):
+    coverage(2)
+    root = coverage(10)
+    Image.open(root / "image" / "2.tif").save(root / "image" / "2.png")
+    done = run(load("coverage").COVERAGE, root)
+    assert done.code == 1 and {row.image.name for row in done.rows} == {"2t.tif", "10t.tif", "10.tif"}
+    assert [(row["image"], row["problem"]) for row in done.bad] == [
+        ("image/2.png", "2 originals are called 2"),
+        ("image/2.tif", "2 originals are called 2"),
+    ]
+
+
 def test_coverage_pairs_numbers_and_leaves_copy_and_paste_masks(load, run, coverage):
     coverage(2)
     root = coverage(10)
@@ -334,6 +347,25 @@ def test_nist16_lists_mismatches_missing_files_and_masks_nobody_names(load, run,
         "no mask: reference/splice/mask/NC2016_0083.png is not there",
         "mask without image: no sheet names it",
     ]
+
+
+@pytest.mark.trust
+def test_nist16_calls_nothing_authentic_that_a_lost_sheet_may_name(load, run, nist, photo, mask_file):
+    photo(nist / "probe" / "NC2016_0099.jpg", seed=9)  # in no sheet
+    mask_file(nist / "reference" / "removal" / "mask" / "NC2016_0004_gt.png")  # its sheet is not there
+    done = run(load("nist16").NIST16, nist)
+    assert done.code == 1 and all(row.label for row in done.rows) and len(done.rows) == 3
+    assert [(row["image"], row["problem"]) for row in done.bad] == [
+        ("probe/NC2016_0004.jpg", "authentic by the sheets, and no sheet names its mask NC2016_0004_gt.png"),
+        ("probe/NC2016_0099.jpg", "no sheet names it"),
+        ("", "mask without image: no sheet names it"),
+    ]
+    next((nist / "reference").rglob("NC2016-manipulation-ref.csv")).unlink()
+    done = run(load("nist16").NIST16, nist)
+    assert all(row.label for row in done.rows)
+    assert "the manipulation sheet, which says so, is not" in next(
+        row["problem"] for row in done.bad if row["image"] == "probe/NC2016_0002.jpg"
+    )
 
 
 def test_nist16_takes_none_of_two_images_of_a_name(load, run, nist, photo):

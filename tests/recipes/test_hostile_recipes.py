@@ -168,3 +168,50 @@ def test_a_long_word_behind_p_is_told_in_short(pairs, words):
     with pytest.raises(InputError, match=words) as refusal:
         assignments(pairs)
     assert len(str(refusal.value)) < 400
+
+
+def test_an_empty_value_is_none_that_was_forgotten(tmp_path):
+    """`-p data.manifest=$UNSET` trained on forgeries that were made in place of the list."""
+    for key in ("data.manifest", "data.draw", "pretrain.weights", "seed"):
+        for text in ("", " "):
+            with pytest.raises(InputError, match=f"-p {key}= is empty; is a variable of the shell not set"):
+                load_recipe("quickstart", "smoke", {key: text})
+    assert load_recipe("quickstart", "smoke", {"data.manifest": "null", "data.draw": "~"}).data.manifest is None
+    path = tmp_path / "r.yaml"
+    for written, said in (
+        ("data: {manifest: ''}", "an empty name; write null for none"),
+        ("data: {manifest: [a.csv, '']}", "an empty name; write null for none"),
+        ("data: {manifest: []}", "manifest and validation name at least one list; write null for none"),
+        ("data: {manifest: a.csv, validation: []}", "manifest and validation name at least one list"),
+        ("evaluate: {weights: ''}", "an empty name; write null for none"),
+    ):
+        path.write_text(f"extends: quickstart\n{written}\n")
+        with pytest.raises(InputError, match=said):
+            load_recipe(path, "smoke")
+
+
+@pytest.mark.parametrize("profile", [None, "smoke"])
+@pytest.mark.parametrize("value", ["", "[1]", "5", "text"])
+def test_a_section_that_is_no_table_is_refused_in_every_profile(tmp_path, profile, value):
+    """The few values of a profile took the place of one whose lines were all commented out."""
+    (tmp_path / "r.yaml").write_text(f"extends: quickstart\npretrain: {value}\n#  steps: 100\n")
+    with pytest.raises(
+        InputError, match=r"recipe r: pretrain: found .*; expected a table of its keys, or no such section"
+    ):
+        load_recipe(tmp_path / "r.yaml", profile)
+
+
+def test_a_section_that_is_left_out_by_null_comes_back_with_no_profile(tmp_path):
+    stage = "adapt: {manifest: a.csv, steps: 5}\nprofiles: {smoke: {adapt: {steps: 1}}}\n"
+    (tmp_path / "base.yaml").write_text(f"extends: quickstart\n{stage}")
+    (tmp_path / "r.yaml").write_text("extends: base.yaml\nadapt: null\n")
+    assert load_recipe(tmp_path / "base.yaml", "smoke").adapt.steps == 1
+    assert load_recipe(tmp_path / "r.yaml", "smoke").adapt is None
+
+
+def test_a_key_with_a_dot_is_told_how_a_file_has_it(tmp_path):
+    (tmp_path / "r.yaml").write_text("extends: quickstart\ndata.size: 64\n")
+    with pytest.raises(
+        InputError, match=r"unknown key 'data.size' \(in a file its section is a table: data: {size: …}"
+    ):
+        load_recipe(tmp_path / "r.yaml")
