@@ -159,6 +159,8 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
             start = file.read(4)
         if path.suffix.lower() == ".onnx":
             raise InputError(f"{path} is an ONNX file; 'mpc-lite predict' takes it with --backend onnx")
+        if start == b"vers":  # ion https://git-lfs…; as the length that a safetensors file begins with it is endless
+            raise InputError(f"{path} is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'")
         if start in (b"PK\x03\x04", b"\x80\x02\x8a\x0a"):  # how torch.save begins a file, now and formerly
             raise InputError(
                 f"{path} is a PyTorch pickle; expected a safetensors file that mpc_lite wrote. "

@@ -29,8 +29,9 @@ def deaths_told() -> Iterator[None]:
         shared = "bus error" in f"{error} {error.__cause__}".lower()
         cause = "shared memory (/dev/shm; a container's --shm-size)" if shared else "memory"
         raise InputError(
-            f"a process that reads images was killed, most often because {cause} ran out; go on with --resume from the "
-            "last checkpoint, with a smaller data.workers (0 reads in the process that trains) or with more memory"
+            f"a process that reads images was killed, most often because {cause} ran out; go on with --resume, from "
+            "the last checkpoint if there is one, with a smaller data.workers (0 reads in the process that trains) "
+            "or more memory"
         ) from error
 
 

@@ -160,6 +160,9 @@ def test_other_files_are_told_apart(model, tmp_path):
     torch.save({"x": torch.zeros(2)}, pickle, _use_new_zipfile_serialization=False)
     with pytest.raises(InputError, match=r"is a PyTorch pickle.*: mpc-lite convert .*official\.pth --out FILE"):
         load_weights(pickle)
+    text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
+    with pytest.raises(InputError, match="is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'"):
+        load_weights(text)
     facts = {"mpc_lite": '{"size": "huge", "head": "4conv", "recipe": {}}'}
     safetensors.torch.save_file({"x": torch.zeros(2)}, foreign, metadata=facts)
     with pytest.raises(InputError, match="size 'huge'; this version knows nano, small, base"):
