@@ -13,7 +13,8 @@ def pairs(tree: Tree):
     """Images and masks have equal names, `splicing-<n>.png`; the masks' folder has "mask" in its name."""
     splicing = tree.files(name="splicing-*")
     masks = [path for path in splicing if "mask" in path.parent.name.casefold()]
-    yield from match([path for path in splicing if path not in set(masks)], masks)
+    known = set(masks)
+    yield from match([path for path in splicing if path not in known], masks)
     yield from authentic(tree.files(name="normal-*"))
 
 

@@ -34,6 +34,9 @@ from record import check_record, record, replace, report, tell, write_bad, write
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
 _ENDING = r"\.(?:jpe?g|png|tiff?|bmp)"
+_HEADER = re.compile(
+    r"image|mask|file|name|path|label", re.IGNORECASE
+)  # words of a first line without a picture's name
 _FILE_NAME = re.compile(  # quoted as in CSV, or up to what separates names
     rf'"(?P<quoted>(?:[^"]|"")*?{_ENDING})\s*"|(?!")(?P<plain>[^,;|\t]*?{_ENDING})(?=[\s,;|]|$)', re.IGNORECASE
 )
@@ -95,7 +98,9 @@ def _make(sets: tuple[DataSet, ...], options: argparse.Namespace, out: Path) -> 
 def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Path) -> tuple[list[Path], list[dict]]:
     """The folders to look into, archives unpacked; and what is recorded of the archives."""
     wanted = dict.fromkeys(d for s in sets for d in s.downloads) if fetch else ()
+    there = {each for each in wanted if (out / "downloads" / each.file).is_file()}
     urls = {download(each, out / "downloads"): each.url for each in wanted}
+    new = {out / "downloads" / each.file for each in wanted} - {out / "downloads" / each.file for each in there}
     if not inputs and not urls:
         fetchable = " or --download" if any(s.downloads for s in sets) else ""
         raise InputError(f"give the folder or archive of the set{fetchable}; {_where(sets[0])}")
@@ -104,7 +109,14 @@ def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Pat
         if path.is_dir():
             roots.append(path)
         elif path.is_file():
-            folder, sha256 = unpack(path)
+            try:
+                folder, sha256 = unpack(path)
+            except InputError as error:
+                if path not in new:
+                    raise
+                for file in (path, path.with_name(f"{path.name}.sha256")):  # else an error page would be the right file
+                    file.unlink(missing_ok=True)
+                raise InputError(f"{error}. It came from {urls[path]}, and is deleted: run again to fetch it") from None
             roots.append(folder)
             archive = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256}
             archives.append(archive | ({"url": urls[path]} if path in urls else {}))
@@ -141,7 +153,7 @@ def _split_list(text: str) -> SplitList:
             raise InputError(f"--split {text}: line {number} names several images; write a line for each")
         if match:
             named.append((match["plain"] or match["quoted"].replace('""', '"')).strip())
-        elif number > 1 and line.strip() and len(line) <= LINE:  # the first may be a header
+        elif line.strip() and len(line) <= LINE and not (number == 1 and _HEADER.search(line)):
             others.append(line.strip())
     if not named:
         raise InputError(f"--split {text}: no line names an image; expected lines such as 'Tp/a.jpg' or 'a.jpg a.png'")

@@ -121,14 +121,14 @@ def csv_rows(path: Path, expected: str) -> Iterator[tuple[list[str], str]]:
 def place(path: str | Path, folder: str | Path = ".") -> Path:
     """Where a path of a manifest, a list or an option lies, whichever system wrote it.
 
-    Relative paths start at `folder`, `~` is the home folder. The first that exists: as written, with slashes for
-    backslashes, both without blanks around, each with composed and decomposed accents (NFC, NFD); else without blanks.
+    Relative paths start at `folder`; `~` is home, unless a file is called so. The first that exists: as written, with
+    slashes for backslashes, both without blanks around, each with accents as NFC and NFD; else without blanks.
     """
     text = str(path)
     folder = folder if isinstance(folder, Path) else Path(folder)  # to join is quicker than to make one of two
-    plain = folder / os.path.expanduser(text)
-    if text and os.path.lexists(plain):  # most do, and lists have a million of them
-        return plain
+    for plain in (folder / text, folder / os.path.expanduser(text)):  # ~backup may be a folder that was looked through
+        if text and os.path.lexists(plain):  # most do, and lists have a million of them
+            return plain
     name = text.strip() or text
     for spelling in dict.fromkeys((text, text.replace("\\", "/"), name, name.replace("\\", "/"))):
         forms = (spelling, unicodedata.normalize("NFC", spelling), unicodedata.normalize("NFD", spelling))

@@ -19,7 +19,7 @@ import typer
 from mpc_lite.cli import doctor, prepare, runs, score, train
 from mpc_lite.cli.options import BUG, DONE, MISTAKE
 from mpc_lite.cli.terminal import any_letter_prints, at_end, speaks, tell
-from mpc_lite.errors import InputError, shown
+from mpc_lite.errors import InputError, out_of_memory, shown
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
 from mpc_lite.training.signals import Stopped, ending
 
@@ -97,6 +97,12 @@ def _run(arguments: list[str]) -> int:
         tell("interrupted", error=True)
         return Stopped("", *asked[:1]).exit_code
     except Exception as error:
+        if out_of_memory(error):
+            tell(
+                f"error: the memory does not suffice ({shown(error, 200)}); smaller sizes or batches need less",
+                error=True,
+            )
+            return MISTAKE
         return _other(error)
 
 

@@ -109,6 +109,7 @@ def pick(
         for each in entries(path, format, masks=False)
     ]
     images = [tuple(map(_composed, sample.image.parts)) for sample in samples]
+    masks = {_composed(sample.mask.name) for sample in samples if sample.mask}
     folders, alike = Folders(images, [parts for _, parts in listed]), Alike(images)
     chosen, bad, first_entries = [], [], {}
     for entry, parts in listed:
@@ -119,6 +120,14 @@ def pick(
             if parts and alike.number(parts[-1]) == 1 and folders.differ(parts, images[matches[0]]):
                 folder = shown(sample.image.parent.name)
                 problem = f"{shown(entry.image, 200)}: the one image of this name is in {folder}, another folder"
+            elif (
+                entry.mask
+                and (second := _last(entry.mask)) != parts[-1]
+                and alike.number(second) - (second in masks) > 0
+            ):
+                problem = (
+                    f"names two images of the manifest, {shown(entry.image)} and {shown(entry.mask)}; write a line each"
+                )
             elif len(matches) != 1:
                 n = len(matches) or "no"
                 problem = f"{shown(entry.image, 200)}: {n} images of the manifest have this name, expected one"
@@ -190,6 +199,11 @@ def common_tail(a: Parts, b: Parts) -> int:
     return next(
         (n for n, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=False)) if x != y), min(len(a), len(b))
     )
+
+
+def _last(path: str) -> str:
+    """The name of a file in a list, whichever system wrote it."""
+    return _composed(path.replace("\\", "/")).rpartition("/")[2]
 
 
 def _composed(name: str) -> str:

@@ -287,6 +287,7 @@ def read_mask(sample: Sample | str | Path, size: tuple[int, int] | None = None) 
         raise InputError(f"{where}: mask {w}×{h}, image {width}×{height}{turned}; {mend}")
     if isinstance(sample, Sample) and bool(mask.any()) != bool(sample.label):
         content = "no tampered pixel" if sample.label else f"{int(mask.sum())} tampered pixels"
+        mend = mend if sample.manifest else "correct one of them"
         raise InputError(f"{where}: label {sample.label}, but the mask {path.name} has {content}; {mend}")
     return mask
 

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 from mpc_lite.data.manifest import Sample, read_mask
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import PICTURES, place
+from mpc_lite.files import PICTURES, pictures_in, place
+from mpc_lite.forgeries.scenes import SET_FOLDERS, UNFINISHED
+from mpc_lite.provenance import predict_wrote
 
 # What a mask's name may have more than its image's; letters of either case.
 ENDINGS = ("_gt", "-gt", "_mask", "-mask", "_edgemask", "_groundtruth")
@@ -114,13 +116,16 @@ class Pairs:
 def read_pairs(images: str | Path, masks: str | Path, source: str | None = None) -> Pairs:
     """The images of one folder with their masks in another, or in the same one, paired by name (`match_names`).
 
-    Pictures are looked for in the folders themselves, not below. In one folder for both, a file is a mask when its name
-    is another's plus one of `ENDINGS`. An image whose mask is empty is authentic; one without a mask is left out, for
-    nothing says so. source: the name of the set, by default that of the images' folder.
+    Pictures are looked for in the folders themselves; those below count as left out. In one folder for both, a file is
+    a mask when its name is another's plus one of `ENDINGS`. An image whose mask is empty is authentic; one without a
+    mask is left out, for nothing says so. source: the name of the set, by default that of the images' folder.
 
     Raises InputError for a folder that is none or holds no picture, and when no image has a mask.
     """
     folders = [place(images), place(masks)]
+    for folder in folders:
+        if folder.resolve().name in SET_FOLDERS and (folder.resolve().parent / UNFINISHED).exists():
+            raise InputError(f"{folder} is of a set that synth has not finished; run synth again, or wait for its end")
     names, strange = map(list, zip(*map(_pictures, folders), strict=True))
     if folders[0].resolve() == folders[1].resolve():
         keys = {stem(name) for name in names[0]}
@@ -173,6 +178,10 @@ def _pictures(folder: Path) -> tuple[list[str], list[str]]:
             strange.append(f"{name}: a link that leads to no file")
         elif not os.path.isdir(path):
             strange.append(f"{name}: a pipe or a device, expected a file")
+    below = Counter(file.parent for file in pictures_in(folder, closed=[]) if not predict_wrote(file))
+    del below[folder]
+    for where, n in below.items():
+        strange.append(f"{where.relative_to(folder).as_posix()}: {n} pictures in a folder below, give it by itself")
     if not pictures:
         reason = f" but {some(strange, 3)}" if strange else ""
         raise InputError(

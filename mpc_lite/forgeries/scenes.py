@@ -8,6 +8,7 @@ opaque discs with the statistics of natural scenes: edges at every scale, flat a
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 import warnings
 import zlib
@@ -151,11 +152,12 @@ def photographs_in(folder: str) -> tuple[list[Path], list[Path]]:
     found = pictures_in(path)
     forged = set(of_sets(found))
     made = [file for file in found if file in forged or (file.suffix == ".png" and predict_wrote(file))]
+    left_out = set(made)
     if made and len(made) == len(found):
         raise InputError(f"photos: {path} holds no photograph: {told(made)}; name what they were made from")
     if not found:
         raise InputError(f"photos: {path} holds no photograph ({', '.join(PICTURES)})")
-    return [file for file in found if file not in set(made)] if made else found, made
+    return [file for file in found if file not in left_out], made
 
 
 def of_sets(files: list[Path]) -> list[Path]:
@@ -171,7 +173,9 @@ def _of_a_set(folder: Path) -> bool:
         return folder.name in SET_FOLDERS
     try:
         with open_file(folder.parent / "manifest.csv") as file:
-            return file.readline(200).decode(errors="replace").strip() == ",".join(SET_COLUMNS)
+            header = file.readline(1000).decode("utf-8-sig", "replace")
+        # As a spreadsheet saves it, too: with semicolons, quotes, further columns.
+        return set(SET_COLUMNS) <= {name.strip(' "\r\n') for name in re.split("[,;\t]", header)}
     except OSError:
         return False
 

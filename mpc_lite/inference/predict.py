@@ -166,7 +166,8 @@ def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> 
         folder = os.path.isdir(photo)
         found = [*pictures_in(photo, out, closed := []), *closed] if folder else [photo]
         own = [file for file in found if file.name.endswith(_ENDS) and predict_wrote(file)]
-        files += [file for file in found if file not in set(own)] if own else found
+        skipped = set(own)
+        files += [file for file in found if file not in skipped]
         files += [photo] if folder and not found else []
         left_out += own
     if left_out and not files:
@@ -227,7 +228,8 @@ def _free_stem(out: Path, stem: str, taken: set[Path], last: Counter[str]) -> st
     """`stem`, or `stem-2`, … such that no file written for it is one of `taken`, or there and not written by predict;
     the new files are added to `taken`. last: the number that a stem was given at its last time; those before it are not
     tried again."""
-    stem = os.fsdecode(os.fsencode(stem)[:_LONGEST]) if len(os.fsencode(stem)) > _LONGEST else stem
+    while len(os.fsencode(stem)) > _LONGEST:  # whole characters: half of one is no name in UTF-8
+        stem = stem[:-1]
     while True:
         last[stem] += 1
         candidate = f"{stem}-{last[stem]}" if last[stem] > 1 else stem

@@ -249,6 +249,15 @@ def test_a_picture_is_read_where_standard_error_is_closed(tmp_path):
     assert done.returncode == 0 and '"error": null' in (tmp_path / "found" / "predictions.jsonl").read_text()
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 5 TB")])
+def test_a_lack_of_memory_is_one_line(monkeypatch, tmp_path, capsys, error):
+    monkeypatch.setattr("mpc_lite.forgeries.synth.write_set", lambda *_, **__: (_ for _ in ()).throw(error))
+    assert main(["synth", "--out", str(tmp_path / "s"), "--n", "2"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: the memory does not suffice (") and told.count("\n") == 1
+
+
 @PIPES
 @pytest.mark.trust
 def test_results_are_written_before_the_table_is_printed(forgeries, tmp_path):

@@ -12,11 +12,12 @@ from PIL import Image
 from mpc_lite.data.pairs import ENDINGS, SAME, SPELLED, match_names, read_pairs, stem
 from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError
+from mpc_lite.provenance import sealed
 
 
 def draw(file, mask=None):
     """An image of 8 × 8 pixels, or a mask with so many tampered rows."""
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(exist_ok=True, parents=True)
     values = np.full((8, 8, 3), 90, np.uint8)
     if mask is not None:
         values = np.zeros((8, 8), np.uint8)
@@ -159,6 +160,28 @@ def test_a_mask_that_cannot_be_read_is_left_to_the_scoring(folders):
 
 
 @pytest.mark.trust
+@pytest.mark.trust
+def test_pictures_in_folders_below_are_left_out_aloud(folders):
+    draw(folders / "photos" / "more" / "z.jpg")
+    draw(folders / "photos" / "more" / "y.jpg")
+    (folders / "photos" / "found").mkdir()
+    (folders / "photos" / "found" / "a.mask.png").write_bytes(sealed((folders / "masks" / "a.png").read_bytes()))
+    pairs = read_pairs(folders / "photos", folders / "masks")
+    assert pairs.left_out == ["photos/more: 2 pictures in a folder below, give it by itself"]
+    assert len(pairs.samples) == 4
+
+
+@pytest.mark.trust
+def test_a_part_of_a_set_that_synth_makes_is_not_taken_for_the_whole(folders):
+    (folders / "photos").rename(folders / "images")
+    (folders / ".unfinished").touch()
+    for pair in (("images", "masks"), ("images", "images")):
+        with pytest.raises(InputError, match="images is of a set that synth has not finished; run synth again"):
+            read_pairs(*(folders / name for name in pair))
+    (folders / ".unfinished").unlink()
+    assert len(read_pairs(folders / "images", folders / "masks").samples) == 4
+
+
 def test_links_that_lead_nowhere_are_told_as_such(folders):
     photos, masks = folders / "photos", folders / "masks"
     (photos / "a.jpg").unlink()

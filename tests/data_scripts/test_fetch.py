@@ -10,6 +10,7 @@ import pytest
 
 from common import Download
 from fetch import download, verified
+from make import main
 from mpc_lite.errors import InputError
 
 BODY = bytes(range(256)) * 2048  # 512 KB
@@ -62,6 +63,20 @@ def server():
         handler.url = f"http://127.0.0.1:{running.server_port}/set.zip"
         yield handler
         running.shutdown()
+
+
+@pytest.mark.trust
+def test_a_page_that_a_server_sends_in_place_of_an_archive_does_not_stay(load, server, tmp_path, capsys):
+    """It was recorded as the right file: the same command never fetched the archive, and by hand it was 'damaged'."""
+    dataset = dataclasses.replace(load("casia1").CASIA1, downloads=(Download(server.url, "set.zip"),))
+    server.body, call = b"<!DOCTYPE html><html>come back later</html>", ["--download", "--out", str(tmp_path)]
+    for _ in range(2):
+        assert main(dataset, argv=call) == 2
+        assert f"It came from {server.url}, and is deleted: run again to fetch it" in capsys.readouterr().err
+        assert not list((tmp_path / "downloads").iterdir())
+    (tmp_path / "downloads" / "set.zip").write_bytes(server.body)  # put there by hand: it stays
+    assert main(dataset, argv=call) == 2 and "is deleted" not in capsys.readouterr().err
+    assert (tmp_path / "downloads" / "set.zip").exists()
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(server, tmp_path):

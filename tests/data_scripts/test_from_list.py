@@ -63,7 +63,14 @@ def test_no_pair_of_a_line_is_left_out_in_silence(main, folder, capsys, text, sa
 def test_several_names_a_line_are_no_list_to_pick_by(main, folder, capsys):
     """The first alone would be picked, and --rest would train on the others."""
     assert main(folder / "set", "--out", folder / "all.csv") == 0
-    for text in ("a.jpg,b.jpg,c.jpg\n", '["a.jpg", "b.jpg"]', "a.jpg b.jpg c.jpg\n"):
+    several = (
+        "a.jpg,b.jpg,c.jpg\n",
+        '["a.jpg", "b.jpg"]',
+        "a.jpg b.jpg c.jpg\n",
+        "a.jpg b.jpg\n",
+        "a.jpg,b.jpg\nc.jpg,b.jpg\n",
+    )
+    for text in several:
         (folder / "list.txt").write_text(text)
         for more in ([], ["--rest"]):
             assert main(folder / "list.txt", "--of", folder / "all.csv", *more, "--out", folder / "x.csv") == 1

@@ -315,6 +315,13 @@ def test_a_split_list_of_an_image_means_none_of_another_ending(run, tiny, photo,
     assert splits == {"a.png": "test", "b.png": None, "r.png": "test", "r.jpg": None}  # a.jpg is there as a.png alone
 
 
+def test_a_first_line_that_names_nothing_is_noted_unless_it_is_a_header(run, tiny, tmp_path):
+    for first, noted in (("a", True), ("a.webp", True), ("image,mask", False), ("File name", False), ("", False)):
+        (tmp_path / "test.txt").write_text(f"{first}\nfake/b.png\n")
+        done = run(TINY, tiny, "--split", f"test={tmp_path / 'test.txt'}")
+        assert done.code == 0 and ("note: --split" in done.out) == noted, (first, done.out)
+
+
 @pytest.mark.parametrize("text", ['["fake/a.png", "fake/b.png"]', "fake/a.png,fake/b.png,real/r.png"])
 def test_a_split_list_of_several_names_a_line_is_refused(run, tiny, tmp_path, text):
     (tmp_path / "test.txt").write_text(text)

@@ -149,7 +149,7 @@ def test_levels_survive_the_way_through_floats():
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        (np.full((4, 4), np.nan), "nan"),
+        (np.full((4, 4), np.nan), "NaN"),
         (np.full((4, 4), 200.0), "divide by 255"),
         (np.full((4, 4), -0.1), "sigmoid"),
         (np.zeros((1, 4, 4)), r"\(H,W\)"),

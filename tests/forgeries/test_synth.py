@@ -180,6 +180,15 @@ def test_what_was_made_here_is_no_photograph(tmp_path, scenes, capsys):
     (folder / "link").symlink_to(folder / "old" / "images")
     kept = [folder / name for name in ("a.png", "c.score.png", "images/b.png", "old/note.png")]
     assert photo_files(str(folder)) == kept
+    text = (folder / "old" / "manifest.csv").read_text()  # as spreadsheets save it
+    for saved in (
+        f"\ufeff{text}",
+        text.replace(",", ";"),
+        text.replace("\n", ",notes\n"),
+        text.replace("label", '"label"'),
+    ):
+        (folder / "old" / "manifest.csv").write_text(saved, encoding="utf-8")
+        assert photo_files(str(folder)) == kept
     with pytest.warns(UserWarning, match=r"\d+ pictures that predict or synth wrote are left out: .*found\.png"):
         made = Scenes("train", ["photos"], str(folder))
     assert made.shared_out.startswith("4 of 4 photographs in ")

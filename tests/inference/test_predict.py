@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 import warnings
 from collections import Counter
 from html.parser import HTMLParser
@@ -21,8 +22,9 @@ from mpc_lite.files import location, pictures_in
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.inference.overlay import overlay as painted_with_legend
 from mpc_lite.inference.photo_report import thumbnails
-from mpc_lite.inference.predict import KEYS, predict
+from mpc_lite.inference.predict import KEYS, photographs, predict
 from mpc_lite.network.model import MPC
+from mpc_lite.provenance import sealed
 from mpc_lite.run_folder import LOCK
 from tests.inference.test_localizer import Fake, brightness, photo, ramp
 from tests.test_files import closed
@@ -446,3 +448,34 @@ def test_confidence_is_written_when_asked_for(tmp_path):
     (line,) = predict([tmp_path / "a.png"], tmp_path / "out", localizer, confidence=True)
     confidence = np.asarray(Image.open(tmp_path / "out" / line["files"]["confidence"]))
     assert confidence.shape == (40, 70) and confidence.dtype == np.uint16 and confidence.min() > 65000
+
+
+@pytest.mark.trust
+def test_a_folder_whose_name_begins_with_a_tilde_is_no_home(tmp_path, monkeypatch):
+    """predict . looked for ~root/a.png in the home of root."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("~root/a.png", "~/b.png", "c.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Image.fromarray(ramp(40, 70)).save(name)
+    lines = list(predict(["."], "out", Localizer(Fake(brightness, stride=1), "tiles", size=32)))
+    assert {line["image"]: line["error"] for line in lines} == {"~root/a.png": None, "~/b.png": None, "c.png": None}
+
+
+def test_a_folder_of_thousands_of_own_pictures_is_looked_through_at_once(tmp_path):
+    """For each file all own ones were put into a set: 5000 photographs beside 15000 results waited for 41 s."""
+    png, files = tmp_path / "own.png", 1500
+    png.write_bytes(sealed(cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes()))
+    for number in range(files):
+        os.link(png, tmp_path / f"{number}.score.png")
+        (tmp_path / f"{number}.jpg").touch()
+    started = time.perf_counter()
+    photos, own = photographs([tmp_path])
+    assert (len(photos), len(own)) == (files + 1, files) and time.perf_counter() - started < 3
+
+
+def test_a_long_name_is_cut_between_its_characters(tmp_path):
+    Image.fromarray(ramp(40, 70)).save(tmp_path / f"{'日本' * 41}.png")
+    (line,) = predict(
+        [tmp_path / f"{'日本' * 41}.png"], tmp_path / "out", Localizer(Fake(brightness, stride=1), "tiles")
+    )
+    assert line["files"]["mask"] == f"{'日本' * 30}.mask.png"

@@ -240,7 +240,7 @@ def test_report_escapes_what_it_is_given(run):
 def test_results_name_the_device_that_trains_and_scores(tmp_path, monkeypatch):
     """Where it is another one than CUDA or the CPU, as on Apple's; `meta` stands for it here."""
     save_weights(tmp_path / "model.safetensors", MPC.build("nano"), {})
-    for user in ("devices", "reproduce.results"):
+    for user in ("network.devices", "reproduce.results"):
         monkeypatch.setattr(f"mpc_lite.{user}.choose_device", lambda device: torch.device(device or "meta"))
     localizer = Localizer.from_pretrained(str(tmp_path / "model.safetensors"))
     assert {p.device.type for p in localizer.model.parameters()} == {"meta"}
