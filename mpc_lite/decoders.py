@@ -37,6 +37,7 @@ FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
 TILE, LONGEST = 512, 1_000_000  # rows; OpenCV's side
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
+_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")  # of formats that are read
 _CR2 = b"\x10\0\0\0CR"  # behind the first four bytes of Canon's raw files
 _stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
@@ -78,7 +79,9 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
                 image.info.pop("xmp", None)  # see `orientation`
                 yield image
     except UnidentifiedImageError:
-        raise unreadable(path, "no format that is read here" if path.stat().st_size else "the file is empty") from None
+        begins = head.startswith(_BEGINNINGS) or head[4:8] in (b"ftyp", b"jP  ")
+        what = "damaged, cut off, or of a kind that is not read here" if begins else "no format that is read here"
+        raise unreadable(path, what if head else "the file is empty") from None
     except Exception as error:  # decoders meet broken files with many kinds of errors (struct, zlib, SyntaxError, …)
         if isinstance(error, Image.DecompressionBombError) and (n := re.search(r"\d+", str(error))):  # twice our limit
             raise unreadable(path, too_many_pixels(int(n[0]), 1, path.stat().st_size)) from None

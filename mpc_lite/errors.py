@@ -23,7 +23,9 @@ _decoding = threading.Lock()
 _inside: list[None] = []  # one for each that decodes in `quiet`
 _before = ExitStack()  # what to put back when the last has gone
 NO_MEMORY = "the memory does not suffice for this image; use a larger machine, or leave it out"
-_WORDLESS = re.compile("decoder error|unknown raw mode|conversion from|broken data stream")  # Pillow's, for programmers
+_WORDLESS = re.compile(
+    "decoder error|unknown raw mode|conversion from|broken data stream|create decoder"
+)  # Pillow's, for programmers
 
 
 class InputError(ValueError):

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if arguments is None:  # the process ends with the command: what its memory holds need not be searched once more
         atexit.register(gc.freeze)
-    code = _run(sys.argv[1:] if arguments is None else arguments)
+    code = _run([_with_home(each) for each in (sys.argv[1:] if arguments is None else arguments)])
     if code != BUG:  # after one, the other processes of a run may still wait, and this one would for them
         leave_the_others()
     return at_end(code, MISTAKE)
@@ -97,6 +97,15 @@ def _run(arguments: list[str]) -> int:
         tell("interrupted", error=True)
         return Stopped("", *asked[:1]).exit_code
     except Exception as error:
+        broken = isinstance(error, ImportError | SystemError) and not (getattr(error, "name", "") or "").startswith(
+            "mpc_"
+        )
+        if broken:  # a package of others, missing or half installed; typer itself imports some before a command begins
+            tell(
+                f"error: a package cannot be imported ({shown(error, 200)}); mpc-lite doctor, or install anew",
+                error=True,
+            )
+            return MISTAKE
         if out_of_memory(error):
             tell(
                 f"error: the memory does not suffice ({shown(error, 200)}); smaller sizes or batches need less",
@@ -104,6 +113,14 @@ def _run(arguments: list[str]) -> int:
             )
             return MISTAKE
         return _other(error)
+
+
+def _with_home(argument: str) -> str:
+    """An argument in which ~ is the home folder, which shells say of words alone: not of --out=~/x, nor in quotes."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if value[:1] != "~" or os.path.lexists(value):
+        return argument
+    return f"{option}{equals}{os.path.expanduser(value)}"
 
 
 def _refuse_empty(arguments: list[str]) -> None:

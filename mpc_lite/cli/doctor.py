@@ -62,6 +62,15 @@ def _findings(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     return findings
 
 
+_IMPORTED_AS = {  # packages that are called otherwise where they are imported
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+}
+
+
 def versions() -> Iterator[Finding]:
     """Python and every package that mpc_lite asks for."""
     from packaging.requirements import Requirement
@@ -82,12 +91,12 @@ def versions() -> Iterator[Finding]:
             there = f"{package.name} {version} is too old or too new" if version else f"{package.name} is not installed"
             yield Finding("fails", f"{there}; needed: {package}", f'{sys.executable} -m pip install "{package}"')
     yield Finding("ok", ", ".join(good))
-    for name in ("torch", "cv2", "skimage"):  # installed is not yet usable: these need libraries of the system
+    for package in (text.partition(" ")[0] for text in good):  # installed is not yet usable
         try:
-            import_module(name)
-        except ImportError as error:
-            do = "install mpc-lite anew in an environment of its own; a missing .so file is a package of the system"
-            yield Finding("fails", f"{name} cannot be imported: {error}", do)
+            import_module(_IMPORTED_AS.get(package.lower(), package.lower().replace("-", "_")))
+        except Exception as error:  # libraries of the system that are missing or others, half an installation
+            do = f"{sys.executable} -m pip install --force-reinstall {package}; a missing .so file is one of the system"
+            yield Finding("fails", f"{package} cannot be imported: {type(error).__name__}: {error}", do)
 
 
 def device() -> Iterator[Finding]:

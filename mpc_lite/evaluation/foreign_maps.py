@@ -10,6 +10,7 @@ may be that of several images is none of theirs, unless one of them has a map wi
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import zipfile
 from collections import defaultdict
@@ -47,6 +48,7 @@ class ForeignMaps:
         """
         self.folder, self.key, self.resized, self.highest = place(folder), key, 0, 0.0
         self._closed: list[str] = []
+        self._truth: set[Path] = set()  # maps read that are an image or its mask
         self._unsure: set[Path] = set()  # images whose tag turns them by what their maps' sides do not show
         self._files: dict[str, list[Path]] = defaultdict(list)
         self._alike: dict[str, list[Path]] = defaultdict(list)  # by names as `stem` folds them
@@ -102,6 +104,8 @@ class ForeignMaps:
             if len({image.name for image in claims}) < len(claims):
                 advice = "score images of one name with manifests and folders of maps of their own"
             raise InputError(f"{sample.where}: {file.name} may be the map of {_apart(claims)}; {advice}")
+        if any(own and os.path.exists(own) and os.path.samefile(file, own) for own in (sample.mask, sample.image)):
+            self._truth.add(file)
         try:
             score_map = _scores(file, self.key, size)
             self.highest = max(self.highest, float(score_map.max()))
@@ -131,6 +135,11 @@ class ForeignMaps:
         if self._closed:
             n = len(self._closed)
             notes.append(f"{n} files of {self.folder.name} cannot be opened and were left out: {some(self._closed)}")
+        if self._truth:
+            n = len(self._truth)
+            notes.append(
+                f"{n} maps are the masks or images themselves, no detector's: {some(f.name for f in self._truth)}"
+            )
         if 0 < self.highest < 0.5:  # as zeros and ones are, 0 and 255 or 0 to 1000 of 16 bits, and some detectors
             notes.append(
                 f"no map has a score above {self.highest:.2g}, so that 0.5 marks nothing; whole numbers count up to "
@@ -241,9 +250,10 @@ def _array(file: Path, key: str | None) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # damaged, locked or foreign archives: zlib, LZMA, RuntimeError, NotImplementedError, …
-        raise InputError(
-            f"{file.name}: cannot be read as an array ({shown(error, 100) or type(error).__name__})"
-        ) from None
+        reason = shown(error, 100) or type(error).__name__
+        if "pickle" in reason:  # NumPy's guess of whatever it does not know, with advice to run it
+            reason = "no .npy or .npz file that holds numbers"
+        raise InputError(f"{file.name}: cannot be read as an array ({reason})") from None
     if array.size > limit:
         raise InputError(f"{file.name}: {array.size} values, more than the {limit} that may be read")
     return array

@@ -14,7 +14,17 @@ import cv2
 import numpy as np
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import PICTURES, check_plain, closed_folder, location, open_file, pictures_in, place, write_atomic
+from mpc_lite.files import (
+    PICTURES,
+    check_plain,
+    closed_folder,
+    folders_below,
+    location,
+    open_file,
+    pictures_in,
+    place,
+    write_atomic,
+)
 from mpc_lite.images import read_image
 from mpc_lite.inference.localizer import Hit, Localizer
 from mpc_lite.inference.overlay import THRESHOLD, overlay
@@ -26,7 +36,11 @@ from mpc_lite.run_folder import locked
 FILES = ("score", "mask", "overlay", "confidence")  # STEM.score.png and so on; the last where it was asked for
 KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tampered_fraction", "files", "error")
 REPORT = "report.html"
-_ENDS = tuple(f".{kind}.png" for kind in FILES)
+_OTHERS = (  # how files end that people take for photographs, or keep beside them
+    ".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".srf", ".raf", ".rw2", ".orf", ".pef", ".srw",
+    ".x3f", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".mrw", ".kdc", ".dcr", ".raw", ".psd", ".psb", ".xcf",
+    ".afphoto", ".kra", ".jxl", ".exr", ".hdr", ".pdf", ".eps", ".ai", ".svg",
+)  # fmt: skip
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
 
@@ -165,7 +179,12 @@ def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> 
     for photo in map(place, photos):
         folder = os.path.isdir(photo)
         found = [*pictures_in(photo, out, closed := []), *closed] if folder else [photo]
-        own = [file for file in found if file.name.endswith(_ENDS) and predict_wrote(file)]
+        own = [file for file in found if file.suffix.lower() == ".png" and predict_wrote(file)]
+        if folder:
+            names = [name for _, names in folders_below(photo, out, []) for name in names]
+            if other := sorted(name for name in names if Path(name).suffix.lower() in _OTHERS):
+                text = f"{len(other)} files of kinds that are not read here (raw, layers, PDF): {some(other)}"
+                warnings.warn(f"{photo}: {text}", stacklevel=1)
         skipped = set(own)
         files += [file for file in found if file not in skipped]
         files += [photo] if folder and not found else []

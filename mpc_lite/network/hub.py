@@ -9,10 +9,12 @@ gets these bytes or an error. Nothing but safetensors is fetched: such a file ho
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -107,6 +109,20 @@ def _note_of_waiting(repository: str) -> Iterator[None]:
         timer.cancel()
 
 
+@contextmanager
+def _without_its_words() -> Iterator[None]:
+    """The package tells of each question that it asks again, and warns of disks; the one line at the end is ours."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def fetch(reference: str, repository: str, file: str, revision: str | None) -> Path:
     """The file in the hub's cache, asked for there and on the hub. InputError, naming `reference`, as `hub_file`."""
     try:
@@ -118,7 +134,7 @@ def fetch(reference: str, repository: str, file: str, revision: str | None) -> P
     except ValueError as error:  # it reads its settings when it is imported
         raise InputError(f"{reference}: huggingface_hub cannot be used ({_line(error)}); {_advice()}") from None
     try:
-        with _note_of_waiting(repository):
+        with _note_of_waiting(repository), _without_its_words():
             _check_names_of_server(repository, file, revision)
             return Path(hf_hub_download(repository, file, revision=revision, library_name="mpc_lite"))
     except InputError as error:

@@ -20,7 +20,7 @@ from mpc_lite.reproduce.paper import Compared, compare
 from mpc_lite.reproduce.results import scored_on
 from mpc_lite.reproduce.run import Request, damaged, read_results, writable
 from mpc_lite.reproduce.runner import find_notebook
-from mpc_lite.reproduce.sweep_runs import plan_cells
+from mpc_lite.reproduce.sweep_runs import check_own, plan_cells
 from mpc_lite.reproduce.tables import ABLATIONS, READ_AS, READINGS, as_cases
 from mpc_lite.run_folder import EARLIER, holds_run
 
@@ -47,20 +47,20 @@ def collect(request: Request) -> tuple[Path, str, int]:
     profile = load_recipe(name, request.profile).profile
     folder = Path(request.root) / name / profile
     if request.given or request.over:
-        planned = {
-            cell.run.out: (cell.run.recipe.seed, cell.run.parameters)
-            for cell in plan_cells(replace(request, name=name, profile=profile, book=notebook.parents[1]))
-        }
+        cells = plan_cells(replace(request, name=name, profile=profile, book=notebook.parents[1]))
+        planned = {cell.run.out: (cell.run.recipe.seed, cell.run.parameters, cell.run) for cell in cells}
     else:
-        planned = {out: _told(out) for out in sorted(folder.glob("*")) if out.is_dir()}
+        planned = {out: (*_told(out), None) for out in sorted(folder.glob("*")) if out.is_dir()}
     runs, unfinished, code = {}, [], 0
-    for out, (seed, parameters) in planned.items():
+    for out, (seed, parameters, run) in planned.items():
         try:
             try:
                 results = read_results(out)
                 if (results["name"], results["profile"]) != (name, profile):
                     other = shown(f"{results['name']}, profile {results['profile']}")
                     raise InputError(f"results.json is of another run ({other}); move it to where it belongs")
+                if run:
+                    check_own(results, run)
                 runs[out] = results
                 continue
             except FileNotFoundError:

@@ -25,7 +25,7 @@ from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request, read_results
 from mpc_lite.reproduce.runner import files_at_hand, find_notebook, plan, reproduce
-from mpc_lite.reproduce.sweep_runs import Cell, check_inputs, plan_cells, short
+from mpc_lite.reproduce.sweep_runs import Cell, check_inputs, check_own, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder, share_threads, workers_per_host
 from mpc_lite.run_folder import holds_run, locked, put_back, set_aside
 from mpc_lite.training.signals import answering
@@ -134,7 +134,7 @@ class _Sweep:
                 self.start(self.news.popleft())
             if self.asked:
                 self.stop()
-            elif self.waiting and time.monotonic() >= self.look_again:
+            elif time.monotonic() >= self.look_again:
                 self.hand_out()
                 self.look_again = time.monotonic() + _LOOK
             for future in [future for future in self.running if future.done()]:
@@ -149,9 +149,9 @@ class _Sweep:
             workers = len(self.client.nthreads())
         except OSError:
             return self.give_up(f"the scheduler {self.scheduler or ''} no longer answers")
-        if workers or self.running:
+        if workers or (self.running and not self.scheduler):
             self.worker_seen = time.monotonic()
-        elif self.scheduler:
+        elif self.scheduler:  # also where cells were begun: without a worker nobody goes on with them
             self.once(f"waiting for a worker at {self.scheduler}: dask worker {self.scheduler} --nthreads 1")
         elif time.monotonic() - self.worker_seen > _WITHOUT_WORKERS:
             self.give_up("no worker is left, and none can be started")
@@ -231,7 +231,8 @@ def _told(future: Any) -> dict[str, Any]:
     error = future.exception() if future.status == "error" else None
     if isinstance(error, KilledWorker):  # a scheduler elsewhere may have tried several workers by itself
         return {"status": "died", "reason": "its worker died", "seconds": None, "tries": error.allowed_failures}
-    reason = "the scheduler lost it" if error is None else f"{type(error).__name__}: {error}"
+    lost = "the scheduler lost it; start it and its workers again, and the same command goes on from the checkpoints"
+    reason = lost if error is None else f"{type(error).__name__}: {error}"
     return {"status": "failed", "reason": reason, "seconds": None}
 
 
@@ -276,7 +277,9 @@ def _run_cell(order: dict[str, Any], out: Path) -> None:
         results = read_results(out)
     if results is not None:
         request = order["request"]
-        check_inputs(results, plan(request, find_notebook(request.name, request.book))[0])
+        run = plan(request, find_notebook(request.name, request.book))[0]
+        check_own(results, run)
+        check_inputs(results, run)
         return
     resume = holds_run(out)
     reproduce(order["request"], resume, quiet=True, cwd=order["cwd"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mpc_lite.errors import InputError, printable
+from mpc_lite.errors import InputError, printable, shown
+from mpc_lite.files import without_paths
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.run import Request, Run, inputs_digest, read_results
 from mpc_lite.reproduce.runner import find_notebook, plan
@@ -28,6 +30,15 @@ def check_inputs(results: dict, run: Run) -> None:
             "a file that its parameters name has changed since, or is gone; give it the old one, or run it again with "
             "--force"
         )
+
+
+def check_own(results: dict, run: Run) -> None:
+    """OtherFiles where the results in a run's folder are another run's: of a copied folder, or one that was moved."""
+    own = {"name": run.name, "profile": run.recipe.profile, "seed": run.recipe.seed}
+    own["parameters"] = json.loads(json.dumps(without_paths(run.parameters)))
+    if other := [key for key, value in own.items() if results[key] != value]:
+        found = shown(", ".join(f"{key} {results[key]}" for key in other), 200)
+        raise OtherFiles(f"results.json is of another run ({found}); move it to where it belongs")
 
 
 @dataclass
@@ -49,6 +60,7 @@ class Cell:
         try:
             results = read_results(self.run.out)
             self.status = "finished"
+            check_own(results, self.run)
             if files:
                 check_inputs(results, self.run)
         except FileNotFoundError:

@@ -44,6 +44,7 @@ def connected(count: int, cpu: bool, scheduler: str | None, say: Callable[[str],
     """
     import dask
     from distributed import Client
+    from distributed.utils import silence_logging_cmgr
 
     if scheduler is None:
         with (
@@ -53,6 +54,7 @@ def connected(count: int, cpu: bool, scheduler: str | None, say: Callable[[str],
         ):
             yield client
         return
+    quiet = silence_logging_cmgr(logging.CRITICAL)  # of a scheduler that went Dask tells in tracebacks; we do in a line
     try:
         client = Client(scheduler, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -60,7 +62,7 @@ def connected(count: int, cpu: bool, scheduler: str | None, say: Callable[[str],
             f"--scheduler {scheduler}: {error}; expected the address of a running scheduler, such as "
             "tcp://host:8786, which 'dask scheduler' prints when it starts"
         ) from None
-    with client:
+    with quiet, client:
         check_workers(client, os.getcwd())
         yield client
 

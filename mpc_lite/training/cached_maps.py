@@ -17,12 +17,13 @@ import math
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -63,8 +64,11 @@ class MapCache(Dataset):
         """The item, or what is wrong with its file; see `ManifestImages`."""
         file = self.file(self.images.row(position))
         try:
-            with named_in_utf_8(file) as name:
-                tensors = safetensors.torch.load_file(name)
+            with named_in_utf_8(file) as name, safe_open(name, framework="pt") as opened:
+                tensors = {each: opened.get_tensor(each) for each in (*MAPS, "mask")}
+                kept = (opened.metadata() or {}).get("crc32")
+            if kept not in (None, _crc32(tensors)):  # older files have none
+                raise KeyError("their checksum is another")
             return {"maps": [tensors[name] for name in MAPS], "mask": tensors["mask"]}
         except (OSError, SafetensorError, KeyError) as error:
             return (
@@ -135,7 +139,15 @@ class MapCache(Dataset):
             )
         for row, *of_row in zip(rows, *parts, strict=False):  # what filled up the batch is left out
             tensors = dict(zip((*MAPS, "mask"), of_row, strict=True))
-            write_atomic(self.file(row), safetensors.torch.save(tensors))
+            write_atomic(self.file(row), safetensors.torch.save(tensors, {"crc32": _crc32(tensors)}))
+
+
+def _crc32(tensors: dict[str, Tensor]) -> str:
+    """Of all values, in the order of their names' list: safetensors keeps no checksum, and what is read is learnt."""
+    total = 0
+    for name in (*MAPS, "mask"):
+        total = zlib.crc32(tensors[name].contiguous().view(-1).view(torch.uint8).numpy(), total)
+    return str(total)
 
 
 def fingerprint(encoder: nn.Module, images: ManifestImages, precision: str) -> str:

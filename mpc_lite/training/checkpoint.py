@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import expand_all, open_file, write_atomic
+from mpc_lite.files import expand, expand_all, open_file, write_atomic
 from mpc_lite.forgeries.scenes import photo_files
 from mpc_lite.network.weights import read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
@@ -27,10 +27,9 @@ class OtherRun(InputError):
 
 
 def identity(recipe: Recipe, with_lists: bool = True) -> str:
-    """What must not change between the halves of a run: the recipe, the bytes of manifests and of lists of photographs
-    (`with_lists`: older versions left these out), the photographs' names. The number of workers, the description, its
-    tables, the later evaluation and whether a frozen encoder's maps are kept on disk may change.
-    """
+    """What must not change between the halves of a run: the recipe, the bytes of manifests, lists of photographs
+    (`with_lists`: older versions left these out) and a teacher, the photographs' names. The number of workers, the
+    description, its tables, the later evaluation and whether a frozen encoder's maps are kept on disk may change."""
     free = {"description": True, "tables": True, "evaluate": True, "data": {"workers", "epoch"}}
     free |= {"finetune": {"cache_features"}, "adapt": {"cache_features"}}
     # A run that began before there were such keys goes on.
@@ -43,9 +42,9 @@ def identity(recipe: Recipe, with_lists: bool = True) -> str:
             free[name] = free[name] | {"contrast"}
     free |= {name: True for name in NEIGHBOURS if getattr(recipe, name) is None}
     parts = {"recipe": recipe.model_dump(mode="json", exclude=free)}
-    lists = [recipe.data.manifest, recipe.data.validation]
-    if recipe.adapt:
-        lists += [recipe.adapt.manifest, recipe.adapt.validation]
+    if recipe.borrowed and recipe.borrowed.teacher:
+        parts["teacher"] = weights_sha256(str(expand(recipe.borrowed.teacher)))
+    lists = [each for part in (recipe.data, recipe.adapt) if part for each in (part.manifest, part.validation)]
     parts["manifests"] = [[_sha256(path) for path in expand_all(paths)] for paths in lists]
     if recipe.data.real and with_lists:
         parts["lists"] = [_sha256(path) for path in expand_all(recipe.data.real.lists)]
@@ -56,9 +55,11 @@ def identity(recipe: Recipe, with_lists: bool = True) -> str:
 
 
 def learnt_by(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as weights carry it: without the number of processes that read images, which changes no weight."""
+    """The recipe as weights carry it: without what changes no weight, who reads images and whether maps are kept."""
     values = recipe.as_dict()
-    return {**values, "data": {key: value for key, value in values["data"].items() if key != "workers"}}
+    for section, key in (("data", "workers"), ("finetune", "cache_features"), ("adapt", "cache_features")):
+        (values[section] or {}).pop(key, None)
+    return values
 
 
 def _sha256(path: Path) -> str:

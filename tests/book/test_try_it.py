@@ -388,8 +388,25 @@ def test_cancel_stops_and_the_page_goes_on(chromium, addresses, photos, tmp_path
     assert 0 < share < 1 and tab.is_hidden("#running")
     tab.wait_for_timeout(1000)
     assert tab.evaluate("document.getElementById('progress').value") == share  # nobody works on
+    tab.click("#save-map")  # of the preview, which is no map of 1400 × 1100 pixels
+    assert "There is a preview only" in tab.inner_text("#status")
     assert give(tab, photos[1]).startswith("Done: 90 × 130")
     assert wrong == []
+    context.close()
+
+
+@needs_browser
+def test_the_last_choice_is_the_one_that_is_looked_at(chromium, addresses, photos, tmp_path):
+    """An example that is still loaded, or a large photograph that is still read, came after it and won."""
+    context, tab, wrong = open_page(chromium, addresses["http"])
+    noise = np.random.default_rng(0).integers(0, 256, (2200, 2800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    tab.click("#examples button >> nth=0")  # the model is fetched first
+    tab.set_input_files("#file", tmp_path / "large.png")
+    tab.set_input_files("#file", photos[1])
+    assert wait(tab, "Done").startswith("Done: 90 × 130")
+    tab.wait_for_timeout(1500)
+    assert tab.inner_text("#status").startswith("Done: 90 × 130") and wrong == []
     context.close()
 
 
@@ -418,6 +435,7 @@ def test_bad_files_get_a_sentence_and_the_page_stays_usable(chromium, addresses,
     context, tab, wrong = open_page(chromium, addresses["file"])
     whole = photos[0].read_bytes()
     Image.new("L", (10_000, 10_000)).save(tmp_path / "huge.png")
+    Image.new("L", (70_000, 3), 200).save(tmp_path / "wide.png")
     files = {
         "empty.jpg": (b"", "is empty (0 bytes)"),
         "notes.txt": (b"no picture", "is not a photograph (text/plain)"),
@@ -427,6 +445,7 @@ def test_bad_files_get_a_sentence_and_the_page_stays_usable(chromium, addresses,
         "film.mp4": (b"\0\0\0\x18ftypmp42", "is not a photograph (video/mp4)"),
         "phone.heic": (b"\0\0\0\x18ftypheic", "HEIC file, which this browser cannot read"),
         "huge.png": (None, "has 100 megapixels; this page takes up to 64"),
+        "wide.png": (None, "has 70000 × 3 pixels, more than this browser can draw; make it smaller"),
     }
     for name, (data, sentence) in files.items():
         if data is not None:

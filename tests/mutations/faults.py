@@ -129,7 +129,7 @@ FAULTS = [
     Fault(
         "orientation not read",
         "decoders.py",
-        'return (exif if hasattr(image, "tag_v2") else plain.getexif()).get(_TURN, 1)',
+        'return (exif if hasattr(image, "tag_v2") else plain.getexif()).get(Tag.TURN, 1)',
         "return 1",
         "tests/test_images.py::test_exif_orientation_is_applied_once",
     ),

@@ -10,6 +10,7 @@
   const calibration = about.calibration;
   let first = null; // {photo, truth} that "Save and look" starts from
   let turn = 0; // of the photo that is looked at
+  let chosen = 0; // of the reader's last choice, whose picture may yet be read
 
   const say = (text) => ($("status").textContent = text);
   const { context2d, blobOf, decoded, reduced, resized, canvasIsHonest, colour, nearest, outline, cross, save } =
@@ -88,19 +89,31 @@
     return look(photo, truth, "as it is");
   }
 
+  /** Of what is awaited for a choice, nothing is looked at once the reader has chosen something else. */
+  function choice() {
+    const mine = ++chosen;
+    return (answer) => {
+      if (mine !== chosen) throw new Superseded();
+      return answer;
+    };
+  }
+
   const take = (blob) =>
     attempt(async () => {
+      const stillWanted = choice();
       say("Reading the picture …");
-      await begin(await decoded(blob), null, "", false);
+      await begin(stillWanted(await decoded(blob)), null, "", false);
     });
 
   const takeExample = (example) =>
     attempt(async () => {
+      const stillWanted = choice();
       await backend.ready();
       const stored = TRY_IT_MODEL.examples.find((x) => x.name === example.name);
       const photo = await decoded(new Blob([backend.bytes(stored.file)], { type: stored.type }));
       const mask = stored.truth && (await decoded(new Blob([backend.bytes(stored.truth)], { type: "image/png" })));
       const truth = mask && Uint8Array.from({ length: mask.width * mask.height }, (_, i) => +(mask.data[4 * i] > 127));
+      stillWanted();
       await begin(photo, truth, example.look_for, true);
     });
 
@@ -113,7 +126,9 @@
       const small = percent === 100 ? photo : resized(photo, width, height);
       const context = context2d(width, height);
       context.putImageData(new ImageData(small.data, width, height), 0, 0);
+      const stillWanted = choice();
       const again = await decoded(await blobOf(context.canvas, "image/jpeg", quality / 100));
+      stillWanted();
       const nearest = (i) => {
         const [y, x] = [Math.floor(i / width), i % width];
         return truth[Math.floor(((y + 0.5) * photo.height) / height) * photo.width + Math.floor(((x + 0.5) * photo.width) / width)];
@@ -289,7 +304,8 @@
     $(id).href = "#result";
     $(id).onclick = (event) => {
       event.preventDefault();
-      if (state.map) save(state.map, value, $(id).download);
+      if (state.map && state.score !== null) return save(state.map, value, $(id).download);
+      say("There is a preview only, reduced; the files to save have every pixel. Let the whole map be computed first.");
     };
   }
   const bar = $("colours").getContext("2d");
