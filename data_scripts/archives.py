@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import lzma
 import os
@@ -66,7 +67,11 @@ def unpack(archive: Path) -> tuple[Path, str]:
             (fresh / RECORD).write_text(f"{sha256} {_count(fresh)}")
             if made:  # aside: removed file by file, it would lose its record first
                 os.replace(folder, temporary / "earlier")
-            os.replace(fresh, folder)
+            try:
+                os.replace(fresh, folder)
+            except OSError:  # another script unpacked the same archive meanwhile
+                if _record(folder)[:1] != [sha256]:
+                    raise
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith(str(archive)) else f"{archive}: {text}") from None
@@ -246,7 +251,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
             for info in file.infolist():
                 mode = info.external_attr >> 16  # Unix only, else 0
                 kind = "folder" if info.is_dir() else "link" if stat.S_ISLNK(mode) else "file"
-                yield info.filename, info.file_size, kind, file.open(info) if kind == "file" else None
+                yield _name(info), info.file_size, kind, file.open(info) if kind == "file" else None
     else:
         with tarfile.open(archive, tarinfo=_Header) as file:
             for info in file:
@@ -255,6 +260,14 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
                 size = info.size + info.offset_data - info.offset  # headers may be the longer part
                 yield info.name, size, kind, file.extractfile(info) if kind == "file" else None
             _end(file, max(BIG, RATIO * archive.stat().st_size))
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """A member's name. Some programs write UTF-8 without saying so, and it would be read as letters of the IBM PC."""
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode("utf-8")
+    return info.filename
 
 
 def _counted(archive: Path, listed: int) -> None:

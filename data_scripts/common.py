@@ -184,7 +184,7 @@ def text_of(path: Path, what: str, errors: str = "strict") -> str:
             return data.decode("utf-8-sig", errors)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{what} cannot be read ({reason}); replace it or take it out") from None
+        raise InputError(f"{what} cannot be read ({reason}); save it as text in UTF-8, or take it out") from None
     raise InputError(f"{what} is longer than {LISTED >> 20} MB, expected a list of names; replace it or take it out")
 
 

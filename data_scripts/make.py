@@ -12,23 +12,24 @@ Exit codes: 0 all pairs are good, 1 some are bad (the good ones are in the manif
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from archives import unpack
 from checked import Checked, SplitList
-from common import DataSet, MaskRule, Tree, text_of
+from common import DataSet, MaskRule, Pair, Tree, text_of
 from converted import Converted
 from fetch import download, progress
 from mpc_lite.cli.terminal import any_letter_prints, at_end, put
 from mpc_lite.data.manifest import write_manifest
 from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import check_output, place
-from mpc_lite.run_folder import clear_stale
+from mpc_lite.run_folder import HOLDER, LOCK, clear_stale, locked
 from mpc_lite.training.signals import Stopped, ending
 from record import check_record, record, replace, report, tell, write_bad, write_json
 
@@ -99,7 +100,8 @@ def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Pat
     """The folders to look into, archives unpacked; and what is recorded of the archives."""
     wanted = dict.fromkeys(d for s in sets for d in s.downloads) if fetch else ()
     there = {each for each in wanted if (out / "downloads" / each.file).is_file()}
-    urls = {download(each, out / "downloads"): each.url for each in wanted}
+    with _alone(out / "downloads") if wanted else contextlib.nullcontext():
+        urls = {download(each, out / "downloads"): each.url for each in wanted}
     new = {out / "downloads" / each.file for each in wanted} - {out / "downloads" / each.file for each in there}
     if not inputs and not urls:
         fetchable = " or --download" if any(s.downloads for s in sets) else ""
@@ -109,6 +111,10 @@ def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Pat
         if path.is_dir():
             roots.append(path)
         elif path.is_file():
+            if path.suffix.lower() in (".xlsx", ".csv", ".txt", ".json"):
+                raise InputError(
+                    f"{path} is a list or a sheet; put it into a folder of the set, where it is looked for"
+                )
             try:
                 folder, sha256 = unpack(path)
             except InputError as error:
@@ -181,7 +187,7 @@ def run(
     `alone`: the script has no other set, so that finding nothing is an InputError. `told`: the notes on the folders
     that need not be told again.
     """
-    folder, manifest = out / dataset.name, out / f"{dataset.name}.csv"
+    folder = out / dataset.name
     tree = Tree(roots)
     told = set() if told is None else told
     for note in dict.fromkeys(tree.notes):
@@ -203,6 +209,35 @@ def run(
     for place_of_ours in (out, folder / "masks"):
         clear_stale(place_of_ours)
 
+    with _alone(folder):
+        return _write(dataset, tree, pairs, out, rule, archives, splits)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The lock of a set's folder: of two runs at once, each would write over the other's masks. Nothing of it stays."""
+    with locked(folder, "Ctrl-C where it runs"):
+        try:
+            yield
+        finally:
+            for name in (HOLDER, LOCK):
+                with contextlib.suppress(OSError):  # Windows deletes no file that is open
+                    (folder / name).unlink()
+    with contextlib.suppress(OSError):  # masks lie there
+        folder.rmdir()
+
+
+def _write(
+    dataset: DataSet,
+    tree: Tree,
+    pairs: list[Pair],
+    out: Path,
+    rule: MaskRule,
+    archives: Sequence[dict[str, Any]],
+    splits: Sequence[SplitList],
+) -> int:
+    """`run`, in a folder that is locked."""
+    folder, manifest = out / dataset.name, out / f"{dataset.name}.csv"
     masks = Converted(folder / "masks", (file for pair in pairs for file in (pair.image, pair.mask)))
     checked = Checked(tree, rule, masks, dataset.source, splits, pairs)
     for number, pair in enumerate(pairs, start=1):

@@ -126,6 +126,25 @@ def test_a_run_that_is_killed_leaves_the_old_set_or_the_new_and_the_next_one_goe
 
 
 @pytest.mark.trust
+def test_two_runs_at_once_are_told_apart(wild, tmp_path, capsys):
+    """Each wrote its masks by way of one file: in nine tries six had a mask of another image's pixels."""
+    sets, call = tmp_path / "sets", [str(tmp_path / "data"), "--out", str(tmp_path / "sets"), "--threshold", "50"]
+    (sets / "wild").mkdir(parents=True)
+    code = "import sys, time, pathlib; from mpc_lite.run_folder import locked; c = locked(pathlib.Path(sys.argv[1]))"
+    code += "; c.__enter__(); print('held', flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(sets / "wild")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        assert main(wild, argv=call) == 2
+        assert f"in use by process {other.pid}" in capsys.readouterr().err and not (sets / "wild.csv").exists()
+    finally:
+        other.kill()
+        other.communicate()
+    assert main(wild, argv=call) == 0
+    assert sorted(path.name for path in (sets / "wild").iterdir()) == ["masks"]  # and no lock
+
+
+@pytest.mark.trust
 def test_a_name_never_gets_other_pixels(wild, tmp_path, capsys):
     """A manifest that was made of an earlier one says so of its masks, whichever thresholds are tried after it."""
     sets, data = tmp_path / "sets", str(tmp_path / "data")
@@ -278,10 +297,10 @@ sys.exit(main(WILD, argv=sys.argv[3:]))
 
 @pytest.mark.trust
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-@pytest.mark.parametrize("write", [1, 2, 3, 4])
+@pytest.mark.parametrize("write", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("again", [False, True])
 def test_kill_nine_within_a_write_blocks_no_later_start(wild, tmp_path, write, again):
-    """The list of masks, record and manifest, and the list once more."""
+    """Who holds the set's folder, the list of masks, record and manifest, and the list once more."""
     sets = tmp_path / "sets"
     call = [str(tmp_path / "data"), "--out", str(sets), "--threshold", "50"]
     if again:
@@ -292,7 +311,9 @@ def test_kill_nine_within_a_write_blocks_no_later_start(wild, tmp_path, write, a
     left = [p for p in sets.rglob("*.tmp") if p.name != ".mask.tmp"]
     assert left
     assert main(wild, argv=call) == 0 and check(sets / "wild.csv") == []
-    assert all(path.exists() for path in left)  # another process may be writing them
+    # Another process may be writing them, but not in the set's own folder, which this one held.
+    assert all(path.exists() == (path.parent == sets) for path in left)
+    left = [path for path in left if path.parent == sets]
     for path in left:
         os.utime(path, (time.time() - 3700,) * 2)
     assert main(wild, argv=call) == 0
