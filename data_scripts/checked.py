@@ -28,6 +28,7 @@ class SplitList:
 
     name: str
     entries: Sequence[str]
+    beside: Sequence[str] = ()  # what stands behind a name in its line: the mask, where no other image is meant
 
 
 class Checked:
@@ -61,6 +62,12 @@ class Checked:
         self._meant: dict[tuple[str, str], list[Path]] = {}
         self._named: dict[tuple[str, Path], list[tuple[str, str]]] = defaultdict(list)  # (stem, folder) -> as _listed
         images = [pair.image for pair in pairs if pair.image] if splits else []
+        known = {_spelt(image.name) for image in images} - {_spelt(pair.mask.name) for pair in pairs if pair.mask}
+        for split in splits:
+            for second in split.beside:
+                if _spelt(PurePosixPath(second).name) in known and second not in split.entries:
+                    problem = f"the list of split {split.name} names it behind another image; write a line for each"
+                    self.bad.append({"image": second, "mask": "", "problem": problem})
         self._files = {(image.parent, _spelt(image.name)) for image in images}
         parts = [_parts(image) for image in images]
         alike = Alike(parts)

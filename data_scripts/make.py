@@ -151,14 +151,15 @@ def _split_list(text: str) -> SplitList:
     if long := [str(number) for number, line in enumerate(lines, start=1) if len(line) > LINE]:
         plural = "s" if len(long) > 1 else ""
         tell(f"note: --split {text}: line{plural} {some(long)}, longer than {LINE} letters, left out")
-    named, others = [], []
+    named, beside, others = [], [], []
     for number, line in enumerate(lines, start=1):
-        match = _FILE_NAME.search(line) if len(line) <= LINE else None
-        n = len(_FILE_NAME.findall(line)) if match else 0  # the image, its mask and another file of it
+        names = [_name_in(match) for match in _FILE_NAME.finditer(line)] if len(line) <= LINE else []
+        n = len(names)  # the image, its mask and another file of it
         if n > (3 if len(lines) > 1 else 2) or line.lstrip()[:2] in ("['", '["'):
             raise InputError(f"--split {text}: line {number} names several images; write a line for each")
-        if match:
-            named.append((match["plain"] or match["quoted"].replace('""', '"')).strip())
+        if names:
+            named.append(names[0])
+            beside += names[1:2]
         elif line.strip() and len(line) <= LINE and not (number == 1 and _HEADER.search(line)):
             others.append(line.strip())
     if not named:
@@ -166,7 +167,11 @@ def _split_list(text: str) -> SplitList:
     if others:
         lines = "1 line names" if len(others) == 1 else f"{len(others)} lines name"
         tell(f"note: --split {text}: {lines} no image with its ending, left out: {some(others, 3)}")
-    return SplitList(name, [entry.replace("\\", "/") for entry in named])
+    return SplitList(name, *([entry.replace("\\", "/") for entry in entries] for entries in (named, beside)))
+
+
+def _name_in(match: re.Match) -> str:
+    return (match["plain"] or match["quoted"].replace('""', '"')).strip()
 
 
 # ---------------------------------------------------------------------------------------------------------- one set

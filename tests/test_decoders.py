@@ -738,7 +738,7 @@ def test_a_tiff_is_read_as_its_writer_meant_it_or_refused(tmp_path, kind):
         try:
             image = read_image(file)
         except InputError as error:
-            assert "save it" in str(error) or "reads)" in str(error) or "no format" in str(error), error
+            assert "save it" in str(error) or "reads)" in str(error) or "not read here" in str(error), error
             continue
         right += 1
         np.testing.assert_array_equal(image, meant if meant.ndim == 3 else np.dstack([meant] * 3))
@@ -788,7 +788,7 @@ def test_grey_that_was_multiplied_by_its_opacity_is_read(tmp_path):
     try:
         image = read_image(tmp_path / "a.tif")
     except InputError as error:
-        assert "no format that is read here" in str(error) and int(PIL.__version__.split(".")[0]) < 13
+        assert "read here" in str(error) and int(PIL.__version__.split(".")[0]) < 13
         return
     assert np.abs(image[SCENE <= 100][:, 0] - seen).max() <= 1
     np.testing.assert_array_equal(image[SCENE > 100][:, 0], SCENE[SCENE > 100] // 5)

@@ -147,9 +147,11 @@ def calibrate(
         from mpc_lite.inference.predict import no_pictures
         from mpc_lite.inference.predict import photographs as gathered
         from mpc_lite.network.devices import choose_device
-        from mpc_lite.network.weights import check_replaces
+        from mpc_lite.network.weights import ENCODER_ONLY, check_replaces, read_facts
         from mpc_lite.run_folder import check_folder, clear_stale
 
+    if read_facts(weights).get("stage") in ENCODER_ONLY:
+        raise InputError(f"only the encoder of {weights} has learnt; its head is random, and its scores mean nothing")
     files, left_out = gathered(photos)
     named = set(map(place, photos))
     forged = dict.fromkeys(of_sets([file for file in files if file not in named]))

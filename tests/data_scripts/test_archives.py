@@ -41,6 +41,18 @@ def tar_link(name, target, kind):
     return info
 
 
+def test_names_in_utf_8_that_a_zip_does_not_call_so_are_read(tmp_path):
+    """As some programs write them: read as letters of the IBM PC, no list of names answers to them."""
+    right = "測試/é1.jpg".encode()
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as made:
+        info = zipfile.ZipInfo("x" * len(right))
+        made.writestr(info, b"one")
+    plain = (tmp_path / "b.zip").read_bytes().replace(b"x" * len(right), right)
+    (tmp_path / "b.zip").write_bytes(plain)
+    folder, _ = unpack(tmp_path / "b.zip")
+    assert (folder / "測試" / "é1.jpg").read_bytes() == b"one"
+
+
 @pytest.mark.parametrize("make", [zipped, tarred])
 def test_archives_are_unpacked_beside_themselves_once(make, tmp_path):
     archive = make(tmp_path / "set.archive", ("set/a.txt", b"one"), ("set/below/b.txt", b"two"))

@@ -315,6 +315,16 @@ def test_a_split_list_of_an_image_means_none_of_another_ending(run, tiny, photo,
     assert splits == {"a.png": "test", "b.png": None, "r.png": "test", "r.jpg": None}  # a.jpg is there as a.png alone
 
 
+def test_the_second_image_of_a_line_is_not_left_out_in_silence(run, tiny, tmp_path):
+    (tmp_path / "test.txt").write_text("fake/a.png fake/b.png\n")
+    done = run(TINY, tiny, "--split", f"test={tmp_path / 'test.txt'}")
+    assert done.code == 1 and [(row["image"], row["problem"]) for row in done.bad] == [
+        ("fake/b.png", "the list of split test names it behind another image; write a line for each")
+    ]
+    (tmp_path / "test.txt").write_text("fake/a.png mask/a_m.png\nfake/b.png fake/a.png\n")  # a has a line
+    assert run(TINY, tiny, "--split", f"test={tmp_path / 'test.txt'}").code == 0
+
+
 def test_a_first_line_that_names_nothing_is_noted_unless_it_is_a_header(run, tiny, tmp_path):
     for first, noted in (("a", True), ("a.webp", True), ("image,mask", False), ("File name", False), ("", False)):
         (tmp_path / "test.txt").write_text(f"{first}\nfake/b.png\n")

@@ -1,6 +1,7 @@
 """The cells of a sweep, checked before anything runs: product, names, refusals, and the exit code of how they ended."""
 
 import json
+import shutil
 
 import pytest
 
@@ -119,6 +120,7 @@ def test_a_run_on_another_list_is_no_finished_cell(clone):
     digest = inputs_digest(cell.run)
     (cell.run.out).mkdir(parents=True)
     results = json.loads((finish("quickstart", "smoke", 0, 0.5) / "results.json").read_text())
+    results["parameters"] = {"data.manifest": "own.csv"}
     for inputs, status in ((digest, "finished"), (None, "finished"), ("0123456789abcdef", "failed")):
         (cell.run.out / "results.json").write_text(json.dumps({**results, "inputs": inputs}))
         (again,) = plan_cells(request)
@@ -129,6 +131,22 @@ def test_a_run_on_another_list_is_no_finished_cell(clone):
         assert again.status == "finished"
     (clone / "own.csv").write_text("image,mask,label,source\na.png,,0,x\n")
     assert inputs_digest(cell.run) != digest
+
+
+@pytest.mark.trust
+def test_results_of_a_copied_folder_are_not_those_of_its_run(clone):
+    """cp -r 0 1, to begin a second seed: its F1 was that of the first."""
+    first = finish("quickstart", "smoke", 0, 0.5)
+    shutil.copytree(first, first.parent / "1")
+    cells = plan_cells(Request("quickstart", "smoke", over={"SEED": ["0", "1"]}))
+    for cell in cells:
+        cell.look()
+    assert [cell.status for cell in cells] == ["finished", "failed"]
+    assert cells[1].reason == "results.json is of another run (seed 0); move it to where it belongs"
+    (other,) = plan_cells(Request("quickstart", "smoke", {"pretrain.steps": "3"}))
+    shutil.copytree(first, other.run.out)
+    other.look(files=False)
+    assert other.status == "failed" and "of another run (parameters {})" in other.reason
 
 
 @pytest.mark.trust
