@@ -42,7 +42,7 @@ def identity(recipe: Recipe, with_lists: bool = True) -> str:
             free[name] = free[name] | {"contrast"}
     free |= {name: True for name in NEIGHBOURS if getattr(recipe, name) is None}
     parts = {"recipe": recipe.model_dump(mode="json", exclude=free)}
-    if recipe.borrowed and recipe.borrowed.teacher:
+    if recipe.borrowed and recipe.borrowed.teacher and with_lists:
         parts["teacher"] = weights_sha256(str(expand(recipe.borrowed.teacher)))
     lists = [each for part in (recipe.data, recipe.adapt) if part for each in (part.manifest, part.validation)]
     parts["manifests"] = [[_sha256(path) for path in expand_all(paths)] for paths in lists]

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,6 +257,34 @@ def test_a_lack_of_memory_is_one_line(monkeypatch, tmp_path, capsys, error):
     assert main(["synth", "--out", str(tmp_path / "s"), "--n", "2"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: the memory does not suffice (") and told.count("\n") == 1
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "error", [ImportError("no _core in pydantic", name="pydantic._core"), SystemError("pydantic-core")]
+)
+def test_a_package_of_others_that_is_broken_is_one_line(monkeypatch, capsys, error):
+    monkeypatch.setattr("mpc_lite.cli.app", lambda *_, **__: (_ for _ in ()).throw(error))
+    assert main(["doctor"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: a package cannot be imported (") and told.count("\n") == 1
+    monkeypatch.setattr("mpc_lite.cli.app", lambda *_, **__: (_ for _ in ()).throw(ImportError("x", name="mpc_lite.y")))
+    assert main(["doctor"]) == 70  # ours is a fault of the program
+
+
+@pytest.mark.trust
+def test_a_tilde_in_an_option_is_the_home_folder(monkeypatch, tmp_path):
+    """Shells leave it in --out=~/found, and a folder called ~ was made."""
+    given = []
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mpc_lite.cli._run", lambda arguments: given.extend(arguments) or 0)
+    Path("~photos").mkdir()
+    main(["predict", "~/a.jpg", "--out=~/found", "--json", "~", "~photos", "--photographs=a ~ b", "-p", "x=~/y"])
+    home = str(tmp_path / "home")
+    assert given[1:5] == [os.path.join(home, "a.jpg"), f"--out={home}/found", "--json", home]
+    assert given[5:] == ["~photos", "--photographs=a ~ b", "-p", "x=~/y"]  # a recipe's values are read as such
 
 
 @PIPES

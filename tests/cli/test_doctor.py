@@ -83,6 +83,22 @@ def test_packages_that_are_missing_or_too_old_are_named_with_the_command(monkeyp
     assert fails[0].do.endswith('-m pip install "numpy>=999"')
 
 
+@pytest.mark.parametrize("error", [ImportError("libjpeg.so.62"), SystemError("another core"), OSError("a cut library")])
+def test_packages_that_cannot_be_imported_are_named(monkeypatch, error):
+    """Their metadata stay when they are broken."""
+    real = doctor.import_module
+
+    def importing(name):
+        if name == "PIL":
+            raise error
+        return real(name)
+
+    monkeypatch.setattr(doctor, "import_module", importing)
+    (bad,) = [finding for finding in found(doctor.versions) if finding.state == "fails"]
+    assert bad.what.startswith(f"pillow cannot be imported: {type(error).__name__}: {error}")
+    assert "-m pip install --force-reinstall pillow" in bad.do
+
+
 def test_other_weights_than_the_model_card_says_are_told(monkeypatch, tmp_path):
     for file in weights.PRETRAINED.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

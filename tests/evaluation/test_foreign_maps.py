@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mpc_lite.cli import main
-from mpc_lite.data.manifest import Sample
+from mpc_lite.data.manifest import Sample, read_manifest
 from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import evaluate, score_maps
 from mpc_lite.evaluation.foreign_maps import ForeignMaps
@@ -78,6 +78,26 @@ def test_a_map_that_is_spelt_as_an_image_is_no_other_image_s(tmp_path):
     assert found(tmp_path, "A.jpg", "A.png") == {"A.jpg": None, "A.png": None}  # a choice: none of them
     save(tmp_path / "a_map.tif", np.full((2, 2), 2, np.uint8))
     assert found(tmp_path, "A.jpg") == {"A.jpg": None}
+
+
+@pytest.mark.trust
+def test_the_masks_themselves_are_no_detectors_maps(images):
+    """score . --pairs . . takes a_mask.png for a map of a.png: F1 1, and nobody would know."""
+    rows = read_manifest(images / "m.csv")
+    os.link(rows[0].mask, images / "maps" / "a.png")
+    for name in "bc":
+        save(images / "maps" / f"{name}.png", np.zeros(SIZE, np.uint8))
+    notes = score_maps(images / "m.csv", images / "maps")["maps"]["notes"]
+    assert notes == ["1 maps are the masks or images themselves, no detector's: a.png"]
+
+
+@pytest.mark.trust
+def test_a_picture_by_the_name_of_an_array_is_told_without_advice_to_run_it(images):
+    (images / "a.png").rename(images / "maps" / "a.npy")
+    with pytest.raises(
+        InputError, match=r"a\.npy: cannot be read as an array \(no \.npy or \.npz file that holds numbers"
+    ):
+        ForeignMaps(images / "maps").read(sample(Path("a.jpg")), SIZE)
 
 
 def test_manifest_and_maps_are_found_by_the_one_rule_of_paths(images, monkeypatch, capsys):

@@ -101,6 +101,8 @@ def test_calibrate_command_keeps_the_network_and_predict_speaks(tmp_path, capsys
     for word, *more in (["calibrate", "photos"], ["export"]):
         assert main([word, *more, "--weights", "new.safetensors", "--out", "new.safetensors"]) == 2
         assert "new.safetensors is read here" in capsys.readouterr().err
+    assert main(["calibrate", "authentic", "--weights", "lite-stage1", "--out", "x.safetensors"]) == 2
+    assert "only the encoder of lite-stage1 has learnt; its head is random" in capsys.readouterr().err
     # `--weights` was forgotten, and what was trained would be gone: shipped weights in its place.
     trained = (tmp_path / "plain.safetensors").read_bytes()
     assert main(["calibrate", "authentic", "--weights", "lite", "--out", "plain.safetensors"]) == 2

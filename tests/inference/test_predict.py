@@ -479,3 +479,14 @@ def test_a_long_name_is_cut_between_its_characters(tmp_path):
         [tmp_path / f"{'日本' * 41}.png"], tmp_path / "out", Localizer(Fake(brightness, stride=1), "tiles")
     )
     assert line["files"]["mask"] == f"{'日本' * 30}.mask.png"
+
+
+@pytest.mark.trust
+def test_raw_and_layered_files_of_a_folder_are_told_and_own_pictures_known_by_their_seal(tmp_path):
+    Image.fromarray(ramp(40, 70)).save(tmp_path / "a.png")
+    for name in ("IMG_1.DNG", "b.psd", "c.jxl", "notes.txt", ".hidden.nef"):
+        (tmp_path / name).touch()
+    (tmp_path / "evidence (1).PNG").write_bytes(sealed((tmp_path / "a.png").read_bytes()))
+    with pytest.warns(UserWarning, match=r"3 files of kinds that are not read here .*: IMG_1\.DNG, b\.psd, c\.jxl$"):
+        photos, own = photographs([tmp_path])
+    assert photos == [tmp_path / "a.png"] and own == [tmp_path / "evidence (1).PNG"]

@@ -1,5 +1,8 @@
 """The borrowed ideas in training: off they change nothing, on they reach the encoder and leave an ordinary MPC."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,6 +16,7 @@ from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.recipes.neighbour_keys import BorrowedSection
 from mpc_lite.recipes.stage_keys import FinetuneSection
+from mpc_lite.training.checkpoint import identity
 from mpc_lite.training.finetune import LocalizationStep
 from mpc_lite.training.loop import train
 
@@ -74,6 +78,17 @@ def test_an_idea_adds_its_weight_and_reaches_the_encoder(idea, teacher):
 def test_the_loop_trains_it(idea, teacher, tmp_path):
     path = train(Borrowed, recipe(**section(idea, teacher)), tmp_path / "run", False, None, "cpu")
     assert set(load_file(path)) == set(MPC.build("nano").state_dict())
+
+
+@pytest.mark.trust
+def test_another_teacher_is_another_run(teacher):
+    """It was exchanged between stop and resume: the old one taught on, and the results named the new one."""
+    plan = recipe(**section("distillation", teacher))
+    before = identity(plan)
+    assert identity(plan) == before
+    torch.manual_seed(1)
+    save_weights(Path(teacher), MPC.build("nano"), {}, stage="finetune")
+    assert identity(plan) != before and "teacher" not in json.loads(identity(recipe(**section("scale", teacher))))
 
 
 def test_bad_input():

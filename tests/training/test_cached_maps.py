@@ -355,6 +355,27 @@ def test_a_damaged_file_is_told_and_the_checkpoint_written(manifest, tmp_path, m
     assert torch.load(tmp_path / "finetune.state", weights_only=True)["step"] == 2
 
 
+@pytest.mark.trust
+def test_a_bit_that_is_another_is_told_and_not_learnt(manifest, tmp_path, monkeypatch):
+    """safetensors keeps no checksum of its values."""
+    count, calls = Finetuning.count, []
+
+    def flipping(self, batch):
+        calls.append(1)
+        for file in kept(tmp_path) if len(calls) == 2 else ():
+            data = bytearray(file.read_bytes())
+            data[-100] ^= 1
+            file.write_bytes(data)
+        return count(self, batch)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match=r"their checksum is another.* remove .* resume"),
+    ):
+        patch.setattr(Finetuning, "count", flipping)
+        run(plan(manifest, data__workers=0), tmp_path)
+
+
 @pytest.fixture
 def one_thread():
     """Sums in the same order as in the processes."""
