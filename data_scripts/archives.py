@@ -37,6 +37,10 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # how zips begin: whole, e
 MEMBERS = 2_000_000  # of an archive; the largest sets have some hundred thousand
 
 
+class Unreadable(InputError):
+    """A file that is no archive that is read here, or a damaged one: another download may be whole."""
+
+
 def unpack(archive: Path) -> tuple[Path, str]:
     """The folder with a zip or tar archive's files, `NAME.unpacked` beside it, made at the first use; and its sha256.
 
@@ -78,8 +82,8 @@ def unpack(archive: Path) -> tuple[Path, str]:
     except (OSError, *_DAMAGED) as error:
         if getattr(error, "errno", None) is None:  # such an OSError is gzip's or bz2's
             problem = f"damaged or locked archive ({shown(error, 200)}); fetch it anew or unpack it by hand"
-        else:
-            problem = f"cannot be unpacked beside itself ({error.strerror or error}); unpack it by hand"
+            raise Unreadable(f"{archive}: {problem}") from None
+        problem = f"cannot be unpacked beside itself ({error.strerror or error}); unpack it by hand"
         raise InputError(f"{archive}: {problem}") from None
     write_sha256(archive, sha256)
     return folder, sha256
@@ -106,7 +110,7 @@ def _known_format(archive: Path) -> None:
             f"{archive}: rar and 7z are not unpacked here; do it by hand (7z x {archive.name}) and give the folder"
         )
     if not (_is_zip(archive) or _is_tar(archive)):
-        raise InputError(
+        raise Unreadable(
             f"{archive}: neither a folder nor a zip or tar archive that is whole; fetch it anew, or unpack it by hand "
             "and give the folder"
         )

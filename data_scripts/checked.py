@@ -13,7 +13,7 @@ import numpy as np
 
 from common import MaskRule, Pair, Tree
 from converted import Converted
-from mpc_lite.data.lists import Alike, Folders
+from mpc_lite.data.lists import Alike, Folders, is_image
 from mpc_lite.data.manifest import Sample, check_name
 from mpc_lite.data.pairs import stem
 from mpc_lite.errors import InputError, out_of_memory, unreadable
@@ -28,7 +28,7 @@ class SplitList:
 
     name: str
     entries: Sequence[str]
-    beside: Sequence[str] = ()  # what stands behind a name in its line: the mask, where no other image is meant
+    beside: Sequence[tuple[str, str]] = ()  # (name, what stands behind it in its line: the mask, or another image)
 
 
 class Checked:
@@ -62,15 +62,18 @@ class Checked:
         self._meant: dict[tuple[str, str], list[Path]] = {}
         self._named: dict[tuple[str, Path], list[tuple[str, str]]] = defaultdict(list)  # (stem, folder) -> as _listed
         images = [pair.image for pair in pairs if pair.image] if splits else []
-        known = {_spelt(image.name) for image in images} - {_spelt(pair.mask.name) for pair in pairs if pair.mask}
-        for split in splits:
-            for second in split.beside:
-                if _spelt(PurePosixPath(second).name) in known and second not in split.entries:
-                    problem = f"the list of split {split.name} names it behind another image; write a line for each"
-                    self.bad.append({"image": second, "mask": "", "problem": problem})
         self._files = {(image.parent, _spelt(image.name)) for image in images}
         parts = [_parts(image) for image in images]
         alike = Alike(parts)
+        spelt = Alike([tuple(map(_spelt, image.parts)) for image in images])
+        masks = {_spelt(pair.mask.name) for pair in pairs if pair.mask}
+        for split in splits:
+            of_their_own = set(split.entries)
+            for first, second in split.beside:
+                line = tuple(map(_spelt, PurePosixPath(first).parts))
+                if second not in of_their_own and is_image(_spelt(second), line, spelt, masks):
+                    problem = f"the list of split {split.name} names it behind another image; write a line for each"
+                    self.bad.append({"image": second, "mask": "", "problem": problem})
         for split in {split for entries in self._listed.values() for _, split in entries}:
             named = {
                 (entry, split): _parts(entry)

@@ -171,9 +171,11 @@ class Converted:
         if gone and not self._written:
             self._list(self._earlier | self._gone)
         for path in gone:
+            name = path.relative_to(self.folder).as_posix()
+            with contextlib.suppress(OSError):  # lists of older versions held names alone
+                self._gone[name] = self._earlier[name] or {hashlib.sha256(path.read_bytes()).hexdigest()}
             path.unlink(missing_ok=True)
         self.removed = len(gone)
-        self._gone |= {name: sums for name, sums in self._earlier.items() if name not in changed and sums}
         if listed := {name: sums for name, sums in self._gone.items() if name not in kept} | kept | changed:
             self._list(listed)
         elif gone:

@@ -21,7 +21,7 @@ from mpc_lite.errors import InputError, some
 SIZE, SEED = 1000, 0
 NONE = "no frame of the masks' video for it"
 RULE = MaskRule("above 127 (common knowledge, unverified)")
-MASKLESS = ("faceshifter",)  # methods whose masks were never published
+METHODS = ("deepfakes", "face2face", "faceswap", "neuraltextures")  # those whose masks were published
 COMPRESSIONS = ("c23", "raw", "c0", "c40")  # the first that is there; the paper does not say which it took
 
 
@@ -36,7 +36,7 @@ def pairs(tree: Tree) -> list[Pair]:
             method, video, _ = key(path)
             if method in with_masks:
                 videos[method, video].append(path)
-            elif method not in MASKLESS:
+            elif method in METHODS:
                 without[path.parts[-5]].add(video)
         if videos:
             break

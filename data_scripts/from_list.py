@@ -118,7 +118,7 @@ def _check_replaces(out: Path) -> None:
     """InputError for a file that is there and is no manifest."""
     if out.is_file() and out.stat().st_size:
         try:
-            header = next(csv_rows(out, "a manifest"))[0]
+            header = next(csv_rows(out, "a manifest"), ([], ""))[0]
         except InputError:  # no table at all
             header = []
         if not {name.strip() for name in header} >= set(REQUIRED):

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from archives import unpack
+from archives import Unreadable, unpack
 from checked import Checked, SplitList
 from common import DataSet, MaskRule, Pair, Tree, text_of
 from converted import Converted
@@ -100,7 +100,7 @@ def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Pat
     """The folders to look into, archives unpacked; and what is recorded of the archives."""
     wanted = dict.fromkeys(d for s in sets for d in s.downloads) if fetch else ()
     there = {each for each in wanted if (out / "downloads" / each.file).is_file()}
-    with _alone(out / "downloads") if wanted else contextlib.nullcontext():
+    with _alone(out / "downloads") if len(there) < len(wanted) else contextlib.nullcontext():
         urls = {download(each, out / "downloads"): each.url for each in wanted}
     new = {out / "downloads" / each.file for each in wanted} - {out / "downloads" / each.file for each in there}
     if not inputs and not urls:
@@ -117,7 +117,7 @@ def _inputs(sets: tuple[DataSet, ...], inputs: list[Path], fetch: bool, out: Pat
                 )
             try:
                 folder, sha256 = unpack(path)
-            except InputError as error:
+            except Unreadable as error:
                 if path not in new:
                     raise
                 for file in (path, path.with_name(f"{path.name}.sha256")):  # else an error page would be the right file
@@ -154,12 +154,11 @@ def _split_list(text: str) -> SplitList:
     named, beside, others = [], [], []
     for number, line in enumerate(lines, start=1):
         names = [_name_in(match) for match in _FILE_NAME.finditer(line)] if len(line) <= LINE else []
-        n = len(names)  # the image, its mask and another file of it
-        if n > (3 if len(lines) > 1 else 2) or line.lstrip()[:2] in ("['", '["'):
+        if len(names) > 3 and len(lines) == 1:
             raise InputError(f"--split {text}: line {number} names several images; write a line for each")
         if names:
             named.append(names[0])
-            beside += names[1:2]
+            beside += [(names[0], names[1])] if len(names) > 1 else []
         elif line.strip() and len(line) <= LINE and not (number == 1 and _HEADER.search(line)):
             others.append(line.strip())
     if not named:
@@ -167,11 +166,11 @@ def _split_list(text: str) -> SplitList:
     if others:
         lines = "1 line names" if len(others) == 1 else f"{len(others)} lines name"
         tell(f"note: --split {text}: {lines} no image with its ending, left out: {some(others, 3)}")
-    return SplitList(name, *([entry.replace("\\", "/") for entry in entries] for entries in (named, beside)))
+    return SplitList(name, named, beside)
 
 
 def _name_in(match: re.Match) -> str:
-    return (match["plain"] or match["quoted"].replace('""', '"')).strip()
+    return (match["plain"] or match["quoted"].replace('""', '"')).strip().replace("\\", "/")
 
 
 # ---------------------------------------------------------------------------------------------------------- one set
@@ -221,6 +220,10 @@ def run(
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """The lock of a set's folder: of two runs at once, each would write over the other's masks. Nothing of it stays."""
+    above = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not (os.path.isdir(above) and os.access(above, os.W_OK)):  # what cannot be written is told if it is to be
+        yield
+        return
     with locked(folder, "Ctrl-C where it runs"):
         try:
             yield

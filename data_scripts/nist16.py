@@ -5,6 +5,7 @@ python data_scripts/nist16.py NC2016_Test0613 --out sets --split test=NIST16_for
 """
 
 import csv
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ def pairs(tree: Tree):
         if not whole:
             missing = missing or "authentic by the sheets that are there; the manipulation sheet, which says so, is not"
         for mask in unnamed:
-            if stem(mask).startswith(Path(probe).stem.casefold()):
+            if re.match(rf"{re.escape(Path(probe).stem.casefold())}(?![0-9a-z])", stem(mask)):
                 missing = missing or f"authentic by the sheets, and no sheet names its mask {mask.name}"
         yield Pair(image, label=0, problem=missing)
     if not sheets:

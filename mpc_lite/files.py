@@ -126,9 +126,8 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
     """
     text = str(path)
     folder = folder if isinstance(folder, Path) else Path(folder)  # to join is quicker than to make one of two
-    for plain in (folder / text, folder / os.path.expanduser(text)):  # ~backup may be a folder that was looked through
-        if text and os.path.lexists(plain):  # most do, and lists have a million of them
-            return plain
+    if text and os.path.lexists(plain := folder / text):  # most are, and lists have a million; or a folder is ~backup
+        return plain
     name = text.strip() or text
     for spelling in dict.fromkeys((text, text.replace("\\", "/"), name, name.replace("\\", "/"))):
         forms = (spelling, unicodedata.normalize("NFC", spelling), unicodedata.normalize("NFD", spelling))

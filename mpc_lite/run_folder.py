@@ -3,6 +3,7 @@ before the next one begins."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -27,6 +28,7 @@ _MOVING = ".earlier.part"  # the same on its way: what lies in it belongs to the
 _STOP = "stop"  # asks a run to end, and may come before there is one
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
 _STALE = 3600  # seconds after which no write goes on
+_LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _held: dict[str, tuple[int, int] | None] = {}  # folders that this process may write -> their lock's file
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
 
@@ -68,11 +70,12 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         finally:
             _held.pop(name, None)
         return
-    except NotImplementedError:  # some parallel file systems are mounted without locks
+    except (NotImplementedError, OSError, ValueError) as error:  # ValueError: what no system takes as a path
+        if not isinstance(error, NotImplementedError) and getattr(error, "errno", None) not in _LOCKLESS:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{out} cannot be written: {reason}; choose another output folder") from None
+        # Some parallel and network file systems are mounted without locks.
         warnings.warn(f"{out}: this file system has no locks; see to it that one run at a time uses it", stacklevel=3)
-    except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{out} cannot be written: {reason}; choose another output folder") from None
     try:
         if (out / HOLDER).exists():  # its run was killed
             time.sleep(_ENDS)

@@ -6,8 +6,9 @@ without talking to one another.
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import lru_cache
 from pathlib import Path
@@ -56,6 +57,12 @@ class Rows(Sequence):
     def column(self, name: str) -> list[str | None]:
         """The source or the split of each row, without making rows of them."""
         return [self._names[name][code] for code in self._codes[name][self._chosen].tolist()]
+
+    def images(self) -> Iterator[str]:
+        """The path of each row's image, in one spelling, without making rows of them."""
+        for place in self._chosen:
+            text = self._texts[self._ends[place] : self._ends[place + 1]].tobytes()
+            yield os.path.normpath(text.partition(b"\0")[0].decode("utf-8", "surrogateescape"))
 
     def taken(self, indices: Sequence[int]) -> Rows:
         """The rows of those indices, in this order; the arrays stay the same."""

@@ -177,9 +177,9 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
             continue
         if not rows and format == "comma" and [field.strip().lower() for field in fields[:2]] == ["image", "mask"]:
             raise InputError(f"{path.name} begins with the header of a manifest; give it where a manifest is expected")
-        # CAT-Net's lines have a third file; more in a line are other images, of which nothing would be read.
+        # Lines may name more files of an image; a whole list in one line would be read as its first entry.
         n = len(_NAME.findall(line)) if format == "names" else sum(map(_is_picture, fields))
-        if n > (3 if more_lines or masks else 2):
+        if n > 3 and not more_lines:
             entry = Entry(number, where, "", None, 0, f"'{shown(line)}' names several images; write a line for each")
         elif format == "names":
             entry = Entry(number, where, line, None, 0)

@@ -23,7 +23,7 @@ import os
 import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -120,14 +120,9 @@ def pick(
             if parts and alike.number(parts[-1]) == 1 and folders.differ(parts, images[matches[0]]):
                 folder = shown(sample.image.parent.name)
                 problem = f"{shown(entry.image, 200)}: the one image of this name is in {folder}, another folder"
-            elif (
-                entry.mask
-                and (second := _last(entry.mask)) != parts[-1]
-                and alike.number(second) - (second in masks) > 0
-            ):
-                problem = (
-                    f"names two images of the manifest, {shown(entry.image)} and {shown(entry.mask)}; write a line each"
-                )
+            elif entry.mask and is_image(entry.mask, parts, alike, masks):
+                names = f"{shown(entry.image)} and {shown(entry.mask)}"
+                problem = f"names two images of the manifest, {names}; write a line for each"
             elif len(matches) != 1:
                 n = len(matches) or "no"
                 problem = f"{shown(entry.image, 200)}: {n} images of the manifest have this name, expected one"
@@ -201,9 +196,14 @@ def common_tail(a: Parts, b: Parts) -> int:
     )
 
 
-def _last(path: str) -> str:
-    """The name of a file in a list, whichever system wrote it."""
-    return _composed(path.replace("\\", "/")).rpartition("/")[2]
+def is_image(second: str, first: Parts, alike: Alike, masks: Container[str]) -> bool:
+    """Is what stands behind an entry's image no mask of it but another image? Its folder tells, where the list has one;
+    a bare name, where no mask is called so."""
+    parts = Path(_composed(second.replace("\\", "/"))).parts
+    if not parts or parts == first:
+        return False
+    agree = alike.closest(parts)[1]
+    return agree > 1 if len(parts) > 1 else agree == 1 and parts[-1] not in masks and parts[-1] != first[-1]
 
 
 def _composed(name: str) -> str:

@@ -211,7 +211,7 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise InputError(f"{path.name}: the columns {some(twice, 6)} occur twice; rename or drop one")
     # Nobody would notice that test rows are trained on because their column is called Split.
-    if others := [name for name in header if name.casefold() in COLUMNS and name not in COLUMNS]:
+    if others := [name for name in header if name.casefold() in COLUMNS and name.casefold() not in header]:
         raise InputError(f"{path.name}: column '{others[0]}', expected '{others[0].casefold()}'; rename or drop it")
     empty, folder, (image_at, mask_at) = True, path.parent, map(header.index, ("image", "mask"))
     for number, (cells, broken) in rows:

@@ -11,7 +11,7 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from mpc_lite.data.manifest import Sample, read_mask
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import PICTURES, pictures_in, place
 from mpc_lite.forgeries.scenes import SET_FOLDERS, UNFINISHED
-from mpc_lite.provenance import predict_wrote
 
 # What a mask's name may have more than its image's; letters of either case.
 ENDINGS = ("_gt", "-gt", "_mask", "-mask", "_edgemask", "_groundtruth")
@@ -104,20 +103,23 @@ class Pairs:
     samples: list[Sample]
     left_out: list[str]
     facts: dict[str, Any]
+    below: dict[str, int] = field(default_factory=dict)
 
     def told(self) -> str:
         """In one line, what was paired how."""
         how = ", ".join(f"{n} by {how}" for how, n in self.facts["paired"].items())
         empty = f"; empty masks, so authentic images: {self.facts['authentic']}" if self.facts["authentic"] else ""
         left = f"; files left out: {len(self.left_out)}" if self.left_out else ""
-        return f"{self.facts['n']} pairs of image and mask: {how}{empty}{left}"
+        names = some(self.below, 3)
+        below = f"; not looked at: {sum(self.below.values())} pictures in folders below, {names}" if self.below else ""
+        return f"{self.facts['n']} pairs of image and mask: {how}{empty}{left}{below}"
 
 
 def read_pairs(images: str | Path, masks: str | Path, source: str | None = None) -> Pairs:
     """The images of one folder with their masks in another, or in the same one, paired by name (`match_names`).
 
-    Pictures are looked for in the folders themselves; those below count as left out. In one folder for both, a file is
-    a mask when its name is another's plus one of `ENDINGS`. An image whose mask is empty is authentic; one without a
+    Pictures are looked for in the folders themselves; those below are counted. In one folder for both, a file is a
+    mask when its name is another's plus one of `ENDINGS`. An image whose mask is empty is authentic; one without a
     mask is left out, for nothing says so. source: the name of the set, by default that of the images' folder.
 
     Raises InputError for a folder that is none or holds no picture, and when no image has a mask.
@@ -152,7 +154,19 @@ def read_pairs(images: str | Path, masks: str | Path, source: str | None = None)
         )
     authentic = sum(sample.label == 0 for sample in samples)
     facts = {"images": calls[0], "masks": calls[1], "n": len(samples), "authentic": authentic, "paired": dict(paired)}
-    return Pairs(samples, left_out, facts)
+    return Pairs(samples, left_out, facts, _below(folders))
+
+
+def _below(folders: list[Path]) -> dict[str, int]:
+    """How many pictures lie in which folders below those given, which nothing looks at: a part of a set, perhaps."""
+    given, below = {folder.resolve() for folder in folders}, Counter()
+    for folder in dict.fromkeys(folders):
+        for file in pictures_in(folder, closed=[]):
+            if file.parent != folder and not given & {file.parent.resolve(), *file.parent.resolve().parents} - {
+                folder.resolve()
+            }:
+                below[file.parent.relative_to(folder.parent).as_posix()] += 1
+    return dict(below)
 
 
 def _label(mask: Path) -> int:
@@ -178,10 +192,6 @@ def _pictures(folder: Path) -> tuple[list[str], list[str]]:
             strange.append(f"{name}: a link that leads to no file")
         elif not os.path.isdir(path):
             strange.append(f"{name}: a pipe or a device, expected a file")
-    below = Counter(file.parent for file in pictures_in(folder, closed=[]) if not predict_wrote(file))
-    del below[folder]
-    for where, n in below.items():
-        strange.append(f"{where.relative_to(folder).as_posix()}: {n} pictures in a folder below, give it by itself")
     if not pictures:
         reason = f" but {some(strange, 3)}" if strange else ""
         raise InputError(

@@ -224,11 +224,9 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         held = _rows(recipe, lists.validation)
         if not held:
             raise InputError(f"{_names(lists.validation)}: no tampered row, and data.tampered_only takes no other")
-        if lists.manifest:
-            images = {sample.image for sample in held}
-            if n := len(images.intersection(sample.image for sample in train_rows)):
-                text = f"{n} of {len(held)} validation images are training images too: validation scores flatter"
-                warnings.warn(text, stacklevel=2)
+        if lists.manifest and (n := len(set(held.images()).intersection(train_rows.images()))):
+            text = f"{n} of {len(held)} validation images are training images too: validation scores flatter"
+            warnings.warn(text, stacklevel=2)
     if held:
         # Lists come sorted by label or source; the first rows would speak for one of them only.
         order = np.random.default_rng(recipe.seed).permutation(len(held))

@@ -12,7 +12,6 @@ from PIL import Image
 from mpc_lite.data.pairs import ENDINGS, SAME, SPELLED, match_names, read_pairs, stem
 from mpc_lite.decoders import decode_file
 from mpc_lite.errors import InputError
-from mpc_lite.provenance import sealed
 
 
 def draw(file, mask=None):
@@ -161,14 +160,13 @@ def test_a_mask_that_cannot_be_read_is_left_to_the_scoring(folders):
 
 @pytest.mark.trust
 @pytest.mark.trust
-def test_pictures_in_folders_below_are_left_out_aloud(folders):
+def test_pictures_in_folders_below_are_counted_but_those_of_the_other_folder(folders):
     draw(folders / "photos" / "more" / "z.jpg")
     draw(folders / "photos" / "more" / "y.jpg")
-    (folders / "photos" / "found").mkdir()
-    (folders / "photos" / "found" / "a.mask.png").write_bytes(sealed((folders / "masks" / "a.png").read_bytes()))
-    pairs = read_pairs(folders / "photos", folders / "masks")
-    assert pairs.left_out == ["photos/more: 2 pictures in a folder below, give it by itself"]
-    assert len(pairs.samples) == 4
+    (folders / "masks").rename(folders / "photos" / "masks")
+    pairs = read_pairs(folders / "photos", folders / "photos" / "masks")
+    assert pairs.left_out == [] and len(pairs.samples) == 4
+    assert pairs.told().endswith("; not looked at: 2 pictures in folders below, photos/more")
 
 
 @pytest.mark.trust

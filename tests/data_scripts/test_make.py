@@ -325,6 +325,16 @@ def test_the_second_image_of_a_line_is_not_left_out_in_silence(run, tiny, tmp_pa
     assert run(TINY, tiny, "--split", f"test={tmp_path / 'test.txt'}").code == 0
 
 
+def test_masks_called_as_images_and_pairs_of_json_are_no_second_images(run, tiny, tmp_path):
+    for text in (
+        "real/r.png mask/r.png 0\nfake/b.png gt/b.png edge/b.png orig/b.png\n",
+        '[\n["fake/a.png", "m/a.png"],\n]\n',
+    ):
+        (tmp_path / "test.txt").write_text(text)
+        done = run(TINY, tiny, "--split", f"test={tmp_path / 'test.txt'}")
+        assert (done.code, done.bad) == (0, []) and any(row.split == "test" for row in done.rows)
+
+
 def test_a_first_line_that_names_nothing_is_noted_unless_it_is_a_header(run, tiny, tmp_path):
     for first, noted in (("a", True), ("a.webp", True), ("image,mask", False), ("File name", False), ("", False)):
         (tmp_path / "test.txt").write_text(f"{first}\nfake/b.png\n")
@@ -332,8 +342,8 @@ def test_a_first_line_that_names_nothing_is_noted_unless_it_is_a_header(run, tin
         assert done.code == 0 and ("note: --split" in done.out) == noted, (first, done.out)
 
 
-@pytest.mark.parametrize("text", ['["fake/a.png", "fake/b.png"]', "fake/a.png,fake/b.png,real/r.png"])
-def test_a_split_list_of_several_names_a_line_is_refused(run, tiny, tmp_path, text):
+@pytest.mark.parametrize("text", ['["fake/a.png", "fake/b.png", "real/r.png", "x.png"]', "a.png,b.png,c.png,d.png"])
+def test_a_split_list_of_one_line_is_refused(run, tiny, tmp_path, text):
     (tmp_path / "test.txt").write_text(text)
     done = run(TINY, tiny, "--split", f"test={tmp_path / 'test.txt'}")
     assert done.code == 2 and "line 1 names several images; write a line for each" in done.err
