@@ -92,10 +92,19 @@ def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
     known = len(start) == 54 and start.startswith(b"\xff\x4f\xff\x51")
     samples = [start[at : at + 3] for at in (42, 45, 48, 51)][: start[41]] if known else []
     box = re.search(rb"colr\x01..\0\0\0(.)", head, re.DOTALL)
-    colours = box[1][0] if box else 16  # 16 is sRGB, 17 grey, 12 CMYK, 18 sYCC; others are Lab and the like
+    colours = box[1][0] if box else 16  # 16, 20, 21 are RGB, 17 grey, 12 CMYK, 18 sYCC; others Lab and the like
     if len(samples) > 2 and colours == 17:
         raise ValueError(f"JPEG 2000 of {len(samples)} values a pixel that it calls grey; save it as PNG")
-    if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8 and colours in (0, 12, 15, 16, 17, 18):
+    if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8 and colours in (
+        0,
+        12,
+        15,
+        16,
+        17,
+        18,
+        20,
+        21,
+    ):
         return 0
     if bits > 16 or max(samples)[0] > 127 or len(set(samples)) > 1 or len(samples) == 2 or colours not in (16, 17):
         raise ValueError(f"JPEG 2000 with {bits} bits that are no unsigned grey, RGB or RGBA; save it as PNG")

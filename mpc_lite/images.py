@@ -251,10 +251,10 @@ def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
     if not np.isfinite([low, high]).all():
         raise unreadable(path, "it holds NaN or infinite values, expected 0–1 or 0–255")
     top = 1 if high <= _OVERSHOOT else 255
-    # Between 1.05 and 16 nobody can tell which range it is; below half a level everywhere, bytes may be exchanged.
-    if 0 < high < 1 / 510 or not (
-        low >= (1 - _OVERSHOOT) * top and high <= _OVERSHOOT * top and (top == 1 or high >= 16)
-    ):
+    if 0 < high < 1 / 510:
+        raise unreadable(path, f"its values run from {low:g} to {high:g}, next to nothing of 0–1; are bytes exchanged?")
+    # Between 1.05 and 16 nobody can tell a dark photograph of 0–255 from a bright one of another range.
+    if not (low >= (1 - _OVERSHOOT) * top and high <= _OVERSHOOT * top and (top == 1 or high >= 16)):
         raise unreadable(path, f"its values run from {low:g} to {high:g}, expected 0–1 or 0–255")
     result = np.empty(values.shape, np.uint8)
     for rows in _bands(values):

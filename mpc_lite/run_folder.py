@@ -29,7 +29,7 @@ _STOP = "stop"  # asks a run to end, and may come before there is one
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
 _STALE = 3600  # seconds after which no write goes on
 _LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
-_held: dict[str, tuple[int, int] | None] = {}  # folders that this process may write -> their lock's file
+_held: dict[str, tuple] = {}  # folders that this process may write -> what tells the folder and its lock from others
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
 
 
@@ -64,7 +64,7 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         holder = _holder(out)
         if any(holder.get(key) != value for key, value in {**_numbers(), "process": os.getppid()}.items()):
             raise InputError(_in_use(out, holder, how_to_stop or f"create {out / 'stop'}")) from None
-        _held[name] = _lock_file(out)
+        _held[name] = _ident(out), _ident(out / LOCK)
         try:
             yield
         finally:
@@ -84,7 +84,7 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         holder = {**_numbers(), "process": os.getpid()}
         holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
         write_atomic(out / HOLDER, json.dumps(holder).encode())
-        _held[name] = _lock_file(out)
+        _held[name] = _ident(out), _ident(out / LOCK)
         yield
     finally:
         with suppress(OSError, InputError):
@@ -98,19 +98,20 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
 def check_held(out: Path) -> None:
     """InputError if a folder that this process holds is another one by now: deleted, moved, or made anew by a run that
     would get this one's files. To be called before each of them is written."""
-    name = os.path.abspath(out)
-    if name in _held and _held[name] != _lock_file(out):
+    held = _held.get(os.path.abspath(out))
+    folder, lock = _ident(out), _ident(out / LOCK)
+    if held and (folder != held[0] or lock not in (None, held[1])):  # a lock that somebody removed is no other folder
         raise InputError(
             f"{out} is not the folder any more that this run began in: it was deleted, moved or made anew; nothing "
             "more is written. Begin anew in a folder of its own"
         )
 
 
-def _lock_file(out: Path) -> tuple[int, int] | None:
-    """Device and number of the file that the lock is on; a folder made anew has another one."""
+def _ident(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file or folder, which one made anew does not have, as long as this one is open."""
     try:
-        facts = os.stat(out / LOCK)
-    except OSError:
+        facts = os.stat(path)
+    except FileNotFoundError:
         return None
     return facts.st_dev, facts.st_ino
 

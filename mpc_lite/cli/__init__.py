@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if arguments is None:  # the process ends with the command: what its memory holds need not be searched once more
         atexit.register(gc.freeze)
-    code = _run([_with_home(each) for each in (sys.argv[1:] if arguments is None else arguments)])
+    code = _run(list(map(with_home, sys.argv[1:] if arguments is None else arguments)))
     if code != BUG:  # after one, the other processes of a run may still wait, and this one would for them
         leave_the_others()
     return at_end(code, MISTAKE)
@@ -97,25 +97,19 @@ def _run(arguments: list[str]) -> int:
         tell("interrupted", error=True)
         return Stopped("", *asked[:1]).exit_code
     except Exception as error:
-        broken = isinstance(error, ImportError | SystemError) and not (getattr(error, "name", "") or "").startswith(
-            "mpc_"
-        )
-        if broken:  # a package of others, missing or half installed; typer itself imports some before a command begins
-            tell(
-                f"error: a package cannot be imported ({shown(error, 200)}); mpc-lite doctor, or install anew",
-                error=True,
-            )
+        why, name = shown(error, 200) or type(error).__name__, getattr(error, "name", "") or ""
+        # One of others, missing or half installed; typer itself imports pydantic before a command begins.
+        foreign = isinstance(error, ImportError) and not name.startswith("mpc_")
+        if foreign or (isinstance(error, SystemError) and "pydantic" in why):
+            tell(f"error: a package cannot be imported ({why}); mpc-lite doctor, or install anew", error=True)
             return MISTAKE
-        if out_of_memory(error):
-            tell(
-                f"error: the memory does not suffice ({shown(error, 200)}); smaller sizes or batches need less",
-                error=True,
-            )
+        if out_of_memory(error) and not _joined():  # of several processes the others may wait: see `main`
+            tell(f"error: the memory does not suffice ({why}); smaller sizes or batches need less", error=True)
             return MISTAKE
         return _other(error)
 
 
-def _with_home(argument: str) -> str:
+def with_home(argument: str) -> str:
     """An argument in which ~ is the home folder, which shells say of words alone: not of --out=~/x, nor in quotes."""
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     if value[:1] != "~" or os.path.lexists(value):

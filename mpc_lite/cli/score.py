@@ -76,7 +76,7 @@ def evaluate(
         from mpc_lite.files import place
         from mpc_lite.inference.export import check_results
         from mpc_lite.inference.saved_maps import INDEX, SavedMaps
-        from mpc_lite.network.weights import weights_sha256
+        from mpc_lite.network.weights import network_of
 
     names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), maps and place(maps)
     _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
@@ -87,7 +87,7 @@ def evaluate(
     with tempfile.TemporaryDirectory() as folder:  # for one protocol nothing is kept that nobody asked for
         kept = maps or (folder if len(names) > 1 else None)
         tables = evaluations(localizer, rows, names, split, kept)
-    tables = [{**table, "weights": weights and weights_sha256(weights)} for table in tables]
+    tables = [{**table, "weights": weights and network_of(weights)} for table in tables]
     _report(tables, json_file, found)
 
 

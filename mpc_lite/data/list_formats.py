@@ -27,7 +27,9 @@ _EXPECTED = (
 )
 
 
-_NAME = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(PICTURES, key=len, reverse=True)))})\b", re.IGNORECASE)
+_NAME = re.compile(
+    rf"(?:{'|'.join(map(re.escape, sorted(PICTURES, key=len, reverse=True)))})(?=[\s,;|\"']|$)", re.IGNORECASE
+)
 
 
 class Entry(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, write_atomic
 from mpc_lite.network.model import load_weights
-from mpc_lite.network.weights import read_facts, weights_sha256
+from mpc_lite.network.weights import network_of, read_facts, weights_sha256
 
 HOW_TO_INSTALL = "install them with: pip install 'mpc-lite[onnx]'"
 
@@ -48,7 +48,7 @@ def _results_of(weights: str | Path, path: str | Path) -> list[dict[str, Any]]:
     for table in scored.get("protocols", {"": scored}).values():
         if "maps" in table:
             raise InputError(f"{path} holds the scores of another detector's maps; give those of 'mpc-lite evaluate'")
-        if table.get("weights") != weights_sha256(weights):
+        if table.get("weights") != network_of(weights):
             what = "of other weights" if table.get("weights") else "and does not say of which weights"
             advice = f"give those of 'mpc-lite evaluate --weights {weights} --json'"
             raise InputError(f"{path} holds scores {what}; {advice}")

@@ -39,7 +39,7 @@ REPORT = "report.html"
 _OTHERS = (  # how files end that people take for photographs, or keep beside them
     ".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".srf", ".raf", ".rw2", ".orf", ".pef", ".srw",
     ".x3f", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".mrw", ".kdc", ".dcr", ".raw", ".psd", ".psb", ".xcf",
-    ".afphoto", ".kra", ".jxl", ".exr", ".hdr", ".pdf", ".eps", ".ai", ".svg",
+    ".afphoto", ".kra", ".jxl", ".exr", ".pdf", ".eps", ".ai", ".svg",
 )  # fmt: skip
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it

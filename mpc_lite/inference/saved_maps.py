@@ -57,9 +57,12 @@ class SavedMaps:
         if facts is None or facts == own.facts:
             return
         if n := len(list(place(folder).glob(f"*-{cls(folder, facts).key}.png"))):
+            other = (
+                "network" if facts["made_by"] != own.facts["made_by"] else "manifest, or of this one before a change"
+            )
             raise InputError(
-                f"{folder} holds {n} maps of another network or another manifest, and they would be deleted; give each "
-                "its own folder, or delete that one first"
+                f"{folder} holds {n} maps of another {other}, and they would be deleted; give each its own folder, or "
+                "delete that one first"
             )
 
     @classmethod

@@ -97,6 +97,11 @@ def weights_sha256(name_or_file: str | Path) -> str:
     return hashlib.sha256(located(name_or_file).read_bytes()).hexdigest()
 
 
+def network_of(name_or_file: str | Path) -> str:
+    """What tells a network from others, whatever else its file says: the fingerprint of its tensors."""
+    return read_facts(name_or_file).get("fingerprint") or weights_sha256(name_or_file)
+
+
 def load_strict(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy tensors into the model if, and only if, names and shapes agree without exception.
 

@@ -62,12 +62,6 @@ class DataSection(Section):
     workers: int = Field(default=1, ge=0, le=1024)
 
     @model_validator(mode="after")
-    def _lists_are_not_empty(self):
-        if self.manifest == [] or self.validation == []:
-            raise ValueError("manifest and validation name at least one list; write null for none")
-        return self
-
-    @model_validator(mode="after")
     def _repeats_are_positive(self):
         wrong = {source: times for source, times in self.repeats.items() if not 1 <= times <= ROWS}
         if wrong:
@@ -208,6 +202,20 @@ class Recipe(Section):
             if values[name] is None:
                 del values[name]
         return values
+
+
+_FILES = ("manifest", "validation", "photos", "lists", "manifests", "weights", "teacher")
+
+
+def nameless(recipe: Recipe) -> str | None:
+    """The first key of a file that is an empty text or list: a variable of the shell was not set, and something else
+    would take its place. Recipes within weights may have such, as they could be written before."""
+    for section, values in recipe.model_dump().items():
+        for key, value in values.items() if isinstance(values, dict) else ():
+            empty = value == "" or (isinstance(value, list) and "" in value)
+            if key in _FILES and (empty or (value == [] and section == "data")):
+                return f"{section}.{key}"
+    return None
 
 
 EPOCHS = ("epochs", "epoch", "num_epochs", "n_epochs", "max_epochs")  # training is counted in steps

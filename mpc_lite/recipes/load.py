@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from mpc_lite.errors import InputError, nearest, shown, some
 from mpc_lite.recipes import yaml_text
-from mpc_lite.recipes.keys import EPOCHS, OTHER_NAMES, Recipe
+from mpc_lite.recipes.keys import EPOCHS, OTHER_NAMES, Recipe, nameless
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 
 PROFILES = ("smoke", "lite", "check", "paper")
@@ -105,9 +105,12 @@ def load_recipe(
     for key, value in overrides.items():
         raw = _merge(raw, _nest(key.split("."), _given(key, value) if isinstance(value, str) else value))
     try:
-        return Recipe.model_validate(raw)
+        recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise InputError(_explain(name, error, list(choices))) from None
+    if key := nameless(recipe):
+        raise InputError(f"recipe {name}: {key} is empty; write null for none")
+    return recipe
 
 
 def recipe_choices(name_or_file: str | Path) -> dict[str, list[str]]:
@@ -157,17 +160,14 @@ def _narrow(raw: dict[str, Any]) -> None:
     """Keep of each choice the alternatives that `choice` names, in its order. InputError for one that is not there."""
     narrowed = raw.pop("choice", None) or {}
     if not isinstance(narrowed, dict):
-        name = shown(raw["name"])
-        raise InputError(f"recipe {name}: choice is no table; expected choice: {{CHOICE: ALTERNATIVE}}")
+        raise InputError(f"recipe {shown(raw['name'])}: choice is no table; expected choice: {{CHOICE: ALTERNATIVE}}")
     for choice, taken in narrowed.items():
         alternatives = (raw.get("choices") or {}).get(choice, {})
         names = taken if isinstance(taken, list) else [taken]
         for name in names or [None]:
             if not isinstance(name, str) or name not in alternatives:
-                offered, recipe = some(alternatives) or "none", shown(raw["name"])
-                raise InputError(
-                    f"recipe {recipe}: choice {shown(choice)} names {shown(name)}; alternatives are {offered}"
-                )
+                offered, what = some(alternatives) or "none", f"choice {shown(choice)} names {shown(name)}"
+                raise InputError(f"recipe {shown(raw['name'])}: {what}; alternatives are {offered}")
         raw["choices"] = {**raw["choices"], choice: {name: alternatives[name] for name in names}}
 
 
@@ -230,9 +230,9 @@ def _merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
 
 def _for_sections_of(raw: dict[str, Any], profile: dict[str, Any], name: str) -> dict[str, Any]:
     """What a profile changes: no section that the recipe leaves out by null. InputError for one that is no table."""
-    for key, field in Recipe.model_fields.items():
-        kinds = (field.annotation, *get_args(field.annotation))
-        if key not in raw or not any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds):
+    for key in raw.keys() & Recipe.model_fields.keys():
+        kinds = (annotation := Recipe.model_fields[key].annotation, *get_args(annotation))
+        if not any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds):
             continue
         if not isinstance(raw[key], dict) and not (raw[key] is None and type(None) in kinds):
             found = shown(json.dumps(raw[key], default=str))

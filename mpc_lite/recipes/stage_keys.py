@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Upper bounds. A recipe also travels inside weight files, which strangers make: no key may ask for memory or time
 # without end. They lie far above what anybody trains or scores with (a side of 512, some hundred thousand steps).
@@ -14,14 +14,6 @@ PositiveSteps = Annotated[int, Field(ge=1, le=STEPS)]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_empty_name(cls, value: Any) -> Any:
-        """A variable of the shell that was not set would else leave out a list, and forgeries be made in its place."""
-        if value == "" or (isinstance(value, list) and "" in value):
-            raise ValueError("an empty name; write null for none")
-        return value
 
 
 class ScheduleSection(Section):

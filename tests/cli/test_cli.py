@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpc_lite.cli import main
+from mpc_lite.cli import main, with_home
 from mpc_lite.cli.options import loading
 from mpc_lite.data.manifest import read_manifest, write_manifest
 from mpc_lite.training.signals import ending
@@ -275,14 +275,12 @@ def test_a_package_of_others_that_is_broken_is_one_line(monkeypatch, capsys, err
 @pytest.mark.trust
 def test_a_tilde_in_an_option_is_the_home_folder(monkeypatch, tmp_path):
     """Shells leave it in --out=~/found, and a folder called ~ was made."""
-    given = []
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mpc_lite.cli._run", lambda arguments: given.extend(arguments) or 0)
     Path("~photos").mkdir()
-    main(["predict", "~/a.jpg", "--out=~/found", "--json", "~", "~photos", "--photographs=a ~ b", "-p", "x=~/y"])
-    home = str(tmp_path / "home")
+    words = ["predict", "~/a.jpg", "--out=~/found", "--json", "~", "~photos", "--photographs=a ~ b", "-p", "x=~/y"]
+    given, home = list(map(with_home, words)), str(tmp_path / "home")
     assert given[1:5] == [os.path.join(home, "a.jpg"), f"--out={home}/found", "--json", home]
     assert given[5:] == ["~photos", "--photographs=a ~ b", "-p", "x=~/y"]  # a recipe's values are read as such
 
@@ -444,7 +442,8 @@ def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, c
     write_manifest(other, read_manifest(forgeries)[1:])
     for option, value in (("--weights", "lite2"), ("--manifest", str(other))):
         assert main(["evaluate", *words, "--maps", str(maps), option, value]) == 2
-        assert "maps holds 6 maps of another network or another manifest, and they would be" in capsys.readouterr().err
+        which = "network" if option == "--weights" else "manifest, or of this one before a change"
+        assert f"maps holds 6 maps of another {which}, and they would be deleted" in capsys.readouterr().err
     assert main([*again, "--json", str(tmp_path / "kept.json")]) == 0
 
 

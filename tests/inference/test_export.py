@@ -21,7 +21,7 @@ from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.inference.export import export, without_folders
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.model import MPC
-from mpc_lite.network.weights import pretrained_file, save_weights, weights_sha256
+from mpc_lite.network.weights import network_of, pretrained_file, save_weights
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'mpc-lite[onnx]'")
 pytest.importorskip("onnxruntime", reason="the package onnxruntime is not installed: pip install 'mpc-lite[onnx]'")
@@ -199,7 +199,7 @@ def test_metadata(tmp_path):
     Image.fromarray(mask).save(tmp_path / "m.png")
     (tmp_path / "list.csv").write_text("image,mask,label,source\na.png,m.png,1,ours\n")
     table = evaluate(Localizer.from_pretrained("lite", backend="onnx"), tmp_path / "list.csv")
-    table["weights"] = weights_sha256("lite")
+    table["weights"] = network_of("lite")
     (tmp_path / "scores.json").write_text(json.dumps(table))
     (tmp_path / "both.json").write_text(
         json.dumps({"protocols": {"mpc": table, "macro": {**table, "protocol": "macro"}}})
@@ -220,8 +220,8 @@ def test_scores_of_something_else_are_not_stored_with_the_weights(tmp_path):
     scores = dict.fromkeys(("protocol", "manifest", "split", "sets", "average", "image_level"))
     for more, said in (
         ({}, "holds scores and does not say of which weights; give those of"),
-        ({"weights": weights_sha256("lite2")}, "holds scores of other weights; give those of"),
-        ({"weights": weights_sha256("lite"), "maps": {"resized": 0}}, "holds the scores of another detector's maps"),
+        ({"weights": network_of("lite2")}, "holds scores of other weights; give those of"),
+        ({"weights": network_of("lite"), "maps": {"resized": 0}}, "holds the scores of another detector's maps"),
     ):
         for content in ({**scores, **more}, {"protocols": {"mpc": {**scores, **more}}}):
             (tmp_path / "scores.json").write_text(json.dumps(content))

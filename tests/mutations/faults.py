@@ -180,8 +180,8 @@ FAULTS = [
     Fault(
         "another validation list goes on",
         "training/checkpoint.py",
-        "lists = [recipe.data.manifest, recipe.data.validation]",
-        "lists = [recipe.data.manifest]",
+        "if part for each in (part.manifest, part.validation)]",
+        "if part for each in (part.manifest,)]",
         "tests/training/test_checkpoint.py::test_a_changed_row_in_any_list_makes_another_run",
     ),
     Fault(

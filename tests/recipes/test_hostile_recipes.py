@@ -5,6 +5,7 @@ import time
 import pytest
 
 from mpc_lite.errors import InputError
+from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import assignments, load_recipe, recipe_names
 
 pytestmark = pytest.mark.trust
@@ -178,16 +179,20 @@ def test_an_empty_value_is_none_that_was_forgotten(tmp_path):
                 load_recipe("quickstart", "smoke", {key: text})
     assert load_recipe("quickstart", "smoke", {"data.manifest": "null", "data.draw": "~"}).data.manifest is None
     path = tmp_path / "r.yaml"
-    for written, said in (
-        ("data: {manifest: ''}", "an empty name; write null for none"),
-        ("data: {manifest: [a.csv, '']}", "an empty name; write null for none"),
-        ("data: {manifest: []}", "manifest and validation name at least one list; write null for none"),
-        ("data: {manifest: a.csv, validation: []}", "manifest and validation name at least one list"),
-        ("evaluate: {weights: ''}", "an empty name; write null for none"),
+    for written, key in (
+        ("data: {manifest: ''}", "data.manifest"),
+        ("data: {manifest: [a.csv, '']}", "data.manifest"),
+        ("data: {manifest: []}", "data.manifest"),
+        ("data: {manifest: a.csv, validation: []}", "data.validation"),
+        ("evaluate: {weights: ''}", "evaluate.weights"),
     ):
         path.write_text(f"extends: quickstart\n{written}\n")
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=f"recipe r: {key} is empty; write null for none"):
             load_recipe(path, "smoke")
+    # What weights carry of their recipe may hold what recipes could say before.
+    for stored in ({}, {"description": ""}, {"data": {"manifest": []}}):
+        recipe = Recipe.model_validate({"name": "x", **stored})
+        assert Recipe.model_validate(recipe.as_dict()) == recipe
 
 
 @pytest.mark.parametrize("profile", [None, "smoke"])

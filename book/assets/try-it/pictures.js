@@ -43,7 +43,7 @@ function tryItPictures() {
       context.drawImage(bitmap, 0, 0);
       const { data } = context.getImageData(0, 0, width, height);
       // Drawn over white all is opaque. Of a canvas larger than the browser has, all is black and transparent, unsaid.
-      if ([3, 4 * Math.floor(data.length / 8) + 3, data.length - 1].some((at) => data[at] !== 255)) {
+      if ([3, 4 * Math.floor(data.length / 8) + 3, data.length - 1].some((at) => data[at] === 0)) {
         throw new Told(`${name} has ${width} × ${height} pixels, more than this browser can draw; make it smaller.`);
       }
       return { data, width, height };
