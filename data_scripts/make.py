@@ -35,9 +35,8 @@ from record import check_record, record, replace, report, tell, write_bad, write
 
 LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
 _ENDING = r"\.(?:jpe?g|png|tiff?|bmp)"
-_HEADER = re.compile(
-    r"image|mask|file|name|path|label", re.IGNORECASE
-)  # words of a first line without a picture's name
+# Words of a first line in which no picture is named.
+_HEADER = re.compile("image|mask|file|name|path|label", re.IGNORECASE)
 _FILE_NAME = re.compile(  # quoted as in CSV, or up to what separates names
     rf'"(?P<quoted>(?:[^"]|"")*?{_ENDING})\s*"|(?!")(?P<plain>[^,;|\t]*?{_ENDING})(?=[\s,;|]|$)', re.IGNORECASE
 )

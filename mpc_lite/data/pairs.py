@@ -159,14 +159,14 @@ def read_pairs(images: str | Path, masks: str | Path, source: str | None = None)
 
 def _below(folders: list[Path]) -> dict[str, int]:
     """How many pictures lie in which folders below those given, which nothing looks at: a part of a set, perhaps."""
-    given, below = {folder.resolve() for folder in folders}, Counter()
+    given, below = {folder.resolve() for folder in folders}, {}
     for folder in dict.fromkeys(folders):
-        for file in pictures_in(folder, closed=[]):
-            if file.parent != folder and not given & {file.parent.resolve(), *file.parent.resolve().parents} - {
-                folder.resolve()
-            }:
-                below[file.parent.relative_to(folder.parent).as_posix()] += 1
-    return dict(below)
+        others = given - {folder.resolve()}
+        for here, n in Counter(file.parent for file in pictures_in(folder, closed=[])).items():
+            there = here.resolve()
+            if here != folder and not others & {there, *there.parents}:
+                below[here.relative_to(folder.parent).as_posix()] = n
+    return below
 
 
 def _label(mask: Path) -> int:
