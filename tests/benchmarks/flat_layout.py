@@ -2,7 +2,7 @@
 
 After `bridge()` a module of a room, `mpc_lite.contrast.infonce`, is what the checkout has in its place,
 `mpc_lite.infonce`; where one took over from several, it has the names of all of them. A checkout with rooms is left
-alone.
+alone but for the module that moved into one since.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ MOVED = {
     "data.loader": "data",
     "data.manifest": "manifest",
     "data.stream": "data",
-    "devices": "processes",
     "errors": "config",
     "evaluation.evaluate": "evaluate",
     "evaluation.robustness": "robustness",
     "files": "config weights",
     "forgeries.scenes": "scenes",
     "forgeries.synth": "synth",
-    "network.folding": "folding",
     "inference.localizer": "localizer",
+    "network.devices": "processes",
+    "network.folding": "folding",
     "network.hrformer": "hrformer",
     "network.model": "model",
     "network.weights": "weights",
@@ -48,19 +48,20 @@ MOVED = {
     "training.pretrain": "pretrain",
     "training.processes": "processes",
 }
+MOVED_SINCE = {"network.devices": "devices"}  # of checkouts with rooms
 ROOMS = {name.split(".")[0] for name in MOVED if "." in name} | {"data.augment"}
 
 
 class _Flat(MetaPathFinder, Loader):
-    def __init__(self, package: Path):
-        self.package = package
+    def __init__(self, package: Path, moved: dict[str, str]):
+        self.package, self.moved = package, moved
 
     def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
         outer, _, name = fullname.partition(".")
         if outer != "mpc_lite":
             return None
         file = self.package / f"{name}.py"
-        if name in MOVED and not file.is_file():
+        if name in self.moved and not file.is_file():
             return ModuleSpec(fullname, self)
         if name in ROOMS and file.is_file():  # a module then, a room now: it is both here
             return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=[])
@@ -69,7 +70,7 @@ class _Flat(MetaPathFinder, Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        for name in MOVED[module.__name__.partition(".")[2]].split():
+        for name in self.moved[module.__name__.partition(".")[2]].split():
             flat = import_module(f"mpc_lite.{name}")
             for key in dir(flat):
                 if not key.startswith("__"):
@@ -82,7 +83,7 @@ def bridge() -> bool:
     """Whether the checkout in use is a flat one, and bridged now. To be called before any of its modules is imported,
     once in a process."""
     package = Path(importlib.util.find_spec("mpc_lite").submodule_search_locations[0])
-    if (package / "contrast").is_dir():
-        return False
-    sys.meta_path.insert(0, _Flat(package))
-    return True
+    flat = not (package / "contrast").is_dir()
+    if flat or not (package / "network" / "devices.py").is_file():
+        sys.meta_path.insert(0, _Flat(package, MOVED if flat else MOVED_SINCE))
+    return flat

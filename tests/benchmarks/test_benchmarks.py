@@ -103,6 +103,21 @@ def test_a_checkout_without_rooms_has_todays_names(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_checkout_with_rooms_has_what_moved_into_one_since(tmp_path):
+    """Else what keeps freed memory was not called in the older checkout, and today's seemed faster by that."""
+    for file, text in (("devices", "def keep_freed_memory(): return 1"), ("network/model", "MPC = 2")):
+        (tmp_path / "mpc_lite" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mpc_lite" / f"{file}.py").write_text(text)
+    for folder in (".", "contrast", "network"):
+        (tmp_path / "mpc_lite" / folder).mkdir(exist_ok=True)
+        (tmp_path / "mpc_lite" / folder / "__init__.py").touch()
+    code = "import flat_layout\nassert not flat_layout.bridge()\nfrom mpc_lite.network.model import MPC\n"
+    code += "from mpc_lite.network.devices import keep_freed_memory\nassert (MPC, keep_freed_memory()) == (2, 1)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(HERE)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a script of bash")
 def test_the_script_for_a_gpu_runs_dry_and_leaves_its_files(tmp_path):
     """Each part tries what it can without a GPU; none fails, and every file that a GPU would fill is there."""

@@ -234,7 +234,7 @@ def _as_the_commands_do() -> None:
     """What commands set before they score, where the checkout has it."""
     try:
         from mpc_lite.network.devices import keep_freed_memory
-    except ImportError:  # an older checkout
+    except ImportError:  # a checkout from before there was such a function
         return
     keep_freed_memory()
 

@@ -159,7 +159,6 @@ def test_a_mask_that_cannot_be_read_is_left_to_the_scoring(folders):
 
 
 @pytest.mark.trust
-@pytest.mark.trust
 def test_pictures_in_folders_below_are_counted_but_those_of_the_other_folder(folders):
     draw(folders / "photos" / "more" / "z.jpg")
     draw(folders / "photos" / "more" / "y.jpg")
@@ -180,6 +179,7 @@ def test_a_part_of_a_set_that_synth_makes_is_not_taken_for_the_whole(folders):
     assert len(read_pairs(folders / "images", folders / "masks").samples) == 4
 
 
+@pytest.mark.trust
 def test_links_that_lead_nowhere_are_told_as_such(folders):
     photos, masks = folders / "photos", folders / "masks"
     (photos / "a.jpg").unlink()
