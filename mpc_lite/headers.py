@@ -35,6 +35,7 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
 MOST_PAGES, _MOST_PARTS, _MOST_ENTRIES = 64, 2**20, 1000  # of a TIFF that are counted; looked at; of a page
 _LAB, LOG_LUV = (8, 9, 10), (32844, 32845)  # colours of TIFF; the latter are logarithms, which OpenCV 4 writes
 _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
+_JPEG2000_COLOURS = (0, 12, 15, 16, 17, 18, 20, 21)  # RGB, grey, CMYK, sYCC; others are Lab and the like
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 
 
@@ -92,19 +93,11 @@ def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:
     known = len(start) == 54 and start.startswith(b"\xff\x4f\xff\x51")
     samples = [start[at : at + 3] for at in (42, 45, 48, 51)][: start[41]] if known else []
     box = re.search(rb"colr\x01..\0\0\0(.)", head, re.DOTALL)
-    colours = box[1][0] if box else 16  # 16, 20, 21 are RGB, 17 grey, 12 CMYK, 18 sYCC; others Lab and the like
+    colours = box[1][0] if box else 16
     if len(samples) > 2 and colours == 17:
         raise ValueError(f"JPEG 2000 of {len(samples)} values a pixel that it calls grey; save it as PNG")
-    if (bits := max([0, *(sample[0] & 127 for sample in samples)]) + 1) <= 8 and colours in (
-        0,
-        12,
-        15,
-        16,
-        17,
-        18,
-        20,
-        21,
-    ):
+    bits = max([0, *(sample[0] & 127 for sample in samples)]) + 1
+    if not samples or (bits <= 8 and colours in _JPEG2000_COLOURS):
         return 0
     if bits > 16 or max(samples)[0] > 127 or len(set(samples)) > 1 or len(samples) == 2 or colours not in (16, 17):
         raise ValueError(f"JPEG 2000 with {bits} bits that are no unsigned grey, RGB or RGBA; save it as PNG")
@@ -154,12 +147,8 @@ def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int] = frozenset
 
 def refuse_tiff(path: Path, tags: dict, deep: bool) -> None:
     """InputError for TIFFs whose values no decoder gives as they are meant. deep: more than 8 bits, for OpenCV."""
-    bits, colours, n, beside = (
-        tags.get(Tag.BITS, 1),
-        tags.get(Tag.COLOURS, 2),
-        tags.get(Tag.SAMPLES, 1),
-        tags.get(Tag.BESIDE, 2),
-    )
+    wanted = ((Tag.BITS, 1), (Tag.COLOURS, 2), (Tag.SAMPLES, 1), (Tag.BESIDE, 2))
+    bits, colours, n, beside = (tags.get(tag, without) for tag, without in wanted)
     kind, apart = tags.get(Tag.KIND), tags.get(Tag.PLANES, 1) == 2 and n > 1
     for refused, what in (
         (tags.get("sparse"), "a TIFF with parts that are stored nowhere, empty or never written; save it whole"),

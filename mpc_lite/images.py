@@ -25,14 +25,8 @@ _APART = 4  # levels of 255 between black and a label; the noise of WebP and AVI
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
 _BAND = 128  # rows worked on at a time, at most
 _COUNTED = 2**20  # pixels whose levels are counted at a time, or whose colours a message counts
-_SEVERAL = (
-    b"\x89PNG",
-    b"GIF8",
-    b"RIFF",
-    b"P4",
-    b"P5",
-    b"P6",
-)  # how files begin that may hold several; HEIF beside them
+# How files begin that may hold several pictures; HEIF beside them.
+_SEVERAL = (b"\x89PNG", b"GIF8", b"RIFF", b"P4", b"P5", b"P6")
 
 
 @listed_if_too_large

@@ -880,6 +880,17 @@ def test_jpeg_2000_of_other_colours_is_refused_with_8_bits_too(tmp_path, colours
         read_image(tmp_path / "a.jp2")
 
 
+def test_a_damaged_jpeg_2000_of_other_colours_is_called_so(tmp_path):
+    """Python's sentence on an empty list was the reason given."""
+    data = bytearray(cv2.imencode(".jp2", np.tile(RGB, (8, 8, 1)))[1])
+    data[data.index(b"colr") + 10] = 14
+    begins = data.index(b"\xff\x4f\xff\x51")
+    for damaged in (data[: begins + 10], data[:begins] + bytes(100)):
+        (tmp_path / "a.jp2").write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged"):
+            read_image(tmp_path / "a.jp2")
+
+
 def test_a_comment_of_a_ppm_is_no_video(tmp_path):
     (tmp_path / "a.ppm").write_bytes(b"P6\n#wide angle\n9 6\n255\n" + RGB.tobytes())
     (tmp_path / "b.ppm").write_bytes(b"P6 #wide\n9 6\n255\n" + RGB.tobytes())
