@@ -1,5 +1,5 @@
 """Where a number comes from: versions, commit, device, and the record that every results file carries; and a picture:
-the seal on what predict wrote, which nobody takes for a photograph."""
+the seal on what predict and evaluate wrote, which nobody takes for a photograph."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def commit() -> str | None:
 
 
 def sealed(png: bytes) -> bytes:
-    """A PNG file with a line of text more: that predict wrote it, and what the sha256 of all else in it is."""
+    """A PNG file with a line of text more: that mpc_lite wrote it, and what the sha256 of all else in it is."""
     text = _SEAL + hashlib.sha256(png).hexdigest().encode()
     chunk = len(text).to_bytes(4, "big") + b"tEXt" + text
     return png[:_HEAD] + chunk + zlib.crc32(chunk[4:]).to_bytes(4, "big") + png[_HEAD:]
 
 
 def predict_wrote(path: Path) -> bool:
-    """Did predict write this picture, and has nobody changed it since?"""
+    """Did predict write this picture, or evaluate this map, and has nobody changed it since?"""
     length = 12 + len(_SEAL) + 64
     try:
         with open_file(path) as file:

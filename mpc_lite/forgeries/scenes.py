@@ -57,7 +57,7 @@ class Scenes:
         split: train, validation or test; no two splits share a scene.
         sources: any of ``packaged`` and ``dead_leaves``, and ``photos`` for the folder.
         photos: a folder of photographs, searched to any depth; ``$NAME`` in it is read from the environment. A warning
-            names the pictures in it that predict or synth wrote, which are left out.
+            names the pictures in it that predict, evaluate or synth wrote, which are left out.
     Raises:
         InputError: unknown source, a folder that is missing or holds no photograph.
     """
@@ -145,7 +145,7 @@ def photo_files(folder: str) -> list[Path]:
 
 
 def photographs_in(folder: str) -> tuple[list[Path], list[Path]]:
-    """`photo_files`, and the pictures left out because predict wrote them, or synth: they are no light from a scene."""
+    """`photo_files`, and the pictures left out as predict, evaluate or synth wrote them: no light of a scene."""
     path = expand(folder)
     if not path.is_dir():
         raise InputError(f"photos: {path} is not a folder")
@@ -183,7 +183,7 @@ def _of_a_set(folder: Path) -> bool:
 def told(made: list[Path]) -> str:
     """The sentence on pictures that are left out because they were made here."""
     names = some(f"{file.parent.name}/{file.name}" for file in made)
-    return f"{len(made)} pictures that predict or synth wrote are left out: {names}"
+    return f"{len(made)} pictures that predict, evaluate or synth wrote are left out: {names}"
 
 
 def hash_share(name: str) -> float:

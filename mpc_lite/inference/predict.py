@@ -66,7 +66,7 @@ def predict(
     (0,1), makes the mask, its contour and `tampered_fraction`; the scores do not depend on it.
     The folder belongs to this run until it ends. Raises InputError when another one holds it, when it cannot be
     written or its disk is full, where its `predictions.jsonl` or `report.html` is another program's, for another
-    threshold, and when predict wrote all that it should read.
+    threshold, and when predict or evaluate wrote all that it should read.
     """
     if not 0 < threshold < 1:
         raise InputError(f"threshold {threshold}; expected a number between 0 and 1, as 0.5")
@@ -170,7 +170,7 @@ def _refuses_all(error: OSError, out: Path) -> bool:
 
 def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> tuple[list[Path], list[Path]]:
     """Files, and for folders the photographs in them and below, without hidden ones and those in the folder `out`; and
-    the files left out of them because predict wrote them.
+    the files left out of them because predict or evaluate wrote them.
 
     A folder in which there is none, or that may not be looked into, stays, to be listed as what cannot be read.
     InputError when nothing else is left.
@@ -207,8 +207,10 @@ def no_pictures(folder: str | Path) -> InputError:
 
 
 def told(left_out: list[Path]) -> str:
-    """The sentence on pictures that are left out because predict wrote them."""
-    return f"{len(left_out)} pictures that predict wrote are left out: {some(file.name for file in left_out)}"
+    """The sentence on pictures that are left out because predict or evaluate wrote them."""
+    return (
+        f"{len(left_out)} pictures that predict or evaluate wrote are left out: {some(file.name for file in left_out)}"
+    )
 
 
 def _check_tables(out: Path, report: bool) -> None:

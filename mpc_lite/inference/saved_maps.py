@@ -20,6 +20,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.files import open_file, place, write_atomic
 from mpc_lite.inference.score_map import ScoreMap
 from mpc_lite.network.weights import fingerprint
+from mpc_lite.provenance import sealed
 from mpc_lite.run_folder import locked
 
 INDEX = "index.json"
@@ -136,7 +137,7 @@ class SavedMaps:
         """Keep a sample's levels (H,W) uint16."""
         data = io.BytesIO()
         Image.fromarray(levels).save(data, "PNG", compress_level=3)
-        write_atomic(self._file(sample), data.getvalue())
+        write_atomic(self._file(sample), sealed(data.getvalue()))
 
 
 def _alone(folder: Path) -> AbstractContextManager[None]:

@@ -436,6 +436,8 @@ def test_bad_files_get_a_sentence_and_the_page_stays_usable(chromium, addresses,
     whole = photos[0].read_bytes()
     Image.new("L", (10_000, 10_000)).save(tmp_path / "huge.png")
     Image.new("L", (70_000, 3), 200).save(tmp_path / "wide.png")
+    Image.new("RGBA", (60, 40), (90, 120, 30, 0)).save(tmp_path / "hidden.png")
+    Image.fromarray(np.linspace(0, 4095, 60 * 40).reshape(40, 60).astype(np.uint16)).save(tmp_path / "twelve.png")
     files = {
         "empty.jpg": (b"", "is empty (0 bytes)"),
         "notes.txt": (b"no picture", "is not a photograph (text/plain)"),
@@ -446,13 +448,18 @@ def test_bad_files_get_a_sentence_and_the_page_stays_usable(chromium, addresses,
         "phone.heic": (b"\0\0\0\x18ftypheic", "HEIC file, which this browser cannot read"),
         "huge.png": (None, "has 100 megapixels; this page takes up to 64"),
         "wide.png": (None, "has 70000 × 3 pixels, more than this browser can draw; make it smaller"),
+        "hidden.png": (None, "is transparent everywhere; save it without transparency"),
+        "twelve.png": (None, "uses less than a quarter of its 16-bit range; stretch its values, or save 8 bits"),
     }
     for name, (data, sentence) in files.items():
         if data is not None:
             (tmp_path / name).write_bytes(data)
         said = give(tab, tmp_path / name, "“")
         assert said.startswith(f"“{name}”") and sentence in said
-    assert give(tab, photos[1]).startswith("Done")
+    Image.new("RGB", (60, 40), "white").save(tmp_path / "white.png")
+    Image.fromarray(np.linspace(0, 65535, 60 * 40).reshape(40, 60).astype(np.uint16)).save(tmp_path / "sixteen.png")
+    for good in (photos[1], tmp_path / "white.png", tmp_path / "sixteen.png"):
+        assert give(tab, good).startswith("Done")
     assert wrong == []
     context.close()
 

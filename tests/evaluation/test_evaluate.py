@@ -34,6 +34,7 @@ from mpc_lite.evaluation.rows import RowScores
 from mpc_lite.images import read_image
 from mpc_lite.inference.forward import stretch_map
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.inference.predict import photographs
 from mpc_lite.inference.saved_maps import SavedMaps
 from mpc_lite.run_folder import LOCK, locked
 
@@ -296,6 +297,15 @@ def test_a_map_of_another_mode_is_no_whole_map(manifest, tmp_path, mode):
     (file,) = (tmp_path / "maps").glob("*.png")
     Image.new(mode, (96, 64), 1).save(file)
     assert saved.read(sample, (64, 96)) is None
+
+
+def test_kept_maps_below_a_folder_of_photographs_are_no_photographs(manifest, tmp_path):
+    sample, levels = read_manifest(manifest)[0], np.arange(64 * 96, dtype=np.uint16).reshape(64, 96)
+    shutil.copy(sample.image, tmp_path / "photo.png")
+    SavedMaps.create(tmp_path / "maps", {"name": "m.csv", "sha256": ""}, Brightness()).write(sample, levels)
+    files, left_out = photographs([tmp_path])
+    assert [file.name for file in files if file.parent.name == "maps"] == [] and tmp_path / "photo.png" in files
+    assert left_out == list((tmp_path / "maps").glob("*.png")) and len(left_out) == 1
 
 
 def test_a_broken_off_evaluation_keeps_its_maps(manifest, tmp_path):

@@ -189,7 +189,9 @@ def test_what_was_made_here_is_no_photograph(tmp_path, scenes, capsys):
     ):
         (folder / "old" / "manifest.csv").write_text(saved, encoding="utf-8")
         assert photo_files(str(folder)) == kept
-    with pytest.warns(UserWarning, match=r"\d+ pictures that predict or synth wrote are left out: .*found\.png"):
+    with pytest.warns(
+        UserWarning, match=r"\d+ pictures that predict, evaluate or synth wrote are left out: .*found\.png"
+    ):
         made = Scenes("train", ["photos"], str(folder))
     assert made.shared_out.startswith("4 of 4 photographs in ")
     synth_call = ["synth", "--out", str(tmp_path / "new"), "--n", "1", "--size", "32", "--split", "train", "--photos"]

@@ -196,7 +196,7 @@ def test_forgeries_and_masks_in_a_folder_are_no_authentic_photographs(tmp_path, 
     assert main([*words, "mine"]) == 0
     said = capsys.readouterr()
     assert "calibrated on 1 of 1 photographs" in said.out
-    assert "pictures that predict or synth wrote are left out: images/000000.png" in said.err
+    assert "pictures that predict, evaluate or synth wrote are left out: images/000000.png" in said.err
     assert main([*words, "mine/forgeries"]) == 2
     assert "error: no photograph: " in capsys.readouterr().err
     assert main([*words, "mine/forgeries/images/000000.png"]) == 0  # who names it means it

@@ -378,10 +378,13 @@ def test_what_predict_wrote_is_no_photograph(outs, folder):
             assert [line["image"] for line in predict([folder / "below"], folder / "below", localizer)] == first[:1]
         else:
             with pytest.warns(
-                UserWarning, match=r"\d+ pictures that predict wrote are left out: .*\.(mask|overlay|score)\.png"
+                UserWarning,
+                match=r"\d+ pictures that predict or evaluate wrote are left out: .*\.(mask|overlay|score)\.png",
             ):
                 assert [line["image"] for line in predict([folder], folder / out, localizer)] == first
-    with pytest.raises(InputError, match=r"3 pictures that predict wrote are left out.*; name the photographs"):
+    with pytest.raises(
+        InputError, match=r"3 pictures that predict or evaluate wrote are left out.*; name the photographs"
+    ):
         list(predict(sorted((folder / "found").glob("dark.*.png")), folder / "other", localizer))
 
 

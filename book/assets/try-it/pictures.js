@@ -38,18 +38,36 @@ function tryItPictures() {
         throw new Told(`${name} has ${Math.round((width * height) / 1e6)} megapixels; this page takes up to ${MOST_PIXELS / 1e6}.`);
       }
       const context = context2d(width, height);
+      const pixels = () => {
+        context.drawImage(bitmap, 0, 0);
+        return context.getImageData(0, 0, width, height).data;
+      };
       context.fillStyle = "white";
       context.fillRect(0, 0, width, height);
-      context.drawImage(bitmap, 0, 0);
-      const { data } = context.getImageData(0, 0, width, height);
+      const data = pixels();
       // Drawn over white all is opaque. Of a canvas larger than the browser has, all is black and transparent, unsaid.
       if ([3, 4 * Math.floor(data.length / 8) + 3, data.length - 1].some((at) => data[at] === 0)) {
         throw new Told(`${name} has ${width} × ${height} pixels, more than this browser can draw; make it smaller.`);
+      }
+      if (data.every((level) => level === 255)) {
+        context.clearRect(0, 0, width, height);
+        if (pixels().every((level, i) => i % 4 !== 3 || level === 0)) {
+          throw new Told(`${name} is transparent everywhere; save it without transparency.`);
+        }
+      }
+      if (await hasDeepLevels(blob) && data.every((level, i) => i % 4 === 3 || level < 64)) {
+        throw new Told(`${name} uses less than a quarter of its 16-bit range; stretch its values, or save 8 bits.`);
       }
       return { data, width, height };
     } finally {
       bitmap.close();
     }
+  }
+
+  /** Does a PNG say that its levels have 16 bits? Browsers keep the upper eight, and 12-bit photographs turn black. */
+  async function hasDeepLevels(blob) {
+    const start = new Uint8Array(await blob.slice(0, 26).arrayBuffer());
+    return String.fromCharCode(...start.subarray(1, 4)) === "PNG" && start[24] === 16;
   }
 
   /** The photo no larger than `side`; the same object where it fits. */
