@@ -12,9 +12,9 @@ from mpc_lite.cli.terminal import put
 from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import open_file
 
-_IMAGE_NAME = re.compile(r"[TS]p_\w+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
+_IMAGE_NAME = re.compile(r"\b[TS]p_\w+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
 _DAMAGED = (OSError, zipfile.BadZipFile, ElementTree.ParseError, zlib.error, EOFError, RuntimeError, ValueError)
-LINE = 10_000  # letters of a row of a sheet; the search for names would take the square of its length
+LINE = 10_000  # letters of a row of a sheet
 _PAGES, _CELLS = 8, 500_000  # of a part, a cell or a row each; CASIA has some ten thousand names
 _BLOCK = 1 << 16
 _LARGEST = 16 << 20  # bytes of a part of an .xlsx file once unfolded; the sheets have some hundred kilobytes
@@ -35,21 +35,27 @@ def renamed(tree: Tree) -> Callable[[Path], str]:
     """The key of images by the name that their mask has: what a renaming sheet in the folders says, else their own.
 
     The sheet is `fileNamesCorrection.xlsx` of the masks' repository, or a text or CSV file of that name; a row is one
-    that holds two names of images, the old and the new one.
+    that names two images, the old one first; it may name them again, as in a command that renames the one to the other.
     """
     new_names: dict[str, set[str]] = {}
     for sheet in tree.files(name="*name*correction*", suffixes=(".xlsx", ".csv", ".txt")):
-        long = rows = 0
+        long = rows = other = 0
         for line in _lines(sheet):
             if len(line) > LINE:
                 long += 1
-            elif len(names := _IMAGE_NAME.findall(line)) == 2:
+                continue
+            names = _IMAGE_NAME.findall(line)
+            old, *new = dict.fromkeys(Path(name).stem.casefold() for name in names) or [""]
+            if len(names) > 1 and len(new) < 2:  # of one name twice, an image keeps its own
                 rows += 1
-                old, new = (Path(name).stem.casefold() for name in names)
-                new_names.setdefault(old, set()).add(new)
+                new_names.setdefault(old, set()).add(*new or [old])
+            elif names:
+                other += 1
         if long:
             put(printable(f"note: {sheet}: rows of more than {LINE} letters are left out, {long} of them"))
-        if not rows:  # in UTF-16, say, or with its pages in another place
+        if other:
+            put(printable(f"note: {sheet}: rows that do not name two images are left out, {other} of them"))
+        elif not rows:  # in UTF-16, say, or with its pages in another place
             advice = "save it as an .xlsx workbook, or as CSV in UTF-8"
             put(printable(f"note: {sheet}: no row with two names of images was found; {advice}"))
     new_name = {old: new for old, (new, *others) in new_names.items() if not others}

@@ -119,17 +119,21 @@ def verified(archive: Path, sha256: str | None = None, record: bool = True) -> s
     digest, lock = _sha256(archive), archive.with_name(archive.name + ".sha256")
     if sha256:
         _compare(archive, digest, sha256, "the set's script")
-    if lock.is_file():
-        text = lock.read_text(errors="replace").lower()
-        _compare(archive, digest, (re.findall(r"\b[0-9a-f]{64}\b", text) or [text.strip()])[0], lock.name)
+    # An empty one was written on a full disk.
+    if text := lock.read_text(errors="replace").lower().strip() if lock.is_file() else "":
+        _compare(archive, digest, (re.findall(r"\b[0-9a-f]{64}\b", text) or [text])[0], lock.name)
     elif record:
         write_sha256(archive, digest)
     return digest
 
 
 def write_sha256(archive: Path, sha256: str) -> None:
-    with contextlib.suppress(OSError):  # a read-only folder: the provenance file records it all the same
-        archive.with_name(archive.name + ".sha256").write_text(f"{sha256}  {archive.name}\n")
+    lock = archive.with_name(archive.name + ".sha256")
+    try:
+        lock.write_bytes(f"{sha256}  ".encode() + os.fsencode(archive.name) + b"\n")
+    except OSError:  # a read-only folder, a full disk: the provenance file records it all the same
+        with contextlib.suppress(OSError):
+            lock.unlink()
 
 
 def _compare(file: Path, digest: str, expected: str, origin: str) -> None:

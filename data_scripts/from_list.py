@@ -26,7 +26,7 @@ from mpc_lite.data.list_formats import FORMATS
 from mpc_lite.data.lists import pick, sort_entries
 from mpc_lite.data.manifest import REQUIRED, Sample, check_name, read_manifest, read_mask, write_manifest
 from mpc_lite.errors import InputError, printable
-from mpc_lite.files import PICTURES, check_output, csv_rows, place
+from mpc_lite.files import PICTURES, check_output, csv_rows, place, relative
 from mpc_lite.images import read_image
 from mpc_lite.run_folder import clear_stale
 from mpc_lite.training.signals import Stopped, ending
@@ -92,7 +92,7 @@ def make(options: argparse.Namespace) -> int:
     if options.rest and bad:
         problems.append("what the list names and was not found may be among the rest: correct this first")
     if not options.of:  # rows of a manifest have been opened before
-        samples, unusable = opened(samples)
+        samples, unusable = opened(samples, options.out.parent)
         problems += unusable
     changes = {name: getattr(options, name) for name in ("split", "source") if getattr(options, name)}
     samples = [dataclasses.replace(sample, **changes) for sample in samples]
@@ -129,13 +129,15 @@ def _files(samples: list[Sample]) -> list[Path]:
     return [file for sample in samples for file in (sample.image, sample.mask) if file]
 
 
-def opened(samples: list[Sample]) -> tuple[list[Sample], list[str]]:
-    """The samples whose files are whole and belong together (size, label), and what is wrong with the others."""
+def opened(samples: list[Sample], folder: Path) -> tuple[list[Sample], list[str]]:
+    """The samples whose files are whole and belong together (size, label), and what is wrong with the others.
+
+    folder: that of the manifest, which holds their paths."""
     good, problems = [], []
     for sample in samples:
         try:
-            check_name(str(sample.image))
-            check_name(str(sample.mask or ""))
+            for file in (sample.image, sample.mask):
+                check_name(relative(file, folder))
             read_mask(sample, size=read_image(sample.image).shape[:2])
             good.append(sample)
         except InputError as error:

@@ -33,12 +33,15 @@ from mpc_lite.run_folder import HOLDER, LOCK, clear_stale, locked
 from mpc_lite.training.signals import Stopped, ending
 from record import check_record, record, replace, report, tell, write_bad, write_json
 
-LINE = 10_000  # letters of a line with an image's name and its mask's; the search would take the square of its length
+LINE = 10_000  # letters of a line with an image's name and its mask's
 _ENDING = r"\.(?:jpe?g|png|tiff?|bmp)"
 # Words of a first line in which no picture is named.
 _HEADER = re.compile("image|mask|file|name|path|label", re.IGNORECASE)
 _FILE_NAME = re.compile(  # quoted as in CSV, or up to what separates names
-    rf'"(?P<quoted>(?:[^"]|"")*?{_ENDING})\s*"|(?!")(?P<plain>[^,;|\t]*?{_ENDING})(?=[\s,;|]|$)', re.IGNORECASE
+    rf'"(?P<quoted>(?:[^"]|"")*?{_ENDING})\s*"|(?!")(?P<plain>[^,;|\t]*?{_ENDING})(?=[\s,;|]|$)'
+    # Else a field without a name is passed over at once: to begin anew at each letter takes the square of its length.
+    r'|"[^,;|\t]*|[^",;|\t]+',
+    re.IGNORECASE,
 )
 
 
@@ -152,7 +155,7 @@ def _split_list(text: str) -> SplitList:
         tell(f"note: --split {text}: line{plural} {some(long)}, longer than {LINE} letters, left out")
     named, beside, others = [], [], []
     for number, line in enumerate(lines, start=1):
-        names = [_name_in(match) for match in _FILE_NAME.finditer(line)] if len(line) <= LINE else []
+        names = list(filter(None, map(_name_in, _FILE_NAME.finditer(line)))) if len(line) <= LINE else []
         if len(names) > 3 and len(lines) == 1:
             raise InputError(f"--split {text}: line {number} names several images; write a line for each")
         if names:
@@ -169,7 +172,8 @@ def _split_list(text: str) -> SplitList:
 
 
 def _name_in(match: re.Match) -> str:
-    return (match["plain"] or match["quoted"].replace('""', '"')).strip().replace("\\", "/")
+    """The name that was found; "" of a field without one."""
+    return (match["plain"] or (match["quoted"] or "").replace('""', '"')).strip().replace("\\", "/")
 
 
 # ---------------------------------------------------------------------------------------------------------- one set

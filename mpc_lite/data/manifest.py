@@ -10,6 +10,7 @@ import filecmp
 import io
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,10 +209,10 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
             f"{path.name}: column {', '.join(missing)} is missing; found {columns}; "
             f"expected {','.join(REQUIRED)}[,split], separated by commas"
         )
-    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+    if twice := sorted({name for name, n in Counter(header).items() if name and n > 1}):
         raise InputError(f"{path.name}: the columns {some(twice, 6)} occur twice; rename or drop one")
     # Nobody would notice that test rows are trained on because their column is called Split.
-    if others := [name for name in header if name.casefold() in COLUMNS and name.casefold() not in header]:
+    if others := [name for name in header if name.casefold() in COLUMNS and name.casefold() not in named]:
         raise InputError(f"{path.name}: column '{others[0]}', expected '{others[0].casefold()}'; rename or drop it")
     empty, folder, (image_at, mask_at) = True, path.parent, map(header.index, ("image", "mask"))
     for number, (cells, broken) in rows:

@@ -151,7 +151,7 @@ def read_photograph_list(path: Path) -> list[dict]:
             continue
         if columns is None:
             columns = [cell.strip().lower() for cell in cells]
-            if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+            if twice := sorted({name for name, n in Counter(columns).items() if name and n > 1}):
                 raise InputError(
                     f"{path}: the columns {some(twice, 6)} occur twice, in any case of letters; rename one"
                 )

@@ -181,6 +181,17 @@ def test_a_sheet_that_tells_nothing_is_named(load, run, casia2):
     assert done.code == 1 and "fileNamesCorrection.txt: no row with two names of images was found; save it" in done.out
 
 
+def test_a_sheet_may_name_the_two_again_in_a_command(load, run, casia2):
+    (casia2[1] / "Notes" / "fileNamesCorrection.xlsx").unlink()
+    sheet = casia2[1] / "Notes" / "fileNamesCorrection.csv"
+    sheet.write_text(f"old,new,command\n{OLD}.tif,{NEW}.tif,ren {OLD}.tif {NEW}.tif\n")
+    done = run(load("casia2").CASIA2, *casia2)
+    assert done.code == 0 and "fileNamesCorrection" not in done.out
+    sheet.write_text(f"{OLD}.tif\n{OLD}.tif,{NEW}.tif,Tp_c.tif\nTp_d.tif,Tp_d.tif\n")
+    done = run(load("casia2").CASIA2, *casia2)
+    assert done.code == 1 and "rows that do not name two images are left out, 2 of them" in done.out
+
+
 def test_an_image_with_two_new_names_keeps_its_own(load, run, casia2):
     other = casia2[1] / "Notes" / "more fileNamesCorrection.csv"
     other.write_text(f"{OLD}.tif,{NEW}.tif\n")

@@ -1,6 +1,7 @@
 """from_list.py: manifests from foreign lists, and PSCC-Net's way of splitting one."""
 
 import os
+import shutil
 import time
 
 import pytest
@@ -215,6 +216,13 @@ def test_names_of_strangers_are_printed_and_written_in_utf8_or_left_out(main, fo
     assert "\x1b" not in printed and r"note: " in printed and r"c\x1b[2J.jpg" in printed
     assert r"caf\udce9.jpg is not one line of UTF-8" in printed and "2 tampered" in printed
     assert [row.image.name for row in read_manifest(folder / "m.csv")] == ["a.jpg", "c\x1b[2J.jpg"]
+
+
+def test_a_folder_whose_name_is_not_utf8_may_lie_above(main, folder, tmp_path_factory):
+    above = tmp_path_factory.mktemp("any") / "caf\udce9"
+    shutil.copytree(folder, above)
+    assert main(above / "set", "--out", above / "m.csv") == 0
+    assert len(read_manifest(above / "m.csv")) == 3
 
 
 def test_a_file_where_the_folder_of_the_manifest_should_be_is_told(main, folder, capsys):
