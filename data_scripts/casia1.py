@@ -5,9 +5,10 @@ python data_scripts/casia1.py "CASIA 1.0 dataset" "CASIA 1.0 groundtruth" --out 
 
 import sys
 
-from casia_names import renamed, tampered_id
+from casia_names import own, renamed, tampered_id
 from common import SEEN, DataSet, Download, MaskRule, Pair, Tree, authentic, match, without_end
 from make import main
+from mpc_lite.cli.terminal import put
 
 GROUND_TRUTH = "https://github.com/namtpham/casia1groundtruth"
 MASKS = Download(
@@ -22,13 +23,17 @@ def tampered(tree: Tree) -> list[Pair]:
     """`Tp/CM`, `Tp/Sp` (also seen: `Modified Tp/Tp/Sp`, `Tp` alone), with `<stem>_gt.png` wherever it lies."""
     folders = ("CM", "Sp", "Tp")
     images = [path for each in folders for path in tree.files(each, name="Sp_*", suffixes=(".jpg", ".jpeg"))]
+    original = [path for path in images if any(part.casefold() == "original tp" for part in path.parts)]
+    if 0 < len(original) < len(images):  # the same names twice
+        put(f"note: Original Tp is left out, {len(original)} images; the others have their names")
+        images = [path for path in images if path not in set(original)]
     masks = tree.files(name="Sp_*_gt.png")
     return match(images, masks, renamed(tree), without_end("_gt"), otherwise=tampered_id)
 
 
 def pairs(tree: Tree):
     yield from tampered(tree)
-    yield from authentic(tree.files("Au", suffixes=(".jpg", ".jpeg")))
+    yield from authentic(own(tree.files("Au", suffixes=(".jpg", ".jpeg")), digits=4))
 
 
 CASIA1 = DataSet(

@@ -5,7 +5,7 @@ python data_scripts/casia2.py CASIA2 casia2groundtruth-master --out sets
 
 import sys
 
-from casia_names import renamed, tampered_id
+from casia_names import own, renamed, tampered_id
 from common import SEEN, DataSet, MaskRule, Tree, authentic, match, without_end
 from make import main
 
@@ -18,7 +18,7 @@ def pairs(tree: Tree):
     # The masks' repository shows some pairs again in a folder of samples.
     masks = [path for path in tree.files(name="Tp_*_gt*.png") if path.parent.name.casefold() != "samples"]
     yield from match(images, masks, renamed(tree), without_end("_gt", "_gt3"), otherwise=tampered_id)
-    yield from authentic(tree.files("Au", suffixes=(*TAMPERED, ".bmp")))
+    yield from authentic(own(tree.files("Au", suffixes=(*TAMPERED, ".bmp")), digits=5))
 
 
 CASIA2 = DataSet(

@@ -31,6 +31,15 @@ def tampered_id(path: Path) -> str:
     return f"number {parts[-1]} ({parts[3]})" if len(parts) > 3 else path.name
 
 
+def own(authentic: list[Path], digits: int) -> list[Path]:
+    """Authentic images without those of the other CASIA, which lies beside this one in copies of both: v1 numbers them
+    with four digits (`Au_ani_0001`), v2 with five. What is left out is told."""
+    other = {path for path in authentic if re.fullmatch(rf"au_[a-z]{{3}}_\d{{{9 - digits}}}", stem(path))}
+    if other:
+        put(f"note: {len(other)} images of Au are left out: numbers of {9 - digits} digits are the other CASIA's")
+    return [path for path in authentic if path not in other]
+
+
 def renamed(tree: Tree) -> Callable[[Path], str]:
     """The key of images by the name that their mask has: what a renaming sheet in the folders says, else their own.
 

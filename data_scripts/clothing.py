@@ -16,7 +16,8 @@ PHOTOGRAPHS = Download(f"{REPOSITORY}/archive/{COMMIT}.zip", "clothing-dataset.z
 
 def pairs(tree: Tree) -> list[Pair]:
     """`images/` of the repository; copies of the full-size pictures call it `images_original/`."""
-    return list(authentic(tree.files("images") or tree.files("images_original") or tree.files("clothing")))
+    folders = ("*clothing*/images", "images", "images_original", "clothing")  # others call theirs images, too
+    return list(authentic(next(filter(None, map(tree.files, folders)), [])))
 
 
 CLOTHING = DataSet(

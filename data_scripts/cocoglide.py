@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from common import UNVERIFIED, DataSet, MaskRule, Tree, authentic, match
+from common import UNVERIFIED, DataSet, MaskRule, Tree, authentic, beside, match
 from make import main
 
 
@@ -21,8 +21,9 @@ def number(path: Path) -> str:
 
 
 def pairs(tree: Tree):
-    yield from match(tree.files("fake"), tree.files("mask"), number, number)
-    yield from authentic(tree.files("real"))
+    fake = tree.files("fake")
+    yield from match(fake, tree.files("mask"), number, number)
+    yield from authentic(beside(tree.files("real"), fake))
 
 
 COCOGLIDE = DataSet(

@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 
 from converted import is_converted, of_the_system
+from mpc_lite.cli.terminal import put
 from mpc_lite.data.pairs import stem  # the key that most sets pair by
-from mpc_lite.errors import InputError, some
+from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import folders_below, open_file
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -204,6 +205,20 @@ def without_end(*ends: str) -> Callable[[Path], str]:
 def authentic(images: Iterable[Path], split: str | None = None, source: str | None = None) -> Iterator[Pair]:
     """Images without a tampered pixel."""
     return (Pair(image, label=0, split=split, source=source) for image in images)
+
+
+def beside(files: Iterable[Path], others: Iterable[Path]) -> list[Path]:
+    """Those of some files that lie nearest to the others of their set, by folders: several sets may lie in one folder,
+    and call theirs alike. What is left out is told."""
+    files, folders = list(files), {other.parent for other in others}
+    near = {
+        folder: max((len(Path(os.path.commonpath([folder, other])).parts) for other in folders), default=0)
+        for folder in {file.parent for file in files}
+    }
+    far = sorted(str(folder) for folder, n in near.items() if n < max(near.values()))
+    if far:
+        put(printable(f"note: {some(far, 4)}: further from the forgeries, so of another set, and left out"))
+    return [file for file in files if str(file.parent) not in far]
 
 
 def match(

@@ -7,15 +7,18 @@ import sys
 
 from common import UNVERIFIED, DataSet, MaskRule, Tree, authentic, match
 from make import main
+from mpc_lite.cli.terminal import put
 
 
 def pairs(tree: Tree):
     """Images and masks have equal names, `splicing-<n>.png`; the masks' folder has "mask" in its name."""
-    splicing = tree.files(name="splicing-*")
-    masks = [path for path in splicing if "mask" in path.parent.name.casefold()]
-    known = set(masks)
-    yield from match([path for path in splicing if path not in known], masks)
-    yield from authentic(tree.files(name="normal-*"))
+    splicing, normal = (tree.files(name=f"{each}-*") for each in ("splicing", "normal"))
+    other = {path for path in splicing + normal if path.parent.name.casefold().startswith("dsi")}
+    if other:  # which its owners put beside it
+        put(f"note: {len(other)} images of DSI-1, another set, are left out")
+    masks = {path for path in splicing if "mask" in path.parent.name.casefold()} - other
+    yield from match([path for path in splicing if path not in masks | other], sorted(masks))
+    yield from authentic(path for path in normal if path not in other)
 
 
 DSO1 = DataSet(

@@ -5,7 +5,7 @@ python data_scripts/ifc.py dataset-dist/phase-01/training --out sets
 
 import sys
 
-from common import UNVERIFIED, DataSet, MaskRule, Tree, authentic, match, without_end
+from common import UNVERIFIED, DataSet, MaskRule, Tree, authentic, beside, match, without_end
 from make import main
 
 
@@ -13,7 +13,7 @@ def pairs(tree: Tree):
     files = tree.files("fake")
     masks = [path for path in files if path.stem.casefold().endswith(".mask")]
     yield from match([path for path in files if path not in masks], masks, mask_key=without_end(".mask"))
-    yield from authentic(tree.files("pristine"))
+    yield from authentic(beside(tree.files("pristine"), files))
 
 
 IFC = DataSet(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from checked import read_tampered
-from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, authentic, match, stem
+from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, authentic, beside, match, stem
 from make import main
 from mpc_lite.errors import InputError
 
@@ -51,7 +51,7 @@ def pairs(tree: Tree):
                 yield Pair(image, problem=f"{n} images are called {stem(image)}" if n > 1 else "no mask")
         left = (mask for name, masks in of_image.items() if name not in times for mask in masks)
         yield from (Pair(None, mask, problem="mask without image") for mask in left)
-    yield from authentic(tree.files("Au"))
+    yield from authentic(beside(tree.files("Au"), images))
 
 
 MISD = DataSet(

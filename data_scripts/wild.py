@@ -10,7 +10,8 @@ from make import main
 
 
 def pairs(tree: Tree) -> list[Pair]:
-    return match(tree.files("images"), tree.files("masks"))
+    images, masks = (tree.files(f"*wild*/{each}") or tree.files(each) for each in ("images", "masks"))
+    return match(images, masks)
 
 
 WILD = DataSet(

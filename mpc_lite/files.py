@@ -1,4 +1,4 @@
-"""Files and paths: written whole or not at all, expanded as a recipe gives them, told without a machine's folders."""
+"""Files and paths: written whole or not at all, expanded as a recipe gives them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mpc_lite.errors import InputError, shown
 
@@ -107,12 +107,11 @@ def csv_rows(path: Path, expected: str) -> Iterator[tuple[list[str], str]]:
                 open_quote = end > first or (cells[-1:] != [] and cells[-1].endswith(("\n", "\r")))
                 lost = f", so lines {first} to {end} became one row" if end > first else ""
                 yield cells, f"a quote that opens in line {first} is not closed in it{lost}" if open_quote else ""
-    except FileNotFoundError:
-        raise InputError(f"{shown(path, 200)}: cannot be read, no such file; expected {expected}") from None
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        if isinstance(error, csv.Error):
-            reason = f"{error}; is a quote open in line {end + 1}?"
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise InputError(f"{shown(path, 200)}: cannot be read, {reason}; expected {expected}") from None
+    except (ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
+        reason = f"{error}; is a quote open in line {end + 1}?" if isinstance(error, csv.Error) else error
         raise InputError(
             f"{shown(path, 200)}: cannot be read as a CSV file in UTF-8 ({reason}); save it in this form"
         ) from None
@@ -182,6 +181,17 @@ def closed_folder(error: OSError) -> InputError:
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _OF_SYSTEMS
+
+
+def out_of_reach(path: str | Path) -> str:
+    """What to say, instead of that it does not exist, of a file below a folder that may not be entered; else ""."""
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        return f"cannot be looked at ({error.strerror}): a folder above it may not be entered"
+    except (OSError, ValueError):  # nothing there, or what no system takes as a path
+        pass
+    return ""
 
 
 def expand_all(paths: str | list[str] | None) -> list[Path]:
@@ -283,17 +293,3 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         # that must not take the place of what is said above.
         with suppress(OSError):
             temporary.unlink()
-
-
-def without_paths(value: Any) -> Any:
-    """Absolute paths, alone or inside texts, become the names of their files: results travel to other machines."""
-    if isinstance(value, dict):
-        return {key: without_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_paths(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    if (value.startswith("~") or Path(value).is_absolute()) and ": " not in value and "\n" not in value:
-        return Path(value).name
-    quoted = re.sub(r"(['\"])(?:~?/)[^'\"]*?([^/'\"]+)\1", r"\1\2\1", value)
-    return re.sub(r"(?<![\w.:/$}~])~?/(?:[^\s/'\":;,()]+/)*([^\s/'\":;,()]+)", r"\1", quoted)

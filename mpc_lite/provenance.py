@@ -1,11 +1,12 @@
-"""Where a number comes from: versions, commit, device, and the record that every results file carries; and a picture:
-the seal on what predict and evaluate wrote, which nobody takes for a photograph."""
+"""Where a number comes from: versions, commit, device, and the record that every results file carries, told without a
+machine's folders; and a picture: the seal on what predict and evaluate wrote, which nobody takes for a photograph."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
+import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -108,3 +109,17 @@ def predict_wrote(path: Path) -> bool:
     except (OSError, ValueError):  # ValueError: what no system takes as a path
         return False
     return data == sealed(data[:_HEAD] + data[_HEAD + length :])
+
+
+def without_paths(value: Any) -> Any:
+    """Absolute paths, alone or inside texts, become the names of their files: results travel to other machines."""
+    if isinstance(value, dict):
+        return {key: without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if (value.startswith("~") or Path(value).is_absolute()) and ": " not in value and "\n" not in value:
+        return Path(value).name
+    quoted = re.sub(r"(['\"])(?:~?/)[^'\"]*?([^/'\"]+)\1", r"\1\2\1", value)
+    return re.sub(r"(?<![\w.:/$}~])~?/(?:[^\s/'\":;,()]+/)*([^\s/'\":;,()]+)", r"\1", quoted)

@@ -2,12 +2,16 @@
 
 import errno
 import os
+import re
 import unicodedata
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from mpc_lite.data.lists import sort_entries
+from mpc_lite.data.manifest import check
+from mpc_lite.data.pairs import read_pairs
 from mpc_lite.decoders import FORMATS
 from mpc_lite.errors import InputError, some
 from mpc_lite.files import (
@@ -22,6 +26,9 @@ from mpc_lite.files import (
     too_many_pixels,
     write_atomic,
 )
+from mpc_lite.forgeries.scenes import photo_files
+from mpc_lite.network.weights import located
+from mpc_lite.recipes.load import load_recipe
 
 pytestmark = pytest.mark.trust
 COMPOSED = unicodedata.normalize("NFC", "café")
@@ -134,6 +141,36 @@ def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path, monkeypatch):
         pictures_in(tmp_path)
     assert pictures_in(tmp_path, tmp_path / "out", met := []) == [tmp_path / "a.png", tmp_path / "open" / "c.png"]
     assert met == [tmp_path / "private"]
+
+
+def test_what_lies_below_a_folder_that_may_not_be_entered_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    private, refused = (
+        tmp_path / "private",
+        "cannot be looked at (Permission denied): a folder above it may not be entered",
+    )
+    private.mkdir()
+    (tmp_path / "m.csv").write_text("image,mask,label,source\nprivate/a.png,private/b.png,1,set\n")
+    (tmp_path / "list.txt").write_text("private/a.png private/b.png\n")
+    for name, real in (("stat", os.stat), ("lstat", os.lstat)):
+
+        def asked(path, *args, real=real, **words):
+            if private in Path(os.fsdecode(path) if isinstance(path, (str, bytes, Path)) else ".").parents:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *args, **words)
+
+        monkeypatch.setattr(os, name, asked)
+    assert check(tmp_path / "m.csv") == [f"row 2 of m.csv: image private/a.png {refused}"]
+    assert refused in sort_entries(tmp_path / "list.txt")[1][0][1]
+    for call in (
+        lambda: sort_entries(private / "list.txt"),
+        lambda: sort_entries(tmp_path / "list.txt", private / "set"),
+        lambda: read_pairs(private / "images", private / "masks"),
+        lambda: located(private / "w.safetensors"),
+        lambda: load_recipe(private / "r.yaml"),
+        lambda: photo_files(str(private / "photos")),
+    ):
+        with pytest.raises(InputError, match=re.escape(refused)):
+            call()
 
 
 def test_a_folder_is_looked_through_for_all_that_is_read_by_name(tmp_path):

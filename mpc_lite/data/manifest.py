@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import csv_rows, place, relative, write_atomic
+from mpc_lite.files import csv_rows, out_of_reach, place, relative, write_atomic
 from mpc_lite.images import read_image, read_mask_file, turn_of
 
 REQUIRED = ("image", "mask", "label", "source")
@@ -246,11 +246,13 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         elif not cell["source"]:
             yield sample, f"{where}: no source, expected the name of the data set"
         elif image is None:
-            yield sample, f"{where}: image {shown(cell['image'], 200)} does not exist in {folder}"
+            what = out_of_reach(sample.image) or f"does not exist in {folder}"
+            yield sample, f"{where}: image {shown(cell['image'], 200)} {what}"
         elif sample.mask is None and sample.label == 1:
             yield sample, f"{where}: label 1 (tampered) without a mask; only authentic images (label 0) go without"
         elif sample.mask is not None and mask is None:
-            yield sample, f"{where}: mask {shown(cell['mask'], 200)} does not exist in {folder}"
+            what = out_of_reach(sample.mask) or f"does not exist in {folder}"
+            yield sample, f"{where}: mask {shown(cell['mask'], 200)} {what}"
         elif mask and os.path.samestat(image, mask) and sample.mask.resolve() == sample.image.resolve():
             yield sample, f"{where}: image {shown(cell['image'], 200)} is its own mask"
         else:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mpc_lite.data.manifest import Sample, read_mask
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import PICTURES, pictures_in, place
+from mpc_lite.files import PICTURES, out_of_reach, pictures_in, place
 from mpc_lite.forgeries.scenes import SET_FOLDERS, UNFINISHED
 
 # What a mask's name may have more than its image's; letters of either case.
@@ -126,7 +126,7 @@ def read_pairs(images: str | Path, masks: str | Path, source: str | None = None)
     """
     folders = [place(images), place(masks)]
     for folder in folders:
-        if folder.resolve().name in SET_FOLDERS and (folder.resolve().parent / UNFINISHED).exists():
+        if folder.resolve().name in SET_FOLDERS and os.path.exists(folder.resolve().parent / UNFINISHED):
             raise InputError(f"{folder} is of a set that synth has not finished; run synth again, or wait for its end")
     names, strange = map(list, zip(*map(_pictures, folders), strict=True))
     if folders[0].resolve() == folders[1].resolve():
@@ -180,7 +180,9 @@ def _label(mask: Path) -> int:
 def _pictures(folder: Path) -> tuple[list[str], list[str]]:
     """The pictures of a folder, and what is called as one without being a file: "NAME: what it is instead"."""
     if not os.path.isdir(folder):
-        raise InputError(f"{shown(folder, 200)} is not a folder; expected one with pictures")
+        raise InputError(
+            f"{shown(folder, 200)} {out_of_reach(folder) or 'is not a folder'}; expected one with pictures"
+        )
     pictures, strange = [], []
     for name in sorted(os.listdir(folder)):
         path = Path(folder, name)

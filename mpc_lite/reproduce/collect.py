@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, StrictInt
 
 from mpc_lite.errors import InputError, printable, shown
 from mpc_lite.evaluation.evaluate import aligned
-from mpc_lite.files import open_file, without_paths, write_atomic
+from mpc_lite.files import open_file, write_atomic
+from mpc_lite.provenance import without_paths
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.reproduce.paper import Compared, compare
 from mpc_lite.reproduce.results import scored_on

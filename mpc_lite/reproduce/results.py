@@ -13,11 +13,11 @@ from rich.text import Text
 
 from mpc_lite.errors import printable, shown
 from mpc_lite.evaluation.evaluate import evaluate
-from mpc_lite.files import without_paths, write_atomic
+from mpc_lite.files import write_atomic
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.devices import choose_device, device_name
 from mpc_lite.network.weights import pretrained_names
-from mpc_lite.provenance import record
+from mpc_lite.provenance import record, without_paths
 from mpc_lite.reproduce.run import Run, inputs_digest
 from mpc_lite.reproduce.tables import cells, columns, comparison, image_level_line, protocol_line, set_rows, wide
 

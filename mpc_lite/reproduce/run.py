@@ -16,7 +16,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpc_lite.errors import InputError, shown
-from mpc_lite.files import open_file, place, without_paths
+from mpc_lite.files import open_file, place
+from mpc_lite.provenance import without_paths
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.training.progress import read_log

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mpc_lite.errors import InputError, printable, shown
-from mpc_lite.files import without_paths
+from mpc_lite.provenance import without_paths
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.run import Request, Run, inputs_digest, read_results
 from mpc_lite.reproduce.runner import find_notebook, plan

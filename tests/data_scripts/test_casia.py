@@ -1,6 +1,7 @@
 """CASIA v1, v1+ and v2 in their real layouts: pairing by name, by the renaming sheet and by the forgery's number."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -95,6 +96,26 @@ def test_numbers_count_within_their_code_because_textures_repeat_them(load, run,
     assert done.code == 0 and len(done.rows) == 7 and len(done.record["notes"]) == 2
     widths = {row.image.name[9]: int(read_mask(row).sum()) for row in done.rows if "0099" in row.image.name}
     assert widths == {"C": 3, "R": 5}
+
+
+def test_both_casia_in_one_folder_keep_their_own_photographs(load, run, casia1, casia2, photo, tmp_path):
+    """As a copy that many fetch has them; v1's are test images, and v2 is trained on."""
+    photo(casia2[0] / "Au" / "Au_ani_00002.jpg", seed=5)
+    for number, digits, set_ in (("0001", 5, "casia1"), ("00001", 4, "casia2")):
+        done = run(getattr(load(set_), set_.upper()), tmp_path)
+        assert f"images of Au are left out: numbers of {digits} digits are the other CASIA's" in done.out
+        assert {row.image.stem.split("_")[-1] for row in done.rows if row.label == 0} >= {number}
+        assert all(len(row.image.stem.split("_")[-1]) == len(number) for row in done.rows if row.label == 0)
+
+
+def test_casia1_has_its_forgeries_twice_in_the_owners_folder(load, run, casia1):
+    root = casia1[0]
+    shutil.copytree(root / "Modified Tp", root / "Original Tp")
+    done = run(load("casia1").CASIA1, *casia1)
+    assert (done.code, done.bad, len(done.rows)) == (0, [], 5)
+    assert "note: Original Tp is left out, 3 images" in done.out
+    shutil.rmtree(root / "Modified Tp")
+    assert len(run(load("casia1").CASIA1, *casia1).rows) == 5
 
 
 def test_casia1plus_takes_corel_instead_of_au(load, run, casia1, photo, tmp_path):

@@ -114,6 +114,24 @@ def test_ifc_masks_are_inverted(load, run, tmp_path, photo, mask_file):
     assert read_mask(done.rows[0]).sum() == 20 and done.rows[0].source == "IFC"
 
 
+@pytest.mark.trust
+def test_sets_in_one_folder_keep_their_own_images(load, run, tmp_path, photo, mask_file):
+    for name in ("ifc/fake/a", "ifc/pristine/b", "korus/Canon_60D/pristine/c", "misd/Sp/d", "misd/Au/e", "casia/Au/f"):
+        photo(tmp_path / f"{name}.png")
+    for name in ("label_in_wild/images/g", "forgeries/images/h", "clothing-dataset/images/i"):
+        photo(tmp_path / f"{name}.jpg")
+    for name in ("ifc/fake/a.mask", "misd/Ground Truth Masks/d/masks/1", "label_in_wild/masks/g", "forgeries/masks/h"):
+        mask_file(tmp_path / f"{name}.png")
+    expected = {
+        "ifc": [("a.png", 1), ("b.png", 0)], "misd": [("d.png", 1), ("e.png", 0)],
+        "wild": [("g.jpg", 1)], "clothing": [("i.jpg", 0)],
+    }  # fmt: skip
+    for name, rows in expected.items():
+        done = run(getattr(load(name), name.upper()), tmp_path)
+        assert sorted(labels(done)) == rows and done.code == 0
+        assert ("further from the forgeries, so of another set" in done.out) == (name in ("ifc", "misd"))
+
+
 def test_tampcoco_pairs_names_with_inner_suffixes_and_names_the_parts(load, run, tmp_path, photo, mask_file):
     names = ["88_000000013140.jpg_000000574443.jpg.jpg", "87_000000070642.jpg_000000221521.jpg_RT-5.8_RS1.18.jpg"]
     for part in ("sp", "bcmc"):

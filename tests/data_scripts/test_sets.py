@@ -215,12 +215,15 @@ def test_dso1_masks_are_inverted(load, run, photo, mask_file, tmp_path):
             root / "DSO-1-Fake-Images-Masks" / f"splicing-{number:02}.png", inside=0, outside=255, box=(0, 0, number, 3)
         )
     photo(root / "DSO-1" / "normal-01.png", seed=20)
+    for name in ("splicing-01", "normal-01", "normal-02"):  # another set of the same owners, in the same folder
+        photo(root / "DSI-1" / f"{name}.png", seed=21)
     done = run(load("dso1").DSO1, root)
     assert (done.code, done.bad) == (0, [])
     assert {row.image.stem: int(read_mask(row).sum()) for row in done.rows} == {
         "splicing-01": 3, "splicing-02": 6, "splicing-10": 30, "normal-01": 0,
     }  # fmt: skip
     assert done.record["mask_rule"]["inverted"] and done.record["masks"]["converted"] == 3
+    assert "note: 3 images of DSI-1, another set, are left out" in done.out
 
 
 def test_imd2020_pairs_within_the_post_because_names_repeat(load, run, photo, mask_file, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
-from mpc_lite.files import without_paths
+from mpc_lite.provenance import without_paths
 from mpc_lite.reproduce.collect import collect
 from mpc_lite.reproduce.run import Request, prepare
 from tests.fake_clone import write_notebook
