@@ -108,8 +108,8 @@ def csv_rows(path: Path, expected: str) -> Iterator[tuple[list[str], str]]:
                 lost = f", so lines {first} to {end} became one row" if end > first else ""
                 yield cells, f"a quote that opens in line {first} is not closed in it{lost}" if open_quote else ""
     except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise InputError(f"{shown(path, 200)}: cannot be read, {reason}; expected {expected}") from None
+        reason = ", no such file" if isinstance(error, FileNotFoundError) else f" ({error.strerror})"
+        raise InputError(f"{shown(path, 200)}: cannot be read{reason}; expected {expected}") from None
     except (ValueError, csv.Error) as error:  # ValueError: other bytes than UTF-8, a NUL in the path
         reason = f"{error}; is a quote open in line {end + 1}?" if isinstance(error, csv.Error) else error
         raise InputError(
@@ -183,15 +183,15 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _OF_SYSTEMS
 
 
-def out_of_reach(path: str | Path) -> str:
-    """What to say, instead of that it does not exist, of a file below a folder that may not be entered; else ""."""
+def absent(path: str | Path, otherwise: str = "does not exist") -> str:
+    """What to say of a file that is not found: `otherwise`, unless it lies below a folder that may not be entered."""
     try:
         os.stat(path)
     except PermissionError as error:
         return f"cannot be looked at ({error.strerror}): a folder above it may not be entered"
     except (OSError, ValueError):  # nothing there, or what no system takes as a path
         pass
-    return ""
+    return otherwise
 
 
 def expand_all(paths: str | list[str] | None) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from mpc_lite.data.pairs import SAME, match_names
 from mpc_lite.errors import InputError, shortened, shown, some
-from mpc_lite.files import PICTURES, open_file, out_of_reach, pictures_in, place
+from mpc_lite.files import PICTURES, absent, open_file, pictures_in, place
 
 FORMATS = ("json", "folders", "npy", "space", "comma", "names")
 _FOLDERS = (("tp", "gt"), ("tamper", "gt"))  # of tampered images and of their masks, in any case of letters
@@ -53,7 +53,7 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
     if format is not None and format not in FORMATS:
         raise InputError(f"list format '{format}' is not known; expected one of: {', '.join(FORMATS)}")
     if not os.path.exists(path):  # False, not an error, for what no system takes as a path
-        raise InputError(f"{shown(path, 200)}: {out_of_reach(path) or 'no such file or folder'}; expected {_EXPECTED}")
+        raise InputError(f"{shown(path, 200)}: {absent(path, 'no such file or folder')}; expected {_EXPECTED}")
     if path.is_dir() != (format == "folders") and format is not None:
         raise InputError(f"{path} is a {'folder' if path.is_dir() else 'file'}, which format '{format}' is not")
     if path.is_dir():

@@ -30,7 +30,7 @@ from pathlib import Path
 from mpc_lite.data.list_formats import entries
 from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import out_of_reach, place
+from mpc_lite.files import absent, place
 
 _SHOWN = 10  # problems that an error tells in full; of the others it gives the numbers
 
@@ -65,18 +65,18 @@ def sort_entries(
     source = source or path.resolve().stem
     root = place(root) if root is not None else path if path.is_dir() else path.parent
     if not os.path.isdir(root):
-        what = out_of_reach(root) or "is not a folder"
+        what = absent(root, "is not a folder")
         raise InputError(f"{shown(root, 200)} {what}; expected the one where the paths of {path.name} start")
-    good, bad, first_entries, notes = [], [], {}, []
+    good, bad, first_entries, notes, missing = [], [], {}, [], f"does not exist in {root}"
     for entry in listed:
         image, mask, problem = place(entry.image, root), None, entry.problem
         notes += [entry.note] if entry.note else []
         if not problem and not os.path.isfile(image):
-            problem = f"image {shown(entry.image, 200)} {out_of_reach(image) or f'does not exist in {root}'}"
+            problem = f"image {shown(entry.image, 200)} {absent(image, missing)}"
         if not problem and entry.mask is not None:
             mask = place(entry.mask, root)
             if not os.path.isfile(mask):
-                problem = f"mask {shown(entry.mask, 200)} {out_of_reach(mask) or f'does not exist in {root}'}"
+                problem = f"mask {shown(entry.mask, 200)} {absent(mask, missing)}"
             elif os.path.normpath(mask) == os.path.normpath(image):
                 problem = f"{shown(entry.image, 200)} is its own mask"
         if not problem:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import csv_rows, out_of_reach, place, relative, write_atomic
+from mpc_lite.files import absent, csv_rows, place, relative, write_atomic
 from mpc_lite.images import read_image, read_mask_file, turn_of
 
 REQUIRED = ("image", "mask", "label", "source")
@@ -100,13 +100,8 @@ def write_manifest(path: str | Path, samples: Iterable[Sample]) -> None:
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for s in samples:
-        known = {
-            "image": _cell(s.image, folder),
-            "mask": _cell(s.mask, folder),
-            "label": s.label,
-            "source": check_name(s.source.strip()),
-        }
-        writer.writerow({**s.extra, **known, "split": s.split or ""})
+        known = {"image": _cell(s.image, folder), "mask": _cell(s.mask, folder), "label": s.label}
+        writer.writerow({**s.extra, **known, "source": check_name(s.source.strip()), "split": s.split or ""})
     write_atomic(path, text.getvalue().encode())
 
 
@@ -214,7 +209,8 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     # Nobody would notice that test rows are trained on because their column is called Split.
     if others := [name for name in header if name.casefold() in COLUMNS and name.casefold() not in named]:
         raise InputError(f"{path.name}: column '{others[0]}', expected '{others[0].casefold()}'; rename or drop it")
-    empty, folder, (image_at, mask_at) = True, path.parent, map(header.index, ("image", "mask"))
+    empty, folder, missing = True, path.parent, f"does not exist in {path.parent}"
+    image_at, mask_at = map(header.index, ("image", "mask"))
     for number, (cells, broken) in rows:
         if not any(map(str.strip, cells)):
             continue
@@ -246,13 +242,11 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         elif not cell["source"]:
             yield sample, f"{where}: no source, expected the name of the data set"
         elif image is None:
-            what = out_of_reach(sample.image) or f"does not exist in {folder}"
-            yield sample, f"{where}: image {shown(cell['image'], 200)} {what}"
+            yield sample, f"{where}: image {shown(cell['image'], 200)} {absent(sample.image, missing)}"
         elif sample.mask is None and sample.label == 1:
             yield sample, f"{where}: label 1 (tampered) without a mask; only authentic images (label 0) go without"
         elif sample.mask is not None and mask is None:
-            what = out_of_reach(sample.mask) or f"does not exist in {folder}"
-            yield sample, f"{where}: mask {shown(cell['mask'], 200)} {what}"
+            yield sample, f"{where}: mask {shown(cell['mask'], 200)} {absent(sample.mask, missing)}"
         elif mask and os.path.samestat(image, mask) and sample.mask.resolve() == sample.image.resolve():
             yield sample, f"{where}: image {shown(cell['image'], 200)} is its own mask"
         else:

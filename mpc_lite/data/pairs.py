@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mpc_lite.data.manifest import Sample, read_mask
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import PICTURES, out_of_reach, pictures_in, place
+from mpc_lite.files import PICTURES, absent, pictures_in, place
 from mpc_lite.forgeries.scenes import SET_FOLDERS, UNFINISHED
 
 # What a mask's name may have more than its image's; letters of either case.
@@ -180,9 +180,7 @@ def _label(mask: Path) -> int:
 def _pictures(folder: Path) -> tuple[list[str], list[str]]:
     """The pictures of a folder, and what is called as one without being a file: "NAME: what it is instead"."""
     if not os.path.isdir(folder):
-        raise InputError(
-            f"{shown(folder, 200)} {out_of_reach(folder) or 'is not a folder'}; expected one with pictures"
-        )
+        raise InputError(f"{shown(folder, 200)} {absent(folder, 'is not a folder')}; expected one with pictures")
     pictures, strange = [], []
     for name in sorted(os.listdir(folder)):
         path = Path(folder, name)

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from mpc_lite.errors import InputError, listed_if_too_large, some
-from mpc_lite.files import PICTURES, expand, open_file, out_of_reach, pictures_in
+from mpc_lite.files import PICTURES, absent, expand, open_file, pictures_in
 from mpc_lite.forgeries.resample import without_ipp
 from mpc_lite.images import read_image
 from mpc_lite.provenance import predict_wrote
@@ -148,7 +148,7 @@ def photographs_in(folder: str) -> tuple[list[Path], list[Path]]:
     """`photo_files`, and the pictures left out as predict, evaluate or synth wrote them: no light of a scene."""
     path = expand(folder)
     if not os.path.isdir(path):
-        raise InputError(f"photos: {path} {out_of_reach(path) or 'is not a folder'}")
+        raise InputError(f"photos: {path} {absent(path, 'is not a folder')}")
     found = pictures_in(path)
     forged = set(of_sets(found))
     made = [file for file in found if file in forged or (file.suffix == ".png" and predict_wrote(file))]

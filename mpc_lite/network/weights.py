@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import out_of_reach, place, write_atomic
+from mpc_lite.files import absent, place, write_atomic
 from mpc_lite.network.checks import check_facts
 from mpc_lite.network.hub import PREFIX, hub_file
 
@@ -140,8 +140,9 @@ def located(name_or_file: str | Path) -> Path:
     path = place(name_or_file)
     if str(name_or_file) in pretrained_names() or not os.path.exists(path):  # False for impossible names as well
         if path.suffix or len(path.parts) != 1:  # spelt like a file
-            what = out_of_reach(path) or "does not exist"
-            raise InputError(f"weights file {shown(path, 200)} {what}; give a .safetensors file or a shipped name")
+            raise InputError(
+                f"weights file {shown(path, 200)} {absent(path)}; give a .safetensors file or a shipped name"
+            )
         return pretrained_file(str(name_or_file))
     if not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or a device"

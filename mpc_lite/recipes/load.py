@@ -22,7 +22,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from mpc_lite.errors import InputError, nearest, shown, some
-from mpc_lite.files import out_of_reach
+from mpc_lite.files import absent
 from mpc_lite.recipes import yaml_text
 from mpc_lite.recipes.keys import EPOCHS, OTHER_NAMES, Recipe, nameless
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
@@ -123,9 +123,7 @@ def _read(name_or_file: str | Path, extended: tuple = ()) -> dict[str, Any]:
     path = Path(name_or_file)
     if _is_file(name_or_file):
         if not os.path.isfile(path):  # False for impossible names as well
-            raise InputError(
-                f"recipe file {shown(path, 200)} {out_of_reach(path) or 'does not exist'}; expected a .yaml file"
-            )
+            raise InputError(f"recipe file {shown(path, 200)} {absent(path)}; expected a .yaml file")
         try:
             with open(path, "rb") as file:
                 data = file.read(yaml_text.LONGEST + 1)  # enough to tell that it is longer; nothing is cut off

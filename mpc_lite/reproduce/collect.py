@@ -83,7 +83,6 @@ def collect(request: Request) -> tuple[Path, str, int]:
         "unfinished": without_paths(sorted(unfinished, key=lambda run: (_key(run), run["folder"]))),
     }
     path = notebook.parents[1] / "results" / f"{name}-{profile}.json"
-    path.parent.mkdir(exist_ok=True)
     if path.is_file() and b"--collect" not in path.read_bytes():
         raise InputError(f"{path} is there and was not written by --collect; move it, or what it holds is lost")
     write_atomic(path, (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
