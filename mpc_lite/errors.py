@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import threading
 import unicodedata
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 # Beside control characters: those that turn the reading direction, which exchange what a name seems to end with, the
 # separators of lines and paragraphs, and half characters of names that are not UTF-8.
@@ -53,7 +54,7 @@ def unreadable(path: str | Path, reason: object) -> InputError:
 
 def out_of_memory(error: object) -> bool:
     """One image was too large; the others may not be. torch, OpenCV, Pillow and systems have words of their own."""
-    words = ("allocate memory", "out of memory", "Insufficient memory")
+    words = ("allocate memory", "out of memory", "Insufficient memory", "failed to map segment")
     return isinstance(error, MemoryError) or any(each in str(error) for each in words)
 
 
@@ -115,6 +116,14 @@ def shown(name: object, length: int = _LONGEST) -> str:
 def printable_lines(text: object) -> str:
     """`printable`, with line breaks kept: for our own messages of several lines, whose names were escaped before."""
     return "\n".join(map(printable, str(text).split("\n")))
+
+
+def to_nowhere(stream: TextIO) -> None:
+    """From here on a standard stream that took no more takes anything, and shows nothing. What lies in its buffer would
+    be tried again at the end, in Python's own words and with its own exit code."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @contextmanager

@@ -154,6 +154,10 @@ def refuse_tiff(path: Path, tags: dict, deep: bool) -> None:
         (tags.get("sparse"), "a TIFF with parts that are stored nowhere, empty or never written; save it whole"),
         (kind == 3 and colours == 0, "floats with white as 0; save it with black as 0"),
         (colours in (0, 1) and n > 2 and kind != 3, f"{n} values a pixel that a TIFF calls grey; save it as RGB"),
+        (
+            colours in (0, 1) and n == 2 and apart,
+            "grey and its opacity each in a plane of its own; save it interleaved",
+        ),
         (colours in _LAB and apart, "Lab with each channel in a plane of its own; save it as RGB"),
         (bits > 8 and colours == 5 and apart, f"{bits} bits of CMYK with each in a plane of its own; save it as RGB"),
         (deep and colours not in (0, 1, 2, *LOG_LUV), f"{bits} bits in other colours than RGB; convert it"),

@@ -72,7 +72,7 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         return
     except (NotImplementedError, OSError, ValueError) as error:  # ValueError: what no system takes as a path
         if not isinstance(error, NotImplementedError) and getattr(error, "errno", None) not in _LOCKLESS:
-            reason = getattr(error, "strerror", None) or error
+            reason = _dead_link(out) or getattr(error, "strerror", None) or error
             raise InputError(f"{out} cannot be written: {reason}; choose another output folder") from None
         # Some parallel and network file systems are mounted without locks.
         warnings.warn(f"{out}: this file system has no locks; see to it that one run at a time uses it", stacklevel=3)
@@ -93,6 +93,12 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
             (out / HOLDER).unlink(missing_ok=True)
         _held.pop(name, None)
         lock.release()
+
+
+def _dead_link(out: Path) -> str:
+    """Which link on the way to a folder leads nowhere, as to a disk that was emptied; "" where none does."""
+    dead = next((path for path in (out, *out.parents) if path.is_symlink() and not os.path.exists(path)), None)
+    return f"{dead} is a link to {shown(os.readlink(dead), 200)}, which is not there" if dead else ""
 
 
 def check_held(out: Path) -> None:

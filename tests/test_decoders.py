@@ -773,6 +773,19 @@ def test_a_tiff_with_parts_that_are_stored_nowhere_is_refused(tmp_path, kind):
             read_image(file)
 
 
+@pytest.mark.parametrize("packed", ["none", "zlib"])
+@pytest.mark.parametrize("beside", [0, 1, 2])
+def test_grey_and_its_opacity_apart_are_refused(tmp_path, beside, packed):
+    """Pillow leaves the second plane empty where the file is packed, and all that was hidden is seen."""
+    both = np.stack([RGB[..., 0], np.full(RGB.shape[:2], 255, np.uint8)])
+    how = {"photometric": "minisblack", "compression": packed, "extrasamples": [beside]}
+    tifffile.imwrite(tmp_path / "a.tif", both, planarconfig="separate", **how)
+    with pytest.raises(InputError, match="grey and its opacity each in a plane of its own; save it interleaved"):
+        read_image(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(both, 0, 2), planarconfig="contig", **how)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], RGB[..., 0])
+
+
 def test_lab_with_its_channels_apart_is_refused(tmp_path):
     for planes, array in (("separate", np.moveaxis(RGB, 2, 0)), ("contig", RGB)):
         tifffile.imwrite(tmp_path / "a.tif", array, photometric="cielab", planarconfig=planes)

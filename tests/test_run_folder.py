@@ -79,6 +79,14 @@ def test_a_holder_whose_folder_is_another_one_writes_no_more(tmp_path, how):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_a_link_to_a_disk_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "scratch" / "runs")
+    said = r"runs is a link to .*scratch/runs, which is not there; choose another output folder"
+    with pytest.raises(InputError, match=said), locked(tmp_path / "runs" / "quickstart" / "0"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "out").mkdir()

@@ -98,13 +98,14 @@ def _run(arguments: list[str]) -> int:
         return Stopped("", *asked[:1]).exit_code
     except Exception as error:
         why, name = shown(error, 200) or type(error).__name__, getattr(error, "name", "") or ""
+        if out_of_memory(error) and not _joined():  # of several processes the others may wait: see `main`
+            less = "mpc-lite doctor tells of limits" if isinstance(error, ImportError) else "smaller sizes need less"
+            tell(f"error: the memory does not suffice ({why}); {less}", error=True)
+            return MISTAKE
         # One of others, missing or half installed; typer itself imports pydantic before a command begins.
         foreign = isinstance(error, ImportError) and not name.startswith("mpc_")
         if foreign or (isinstance(error, SystemError) and "pydantic" in why):
             tell(f"error: a package cannot be imported ({why}); mpc-lite doctor, or install anew", error=True)
-            return MISTAKE
-        if out_of_memory(error) and not _joined():  # of several processes the others may wait: see `main`
-            tell(f"error: the memory does not suffice ({why}); smaller sizes or batches need less", error=True)
             return MISTAKE
         return _other(error)
 

@@ -24,6 +24,7 @@ commands = typer.Typer()
 
 GB = 1e9
 MEMORY, DISK, SHARED = 4 * GB, 2 * GB, 0.25 * GB  # bytes: with less, what the recipes of profile lite do may fail
+ADDRESSES = 6 * GB  # of one process: torch built for CUDA maps three before it does anything
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,11 @@ def doctor() -> None:
 
     Nothing is changed and nothing is sent anywhere. Exit code 1 when something would fail.
     """
-    findings = [finding for check in CHECKS for finding in _findings(check)]
+    findings = []
+    for check in CHECKS:
+        findings += _findings(check)
+        if check is addresses and findings[-1:]:
+            break  # what the others import may end the process, or never come to an end
     for finding in findings:
         tell(f"{finding.state:>5}  {finding.what}")
         if finding.do:
@@ -60,6 +65,21 @@ def _findings(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
         text = f"{check.__name__}: {type(error).__name__}: {error}"
         findings.append(Finding("fails", text, "install mpc-lite anew, in an environment of its own"))
     return findings
+
+
+def addresses() -> Iterator[Finding]:
+    """How much memory one process may ask for, which nobody tells who is told of a library that cannot be loaded."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
+    for number, how in ((resource.RLIMIT_AS, "-v"), (resource.RLIMIT_DATA, "-d")):
+        limit = resource.getrlimit(number)[0]
+        if limit != resource.RLIM_INFINITY and limit < ADDRESSES:
+            what = f"a process may use {limit / GB:.1f} GB here (ulimit {how}), {ADDRESSES / GB:.2g} GB are wanted"
+            do = f"ulimit {how} unlimited, or ask the scheduler for more (h_vmem); then mpc-lite doctor for the rest"
+            yield Finding("fails", f"{what}; the rest was not looked at", do)
+            return
 
 
 _IMPORTED_AS = {  # packages that are called otherwise where they are imported
@@ -256,6 +276,7 @@ def _enough(what: str, amount: float, wanted: float, do: str) -> Finding:
 
 
 CHECKS: list[Callable[[], Iterator[Finding]]] = [
+    addresses,
     versions,
     device,
     memory,

@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, shown
 from mpc_lite.training.signals import unanswered
 
@@ -79,6 +80,14 @@ def check_kind(output: Path, ending: str) -> None:
             f"{shown(output, 200)} is there, and its name does not end in {ending}, as what is written would; give "
             "another name, or delete it"
         )
+
+
+def note_random_head(weights: str, facts: dict[str, Any]) -> None:
+    """A line where a head that has learnt nothing would mark pixels, by what the file of weights says of itself."""
+    from mpc_lite.network.weights import ENCODER_ONLY
+
+    if facts.get("stage") in ENCODER_ONLY:
+        tell(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", error=True)
 
 
 @contextmanager

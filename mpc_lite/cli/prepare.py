@@ -17,6 +17,7 @@ from mpc_lite.cli.options import (
     check_kind,
     examples,
     loading,
+    note_random_head,
 )
 from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, printable
@@ -198,10 +199,12 @@ def export(
     with loading():
         from mpc_lite.files import check_output, place
         from mpc_lite.inference.export import export as run
+        from mpc_lite.network.weights import read_facts
         from mpc_lite.run_folder import clear_stale
 
     results = [place(file) for file in results or []]
     check_output(out, [weights, *results])
     check_kind(out, ".onnx")
     clear_stale(out.parent)
+    note_random_head(weights, read_facts(weights))
     tell(f"{out}: sha256 {run(weights, out, results)}")

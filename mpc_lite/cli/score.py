@@ -19,6 +19,7 @@ from mpc_lite.cli.options import (
     check_kind,
     examples,
     loading,
+    note_random_head,
 )
 from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, printable
@@ -287,13 +288,13 @@ def _localizer(weights: str, device: str, backend: str = "torch"):
     with loading():
         from mpc_lite.inference.localizer import Localizer
         from mpc_lite.network.devices import choose_device, keep_freed_memory
-        from mpc_lite.network.weights import ENCODER_ONLY, read_facts
+        from mpc_lite.network.weights import read_facts
 
     keep_freed_memory()
     if backend == "onnx" and weights.lower().endswith(".onnx"):
-        return Localizer.from_pretrained(weights, device=device, backend=backend)
-    if read_facts(weights).get("stage") in ENCODER_ONLY:
-        tell(f"note: only the encoder of {weights} has learnt; its head is random, and so are maps", error=True)
-    if backend != "onnx":
-        device = str(choose_device(device))
+        localizer = Localizer.from_pretrained(weights, device=device, backend=backend)
+        note_random_head(weights, localizer.model.facts)
+        return localizer
+    note_random_head(weights, read_facts(weights))
+    device = device if backend == "onnx" else str(choose_device(device))
     return Localizer.from_pretrained(weights, device=device, backend=backend)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 import sys
 import warnings
 from pathlib import Path
 
-from mpc_lite.errors import printable, printable_lines
+from mpc_lite.errors import printable, printable_lines, to_nowhere
 
 lost: list[OSError] = []  # why standard output did not take what it should show
 _format_warning = warnings.formatwarning
@@ -46,19 +47,17 @@ def tell(text: object, error: bool = False) -> None:
 
 def put(text: str, error: bool = False) -> None:
     """Print a text as it is, at once. An output that is closed or full ends no work: what it should show is lost, and
-    `at_end` says so at the end, unless it was a reader that had seen enough (`| head -1`)."""
+    `at_end` says so at the end, unless who read it has gone (`| head -1`, a window that was closed)."""
     stream = sys.stderr if error else sys.stdout
     if stream is None:  # closed before the start; print would take the other one
         return
     try:
         print(text, file=stream, flush=True)
     except OSError as refused:
-        if not error and refused.errno != errno.EPIPE:
+        gone = refused.errno == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)  # its terminal
+        if not error and refused.errno != errno.EPIPE and not gone:
             lost.append(refused)
-        # What lies in its buffer would be tried again at the end, in Python's own words and with its own exit code.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        to_nowhere(stream)
 
 
 def at_end(code: int, mistake: int) -> int:

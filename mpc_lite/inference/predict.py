@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mpc_lite.errors import InputError, shown, some
+from mpc_lite.errors import NO_MEMORY, InputError, out_of_memory, shown, some
 from mpc_lite.files import (
     PICTURES,
     check_plain,
@@ -157,8 +157,11 @@ def _facts(hit: Hit, threshold: float) -> dict:
 def _reason(error: Exception) -> str:
     """What a photo's line says of an error: its own words, and of one that nobody foresaw what it is and what to do."""
     text, kind = str(error), type(error).__name__
-    # That the memory does not suffice, torch tells by a RuntimeError, and OpenCV by an error of its own.
-    if isinstance(error, InputError | MemoryError | RuntimeError) or "Insufficient memory" in text:
+    if isinstance(error, InputError):
+        return text
+    if out_of_memory(error):
+        return NO_MEMORY
+    if isinstance(error, RuntimeError):
         return text or kind
     return f"{kind}: {' '.join(text.split())}; a fault of the program: report it, if you can with this photograph"
 

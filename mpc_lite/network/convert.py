@@ -77,6 +77,11 @@ def read_official(file: str | Path) -> tuple[MPC, dict[str, Any]]:
     """
     path = Path(file)
     state, source = _read(path)
+    if isinstance(state, dict) and {"stage", "recipe", "optimizer"} <= state.keys():
+        raise InputError(
+            f"{path} is a checkpoint of a training by mpc_lite, which goes on from it with --resume; its best weights "
+            "so far are the .safetensors file beside it, once a validation has written one"
+        )
     layout, tensors, unused = sort_tensors(path, state)
     odd = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if odd:

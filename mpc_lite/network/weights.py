@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -167,6 +168,10 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
         if start == b"vers":  # ion https://git-lfs…; as the length that a safetensors file begins with it is endless
             raise InputError(f"{path} is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'")
         if start in (b"PK\x03\x04", b"\x80\x02\x8a\x0a"):  # how torch.save begins a file, now and formerly
+            if path.suffix.lower() == ".state":
+                raise InputError(f"{path} is a checkpoint of a training; give the .safetensors file beside it")
+            if start[:2] == b"PK" and not _holds_pickle(path):
+                raise InputError(f"{path} is a ZIP archive; unpack it, and give the .safetensors file in it")
             raise InputError(
                 f"{path} is a PyTorch pickle; expected a safetensors file that mpc_lite wrote. "
                 f"If it is a checkpoint of the released code: mpc-lite convert {path} --out FILE"
@@ -181,6 +186,14 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:  # types that this torch does not know
         raise InputError(f"{path} holds what cannot be read as tensors ({error}); {_ADVICE}") from error
+
+
+def _holds_pickle(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return any(name.endswith("data.pkl") for name in file.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # damaged; convert tells
+        return True
 
 
 @contextmanager

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from mpc_lite.errors import printable, printable_lines
+from mpc_lite.errors import printable, printable_lines, to_nowhere
 
 # What a stage's validation measures: stage 1 marks the smaller of two k-means clusters of the finest map's vectors,
 # the others the pixels of held-out crops that score above 0.5. All F1s are of the tampered pixels.
@@ -36,7 +37,7 @@ def following(log: Path, console: Console | None = None) -> Iterator[Callable[[s
 
     `console` is standard error by default, so that standard output stays free for results.
     """
-    console = console or Console(stderr=True, highlight=False)
+    console = console or Console(file=_Screen(sys.stderr) if sys.stderr else None, stderr=True, highlight=False)
     start = log.stat().st_size if log.is_file() else 0
     display = _Bars(console) if console.is_terminal else _Lines(console)
     done = threading.Event()
@@ -134,6 +135,30 @@ def validation_name(stage: str, score: str) -> str:
     """`F1 (clusters, stride 4)`: a score of the log in words; its F1 says what it was measured on, others follow it."""
     name = SCORES.get(score, score)
     return f"{name} ({VALIDATED[stage]})" if score == "f1" and stage in VALIDATED else name
+
+
+class _Screen:
+    """A stream for as long as it takes anything. A window that is closed (its SIGHUP asks for a checkpoint), or `| tee`
+    that a Ctrl-C has ended as well, must not end a training where it stands, as an error within a signal would."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            to_nowhere(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            to_nowhere(self._stream)
 
 
 class _Bars:

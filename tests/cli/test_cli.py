@@ -242,6 +242,21 @@ def test_an_output_that_takes_no_more_ends_no_work(output, code, said, tmp_path)
 
 @PIPES
 @pytest.mark.trust
+def test_a_window_that_was_closed_is_no_error_of_what_goes_on(tmp_path):
+    """As after `disown`: what the command still says has no reader, and the next one of a script shall begin."""
+    import pty
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    command = [sys.executable, "-m", "mpc_lite.cli", "predict", "a.png", "--out", "found"]
+    done = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, check=False)
+    os.close(theirs)
+    assert done.returncode == 0 and len(list((tmp_path / "found").glob("*.png"))) == 3
+
+
+@PIPES
+@pytest.mark.trust
 def test_a_picture_is_read_where_standard_error_is_closed(tmp_path):
     """It takes the number of standard error then, and what keeps libtiff silent put nothing in its place."""
     values = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
@@ -642,6 +657,12 @@ def test_a_disk_that_refuses_is_told_in_one_line(monkeypatch, tmp_path, capsys, 
 
 @pytest.mark.slow
 def test_weights_with_a_random_head_are_used_and_called_that(tmp_path, forgeries, capsys):
+    graph = str(tmp_path / "stage1.onnx")
+    assert main(["export", "--weights", "lite-stage1", "--out", graph]) == 0
+    assert "only the encoder of lite-stage1 has learnt; its head is random" in capsys.readouterr().err
+    photo = next((forgeries.parent / "images").glob("*.png"))
+    assert main(["predict", str(photo), "--out", str(tmp_path), "--weights", graph, "--backend", "onnx"]) == 0
+    assert "only the encoder of " in capsys.readouterr().err
     photo = next((forgeries.parent / "images").glob("*.png"))
     for weights, noted in (("lite-stage1", True), ("lite", False)):
         assert main(["predict", str(photo), "--out", str(tmp_path / weights), "--weights", weights]) == 0

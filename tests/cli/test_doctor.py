@@ -1,5 +1,8 @@
 """`mpc-lite doctor`: what is well, what would fail, and what to do then."""
 
+import subprocess
+import sys
+
 import pytest
 
 from mpc_lite.cli import doctor, main
@@ -73,6 +76,32 @@ def test_too_little_is_told_in_figures(monkeypatch):
     monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 1.5e9)
     first = found(doctor.memory)[0]
     assert first.state == "fails" and first.what == "memory: 1.5 GB, 4 GB are wanted" and "pretrain.batch" in first.do
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+@pytest.mark.parametrize(("option", "name"), [("-v", "RLIMIT_AS"), ("-d", "RLIMIT_DATA")])
+def test_a_limit_to_what_a_process_may_map_is_told_before_anything_is_loaded(option, name):
+    """As grid schedulers and login nodes set it. What libraries do there is theirs: some abort, one waits for ever."""
+    code = f"import resource as r; r.setrlimit(r.{name}, (2 * 10**9, 2 * 10**9)); "
+    code += "import sys; from mpc_lite.cli import main; c = main(['doctor']); print('torch' in sys.modules, c)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    first, do, _, count, end = done.stdout.splitlines()
+    assert (
+        first == f"fails  a process may use 2.0 GB here (ulimit {option}), 6 GB are wanted; the rest was not looked at"
+    )
+    assert "h_vmem" in do and count == "1 of 1 checks fail" and end == "False 1" and not done.stderr
+
+
+def test_a_library_that_finds_no_room_is_not_said_to_be_broken(monkeypatch, capsys):
+    def load(*_, **__):
+        raise ImportError("libtorch_cuda.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("mpc_lite.cli.app", load)
+    assert main(["info", "lite"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the memory does not suffice (libtorch_cuda.so: failed to map segment from shared object); mpc-lite "
+        "doctor tells of limits\n"
+    )
 
 
 def test_packages_that_are_missing_or_too_old_are_named_with_the_command(monkeypatch):

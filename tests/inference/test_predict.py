@@ -190,7 +190,8 @@ def test_predict_reports_a_photo_that_needs_too_much_memory(tmp_path):
     def localizer(image):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    assert "can't allocate memory" in next(predict([tmp_path / "a.png"], tmp_path / "out", localizer))["error"]
+    said = next(predict([tmp_path / "a.png"], tmp_path / "out", localizer))["error"]
+    assert said == "the memory does not suffice for this image; use a larger machine, or leave it out"
 
 
 @pytest.mark.parametrize("error", [ValueError("-12 samples"), cv2.error("OpenCV: broken"), ZeroDivisionError()])

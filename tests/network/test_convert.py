@@ -357,6 +357,17 @@ def test_a_truncated_file_is_called_damaged(zipped, keep, tmp_path):
         read_official(path)
 
 
+def test_a_checkpoint_of_our_own_is_no_trained_network(tmp_path):
+    """Of stage 1, its head is random; the layout is that of a whole network of the released code."""
+    model = MPC.build("base", "4conv")
+    state = {"stage": "pretrain", "step": 3, "recipe": "{}", "optimizer": {}, "model": model.state_dict()}
+    torch.save(state, tmp_path / "pretrain.state")
+    with pytest.raises(
+        InputError, match=r"is a checkpoint of a training by mpc_lite, which goes on from it with --resume"
+    ):
+        read_official(tmp_path / "pretrain.state")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "stage2.pth")

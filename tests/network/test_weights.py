@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import zipfile
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -160,6 +161,13 @@ def test_other_files_are_told_apart(model, tmp_path):
     torch.save({"x": torch.zeros(2)}, pickle, _use_new_zipfile_serialization=False)
     with pytest.raises(InputError, match=r"is a PyTorch pickle.*: mpc-lite convert .*official\.pth --out FILE"):
         load_weights(pickle)
+    with zipfile.ZipFile(tmp_path / "weights.zip", "w") as file:  # as a build server or a shared drive packs it
+        file.write(foreign, "model.safetensors")
+    with pytest.raises(InputError, match=r"weights\.zip is a ZIP archive; unpack it, and give the \.safetensors file"):
+        load_weights(tmp_path / "weights.zip")
+    torch.save({"x": torch.zeros(2)}, tmp_path / "pretrain.state")
+    with pytest.raises(InputError, match=r"pretrain\.state is a checkpoint of a training; give the \.safetensors file"):
+        load_weights(tmp_path / "pretrain.state")
     text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
     with pytest.raises(InputError, match="is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'"):
         load_weights(text)

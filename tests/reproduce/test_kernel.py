@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -246,6 +247,43 @@ def test_ctrl_c_outside_training_stops_after_the_cell_and_resume_goes_on(clone):
     assert (out / "first").exists() and not (out / "second").exists() and not (out / "stop").exists()
     assert gone(pids)
     assert reproduce(Request("quickstart", "smoke"), resume=True).resolve() == out and (out / "second").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither these terminals nor their signals")
+@pytest.mark.parametrize("what", ["a window that is closed", "a pipe to tee, and Ctrl-C"])
+def test_who_listens_may_go_and_costs_no_checkpoint(clone, what):
+    """Nothing can be shown any more when the signal comes, and to show that it came must not end the run at once."""
+    import fcntl
+    import pty
+    import termios
+
+    folder = clone("STUCK = False", TRAINING)
+    command = [sys.executable, "-m", "mpc_lite.cli", "reproduce", "quickstart", "--profile", "smoke"]
+    ours, theirs = pty.openpty() if what.startswith("a window") else os.pipe()
+
+    def leads_the_terminal():
+        if os.isatty(1):
+            fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=leads_the_terminal,
+    )  # fmt: skip
+    os.close(theirs)
+    out = folder / "runs" / "quickstart" / "smoke" / "0"
+    end = time.monotonic() + 300
+    while not (out / "log.jsonl").exists():
+        if select.select([ours], [], [], 0.1)[0]:
+            os.read(ours, 1 << 16)
+        assert process.poll() is None and time.monotonic() < end
+    pids = json.loads((out / "facts.json").read_text())["pids"]
+    os.close(ours)
+    if what.startswith("a pipe"):
+        process.send_signal(signal.SIGINT)
+    assert process.wait(300) == (130 if what.startswith("a pipe") else 129)
+    assert (out / "checkpoint").exists() and gone(pids)
 
 
 @pytest.mark.slow
