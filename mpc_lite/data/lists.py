@@ -28,7 +28,7 @@ from itertools import groupby
 from pathlib import Path
 
 from mpc_lite.data.list_formats import entries
-from mpc_lite.data.manifest import Sample
+from mpc_lite.data.manifest import Sample, not_found
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import absent, place
 
@@ -67,16 +67,16 @@ def sort_entries(
     if not os.path.isdir(root):
         what = absent(root, "is not a folder")
         raise InputError(f"{shown(root, 200)} {what}; expected the one where the paths of {path.name} start")
-    good, bad, first_entries, notes, missing = [], [], {}, [], f"does not exist in {root}"
+    good, bad, first_entries, notes = [], [], {}, []
     for entry in listed:
         image, mask, problem = place(entry.image, root), None, entry.problem
         notes += [entry.note] if entry.note else []
         if not problem and not os.path.isfile(image):
-            problem = f"image {shown(entry.image, 200)} {absent(image, missing)}"
+            problem = not_found("image", entry.image, image, root)
         if not problem and entry.mask is not None:
             mask = place(entry.mask, root)
             if not os.path.isfile(mask):
-                problem = f"mask {shown(entry.mask, 200)} {absent(mask, missing)}"
+                problem = not_found("mask", entry.mask, mask, root)
             elif os.path.normpath(mask) == os.path.normpath(image):
                 problem = f"{shown(entry.image, 200)} is its own mask"
         if not problem:

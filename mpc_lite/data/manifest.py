@@ -56,10 +56,9 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Sample]:
     """
     path = place(path)
     samples = list(good_rows(path))
-    if split is None:
-        return samples
-    check_split(split, (s.split for s in samples), path.name)
-    return [s for s in samples if s.split == split]
+    if split is not None:
+        check_split(split, (s.split for s in samples), path.name)
+    return [s for s in samples if split in (None, s.split)]
 
 
 def good_rows(path: str | Path) -> Iterator[Sample]:
@@ -188,9 +187,8 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     path = place(path)
     rows = enumerate(csv_rows(path, f"a manifest with the columns {','.join(COLUMNS)}"), start=1)
     # Empty lines count as rows, and say nothing, before the header as below it.
-    header, broken = next(
-        ((cells, broken) for _, (cells, broken) in rows if broken or any(map(str.strip, cells))), ([], "")
-    )
+    filled = (row for _, row in rows if row[1] or any(map(str.strip, row[0])))
+    header, broken = next(filled, ([], ""))
     if broken:
         raise InputError(f"{path.name}: {broken}")
     header = [name.strip() for name in header]
@@ -209,8 +207,7 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
     # Nobody would notice that test rows are trained on because their column is called Split.
     if others := [name for name in header if name.casefold() in COLUMNS and name.casefold() not in named]:
         raise InputError(f"{path.name}: column '{others[0]}', expected '{others[0].casefold()}'; rename or drop it")
-    empty, folder, missing = True, path.parent, f"does not exist in {path.parent}"
-    image_at, mask_at = map(header.index, ("image", "mask"))
+    empty, folder, (image_at, mask_at) = True, path.parent, map(header.index, ("image", "mask"))
     for number, (cells, broken) in rows:
         if not any(map(str.strip, cells)):
             continue
@@ -242,17 +239,23 @@ def manifest_rows(path: Path) -> Iterator[tuple[Sample | None, str | None]]:
         elif not cell["source"]:
             yield sample, f"{where}: no source, expected the name of the data set"
         elif image is None:
-            yield sample, f"{where}: image {shown(cell['image'], 200)} {absent(sample.image, missing)}"
+            yield sample, f"{where}: {not_found('image', cell['image'], sample.image, folder)}"
         elif sample.mask is None and sample.label == 1:
             yield sample, f"{where}: label 1 (tampered) without a mask; only authentic images (label 0) go without"
         elif sample.mask is not None and mask is None:
-            yield sample, f"{where}: mask {shown(cell['mask'], 200)} {absent(sample.mask, missing)}"
+            yield sample, f"{where}: {not_found('mask', cell['mask'], sample.mask, folder)}"
         elif mask and os.path.samestat(image, mask) and sample.mask.resolve() == sample.image.resolve():
             yield sample, f"{where}: image {shown(cell['image'], 200)} is its own mask"
         else:
             yield sample, None
     if empty:
         raise InputError(f"{path.name}: the manifest has a header but no rows; expected at least one image")
+
+
+def not_found(what: str, name: str, path: Path, folder: Path) -> str:
+    """The sentence on a file of a row, an image or a mask, that a list in `folder` calls so."""
+    closed = absent(path, "")
+    return f"{what} {shown(name, 200)} {closed}" if closed else f"{what} {shown(name, 200)} does not exist in {folder}"
 
 
 def _file(path: Path) -> os.stat_result | None:
