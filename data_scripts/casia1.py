@@ -23,10 +23,11 @@ def tampered(tree: Tree) -> list[Pair]:
     """`Tp/CM`, `Tp/Sp` (also seen: `Modified Tp/Tp/Sp`, `Tp` alone), with `<stem>_gt.png` wherever it lies."""
     folders = ("CM", "Sp", "Tp")
     images = [path for each in folders for path in tree.files(each, name="Sp_*", suffixes=(".jpg", ".jpeg"))]
-    original = [path for path in images if any(part.casefold() == "original tp" for part in path.parts)]
-    if 0 < len(original) < len(images):  # the same names twice
-        put(f"note: Original Tp is left out, {len(original)} images; the others have their names")
-        images = [path for path in images if path not in set(original)]
+    original = {path for path in images if any(part.casefold() == "original tp" for part in path.parts)}
+    names = {path.name.casefold() for path in images if path not in original}
+    if twice := {path for path in original if path.name.casefold() in names}:
+        put(f"note: {len(twice)} images of Original Tp are left out, whose names others have, too")
+        images = [path for path in images if path not in twice]
     masks = tree.files(name="Sp_*_gt.png")
     return match(images, masks, renamed(tree), without_end("_gt"), otherwise=tampered_id)
 

@@ -12,7 +12,7 @@ from mpc_lite.cli.terminal import put
 from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import open_file
 
-_IMAGE_NAME = re.compile(r"\b[TS]p_\w+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
+_IMAGE_NAME = re.compile(r"[TS]p_(?:(?![TS]p_)\w)+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
 _DAMAGED = (OSError, zipfile.BadZipFile, ElementTree.ParseError, zlib.error, EOFError, RuntimeError, ValueError)
 LINE = 10_000  # letters of a row of a sheet
 _PAGES, _CELLS = 8, 500_000  # of a part, a cell or a row each; CASIA has some ten thousand names

@@ -21,9 +21,9 @@ def number(path: Path) -> str:
 
 
 def pairs(tree: Tree):
-    fake = tree.files("fake")
-    yield from match(fake, tree.files("mask"), number, number)
-    yield from authentic(beside(tree.files("real"), fake))
+    tampered = match(tree.files("fake"), tree.files("mask"), number, number)
+    yield from tampered
+    yield from authentic(beside(tree.files("real"), tampered))
 
 
 COCOGLIDE = DataSet(

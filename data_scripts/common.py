@@ -12,6 +12,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -207,18 +208,25 @@ def authentic(images: Iterable[Path], split: str | None = None, source: str | No
     return (Pair(image, label=0, split=split, source=source) for image in images)
 
 
-def beside(files: Iterable[Path], others: Iterable[Path]) -> list[Path]:
-    """Those of some files that lie nearest to the others of their set, by folders: several sets may lie in one folder,
-    and call theirs alike. What is left out is told."""
-    files, folders = list(files), {other.parent for other in others}
-    near = {
-        folder: max((len(Path(os.path.commonpath([folder, other])).parts) for other in folders), default=0)
-        for folder in {file.parent for file in files}
-    }
-    far = sorted(str(folder) for folder, n in near.items() if n < max(near.values()))
+def beside(files: Iterable[Path], tampered: Iterable[Pair]) -> list[Path]:
+    """Those of some files that lie nearest to the forgeries of their set, by folders: several sets may lie in one
+    folder, and call theirs alike. What is left out is told."""
+    files, near = list(files), set()
+    folders = {file.parent for file in files}
+    for other in {pair.image.parent for pair in tampered if pair.image and not pair.problem}:
+        shared = {folder: _shared(folder, other) for folder in folders}
+        most = max(shared.values(), default=0)
+        near |= {folder for folder, n in shared.items() if n == most}
+    far = folders - near if near else set()
     if far:
-        put(printable(f"note: {some(far, 4)}: further from the forgeries, so of another set, and left out"))
-    return [file for file in files if str(file.parent) not in far]
+        listed = some(sorted(map(str, far)), 4)
+        put(printable(f"note: {listed}: further from the forgeries, so of another set, and left out"))
+    return [file for file in files if file.parent not in far]
+
+
+def _shared(folder: Path, other: Path) -> int:
+    """How many folders lie above both."""
+    return sum(1 for _ in takewhile(lambda parts: parts[0] == parts[1], zip(folder.parts, other.parts, strict=False)))
 
 
 def match(

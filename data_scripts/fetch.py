@@ -129,6 +129,8 @@ def verified(archive: Path, sha256: str | None = None, record: bool = True) -> s
 
 def write_sha256(archive: Path, sha256: str) -> None:
     lock = archive.with_name(archive.name + ".sha256")
+    if lock.is_symlink():  # to where no record is, else it would have been read
+        return
     try:
         lock.write_bytes(f"{sha256}  ".encode() + os.fsencode(archive.name) + b"\n")
     except OSError:  # a read-only folder, a full disk: the provenance file records it all the same

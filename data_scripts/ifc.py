@@ -12,8 +12,9 @@ from make import main
 def pairs(tree: Tree):
     files = tree.files("fake")
     masks = [path for path in files if path.stem.casefold().endswith(".mask")]
-    yield from match([path for path in files if path not in masks], masks, mask_key=without_end(".mask"))
-    yield from authentic(beside(tree.files("pristine"), files))
+    tampered = match([path for path in files if path not in masks], masks, mask_key=without_end(".mask"))
+    yield from tampered
+    yield from authentic(beside(tree.files("pristine"), tampered))
 
 
 IFC = DataSet(

@@ -32,7 +32,7 @@ def united(masks: list[Path]):
     return read
 
 
-def pairs(tree: Tree):
+def tampered(tree: Tree):
     """`Ground Truth Masks/NAME/masks/*` belong to `Sp/NAME.*`; copies with one mask an image have `masks/NAME.*`."""
     of_image, images = defaultdict(list), tree.files("Sp")
     times, spelt = Counter(map(stem, images)), FOLDER.replace(" ", "?")  # with blanks, or with what copies have there
@@ -51,7 +51,12 @@ def pairs(tree: Tree):
                 yield Pair(image, problem=f"{n} images are called {stem(image)}" if n > 1 else "no mask")
         left = (mask for name, masks in of_image.items() if name not in times for mask in masks)
         yield from (Pair(None, mask, problem="mask without image") for mask in left)
-    yield from authentic(beside(tree.files("Au"), images))
+
+
+def pairs(tree: Tree):
+    spliced = list(tampered(tree))
+    yield from spliced
+    yield from authentic(beside(tree.files("Au"), spliced))
 
 
 MISD = DataSet(

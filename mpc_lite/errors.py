@@ -54,7 +54,7 @@ def unreadable(path: str | Path, reason: object) -> InputError:
 
 def out_of_memory(error: object) -> bool:
     """One image was too large; the others may not be. torch, OpenCV, Pillow and systems have words of their own."""
-    words = ("allocate memory", "out of memory", "Insufficient memory", "failed to map segment")
+    words = ("allocate memory", "out of memory", "Insufficient memory")
     return isinstance(error, MemoryError) or any(each in str(error) for each in words)
 
 

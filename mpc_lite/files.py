@@ -188,7 +188,8 @@ def absent(path: str | Path, otherwise: str = "does not exist") -> str:
     try:
         os.stat(path)
     except PermissionError as error:
-        return f"cannot be looked at ({error.strerror}): a folder above it may not be entered"
+        what = "what it links to" if os.path.islink(path) else "it"
+        return f"cannot be looked at ({error.strerror}): a folder above {what} may not be entered"
     except (OSError, ValueError):  # nothing there, or what no system takes as a path
         pass
     return otherwise

@@ -155,8 +155,8 @@ def refuse_tiff(path: Path, tags: dict, deep: bool) -> None:
         (kind == 3 and colours == 0, "floats with white as 0; save it with black as 0"),
         (colours in (0, 1) and n > 2 and kind != 3, f"{n} values a pixel that a TIFF calls grey; save it as RGB"),
         (
-            colours in (0, 1) and n == 2 and apart,
-            "grey and its opacity each in a plane of its own; save it interleaved",
+            apart and n == 2 and tags.get(Tag.BESIDE) in (1, 2),
+            "grey and its opacity in planes of their own; save it as PNG",
         ),
         (colours in _LAB and apart, "Lab with each channel in a plane of its own; save it as RGB"),
         (bits > 8 and colours == 5 and apart, f"{bits} bits of CMYK with each in a plane of its own; save it as RGB"),

@@ -55,8 +55,9 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         InputError: somebody else holds the folder; the message says who. The folder cannot be written.
     """
     lock, name = FileLock(out / LOCK), os.path.abspath(out)
-    if (out / LOCK).is_symlink():  # older filelocks would empty what it leads to
-        raise InputError(f"{out / LOCK} is a link, and no lock of ours; delete it, or choose another folder")
+    # Older filelocks would empty what a link leads to, and runs that were set aside are moved out of their folder.
+    if link := next((out / each for each in (LOCK, HOLDER, EARLIER, _MOVING) if os.path.islink(out / each)), None):
+        raise InputError(f"{link} is a link, and none of ours; delete it, or choose another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -73,6 +74,10 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
     except (NotImplementedError, OSError, ValueError) as error:  # ValueError: what no system takes as a path
         if not isinstance(error, NotImplementedError) and getattr(error, "errno", None) not in _LOCKLESS:
             reason = _dead_link(out) or getattr(error, "strerror", None) or error
+            if os.access(out, os.W_OK) and os.path.isfile(out / LOCK) and not os.access(out / LOCK, os.W_OK):
+                raise InputError(
+                    f"{out / LOCK} is another user's; delete it if no run uses the folder, or choose another folder"
+                ) from None
             raise InputError(f"{out} cannot be written: {reason}; choose another output folder") from None
         # Some parallel and network file systems are mounted without locks.
         warnings.warn(f"{out}: this file system has no locks; see to it that one run at a time uses it", stacklevel=3)

@@ -1,5 +1,6 @@
 """A run folder has one holder, who is named to others, and is free once he is gone, however he went."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,7 +93,13 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".lock").symlink_to("../precious")
-    with pytest.raises(InputError, match=r"\.lock is a link, and no lock of ours; delete it"), locked(tmp_path / "out"):
+    with pytest.raises(InputError, match=r"\.lock is a link, and none of ours; delete it"), locked(tmp_path / "out"):
+        pass
+    (tmp_path / "out" / ".lock").unlink()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "thesis.tex").touch()
+    (tmp_path / "out" / ".earlier.part").symlink_to("../docs")
+    with pytest.raises(InputError, match=r"\.earlier\.part is a link, and none of ours"), locked(tmp_path / "out"):
         pass
     assert (tmp_path / "precious").read_text() == "precious"
 
@@ -241,6 +249,19 @@ def test_a_kill_between_two_files_that_are_moved_costs_none(tmp_path, moved):
         assert files == {file.name for file in tmp_path.iterdir()} - {".lock", ".lock.json"}
         set_aside(tmp_path)
         assert files == {file.name for file in (tmp_path / EARLIER).iterdir()}
+
+
+def test_a_lock_of_another_user_is_told(tmp_path, monkeypatch):
+    (tmp_path / ".lock").touch()
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".lock"))
+
+    real = os.access
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    monkeypatch.setattr(os, "access", lambda path, how: Path(path).name != ".lock" and real(path, how))
+    with pytest.raises(InputError, match=r"\.lock is another user's; delete it if no run uses the folder"):
+        locked(tmp_path).__enter__()
 
 
 def test_a_wish_to_stop_is_no_run(tmp_path):

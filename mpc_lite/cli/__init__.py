@@ -75,6 +75,7 @@ def _run(arguments: list[str]) -> int:
     asked: list[int] = []
     try:
         _refuse_empty(arguments)
+        _refuse_twice(arguments)
         _refuse_no_folder()
         with ending() as asked:
             code = app(arguments, standalone_mode=False)
@@ -98,14 +99,13 @@ def _run(arguments: list[str]) -> int:
         return Stopped("", *asked[:1]).exit_code
     except Exception as error:
         why, name = shown(error, 200) or type(error).__name__, getattr(error, "name", "") or ""
-        if out_of_memory(error) and not _joined():  # of several processes the others may wait: see `main`
-            less = "mpc-lite doctor tells of limits" if isinstance(error, ImportError) else "smaller sizes need less"
-            tell(f"error: the memory does not suffice ({why}); {less}", error=True)
-            return MISTAKE
         # One of others, missing or half installed; typer itself imports pydantic before a command begins.
         foreign = isinstance(error, ImportError) and not name.startswith("mpc_")
         if foreign or (isinstance(error, SystemError) and "pydantic" in why):
-            tell(f"error: a package cannot be imported ({why}); mpc-lite doctor, or install anew", error=True)
+            tell(f"error: a package cannot be imported ({why}); see mpc-lite doctor, or install anew", error=True)
+            return MISTAKE
+        if out_of_memory(error) and not _joined():  # of several processes the others may wait: see `main`
+            tell(f"error: the memory does not suffice ({why}); smaller sizes or batches need less", error=True)
             return MISTAKE
         return _other(error)
 
@@ -129,6 +129,15 @@ def _refuse_empty(arguments: list[str]) -> None:
         raise InputError(
             f"{where} is empty, expected a name or a value; is a variable of the shell not set? Else leave it out"
         )
+
+
+def _refuse_twice(arguments: list[str]) -> None:
+    """InputError for a second list of images or network, of which only the last would be scored, without a word."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    names = [argument.partition("=")[0] for argument in arguments[:end]]
+    for name in ("--pairs", "--manifest", "--split", "--weights", "--photos"):
+        if names.count(name) > 1:
+            raise InputError(f"{name} is given {names.count(name)} times, and one is taken; run the command for each")
 
 
 def _refuse_no_folder() -> None:

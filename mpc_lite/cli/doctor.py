@@ -24,7 +24,9 @@ commands = typer.Typer()
 
 GB = 1e9
 MEMORY, DISK, SHARED = 4 * GB, 2 * GB, 0.25 * GB  # bytes: with less, what the recipes of profile lite do may fail
-ADDRESSES = 6 * GB  # of one process: torch built for CUDA maps three before it does anything
+# Bytes of one process, by the options of ulimit, with which quickstart in profile smoke ends well: torch built for CUDA
+# maps three thousand million before it does anything.
+ADDRESSES = {"-v": 5.3 * GB, "-d": 1.5 * GB}
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,9 @@ def addresses() -> Iterator[Finding]:
     except ImportError:  # Windows has no such limits
         return
     for number, how in ((resource.RLIMIT_AS, "-v"), (resource.RLIMIT_DATA, "-d")):
-        limit = resource.getrlimit(number)[0]
-        if limit != resource.RLIM_INFINITY and limit < ADDRESSES:
-            what = f"a process may use {limit / GB:.1f} GB here (ulimit {how}), {ADDRESSES / GB:.2g} GB are wanted"
+        limit, wanted = resource.getrlimit(number)[0], ADDRESSES[how]
+        if limit != resource.RLIM_INFINITY and limit < wanted:
+            what = f"a process may use {limit / GB:.1f} GB here (ulimit {how}), {wanted / GB:.2g} GB are wanted"
             do = f"ulimit {how} unlimited, or ask the scheduler for more (h_vmem); then mpc-lite doctor for the rest"
             yield Finding("fails", f"{what}; the rest was not looked at", do)
             return
@@ -240,7 +242,7 @@ def threads() -> Iterator[Finding]:
 
 def processes() -> Iterator[Finding]:
     """Whether a training here would wait for others, as a launcher or a job says in the environment."""
-    from mpc_lite.network.devices import processes_started, started_by_launcher
+    from mpc_lite.network.devices import MPI, processes_started, started_by_launcher
 
     try:
         count = processes_started()
@@ -248,6 +250,11 @@ def processes() -> Iterator[Finding]:
         yield Finding("fails", f"no training starts: {error}")
         return
     if not (launched := started_by_launcher()) and count == 1:
+        if name := next((each for each in MPI if os.environ.get(each, "1") != "1"), None):
+            do = "in runs of their own, with 'env -u'; several for one training start with 'accelerate launch'"
+            yield Finding(
+                "note", f"{name}={shown(os.environ[name])}: with --device cpu no training starts", f"unset it {do}"
+            )
         return
     name, numbers = "LOCAL_RANK" if launched else "WORLD_SIZE", ["WORLD_SIZE", "RANK", "MASTER_PORT"]
     given = {key: os.environ.get(key, "") for key in [*numbers, *["LOCAL_RANK"] * launched]}

@@ -73,13 +73,10 @@ BookOption = Annotated[
 
 
 def check_kind(output: Path, ending: str) -> None:
-    """InputError for a file that is there and does not end as the one to write does: `--out *.jpg` without a name of
-    its own must not cost the first photograph."""
-    if output.is_file() and output.suffix.lower() != ending:
-        raise InputError(
-            f"{shown(output, 200)} is there, and its name does not end in {ending}, as what is written would; give "
-            "another name, or delete it"
-        )
+    """InputError for a name that does not end as what is written: others know it by that, and `--out *.jpg` without a
+    name of its own must not cost the first photograph."""
+    if output.suffix.lower() != ending:
+        raise InputError(f"{shown(output, 200)} does not end in {ending}, as what is written there; give another name")
 
 
 def note_random_head(weights: str, facts: dict[str, Any]) -> None:

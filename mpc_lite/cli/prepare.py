@@ -36,7 +36,7 @@ def synth(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for images/, masks/ and manifest.csv.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 0,
-    size: Annotated[int, typer.Option("--size", min=32, help="Side of the square images, pixels.")] = 256,
+    size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Side of the square images, pixels.")] = 256,
     photos: Annotated[
         str | None, typer.Option("--photos", metavar="DIR", help="Your photographs, instead of the packaged ones.")
     ] = None,

@@ -122,12 +122,14 @@ def _fits_comma(line: str) -> bool:
 
 def _fields(line: str, delimiter: str | None) -> list[str]:
     """A line's fields, quoted ones as CSV has them; delimiter None: any number of blanks. csv.Error for open quotes."""
+    if delimiter is None and "\t" in line:
+        apart, pictures = [field.strip(' "') for field in line.split("\t")], sum(map(_is_picture, line.split()))
+        if all(_is_picture(field) or " " not in field for field in apart) and pictures == sum(map(_is_picture, apart)):
+            return apart if pictures < 2 else [field for field in apart if field]  # some line up by several tabs
     if delimiter is None and '"' not in line:
         return line.split()
-    row = next(
-        csv.reader([line.replace("\t", " ")], delimiter=delimiter or " ", skipinitialspace=True, strict=True), []
-    )
-    return row if delimiter else [field for field in row if field]
+    reader = csv.reader([line.replace("\t", " ")], delimiter=delimiter or " ", skipinitialspace=True, strict=True)
+    return [field for field in next(reader, []) if field or delimiter]
 
 
 def _pair(number: int, where: str, image: object, mask: object, authentic: tuple[str, ...]) -> Entry:
@@ -158,9 +160,8 @@ def _short(value: object) -> str:
 
 
 def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
-    rows, labels, delimiter = [], {}, None
-    if format == "comma":
-        delimiter = ";" if data.count(b";") > data.count(b",") else ","
+    rows, labels = [], {}
+    delimiter = (";" if data.count(b";") > data.count(b",") else ",") if format == "comma" else None
     more_lines = data.strip().count(b"\n") > 0
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         where = f"line {number} of {path.name}"
@@ -177,8 +178,10 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
             problem = f"{line[:100]!r} is not quoted as a CSV file is ({error}); expected image,mask"
             rows.append(Entry(number, where, "", None, 0, problem))
             continue
-        if not rows and format == "comma" and [field.strip().lower() for field in fields[:2]] == ["image", "mask"]:
-            raise InputError(f"{path.name} begins with the header of a manifest; give it where a manifest is expected")
+        if not rows and [field.strip(' "').lower() for field in re.split(r"[,;\t]", line)[:2]] == ["image", "mask"]:
+            raise InputError(
+                f"{path.name} begins with the header of a manifest; save it with commas, and give it as one"
+            )
         # Lines may name more files of an image; a whole list in one line would be read as its first entry.
         n = len(_NAME.findall(line)) if format == "names" else sum(map(_is_picture, fields))
         if n > 3 and not more_lines:

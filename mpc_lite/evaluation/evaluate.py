@@ -107,6 +107,7 @@ def score_maps(
     brought to their image's size, notes: one line each}. An image without a map of its own, or with one that is none,
     counts as a row with an error.
     """
+    manifest = manifest if isinstance(manifest, str | Path) else list(manifest)
     maps = ForeignMaps(folder, key, (sample for sample, _ in samples_of(manifest, split) if sample is not None))
     facts = {"folder": maps.folder.name, "sha256": maps.digest()}  # first: what cannot be read is found before the work
     (table,) = _evaluate(None, manifest, [protocol], split, maps, None, BASELINES)
@@ -114,6 +115,7 @@ def score_maps(
 
 
 def _evaluate(model, manifest, names, split, maps_dir, thresholds, baselines) -> list[dict]:
+    manifest = manifest if isinstance(manifest, str | Path) else list(manifest)  # an iterator is read once
     protocols, facts = [get_protocol(name) for name in names], manifest_facts(manifest)
     listed, maps, tables = samples_of(manifest, split), nullcontext(maps_dir), []
     if model is None and not isinstance(maps_dir, ForeignMaps):

@@ -75,6 +75,7 @@ class Protocol:
     def score_image(self, score_map: np.ndarray, mask: np.ndarray, ranked: bool = True) -> ImageScore:
         """Score one image: map (H,W) in [0,1] at the mask's size, mask (H,W) 0/1/255. Raises as `histogram` does.
 
+        255 is ignored: a mask file as OpenCV or Pillow reads it has it for tampered; `read_mask` gives 1.
         Without `ranked` there is no AUC, which takes longer than the rest.
         """
         pixels = self.histogram(score_map, mask)

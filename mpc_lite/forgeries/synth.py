@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 import zlib
 from collections.abc import Iterable
@@ -198,6 +199,10 @@ def write_forgeries(
 def _write(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null: bool) -> Path:
     """`write_forgeries`, in a folder that is locked."""
     check_plain(out / "manifest.csv")
+    if link := next((out / name for name in SET_FOLDERS if os.path.islink(out / name)), None):
+        raise InputError(
+            f"{link} is a link, and pictures would go to where it leads; delete it, or choose another folder"
+        )
     if (out / UNFINISHED).exists():
         for name in SET_FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)

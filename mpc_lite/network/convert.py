@@ -79,8 +79,8 @@ def read_official(file: str | Path) -> tuple[MPC, dict[str, Any]]:
     state, source = _read(path)
     if isinstance(state, dict) and {"stage", "recipe", "optimizer"} <= state.keys():
         raise InputError(
-            f"{path} is a checkpoint of a training by mpc_lite, which goes on from it with --resume; its best weights "
-            "so far are the .safetensors file beside it, once a validation has written one"
+            f"{path} is a checkpoint of a training by mpc_lite, which goes on from it with --resume; weights are the "
+            ".safetensors files that its stages write, each after its first validation"
         )
     layout, tensors, unused = sort_tensors(path, state)
     odd = [name for name, value in tensors.items() if not isinstance(value, Tensor)]

@@ -49,6 +49,9 @@ def scoring_device(device: str | torch.device | None) -> torch.device:
         raise InputError(text) from None
 
 
+MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # what accelerate takes for a launcher's, on a CPU
+
+
 def processes_started() -> int:
     """How many processes were started together, as their launcher says in WORLD_SIZE. InputError: it is no number."""
     text = os.environ.get("WORLD_SIZE", "1")
@@ -73,7 +76,7 @@ def device_name(device: torch.device) -> str:
 def choose_accelerator(device: str | None, precision: str, **more) -> Accelerator:
     """The device for training, in as many processes as were started together; `device` as for `choose_device`."""
     choose_device(device)  # InputError before anything else
-    processes = processes_started()
+    processes, launched_before = processes_started(), started_by_launcher()  # accelerate sets LOCAL_RANK itself
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -90,7 +93,11 @@ def choose_accelerator(device: str | None, precision: str, **more) -> Accelerato
             launched = (
                 f"WORLD_SIZE says that {processes} processes were started together, and they do not find each other"
             )
-        elif not started_by_launcher():
+        elif name := next((each for each in MPI if os.environ.get(each, "1") != "1"), None):
+            launched = (
+                f"{name} is set in the environment, as mpiexec and srun set it, and accelerate looks for the others"
+            )
+        elif not launched_before:
             raise
         advice = "unset it, or start trainings with 'accelerate launch', which sets all they need"
         raise InputError(f"{launched} ({shown(error, 200)}); {advice}") from error

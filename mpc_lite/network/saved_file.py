@@ -9,6 +9,8 @@ import pickletools
 import zipfile
 from typing import Any, BinaryIO
 
+from torch import Tensor
+
 from mpc_lite.errors import InputError
 
 _PLACES = 10_000  # of a tuple and all within it; those of torch.save hold shapes, and what a tensor is made of
@@ -41,6 +43,17 @@ def check_saved(file: BinaryIO, source: str, size: int) -> None:
         for _ in range(_PICKLES):
             _check_tuples(file, source)
     file.seek(start)
+
+
+def check_extent(value: Any) -> None:
+    """ValueError for a tensor in what was read that has more numbers than the file holds: one that is repeated takes
+    no memory until it is copied."""
+    if isinstance(value, Tensor):
+        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise ValueError(f"a tensor of {value.numel()} numbers, of which the file does not hold as many")
+    elif isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            check_extent(each)
 
 
 def _check_tuples(pickle: bytes | BinaryIO, source: str) -> None:

@@ -169,7 +169,9 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
             raise InputError(f"{path} is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'")
         if start in (b"PK\x03\x04", b"\x80\x02\x8a\x0a"):  # how torch.save begins a file, now and formerly
             if path.suffix.lower() == ".state":
-                raise InputError(f"{path} is a checkpoint of a training; give the .safetensors file beside it")
+                raise InputError(
+                    f"{path} is a checkpoint, from which a training goes on; give a .safetensors file of it"
+                )
             if start[:2] == b"PK" and not _holds_pickle(path):
                 raise InputError(f"{path} is a ZIP archive; unpack it, and give the .safetensors file in it")
             raise InputError(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, StrictInt
 
-from mpc_lite.errors import InputError, printable, shown
+from mpc_lite.errors import InputError, shown, some
 from mpc_lite.evaluation.evaluate import aligned
 from mpc_lite.files import open_file, write_atomic
 from mpc_lite.provenance import without_paths
@@ -163,7 +163,7 @@ def _reason(out: Path) -> str:
     if not holds_run(out):
         return f"not run{aside}"
     for error in [each for cell in _notebook(out).cells for each in cell.outputs if each.output_type == "error"]:
-        text = printable(f"{error.ename}: {next(iter(error.evalue.splitlines()), '')}")
+        text = shown(f"{error.ename}: {next(iter(error.evalue.splitlines()), '')}", 300)
         return "interrupted" if error.ename == "Interrupted" else f"failed: {text}"
     return f"unfinished{aside}"
 
@@ -189,7 +189,7 @@ def _grouped(runs: dict[Path, dict[str, Any]]) -> list[list[dict[str, Any]]]:
                 which = "say which with -p DEVICE=…, or delete one"
                 raise InputError(
                     f"{before.name} and {out.name} are both of seed {other['seed']} with the same parameters, on "
-                    f"{earlier['device']} and {other['device']}; "
+                    f"{shown(earlier['device'])} and {shown(other['device'])}; "
                     f"{which if earlier['device'] != other['device'] else 'delete one, or move it away'}"
                 )
         for out, other in others:
@@ -198,7 +198,7 @@ def _grouped(runs: dict[Path, dict[str, Any]]) -> list[list[dict[str, Any]]]:
             if unlike:
                 raise InputError(
                     f"{first.name} and {out.name} are of different versions of the recipe, unlike in "
-                    f"{', '.join(unlike)}; run the older one again with --force"
+                    f"{some(unlike)}; run the older one again with --force"
                 )
             scored = f"{first.name} was scored on {scored_on(run)}, {out.name} on {scored_on(other)}"
             if scored_on(run) != scored_on(other):

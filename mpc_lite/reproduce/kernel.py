@@ -195,7 +195,7 @@ def _kernel_manager(cwd: str | Path | None, folder: str) -> tuple[type, list[int
     from jupyter_client.kernelspec import KernelSpec
 
     kernels: list[int] = []
-    argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=50"]
+    argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=50", "--IPKernelApp.ignore_cwd=True"]
 
     class ThisPython(AsyncKernelManager):
         def __init__(self, **settings: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ _SET_BY_RUNNER |= {"RECIPE": "the name behind 'reproduce'"}
 
 def find_notebook(name: str, book: str | Path | None = None) -> Path:
     """book/reproduce/NAME.ipynb: in `book`, else in the clone around the working folder, else in the package's clone.
+    A notebook is a program, so one that another user put above the working folder is passed over.
 
     Recipes whose names begin alike and have no notebook of their own share one: `borrowed-context` has borrowed.ipynb.
     Raises InputError when the recipe or the notebook is missing; the message says which of the two.
@@ -46,7 +48,10 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
             raise InputError(f"--book {book}: no such folder; expected the book's folder, with reproduce/{name}.ipynb")
     else:
         here = Path.cwd()
-        folders = [p / "book" for p in (here, *here.parents, Path(__file__).resolve().parents[2])]
+        around = [each / "book" for each in (here, *here.parents) if os.path.isdir(each / "book" / "reproduce")]
+        strange = [folder for folder in around if _of_another_user(folder / "reproduce")]
+        folders = [folder for folder in around if folder not in strange]
+        folders.append(Path(__file__).resolve().parents[2] / "book")
     places = [folder / "reproduce" for folder in folders if (folder / "reproduce").is_dir()]
     for place in places:
         if (notebook := _notebook(place, name)).is_file():
@@ -60,6 +65,7 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
         load_recipe(name)  # raises, and names the nearest recipe
     if not places:
         where = f"--book {book} has no folder reproduce/" if book else "no folder book/reproduce here or above"
+        where += f" that is yours ({strange[0]} is another user's)" if not book and strange else ""
         raise InputError(
             f"the recipe '{name}' is there, its notebook is not: {where}; the notebooks come with the "
             "repository, not with the installed package: run inside a clone of it, or pass --book PATH/TO/CLONE/book"
@@ -69,6 +75,11 @@ def find_notebook(name: str, book: str | Path | None = None) -> Path:
         f"the recipe '{name}' is there, its notebook {name}.ipynb is not{nearest(name, known)}; "
         f"notebooks here are {some(known) or 'none'}"
     )
+
+
+def _of_another_user(folder: Path) -> bool:
+    """Neither this user's nor the system's. A superuser works with the files of others, as in a container."""
+    return hasattr(os, "geteuid") and os.geteuid() != 0 and os.stat(folder).st_uid not in (0, os.geteuid())
 
 
 def _notebook(place: Path, name: str) -> Path:
@@ -205,7 +216,7 @@ def reproduce(
         values["RESUME"] = resume
         try:
             with contextlib.nullcontext(lambda text: None) if quiet else following(run.log) as show:
-                show(f"{run.command}\nrun folder {run.out}")
+                show(f"{run.command}\nnotebook {notebook}\nrun folder {run.out}")
                 execute(notebook, run.out / "notebook.ipynb", values, run.out / "stop", show, cwd)
         except BaseException as error:
             way = f"go on with: {run.command} --resume"

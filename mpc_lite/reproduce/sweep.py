@@ -205,6 +205,10 @@ class _Sweep:
             elif at_once and time.monotonic() - self.kills_since > _WITHOUT_ANSWER:
                 del self.running[future]
                 cell.status, cell.reason = "stopped", "its worker does not answer"
+            elif not self.client.nthreads():  # nobody is there who could end the step
+                future.cancel()
+                del self.running[future]
+                cell.status, cell.reason = "stopped", "its worker is gone"
             else:
                 self.asked_to_stop.add(cell.run.out / "stop")
                 with contextlib.suppress(OSError):  # the run folder is not there yet

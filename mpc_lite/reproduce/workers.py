@@ -28,7 +28,7 @@ GIVEN = os.environ.get("OMP_NUM_THREADS")  # when this process began
 _SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "200ms",
-    "distributed.nanny.pre-spawn-environ": {},
+    "distributed.nanny.pre-spawn-environ": {"PYTHONSAFEPATH": "1"},  # the working folder may hold any threading.py
     "distributed.deploy.lost-worker-timeout": "1 hour",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -15,58 +14,16 @@ from typing import Any
 import torch
 
 from mpc_lite.errors import InputError, shown, some
-from mpc_lite.files import expand, expand_all, open_file, write_atomic
-from mpc_lite.forgeries.scenes import photo_files
+from mpc_lite.files import open_file, write_atomic
+from mpc_lite.network.saved_file import check_extent, check_saved
 from mpc_lite.network.weights import read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
-from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
+from mpc_lite.training.finite import check_moments
+from mpc_lite.training.identity import PLACES, flat, identity, same_run
 
 
 class OtherRun(InputError):
     """Weights in a run's folder are of another run than the note beside them."""
-
-
-def identity(recipe: Recipe, with_lists: bool = True) -> str:
-    """What must not change between the halves of a run: the recipe, the bytes of manifests, lists of photographs
-    (`with_lists`: older versions left these out) and a teacher, the photographs' names. The number of workers, the
-    description, its tables, the later evaluation and whether a frozen encoder's maps are kept on disk may change."""
-    free = {"description": True, "tables": True, "evaluate": True, "data": {"workers", "epoch"}}
-    free |= {"finetune": {"cache_features"}, "adapt": {"cache_features"}}
-    # A run that began before there were such keys goes on.
-    if recipe.augment.jpeg is None:
-        free["augment"] = {"jpeg"}
-    if recipe.data.real is None:
-        free["data"] = free["data"] | {"real"}
-    for name in ("finetune", "adapt"):
-        if getattr(recipe, name) is not None and not getattr(recipe, name).contrast:
-            free[name] = free[name] | {"contrast"}
-    free |= {name: True for name in NEIGHBOURS if getattr(recipe, name) is None}
-    parts = {"recipe": recipe.model_dump(mode="json", exclude=free)}
-    if recipe.borrowed and recipe.borrowed.teacher and with_lists:
-        parts["teacher"] = weights_sha256(str(expand(recipe.borrowed.teacher)))
-    lists = [each for part in (recipe.data, recipe.adapt) if part for each in (part.manifest, part.validation)]
-    parts["manifests"] = [[_sha256(path) for path in expand_all(paths)] for paths in lists]
-    if recipe.data.real and with_lists:
-        parts["lists"] = [_sha256(path) for path in expand_all(recipe.data.real.lists)]
-    if recipe.data.photos:
-        names = "\n".join(file.name for file in photo_files(recipe.data.photos))
-        parts["photos"] = hashlib.sha256(os.fsencode(names)).hexdigest()
-    return json.dumps(parts, sort_keys=True)
-
-
-def learnt_by(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as weights carry it: without what changes no weight, who reads images and whether maps are kept."""
-    values = recipe.as_dict()
-    for section, key in (("data", "workers"), ("finetune", "cache_features"), ("adapt", "cache_features")):
-        (values[section] or {}).pop(key, None)
-    return values
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; a run goes on only with the lists it began with") from None
 
 
 def store(
@@ -138,6 +95,7 @@ def restore(
             raise ValueError(f"step {step}, score {best}")
         _same_kinds(state["scheduler"], {**scheduler.state_dict(), **extra})
         _same_kinds(state["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"])
+        check_moments(state["optimizer"]["state"], optimizer)
         model.load_state_dict(state["model"])
         if companion is not None:
             companion.load_state_dict(state["companion"])
@@ -190,10 +148,11 @@ _UNKNOWN = "unknown"  # the start, where an older version wrote the file
 def read_state(path: Path) -> dict[str, Any]:
     """A checkpoint's content, checked: torch does not compare the checksums that it writes (CRC-32, as in any zip)."""
     try:
-        with open_file(path) as whole, zipfile.ZipFile(whole) as file:
-            if member := file.testzip():
+        with open_file(path) as whole:
+            check_saved(whole, str(path), os.fstat(whole.fileno()).st_size)
+            if member := zipfile.ZipFile(whole).testzip():
                 raise zipfile.BadZipFile(f"checksum of {member}")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        check_extent(state := torch.load(path, map_location="cpu", weights_only=True))
         state = {"stage": path.stem, "start": _UNKNOWN, "given": True, **state}
         wrong = [name for name, kind in _KINDS.items() if not _is(state[name], kind)]
         if wrong:
@@ -249,11 +208,8 @@ def same_weights(file: Path, done: Path) -> None:
     facts = read_facts(file)
     written, found = {"stage": done.stem, **flat(_note(done)["recipe"])}, {**flat(facts["recipe"])}
     found |= {"stage": facts["stage"]} if "stage" in facts else {}
-    differing = [
-        f"{key} {shown(found[key])}, not {written[key]}"
-        for key in written
-        if found.get(key, written[key]) != written[key]
-    ]
+    keys = [key for key in written if key not in PLACES and found.get(key, written[key]) != written[key]]
+    differing = [f"{key} {shown(found[key])}, not {written[key]}" for key in keys]
     if differing:
         raise OtherRun(
             f"{file} is of another run than {done.name} beside it ({some(differing, 5)}); put back the run's own file, "
@@ -262,13 +218,6 @@ def same_weights(file: Path, done: Path) -> None:
 
 
 _SECTIONS = ("model", "data")  # that every recipe has
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """{"data": {"size": 96}} -> {"data.size": 96}"""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {key: v for k, inner in value.items() for key, v in flat(inner, f"{name}.{k}".lstrip(".")).items()}
 
 
 def _note(path: Path) -> dict[str, Any]:
@@ -289,12 +238,3 @@ def _note(path: Path) -> dict[str, Any]:
             f"{path} is damaged, or no note of a finished stage; delete it, and --resume goes on with this stage"
         ) from error
     return note
-
-
-def same_run(written: str, recipe: Recipe, path: Path) -> None:
-    """InputError when a checkpoint or a finished stage belongs to another recipe, manifest or folder of photographs."""
-    if written not in (identity(recipe), identity(recipe, with_lists=False)):
-        raise InputError(
-            f"{path} was written by another recipe, other parameters or another list of images; "
-            "resume with the same ones, or choose another folder"
-        )

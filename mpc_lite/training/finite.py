@@ -1,4 +1,5 @@
-"""A loss or a weight that is not finite is found before anything is saved, together with the images that were read."""
+"""A loss or a weight that is not finite is found before anything is saved, together with the images that were read; and
+moments that are not of their weights' shape, before a step uses them."""
 
 from __future__ import annotations
 
@@ -70,6 +71,18 @@ class Watch:
             f"{self.stage}: the {what} is not finite at step {step}, whose images {self.file} names; nothing of it was "
             "saved. Mend a bad image and resume, or start anew with a lower learning rate or a clip"
         )
+
+
+def check_moments(state: Any, optimizer: torch.optim.Optimizer) -> None:
+    """ValueError for what was read of an optimiser and does not fit its parameters: torch takes any, and a fused step
+    writes as far as a parameter is long, whatever its moments are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, values in state.items():
+        for name, value in values.items():
+            shape = () if name == "step" else parameters[place].shape
+            if not isinstance(value, Tensor) or not value.is_floating_point() or value.shape != shape:
+                found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"{name} of parameter {place} is {found}, expected floats {tuple(shape)}")
 
 
 def _tensors(learner: dict[str, Any]) -> Iterator[Tensor]:

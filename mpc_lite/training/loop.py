@@ -43,8 +43,9 @@ from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights, weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.run_folder import check_held, locked
-from mpc_lite.training.checkpoint import learnt_by, read_done, restore, store, write_done
+from mpc_lite.training.checkpoint import read_done, restore, store, write_done
 from mpc_lite.training.finite import Watch
+from mpc_lite.training.identity import learnt_by
 from mpc_lite.training.log import Log
 from mpc_lite.training.processes import Processes, deaths_told
 from mpc_lite.training.signals import Stopped, asked_to_stop

@@ -210,6 +210,13 @@ def test_every_command_that_reads_pictures_takes_more_pixels(command, capsys):
     assert "--max-pixels" in capsys.readouterr().out
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("option", ["--pairs a b", "--manifest a.csv", "--split test", "--weights=lite"])
+def test_an_option_of_which_only_the_last_would_count_is_refused_twice(option, capsys):
+    assert main(["evaluate", *option.split(), *option.split()]) == 2
+    assert "is given 2 times, and one is taken; run the command for each" in capsys.readouterr().err
+
+
 PIPES = pytest.mark.skipif(sys.platform == "win32", reason="pipes that break and /dev/full are of Unix")
 
 
@@ -456,7 +463,9 @@ def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, c
     other = tmp_path / "other.csv"
     write_manifest(other, read_manifest(forgeries)[1:])
     for option, value in (("--weights", "lite2"), ("--manifest", str(other))):
-        assert main(["evaluate", *words, "--maps", str(maps), option, value]) == 2
+        changed = list(words)
+        changed[words.index(option) + 1] = value
+        assert main(["evaluate", *changed, "--maps", str(maps)]) == 2
         which = "network" if option == "--weights" else "manifest, or of this one before a change"
         assert f"maps holds 6 maps of another {which}, and they would be deleted" in capsys.readouterr().err
     assert main([*again, "--json", str(tmp_path / "kept.json")]) == 0

@@ -79,29 +79,16 @@ def test_too_little_is_told_in_figures(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
-@pytest.mark.parametrize(("option", "name"), [("-v", "RLIMIT_AS"), ("-d", "RLIMIT_DATA")])
-def test_a_limit_to_what_a_process_may_map_is_told_before_anything_is_loaded(option, name):
+@pytest.mark.parametrize(("option", "name", "wanted"), [("-v", "RLIMIT_AS", 5.3), ("-d", "RLIMIT_DATA", 1.5)])
+def test_a_limit_to_what_a_process_may_map_is_told_before_anything_is_loaded(option, name, wanted):
     """As grid schedulers and login nodes set it. What libraries do there is theirs: some abort, one waits for ever."""
-    code = f"import resource as r; r.setrlimit(r.{name}, (2 * 10**9, 2 * 10**9)); "
+    code = f"import resource as r; r.setrlimit(r.{name}, (10**9, 10**9)); "
     code += "import sys; from mpc_lite.cli import main; c = main(['doctor']); print('torch' in sys.modules, c)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     first, do, _, count, end = done.stdout.splitlines()
-    assert (
-        first == f"fails  a process may use 2.0 GB here (ulimit {option}), 6 GB are wanted; the rest was not looked at"
-    )
+    what = f"a process may use 1.0 GB here (ulimit {option}), {wanted} GB are wanted; the rest was not looked at"
+    assert first == f"fails  {what}"
     assert "h_vmem" in do and count == "1 of 1 checks fail" and end == "False 1" and not done.stderr
-
-
-def test_a_library_that_finds_no_room_is_not_said_to_be_broken(monkeypatch, capsys):
-    def load(*_, **__):
-        raise ImportError("libtorch_cuda.so: failed to map segment from shared object")
-
-    monkeypatch.setattr("mpc_lite.cli.app", load)
-    assert main(["info", "lite"]) == 2
-    assert capsys.readouterr().err == (
-        "error: the memory does not suffice (libtorch_cuda.so: failed to map segment from shared object); mpc-lite "
-        "doctor tells of limits\n"
-    )
 
 
 def test_packages_that_are_missing_or_too_old_are_named_with_the_command(monkeypatch):
@@ -169,6 +156,7 @@ LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "1
         ({"LOCAL_RANK": "-1"}, [], ""),
         ({"WORLD_SIZE": "abc"}, ["fails"], "WORLD_SIZE is 'abc' in the environment"),
         ({"WORLD_SIZE": "2"}, ["fails"], "WORLD_SIZE=2, and RANK, MASTER_PORT, MASTER_ADDR missing or no number"),
+        ({"PMI_SIZE": "2"}, ["note"], "PMI_SIZE=2: with --device cpu no training starts"),
         ({"LOCAL_RANK": "0"}, ["fails"], "LOCAL_RANK=0, and WORLD_SIZE, RANK, MASTER_PORT, MASTER_ADDR missing or"),
         ({**LAUNCHED, "LOCAL_RANK": "abc"}, ["fails"], "LOCAL_RANK=abc, and LOCAL_RANK missing or no number"),
         ({**LAUNCHED, "WORLD_SIZE": "1"}, [], ""),

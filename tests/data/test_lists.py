@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -425,6 +426,23 @@ def test_commas_and_blanks_inside_quotes_belong_to_the_name(root):
     text = '"Tp/a, b.jpg",Gt/a.png\n"Tp/the ""a"".jpg",Gt/b.png\n'
     assert [s.image.name for s in read_list(save(root, "m.csv", text))] == ["a, b.jpg", 'the "a".jpg']
     assert [s.image.name for s in read_list(save(root, "m.txt", '"Tp/a, b.jpg" Gt/a.png 1\n'))] == ["a, b.jpg"]
+
+
+@pytest.mark.trust
+def test_lists_separated_by_tabs_may_have_blanks_in_paths_and_empty_cells(root):
+    shutil.copy(root / "Tp" / "a.jpg", root / "Tp" / "a b.jpg")
+    for text, images in (
+        ("Tp/a b.jpg\tGt/a.png\nTp/b.tif\tGt/b.png\n", ["a b.jpg", "b.tif"]),
+        ("Tp/a.jpg\t\tGt/a.png\nTp/b.tif\tGt/b.png\n", ["a.jpg", "b.tif"]),  # lined up
+        ("Tp/a.jpg Gt/a.png\t1\nTp/b.tif\tGt/b.png 1\n", ["a.jpg", "b.tif"]),
+    ):
+        assert [s.image.name for s in read_list(save(root, "m.txt", text))] == images
+    bad = sort_entries(save(root, "m.txt", "Tp/a.jpg\tGt/a.png\t1\nTp/b.tif\t\t0\n"))[1]
+    assert bad[0][1] == "line 2 of m.txt: no mask; an authentic image has 'None' in its place"
+    with pytest.raises(
+        InputError, match="begins with the header of a manifest; save it with commas, and give it as one"
+    ):
+        read_list(save(root, "m.tsv", "image\tmask\tlabel\tsource\nTp/a.jpg\tGt/a.png\t1\tmine\n"))
 
 
 @pytest.mark.trust

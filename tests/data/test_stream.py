@@ -55,6 +55,39 @@ def test_an_error_that_nobody_catches_ends_the_process_and_its_workers():
     assert run.returncode == 1 and "RuntimeError: a bug" in run.stderr
 
 
+STARTING = """
+import os, signal, sys
+from torch.utils.data import DataLoader
+from mpc_lite.data.loader import loader
+from mpc_lite.data.stream import Forgeries, Positions
+from mpc_lite.recipes.load import load_recipe
+
+started, data = DataLoader.__iter__, Forgeries(load_recipe("quickstart", "smoke"), "train")
+
+def start(self):
+    os.killpg(0, signal.SIGTERM)  # as a job that ends, before the workers are made
+    made = started(self)
+    os.killpg(0, signal.SIGTERM)  # and while they begin
+    return made
+
+came = []
+signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+DataLoader.__iter__ = start
+stream = iter(loader(data, Positions(0, 9, 2), 2))
+print(came, all(isinstance(next(stream), dict) for _ in range(4)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM for groups")
+def test_a_signal_while_the_workers_start_is_heard_afterwards_and_ends_none():
+    run = subprocess.run(
+        [sys.executable, "-c", STARTING], capture_output=True, text=True, timeout=120, start_new_session=True
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "[15] True\n", "")
+
+
 @pytest.mark.slow
 def test_items_do_not_depend_on_workers_or_batches(recipe):
     data = Forgeries(recipe, "train")

@@ -130,6 +130,9 @@ def test_sets_in_one_folder_keep_their_own_images(load, run, tmp_path, photo, ma
         done = run(getattr(load(name), name.upper()), tmp_path)
         assert sorted(labels(done)) == rows and done.code == 0
         assert ("further from the forgeries, so of another set" in done.out) == (name in ("ifc", "misd"))
+    photo(tmp_path / "deeper" / "casia" / "Sp" / "j.png")  # a set with both names, in a deeper folder
+    photo(tmp_path / "deeper" / "casia" / "Au" / "k.png")
+    assert ("e.png", 0) in labels(run(load("misd").MISD, tmp_path))
 
 
 def test_tampcoco_pairs_names_with_inner_suffixes_and_names_the_parts(load, run, tmp_path, photo, mask_file):

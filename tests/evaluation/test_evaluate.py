@@ -27,7 +27,7 @@ from mpc_lite.evaluation.baselines import (
     noise_residual,
     shipped_thresholds,
 )
-from mpc_lite.evaluation.evaluate import evaluate, evaluations, format_table, rescore, table_rows
+from mpc_lite.evaluation.evaluate import evaluate, evaluations, format_table, manifest_facts, rescore, table_rows
 from mpc_lite.evaluation.metrics import count, f1, ignore_border
 from mpc_lite.evaluation.protocols import PROTOCOLS
 from mpc_lite.evaluation.rows import RowScores
@@ -297,6 +297,12 @@ def test_a_map_of_another_mode_is_no_whole_map(manifest, tmp_path, mode):
     (file,) = (tmp_path / "maps").glob("*.png")
     Image.new(mode, (96, 64), 1).save(file)
     assert saved.read(sample, (64, 96)) is None
+
+
+def test_samples_may_come_from_an_iterator(manifest):
+    samples = read_manifest(manifest)
+    table = evaluate(Brightness(), iter(samples))
+    assert table["sets"] == evaluate(Brightness(), samples)["sets"] and table["manifest"] == manifest_facts(samples)
 
 
 def test_kept_maps_below_a_folder_of_photographs_are_no_photographs(manifest, tmp_path):

@@ -490,10 +490,13 @@ def test_no_command_writes_over_a_file_of_another_kind(images, capsys, monkeypat
         ["calibrate", "--weights", "lite", "--out", "photo.jpg", "a.png"],
         ["export", "--weights", "lite", "--out", "photo.jpg"],
         ["convert", "lite.pth", "--out", "photo.jpg"],
+        ["export", "--weights", "lite", "--out", "mymodel"],  # what is dispatched by its ending would be called damaged
+        ["calibrate", "--weights", "lite", "--out", "calibrated.onnx", "a.png"],
     ):
         assert main(words) == 2
         told = capsys.readouterr()
-        assert "is there, and its name does not end in ." in told.err and len(told.err.splitlines()) == 1
+        assert "does not end in ." in told.err and "as what is written there; give another name" in told.err
+        assert len(told.err.splitlines()) == 1
     assert {(images / name).read_text() for name in ("photo.jpg", "other.csv")} == {"precious"}
 
 

@@ -108,6 +108,19 @@ def test_authentic_share_is_kept(scenes):
     assert 0.2 < share < 0.4
 
 
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_a_link_in_place_of_a_folder_of_the_set_is_not_followed(tmp_path, scenes):
+    for name in ("docs", "set"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "docs" / "000000.png").write_bytes(b"mine")
+    (tmp_path / "set" / ".unfinished").touch()
+    (tmp_path / "set" / "images").symlink_to("../docs")
+    with pytest.raises(InputError, match=r"images is a link, and pictures would go to where it leads"):
+        write_set(tmp_path / "set", "test", 1, 0, 48, scenes["test"])
+    assert (tmp_path / "docs" / "000000.png").read_bytes() == b"mine"
+
+
 def test_write_set_gives_a_manifest_that_check_accepts(tmp_path, scenes):
     path = write_set(tmp_path / "set", "test", 6, 0, 64, scenes["test"])
     assert check(path) == []

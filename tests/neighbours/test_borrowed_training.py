@@ -16,8 +16,8 @@ from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.recipes.neighbour_keys import BorrowedSection
 from mpc_lite.recipes.stage_keys import FinetuneSection
-from mpc_lite.training.checkpoint import identity
 from mpc_lite.training.finetune import LocalizationStep
+from mpc_lite.training.identity import identity
 from mpc_lite.training.loop import train
 
 

@@ -67,6 +67,7 @@ def test_a_number_of_processes_that_is_none_is_told(monkeypatch, text):
             "WORLD_SIZE says that 2 processes were started together, and they do not find each other",
         ),
         ({"LOCAL_RANK": "0"}, "LOCAL_RANK is set in the environment, as a launcher sets it, and what else it sets"),
+        ({"PMI_SIZE": "2", "PMI_RANK": "1"}, "PMI_SIZE is set in the environment, as mpiexec and srun set it, and"),
         ({"LOCAL_RANK": "abc"}, "LOCAL_RANK is set in the environment, as a launcher sets it, and what else it sets"),
     ],
 )

@@ -166,7 +166,7 @@ def test_other_files_are_told_apart(model, tmp_path):
     with pytest.raises(InputError, match=r"weights\.zip is a ZIP archive; unpack it, and give the \.safetensors file"):
         load_weights(tmp_path / "weights.zip")
     torch.save({"x": torch.zeros(2)}, tmp_path / "pretrain.state")
-    with pytest.raises(InputError, match=r"pretrain\.state is a checkpoint of a training; give the \.safetensors file"):
+    with pytest.raises(InputError, match=r"pretrain\.state is a checkpoint, from which a training goes on; give a"):
         load_weights(tmp_path / "pretrain.state")
     text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
     with pytest.raises(InputError, match="is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'"):

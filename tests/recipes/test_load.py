@@ -14,7 +14,7 @@ from mpc_lite.files import expand, expand_all
 from mpc_lite.recipes.keys import OTHER_NAMES, Recipe
 from mpc_lite.recipes.load import PROFILES, load_recipe, recipe_choices, recipe_names, scalar
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
-from mpc_lite.training.checkpoint import identity
+from mpc_lite.training.identity import identity
 
 
 @pytest.fixture

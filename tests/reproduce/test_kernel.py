@@ -124,7 +124,7 @@ def test_a_kernel_does_not_log_that_its_sockets_closed_at_its_end(clone):
         "import logging, json\n"
         "json.dump(logging.getLogger('tornado.general').isEnabledFor(40), open(OUT + '/facts', 'w'))"
     )
-    for name in ("logging.py", "runpy.py"):
+    for name in ("logging.py", "runpy.py", "yaml.py", "pydantic.py", "psutil.py"):
         (folder / name).write_text("raise ImportError('a file of the working folder')")
     out = reproduce(Request("quickstart", "smoke"))
     assert json.loads((out / "facts").read_text()) is False
@@ -147,7 +147,7 @@ def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
     )
     for seed, number in enumerate([errno.ENOSPC, errno.EACCES, errno.ENOTDIR]):
         assert main(["reproduce", "quickstart", "--profile", "smoke", "-p", f"SEED={seed}"]) == 2
-        last = capsys.readouterr().err.strip().splitlines()[2:]  # after the command and the run folder
+        last = capsys.readouterr().err.strip().splitlines()[3:]  # after the command, the notebook and the run folder
         where = " (runs/a: b)" if seed else ""
         assert last == [f"error: {os.strerror(number)}{where}; choose another folder, or free some space"]
     assert (

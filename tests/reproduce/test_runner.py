@@ -343,6 +343,26 @@ def test_outside_a_clone_the_message_says_what_to_do(monkeypatch, tmp_path):
         find_notebook("quickstart", tmp_path)
 
 
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells owners otherwise")
+def test_a_notebook_that_another_user_put_above_is_passed_over(monkeypatch, tmp_path):
+    """A notebook is a program; on a machine of many, anybody may put a book into /tmp."""
+    write_notebook(tmp_path / "book" / "reproduce" / "quickstart.ipynb")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "env" / "packages" / "mpc_lite" / "reproduce" / "runner.py"))
+    owner = (tmp_path / "book").stat().st_uid
+    for user in (owner, 0):
+        monkeypatch.setattr(module.os, "geteuid", lambda user=user: user)
+        assert find_notebook("quickstart").parent == tmp_path / "book" / "reproduce"
+    if os.getuid() == 0:  # what a superuser put there is trusted
+        os.chown(tmp_path / "book" / "reproduce", 65534, -1)
+    monkeypatch.setattr(module.os, "geteuid", lambda: 65533)
+    with pytest.raises(InputError, match=r"no folder book/reproduce here or above that is yours \(.* another user's"):
+        find_notebook("quickstart")
+    assert find_notebook("quickstart", tmp_path / "book").is_file()
+
+
 @pytest.mark.slow
 def test_recipe_and_notebook_must_both_be_there(clone):
     with pytest.raises(InputError, match=r"no recipe 'quikstart' .did you mean 'quickstart'"):

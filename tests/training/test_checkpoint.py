@@ -1,12 +1,13 @@
 """What a checkpoint belongs to: the recipe, and every list of images that it names."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.training.checkpoint import identity, same_run
+from mpc_lite.training.identity import identity, same_run
 
 
 @pytest.fixture
@@ -44,6 +45,27 @@ def test_lists_that_moved_as_a_whole_are_the_same_lists(lists, tmp_path_factory,
         (moved / file.name).write_bytes(file.read_bytes())
     monkeypatch.setenv("MPC_LITE_SETS", str(moved))
     assert identity(plan()) == before
+
+
+def test_the_second_half_may_find_the_same_lists_in_another_folder(lists, tmp_path):
+    """As on a scratch disk whose path holds the number of the job."""
+    written, moved = identity(plan()), tmp_path / "job2"
+    moved.mkdir()
+    for name in ("a", "b", "validation"):
+        (moved / f"{name}.csv").write_bytes((lists / f"{name}.csv").read_bytes())
+    there = {
+        "data.manifest": [str(moved / "a.csv"), str(moved / "b.csv")],
+        "data.validation": str(moved / "validation.csv"),
+    }
+    same_run(written, plan(**there), Path("pretrain.state"))
+    (moved / "b.csv").write_text("another")
+    with pytest.raises(InputError, match=r"pretrain\.state was written by .* \(the bytes of manifests\); resume"):
+        same_run(written, plan(**there), Path("pretrain.state"))
+    with pytest.raises(InputError, match=r"\(pretrain\.steps 3, not 4\); resume"):
+        same_run(identity(plan(**{"pretrain.steps": 3})), plan(**{"pretrain.steps": 4}), Path("pretrain.state"))
+    for text in ("", "[]", "{}", '{"recipe": 3}', "[" * 100_000):
+        with pytest.raises(InputError, match=r"pretrain\.state was written by another recipe"):
+            same_run(text, plan(), Path("pretrain.state"))
 
 
 def test_what_a_run_is_called_and_how_it_is_scored_may_change(lists):

@@ -15,7 +15,8 @@ from torch import nn
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import load_recipe
-from mpc_lite.training.checkpoint import identity, read_done, restore, store, write_done
+from mpc_lite.training.checkpoint import read_done, restore, store, write_done
+from mpc_lite.training.identity import identity
 from mpc_lite.training.progress import read_log
 from tests.training.test_log import log
 
@@ -50,6 +51,42 @@ def saved(value):
     with io.BytesIO() as buffer:
         torch.save(value, buffer)
         return buffer.getvalue()
+
+
+def packed(data):
+    """The same records, compressed: a few bytes may become any number."""
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+            for record in whole.infolist():
+                file.writestr(record.filename, whole.read(record))
+        return buffer.getvalue()
+
+
+def with_moment(value):
+    def change(data):
+        state = torch.load(io.BytesIO(data), weights_only=True)
+        state["optimizer"]["state"][0]["exp_avg"] = value
+        return saved(state)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        packed,
+        with_moment(torch.zeros(1).expand(40, 40)),  # one number that says it is many
+        with_moment(torch.zeros(1)),
+        with_moment(torch.zeros(40, 40, dtype=torch.int64)),
+        with_moment("many"),
+    ],
+)
+def test_a_state_that_would_take_or_write_more_than_it_holds_is_refused(state, tmp_path, change):
+    """A fused step writes as far as the weight is long; torch compares no shapes."""
+    recipe, data = state
+    (tmp_path / "pretrain.state").write_bytes(change(data))
+    with pytest.raises(InputError, match=r"pretrain\.state is damaged, or no checkpoint of a training run"):
+        restore(tmp_path / "pretrain.state", recipe, 1, 9, **learner(0))
 
 
 FOREIGN = {

@@ -31,9 +31,9 @@ from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import PRETRAINED, read_facts, save_weights
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.training import pretrain as module
-from mpc_lite.training.checkpoint import identity
 from mpc_lite.training.finetune import Adaptation, Finetuning, adapt, finetune, focal_loss
 from mpc_lite.training.finite import Watch
+from mpc_lite.training.identity import identity
 from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model, train
 from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
 from mpc_lite.training.starts import check_own, own_start
