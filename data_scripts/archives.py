@@ -255,6 +255,8 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
             for info in file.infolist():
                 mode = info.external_attr >> 16  # Unix only, else 0
                 kind = "folder" if info.is_dir() else "link" if stat.S_ISLNK(mode) else "file"
+                if info.flag_bits & 1:
+                    raise InputError(f"{archive}: is locked by a password; unpack it by hand, and give the folder")
                 yield _name(info), info.file_size, kind, file.open(info) if kind == "file" else None
     else:
         with tarfile.open(archive, tarinfo=_Header) as file:

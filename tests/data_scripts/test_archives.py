@@ -354,3 +354,12 @@ def test_empty_members_and_folders_may_be_last(form, tmp_path):
         info.type = tarfile.DIRTYPE
         archive.addfile(info)
     assert unpacked(tmp_path, (tmp_path / "set.archive").read_bytes()) == ["a.txt"]
+
+
+def test_an_archive_that_is_locked_by_a_password_is_told_so(tmp_path):
+    data = bytearray(zipped(tmp_path / "a.zip", ("a.txt", b"one")).read_bytes())
+    for place in (6, data.index(b"PK\x01\x02") + 8):  # flags, before the file and in the list at the end
+        data[place] |= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.zip: is locked by a password; unpack it by hand, and give the folder"):
+        unpack(tmp_path / "a.zip")
