@@ -105,9 +105,15 @@ def _count(folder: Path) -> int:
 def _known_format(archive: Path) -> None:
     with open(archive, "rb") as file:
         start = file.read(8)
-    if start.startswith((b"Rar!", b"7z\xbc\xaf\x27\x1c")):
+    if start.startswith((b"Rar!", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd")):
         raise InputError(
-            f"{archive}: rar and 7z are not unpacked here; do it by hand (7z x {archive.name}) and give the folder"
+            f"{archive}: rar, 7z and zstd are not unpacked here; do it by hand (7z x {archive.name}) and give the "
+            "folder"
+        )
+    if re.search(r"\.(z\d\d|0\d\d)$", archive.name, re.IGNORECASE) or os.path.lexists(archive.with_suffix(".z01")):
+        raise InputError(
+            f"{archive}: is one part of several; unpack them together by hand (7z x {archive.name}), and give the "
+            "folder"
         )
     if not (_is_zip(archive) or _is_tar(archive)):
         raise Unreadable(

@@ -23,7 +23,7 @@ def number(path: Path) -> str:
 def pairs(tree: Tree):
     tampered = match(tree.files("fake"), tree.files("mask"), number, number)
     yield from tampered
-    yield from authentic(beside(tree.files("real"), tampered))
+    yield from authentic(beside(tree, tree.files("real"), tampered))
 
 
 COCOGLIDE = DataSet(

@@ -208,16 +208,16 @@ def authentic(images: Iterable[Path], split: str | None = None, source: str | No
     return (Pair(image, label=0, split=split, source=source) for image in images)
 
 
-def beside(files: Iterable[Path], tampered: Iterable[Pair]) -> list[Path]:
-    """Those of some files that lie nearest to the forgeries of their set, by folders: several sets may lie in one
-    folder, and call theirs alike. What is left out is told."""
+def beside(tree: Tree, files: Iterable[Path], tampered: Iterable[Pair]) -> list[Path]:
+    """Those of some files that lie nearest to the forgeries of their set, by folders below those given: several sets
+    may lie in one folder, and call theirs alike. What is left out is told."""
     files, near = list(files), set()
-    folders = {file.parent for file in files}
-    for other in {pair.image.parent for pair in tampered if pair.image and not pair.problem}:
-        shared = {folder: _shared(folder, other) for folder in folders}
+    folders = {file.parent: Path(tree.name(file)).parent for file in files}
+    for other in {Path(tree.name(pair.image)).parent for pair in tampered if pair.image and not pair.problem}:
+        shared = {folder: _shared(below, other) for folder, below in folders.items()}
         most = max(shared.values(), default=0)
         near |= {folder for folder, n in shared.items() if n == most}
-    far = folders - near if near else set()
+    far = {*folders} - near if near else set()
     if far:
         listed = some(sorted(map(str, far)), 4)
         put(printable(f"note: {listed}: further from the forgeries, so of another set, and left out"))

@@ -14,7 +14,7 @@ def pairs(tree: Tree):
     masks = [path for path in files if path.stem.casefold().endswith(".mask")]
     tampered = match([path for path in files if path not in masks], masks, mask_key=without_end(".mask"))
     yield from tampered
-    yield from authentic(beside(tree.files("pristine"), tampered))
+    yield from authentic(beside(tree, tree.files("pristine"), tampered))
 
 
 IFC = DataSet(

@@ -38,7 +38,7 @@ _ENDING = r"\.(?:jpe?g|png|tiff?|bmp)"
 # Words of a first line in which no picture is named.
 _HEADER = re.compile("image|mask|file|name|path|label", re.IGNORECASE)
 _FILE_NAME = re.compile(  # quoted as in CSV, or up to what separates names
-    rf'"(?P<quoted>(?:[^"]|"")*?{_ENDING})\s*"|(?!")(?P<plain>[^,;|\t]*?{_ENDING})(?=[\s,;|]|$)'
+    rf'"(?P<quoted>(?:[^"]|"")*?{_ENDING})\s*"|(?!")(?P<plain>[^",;|\t]*?{_ENDING})(?=[\s,;|]|$)'
     # Else what holds no name is passed over at once: to begin anew at each letter takes the square of the length.
     r'|"+[^",;|\t]*(?:"(?=[\s:,;|]|$))?|[^",;|\t]+',
     re.IGNORECASE,

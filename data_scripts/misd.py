@@ -56,7 +56,7 @@ def tampered(tree: Tree):
 def pairs(tree: Tree):
     spliced = list(tampered(tree))
     yield from spliced
-    yield from authentic(beside(tree.files("Au"), spliced))
+    yield from authentic(beside(tree, tree.files("Au"), spliced))
 
 
 MISD = DataSet(

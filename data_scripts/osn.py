@@ -47,7 +47,9 @@ def pairs(tree: Tree, original: str, network: str) -> list[Pair]:
         return [dataclasses.replace(pair, rule=OWN) for pair in matches]
     masks = original_masks(tree, manifest)
     if not masks:
-        return [Pair(image, problem=f"no masks of its own, and no {manifest} with the original's") for image in images]
+        return [
+            Pair(image, problem=f"no masks of its own, and no {manifest} with tampered originals") for image in images
+        ]
     times = Counter(map(stem, images))
     all_pairs = []
     for image in images:

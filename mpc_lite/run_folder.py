@@ -73,10 +73,17 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         return
     except (NotImplementedError, OSError, ValueError) as error:  # ValueError: what no system takes as a path
         if not isinstance(error, NotImplementedError) and getattr(error, "errno", None) not in _LOCKLESS:
-            reason = _dead_link(out) or getattr(error, "strerror", None) or error
-            if os.access(out, os.W_OK) and os.path.isfile(out / LOCK) and not os.access(out / LOCK, os.W_OK):
+            reason = getattr(error, "strerror", None) or error
+            if isinstance(error, FileExistsError):
+                reason = _dead_link(out) or reason
+            if (
+                isinstance(error, PermissionError)
+                and os.access(out, os.W_OK)
+                and os.path.isfile(out / LOCK)
+                and not os.access(out / LOCK, os.W_OK)
+            ):
                 raise InputError(
-                    f"{out / LOCK} is another user's; delete it if no run uses the folder, or choose another folder"
+                    f"{out / LOCK} may not be written; delete it if no run uses the folder, or choose another folder"
                 ) from None
             raise InputError(f"{out} cannot be written: {reason}; choose another output folder") from None
         # Some parallel and network file systems are mounted without locks.

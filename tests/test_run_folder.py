@@ -260,7 +260,7 @@ def test_a_lock_of_another_user_is_told(tmp_path, monkeypatch):
     real = os.access
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
     monkeypatch.setattr(os, "access", lambda path, how: Path(path).name != ".lock" and real(path, how))
-    with pytest.raises(InputError, match=r"\.lock is another user's; delete it if no run uses the folder"):
+    with pytest.raises(InputError, match=r"\.lock may not be written; delete it if no run uses the folder"):
         locked(tmp_path).__enter__()
 
 

@@ -250,7 +250,8 @@ def processes() -> Iterator[Finding]:
         yield Finding("fails", f"no training starts: {error}")
         return
     if not (launched := started_by_launcher()) and count == 1:
-        if name := next((each for each in MPI if os.environ.get(each, "1") != "1"), None):
+        name = next((each for each in MPI if os.environ.get(each, "1") not in ("", "0", "1")), None)
+        if name and not os.environ.get("MASTER_ADDR"):  # with it they find each other
             do = "in runs of their own, with 'env -u'; several for one training start with 'accelerate launch'"
             yield Finding(
                 "note", f"{name}={shown(os.environ[name])}: with --device cpu no training starts", f"unset it {do}"

@@ -25,8 +25,6 @@ _EXPECTED = (
     'a JSON list of pairs, a folder with Tp/ and Gt/, an .npy file of shape (N,2), or lines "image mask label" or '
     '"image,mask"'
 )
-
-
 _NAME = re.compile(
     rf"(?:{'|'.join(map(re.escape, sorted(PICTURES, key=len, reverse=True)))})(?=[\s,;|\"']|$)", re.IGNORECASE
 )
@@ -125,7 +123,8 @@ def _fields(line: str, delimiter: str | None) -> list[str]:
     if delimiter is None and "\t" in line:
         apart, pictures = [field.strip(' "') for field in line.split("\t")], sum(map(_is_picture, line.split()))
         if all(_is_picture(field) or " " not in field for field in apart) and pictures == sum(map(_is_picture, apart)):
-            return apart if pictures < 2 else [field for field in apart if field]  # some line up by several tabs
+            filled = [field for field in apart if field]  # some line up by several tabs
+            return apart if len(filled) == 2 and filled[1] in _LABELS else filled
     if delimiter is None and '"' not in line:
         return line.split()
     reader = csv.reader([line.replace("\t", " ")], delimiter=delimiter or " ", skipinitialspace=True, strict=True)

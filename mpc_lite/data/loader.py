@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import threading
@@ -53,6 +53,8 @@ def _put_off() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    if multiprocessing.get_start_method() == "forkserver":  # which would keep what is set here, for all that it starts
+        multiprocessing.forkserver.ensure_running()
     handlers = {number: handler for number in _ASKING if callable(handler := signal.getsignal(number))}
     came: list[int] = []
     for number in handlers:
@@ -65,8 +67,8 @@ def _put_off() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    for number in came:
-        handlers[number](number, None)
+        for number in came:
+            handlers[number](number, None)
 
 
 def _collate(items: list[Item | str]) -> Item | str:

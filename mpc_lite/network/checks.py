@@ -6,6 +6,7 @@ names and shapes, which `weights.load_strict` compares.
 """
 
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Annotated, Any, get_args
 
 import torch
@@ -58,6 +59,9 @@ def check_sections(source: str, facts: Mapping[str, Any], advice: str) -> None:
     # A recipe may lack keys or have more, of another version; a calibration is whole or not there.
     wrong = _wrong("recipe", Recipe, _of_this_version(Recipe, facts["recipe"])) + _wrong_calibration(facts)
     if wrong:
+        ours = metadata.version("mpc-lite")
+        if (theirs := facts.get("version", ours)) != ours:
+            advice = f"mpc_lite {shown(theirs)} wrote it, and this is {ours}: read it with that version"
         raise InputError(f"{source} says what cannot be: {'; '.join(wrong[:10])}; {advice}")
 
 

@@ -35,12 +35,15 @@ SOCKET_PATH = 103  # bytes that the path of a socket file may have, on macOS; 10
 
 # Ended kernels log the interrupt that ends them as an error, and now and then that their sockets closed while they
 # still answered; what goes wrong in a cell stands in the notebook.
+_ROOT = str(Path(__file__).resolve().parents[2])  # the kernel shall have this very package, which may be a clone's
 _LAUNCH = (
     "import sys; sys.path[0] == '' and sys.path.pop(0); "  # the working folder may hold any logging.py
+    f"{_ROOT!r} in sys.path or sys.path.insert(0, {_ROOT!r}); "
     "import logging, runpy; logging.getLogger('tornado.general').setLevel(50); "
     "runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)"
 )
 
+SAFE, OURS = "PYTHONSAFEPATH", "mpc-lite"  # what workers of a sweep start with; any value says yes
 AT_ONCE = "at once"  # in the file `stop`: wait for no step or cell
 
 
@@ -207,6 +210,8 @@ def _kernel_manager(cwd: str | Path | None, folder: str) -> tuple[type, list[int
 
         async def start_kernel(self, **settings: Any) -> None:
             environment = dict(settings.get("env") or os.environ)
+            if environment.get(SAFE) == OURS:
+                del environment[SAFE]
             try:
                 Path.home()
             except RuntimeError:  # a user whom the system does not know: IPython needs a home to start

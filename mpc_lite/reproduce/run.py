@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, place
+from mpc_lite.network.hub import PREFIX, hub_file
 from mpc_lite.provenance import without_paths
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
@@ -198,6 +200,9 @@ def inputs_digest(run: Run) -> str | None:
         if isinstance(value, dict | list):
             for inner in value.values() if isinstance(value, dict) else value:
                 yield from digests(inner)
+        elif isinstance(value, str) and value.startswith(PREFIX) and "#sha256=" not in value:
+            with contextlib.suppress(InputError):  # of a hub that cannot be reached nobody knows what it has
+                yield hashlib.sha256(hub_file(value).read_bytes()).hexdigest()
         elif isinstance(value, str):
             path = place(os.path.expandvars(value))
             try:

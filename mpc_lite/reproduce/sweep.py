@@ -205,7 +205,7 @@ class _Sweep:
             elif at_once and time.monotonic() - self.kills_since > _WITHOUT_ANSWER:
                 del self.running[future]
                 cell.status, cell.reason = "stopped", "its worker does not answer"
-            elif not self.client.nthreads():  # nobody is there who could end the step
+            elif self.deserted():  # nobody is there who could end the step
                 future.cancel()
                 del self.running[future]
                 cell.status, cell.reason = "stopped", "its worker is gone"
@@ -213,6 +213,11 @@ class _Sweep:
                 self.asked_to_stop.add(cell.run.out / "stop")
                 with contextlib.suppress(OSError):  # the run folder is not there yet
                     (cell.run.out / "stop").write_text(AT_ONCE if at_once else "")
+
+    def deserted(self) -> bool:
+        with contextlib.suppress(OSError):  # of a scheduler that went its futures tell
+            return not self.client.nthreads()
+        return False
 
     def give_up(self, reason: str) -> None:
         for cell in self.waiting:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mpc_lite.errors import InputError
+from mpc_lite.reproduce.kernel import OURS, SAFE
 from mpc_lite.training.signals import ASKING
 
 CONNECT = 15  # seconds in which a scheduler should answer
@@ -28,7 +29,7 @@ GIVEN = os.environ.get("OMP_NUM_THREADS")  # when this process began
 _SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "200ms",
-    "distributed.nanny.pre-spawn-environ": {"PYTHONSAFEPATH": "1"},  # the working folder may hold any threading.py
+    "distributed.nanny.pre-spawn-environ": {},
     "distributed.deploy.lost-worker-timeout": "1 hour",
 }
 
@@ -48,6 +49,7 @@ def connected(count: int, cpu: bool, scheduler: str | None, say: Callable[[str],
 
     if scheduler is None:
         with (
+            _safe_path(),
             dask.config.set(_SETTINGS),
             _own_cluster(count, cpu, say) as cluster,
             Client(cluster, set_as_default=False) as client,
@@ -65,6 +67,18 @@ def connected(count: int, cpu: bool, scheduler: str | None, say: Callable[[str],
     with quiet, client:
         check_workers(client, os.getcwd())
         yield client
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that are started inside take no module from the working folder, which may hold any threading.py. What
+    a worker starts hears nothing of it: see `kernel`."""
+    theirs = os.environ.setdefault(SAFE, OURS)
+    try:
+        yield
+    finally:
+        if theirs == OURS:
+            os.environ.pop(SAFE, None)
 
 
 def check_workers(client: Any, folder: str) -> None:

@@ -19,7 +19,7 @@ from mpc_lite.network.saved_file import check_extent, check_saved
 from mpc_lite.network.weights import read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.finite import check_moments
-from mpc_lite.training.identity import PLACES, flat, identity, same_run
+from mpc_lite.training.identity import by_name, identity, same_run
 
 
 class OtherRun(InputError):
@@ -206,9 +206,9 @@ def same_weights(file: Path, done: Path) -> None:
     Keys that one of both lacks pass: versions differ in them. So do those that `identity` leaves out.
     """
     facts = read_facts(file)
-    written, found = {"stage": done.stem, **flat(_note(done)["recipe"])}, {**flat(facts["recipe"])}
+    written, found = {"stage": done.stem, **by_name(_note(done)["recipe"])}, by_name(facts["recipe"])
     found |= {"stage": facts["stage"]} if "stage" in facts else {}
-    keys = [key for key in written if key not in PLACES and found.get(key, written[key]) != written[key]]
+    keys = [key for key in written if found.get(key, written[key]) != written[key]]
     differing = [f"{key} {shown(found[key])}, not {written[key]}" for key in keys]
     if differing:
         raise OtherRun(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mpc_lite.errors import InputError, shown, some
@@ -17,8 +17,15 @@ from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 
 # Keys of files whose bytes or names are compared themselves: data may lie in another folder in a run's second half, as
 # on a scratch disk with the number of the job in its path.
-PLACES = ("data.manifest", "data.validation", "data.photos", "data.real.lists", "adapt.manifest", "adapt.validation")
-PLACES += ("borrowed.teacher",)
+PLACES = (
+    "data.manifest",
+    "data.validation",
+    "adapt.manifest",
+    "adapt.validation",
+    "data.real.lists",
+    "borrowed.teacher",
+)
+_LATER = {"lists": "data.real.lists", "teacher": "borrowed.teacher"}  # whose bytes older versions did not write down
 
 
 def identity(recipe: Recipe, with_lists: bool = True) -> str:
@@ -71,28 +78,40 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return {key: v for k, inner in value.items() for key, v in flat(inner, f"{name}.{k}".lstrip(".")).items()}
 
 
+def by_name(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe, flat, with the names of the lists at `PLACES` instead of their paths: all that weights know of them."""
+
+    def names(value: Any) -> Any:
+        paths = [value] if isinstance(value, str) else value
+        return [PurePath(str(path)).name for path in paths] if isinstance(paths, list) else paths
+
+    return {key: names(value) if key in PLACES else value for key, value in flat(recipe).items()}
+
+
 def same_run(written: str, recipe: Recipe, path: Path) -> None:
     """InputError when a checkpoint or a finished stage belongs to another recipe, manifest or folder of photographs.
 
     written: what `identity` gave when it was written."""
+    today = [json.loads(identity(recipe, lists)) for lists in (True, False)]
     try:
         parts = json.loads(written)
-        differing = [_differing(parts, json.loads(identity(recipe, lists))) for lists in (True, False)]
+        differing = [_differing(parts, now) for now in today]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         differing = [["not one of ours"]] * 2
     if all(differing):
         raise InputError(
             f"{path} was written by another recipe, other parameters or another list of images "
-            f"({some(differing[0], 4)}); resume with the same ones, or choose another folder"
+            f"({some(min(differing, key=len), 4)}); resume with the same ones, or choose another folder"
         )
 
 
 def _differing(written: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The parts in which what was written is unlike what is now, places aside."""
     before, after = flat(written["recipe"]), flat(now["recipe"])
+    compared = {*PLACES} - {key for part, key in _LATER.items() if part not in now}
     told = [
-        f"{key} {shown(before.get(key))}, not {shown(after.get(key))}"
-        for key in sorted({*before, *after} - {*PLACES})
+        f"{key} {shown(before.get(key, 'absent'))}, not {shown(after.get(key, 'absent'))}"
+        for key in sorted({*before, *after} - compared)
         if before.get(key, ...) != after.get(key, ...)
     ]
     others = {*written, *now} - {"recipe"}

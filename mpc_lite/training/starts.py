@@ -12,7 +12,7 @@ from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import ENCODER_ONLY, read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.checkpoint import OtherRun, read_state, same_weights
-from mpc_lite.training.identity import flat, identity
+from mpc_lite.training.identity import by_name, identity
 from mpc_lite.training.stage import Stage
 
 
@@ -25,8 +25,8 @@ def check_own(target: Path, recipe: Recipe, state: Path) -> None:
     facts = read_facts(target)
     written, found = {"stage": state.stem}, {"stage": facts.get("stage", state.stem if state.exists() else None)}
     if not state.exists():
-        written |= flat(json.loads(identity(recipe))["recipe"])
-        found |= flat(facts["recipe"])
+        written |= by_name(json.loads(identity(recipe))["recipe"])
+        found |= by_name(facts["recipe"])
     if differing := [key for key in written if key not in found or found[key] != written[key]]:
         told = [f"{key} {shown(found.get(key))}, not {shown(written[key])}" for key in differing]
         raise InputError(

@@ -434,6 +434,8 @@ def test_lists_separated_by_tabs_may_have_blanks_in_paths_and_empty_cells(root):
     for text, images in (
         ("Tp/a b.jpg\tGt/a.png\nTp/b.tif\tGt/b.png\n", ["a b.jpg", "b.tif"]),
         ("Tp/a.jpg\t\tGt/a.png\nTp/b.tif\tGt/b.png\n", ["a.jpg", "b.tif"]),  # lined up
+        ("Tp/a.jpg\t\tNone\t0\nTp/b.tif\t\tGt/b.png\t1\n", ["a.jpg", "b.tif"]),
+        ("Tp/a.jpg\t\tNone\nTp/b.tif\t\tGt/b.png\n", ["a.jpg", "b.tif"]),
         ("Tp/a.jpg Gt/a.png\t1\nTp/b.tif\tGt/b.png 1\n", ["a.jpg", "b.tif"]),
     ):
         assert [s.image.name for s in read_list(save(root, "m.txt", text))] == images

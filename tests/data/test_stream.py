@@ -89,6 +89,19 @@ def test_a_signal_while_the_workers_start_is_heard_afterwards_and_ends_none():
 
 
 @pytest.mark.slow
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork server")
+def test_a_fork_server_that_a_loader_starts_hears_signals():
+    """All processes that this one starts later come from it."""
+    code = "import multiprocessing, time\nfrom mpc_lite.data.loader import _put_off\nif __name__ == '__main__':\n"
+    code += " multiprocessing.set_start_method('forkserver')\n"
+    code += " with _put_off(): multiprocessing.forkserver.ensure_running()\n"
+    code += " p = multiprocessing.Process(target=time.sleep, args=(60,)); p.start(); p.terminate(); p.join(20)\n"
+    code += " print(p.exitcode)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout == "-15\n"
+
+
+@pytest.mark.slow
 def test_items_do_not_depend_on_workers_or_batches(recipe):
     data = Forgeries(recipe, "train")
     alone = torch.cat([b["image"] for b in loader(data, Positions(0, 4, 2), 0)])

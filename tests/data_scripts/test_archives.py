@@ -356,6 +356,18 @@ def test_empty_members_and_folders_may_be_last(form, tmp_path):
     assert unpacked(tmp_path, (tmp_path / "set.archive").read_bytes()) == ["a.txt"]
 
 
+def test_a_part_of_an_archive_and_zstd_are_told_by_name(tmp_path):
+    zipped(tmp_path / "a.zip", ("a.txt", b"one"))
+    (tmp_path / "a.z01").touch()
+    (tmp_path / "b.zip.001").write_bytes(b"PK\x03\x04 the first part")
+    for name in ("a.zip", "a.z01", "b.zip.001"):
+        with pytest.raises(InputError, match=rf"{name}: is one part of several; unpack them together by hand"):
+            unpack(tmp_path / name)
+    (tmp_path / "c.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
+    with pytest.raises(InputError, match=r"rar, 7z and zstd are not unpacked here"):
+        unpack(tmp_path / "c.tar.zst")
+
+
 def test_an_archive_that_is_locked_by_a_password_is_told_so(tmp_path):
     data = bytearray(zipped(tmp_path / "a.zip", ("a.txt", b"one")).read_bytes())
     for place in (6, data.index(b"PK\x01\x02") + 8):  # flags, before the file and in the list at the end

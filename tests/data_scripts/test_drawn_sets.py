@@ -199,7 +199,7 @@ def test_osn_without_any_masks_says_so(load, run, tmp_path, photo, monkeypatch):
     monkeypatch.setenv("MPC_LITE_SETS", str(tmp_path / "nowhere"))
     photo(tmp_path / "osn" / "NIST16_WeChat" / "NC2016_1.jpg")
     done = run(load("osn").OSN, tmp_path / "osn")
-    assert done.code == 1 and "no masks of its own, and no nist16.csv with the original's" in done.out
+    assert done.code == 1 and "no masks of its own, and no nist16.csv with tampered originals" in done.out
 
 
 def test_osn_has_the_16_sets_of_the_papers_table(load):

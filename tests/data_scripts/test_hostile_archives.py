@@ -189,6 +189,7 @@ def test_rows_without_a_whole_name_take_no_longer_than_their_length(load, tmp_pa
         "c" * 9990,
         ' "' * 4990,
         '"a' * 4990,
+        '"a":' * 2490,
         '""b' * 3330,
         ' "c.jpg" x' * 900,
     ]

@@ -204,6 +204,19 @@ def test_coverage_mended_copies_need_nothing(load, run, coverage):
     assert done.code == 0 and done.record["notes"] == [] and done.record["masks"]["converted"] == 0
 
 
+@pytest.mark.trust
+def test_a_set_in_two_parts_is_one_set(load, run, photo, mask_file, tmp_path):
+    """As a drive packs a large folder."""
+    for part, number in (("part1.unpacked", 1), ("part2.unpacked", 2)):
+        root = tmp_path / part / "CocoGlide"
+        photo(root / "real" / f"cat_{number}.png", seed=number)
+        if number == 1:
+            photo(root / "fake" / f"glide_inpainting_val2017_{number}_up.png", seed=10)
+            mask_file(root / "mask" / f"cat_{number}_mask.png")
+    done = run(load("cocoglide").COCOGLIDE, tmp_path / "part1.unpacked", tmp_path / "part2.unpacked")
+    assert sorted(row.image.name for row in done.rows if row.label == 0) == ["cat_1.png", "cat_2.png"]
+
+
 # ----------------------------------------------------------------------------------------------------- DSO-1, IMD2020
 
 

@@ -275,9 +275,23 @@ def test_a_disk_that_refuses_one_picture_refuses_all(tmp_path, monkeypatch, numb
         list(predict([tmp_path / "a.png"] * 2, tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32)))
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("name", ["predictions.jsonl", "report.html"])
+def test_a_table_that_is_a_link_is_not_written_through(tmp_path, name):
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to("../elsewhere")
+    with pytest.raises(InputError, match=rf"{name}: not written by predict, and would be replaced"):
+        list(
+            predict([tmp_path / "a.png"], tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32), report=True)
+        )
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is a thing of Linux")
 def test_predict_says_when_the_disk_is_full(tmp_path, monkeypatch):
     monkeypatch.setattr("mpc_lite.inference.predict.check_plain", lambda path: None)  # a device stands for the disk
+    monkeypatch.setattr(os.path, "islink", lambda path: False)
     Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.jsonl").symlink_to("/dev/full")

@@ -171,6 +171,10 @@ def test_other_files_are_told_apart(model, tmp_path):
     text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
     with pytest.raises(InputError, match="is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'"):
         load_weights(text)
+    about = {"size": "nano", "head": "4conv", "recipe": {"evaluate": {"protocol": "tomorrow"}}, "version": "9.9.9"}
+    safetensors.torch.save_file({"x": torch.zeros(2)}, foreign, metadata={"mpc_lite": json.dumps(about)})
+    with pytest.raises(InputError, match=r"protocol: .*; mpc_lite 9\.9\.9 wrote it, and this is .*: read it with that"):
+        load_weights(foreign)
     facts = {"mpc_lite": '{"size": "huge", "head": "4conv", "recipe": {}}'}
     safetensors.torch.save_file({"x": torch.zeros(2)}, foreign, metadata=facts)
     with pytest.raises(InputError, match="size 'huge'; this version knows nano, small, base"):

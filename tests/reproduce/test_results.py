@@ -85,6 +85,18 @@ def test_files_of_one_name_are_told_apart_without_their_paths(tmp_path):
     assert inputs({"data.size": 64}) is None and inputs({}) is None
 
 
+def test_what_a_hub_s_name_stands_for_is_told_apart_by_its_bytes(tmp_path, monkeypatch):
+    """Its owner may push other weights under the same name between two seeds."""
+
+    def inputs(content):
+        (tmp_path / "fetched").write_text(content)
+        run = prepare("quickstart", "smoke", 2, "cpu", tmp_path, {"pretrain.weights": "hf://owner/name"})
+        return save_results(run, figures(0.5, 0.1, 0.2)).get("inputs")
+
+    monkeypatch.setattr("mpc_lite.reproduce.run.hub_file", lambda name: tmp_path / "fetched")
+    assert inputs("one") == inputs("one") != inputs("other") is not None
+
+
 def test_files_named_from_the_working_folder_or_by_a_variable_are_told_apart(tmp_path, monkeypatch):
     def inputs(folder, name, key="data.manifest"):
         monkeypatch.chdir(tmp_path / folder)

@@ -58,6 +58,9 @@ def test_the_second_half_may_find_the_same_lists_in_another_folder(lists, tmp_pa
         "data.validation": str(moved / "validation.csv"),
     }
     same_run(written, plan(**there), Path("pretrain.state"))
+    (moved / "b.csv").unlink()
+    with pytest.raises(InputError, match=r"b\.csv: No such file or directory; a run goes on only with the lists"):
+        same_run(written, plan(**there), Path("pretrain.state"))
     (moved / "b.csv").write_text("another")
     with pytest.raises(InputError, match=r"pretrain\.state was written by .* \(the bytes of manifests\); resume"):
         same_run(written, plan(**there), Path("pretrain.state"))
