@@ -105,21 +105,31 @@ def _count(folder: Path) -> int:
 def _known_format(archive: Path) -> None:
     with open(archive, "rb") as file:
         start = file.read(8)
-    if start.startswith((b"Rar!", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd")):
+    if start.startswith((b"Rar!", b"7z\xbc\xaf\x27\x1c")):
         raise InputError(
-            f"{archive}: rar, 7z and zstd are not unpacked here; do it by hand (7z x {archive.name}) and give the "
-            "folder"
+            f"{archive}: rar and 7z are not unpacked here; do it by hand (7z x {archive.name}) and give the folder"
         )
-    if re.search(r"\.(z\d\d|0\d\d)$", archive.name, re.IGNORECASE) or os.path.lexists(archive.with_suffix(".z01")):
+    whole = _is_zip(archive) or _is_tar(archive)
+    if not whole and start.startswith(b"\x28\xb5\x2f\xfd"):
+        raise InputError(f"{archive}: zstd is not unpacked here; do it by hand (tar --zstd -xf) and give the folder")
+    parts = re.search(r"\.(z\d\d|0\d\d)$", archive.name, re.IGNORECASE)
+    if (not whole and parts) or _last_of_several(archive):
         raise InputError(
-            f"{archive}: is one part of several; unpack them together by hand (7z x {archive.name}), and give the "
-            "folder"
+            f"{archive}: is one part of several; unpack them together by hand (7z x, of the first) and give the folder"
         )
-    if not (_is_zip(archive) or _is_tar(archive)):
+    if not whole:
         raise Unreadable(
             f"{archive}: neither a folder nor a zip or tar archive that is whole; fetch it anew, or unpack it by hand "
             "and give the folder"
         )
+
+
+def _last_of_several(archive: Path) -> bool:
+    """Does the end of a zip say that it lies on another disk than the first? So is the last of its parts called."""
+    with open(archive, "rb") as file:
+        file.seek(max(0, archive.stat().st_size - (1 << 16) - 22))
+        _, found, end = file.read().rpartition(b"PK\x05\x06")
+    return bool(found) and int.from_bytes(end[:2], "little") not in (0, 0xFFFF)  # the latter: it stands elsewhere
 
 
 class _Header(tarfile.TarInfo):

@@ -25,8 +25,8 @@ def tampered(tree: Tree) -> list[Pair]:
     images = [path for each in folders for path in tree.files(each, name="Sp_*", suffixes=(".jpg", ".jpeg"))]
     original = {path for path in images if any(part.casefold() == "original tp" for part in path.parts)}
     others = {path.parent.name.casefold() for path in images if path not in original}
-    if twice := {path for path in original if path.parent.name.casefold() in others}:
-        put(f"note: {len(twice)} images of Original Tp are left out, for those of Modified Tp")
+    if twice := {path for path in original if path.parent.name.casefold() in others or "tp" in others}:
+        put(f"note: {len(twice)} images of Original Tp are left out, for those of other folders")
         images = [path for path in images if path not in twice]
     masks = tree.files(name="Sp_*_gt.png")
     return match(images, masks, renamed(tree), without_end("_gt"), otherwise=tampered_id)

@@ -213,8 +213,11 @@ def beside(tree: Tree, files: Iterable[Path], tampered: Iterable[Pair]) -> list[
     may lie in one folder, and call theirs alike. What is left out is told."""
     files, near = list(files), set()
     folders = {file.parent: Path(tree.name(file)).parent for file in files}
-    for other in {Path(tree.name(pair.image)).parent for pair in tampered if pair.image and not pair.problem}:
+    for image in {pair.image.parent: pair.image for pair in tampered if pair.image and not pair.problem}.values():
+        other = Path(tree.name(image)).parent
         shared = {folder: _shared(below, other) for folder, below in folders.items()}
+        if not any(shared.values()):  # of several folders given
+            shared = {folder: _shared(folder, image.parent) for folder in folders}
         most = max(shared.values(), default=0)
         near |= {folder for folder, n in shared.items() if n == most}
     far = {*folders} - near if near else set()

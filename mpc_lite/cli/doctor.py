@@ -250,12 +250,11 @@ def processes() -> Iterator[Finding]:
         yield Finding("fails", f"no training starts: {error}")
         return
     if not (launched := started_by_launcher()) and count == 1:
-        name = next((each for each in MPI if os.environ.get(each, "1") not in ("", "0", "1")), None)
-        if name and not os.environ.get("MASTER_ADDR"):  # with it they find each other
-            do = "in runs of their own, with 'env -u'; several for one training start with 'accelerate launch'"
-            yield Finding(
-                "note", f"{name}={shown(os.environ[name])}: with --device cpu no training starts", f"unset it {do}"
-            )
+        name = next((each for each in MPI if os.environ.get(each, "1") not in ("0", "1")), None)
+        if name:
+            what = f"{name}={shown(os.environ[name])}: with --device cpu a training starts only together with others"
+            do = "unset it for runs of their own; several processes for one training start with 'accelerate launch'"
+            yield Finding("note", what, do)
         return
     name, numbers = "LOCAL_RANK" if launched else "WORLD_SIZE", ["WORLD_SIZE", "RANK", "MASTER_PORT"]
     given = {key: os.environ.get(key, "") for key in [*numbers, *["LOCAL_RANK"] * launched]}

@@ -124,7 +124,8 @@ def _fields(line: str, delimiter: str | None) -> list[str]:
         apart, pictures = [field.strip(' "') for field in line.split("\t")], sum(map(_is_picture, line.split()))
         if all(_is_picture(field) or " " not in field for field in apart) and pictures == sum(map(_is_picture, apart)):
             filled = [field for field in apart if field]  # some line up by several tabs
-            return apart if len(filled) == 2 and filled[1] in _LABELS else filled
+            label = len(filled) == 2 and (filled[1] in _LABELS or "." not in filled[1]) and filled[1] != "None"
+            return apart if label else filled
     if delimiter is None and '"' not in line:
         return line.split()
     reader = csv.reader([line.replace("\t", " ")], delimiter=delimiter or " ", skipinitialspace=True, strict=True)

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -42,7 +42,7 @@ def loader(data: Dataset, positions: Positions | list[list[int]], workers: int) 
 
 class _Loader(DataLoader):
     def __iter__(self) -> Any:
-        with _put_off():  # it starts the workers
+        with _put_off() if self.num_workers else nullcontext():
             return super().__iter__()
 
 

@@ -6,6 +6,7 @@ names and shapes, which `weights.load_strict` compares.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from typing import Annotated, Any, get_args
 
@@ -59,9 +60,9 @@ def check_sections(source: str, facts: Mapping[str, Any], advice: str) -> None:
     # A recipe may lack keys or have more, of another version; a calibration is whole or not there.
     wrong = _wrong("recipe", Recipe, _of_this_version(Recipe, facts["recipe"])) + _wrong_calibration(facts)
     if wrong:
-        ours = metadata.version("mpc-lite")
-        if (theirs := facts.get("version", ours)) != ours:
-            advice = f"mpc_lite {shown(theirs)} wrote it, and this is {ours}: read it with that version"
+        with suppress(metadata.PackageNotFoundError):  # of a folder on PYTHONPATH nobody knows the version
+            if (theirs := facts.get("version")) and theirs != (ours := metadata.version("mpc-lite")):
+                advice = f"mpc_lite {shown(theirs)} wrote it, and this is {ours}: read it with that version"
         raise InputError(f"{source} says what cannot be: {'; '.join(wrong[:10])}; {advice}")
 
 

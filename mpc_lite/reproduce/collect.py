@@ -31,7 +31,7 @@ def collect(request: Request) -> tuple[Path, str, int]:
 
     The file holds {schema: 1, name, profile, command, runs, groups, unfinished}: `command` that writes it; `runs`, what
     each results.json holds, ordered by parameters and seed; `groups`, one for each set of parameters beside the seed
-    and of the files they name (`inputs`), {parameters, seeds, average, sets} with {mean, sd} over the seeds of F1 and
+    and of the files they name (`inputs`, `hub`), {parameters, seeds, average, sets} with {mean, sd} over seeds of F1 and
     IoU in 0–1 (sd null for one seed), n the fewest of a seed; `unfinished`, the runs that are not in it, {folder, seed,
     parameters, reason}. Groups of `neighbour_scores` have null_splices and own_metrics too, and lead, their F1 and IoU
     less those of the first group, seed by seed. Equal runs give equal bytes, and no path of a machine is in them.
@@ -175,7 +175,7 @@ def _key(run: dict[str, Any]) -> tuple[tuple[int, str, str], int]:
     """Parameters, the fewest first, and the files they name, then the seed."""
     parameters, seed = run["parameters"] or {}, run["seed"]
     text = json.dumps(parameters, sort_keys=True)
-    return (len(parameters), text, run.get("inputs") or ""), -1 if seed is None else seed
+    return (len(parameters), text, f"{run.get('inputs') or ''} {run.get('hub') or ''}"), -1 if seed is None else seed
 
 
 def _grouped(runs: dict[Path, dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -210,7 +210,7 @@ def _summary(group: list[dict[str, Any]]) -> dict[str, Any]:
     common = [source for source in group[0]["sets"] if all(source in run["sets"] for run in group)]
     return {
         "parameters": group[0]["parameters"],
-        **({"inputs": group[0]["inputs"]} if group[0].get("inputs") else {}),
+        **{key: group[0][key] for key in ("inputs", "hub") if group[0].get(key)},
         "seeds": [run["seed"] for run in group],
         "average": {score: _spread([run["average"][score] for run in group]) for score in ("f1", "iou")},
         "sets": {

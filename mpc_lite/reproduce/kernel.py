@@ -36,9 +36,12 @@ SOCKET_PATH = 103  # bytes that the path of a socket file may have, on macOS; 10
 # Ended kernels log the interrupt that ends them as an error, and now and then that their sockets closed while they
 # still answered; what goes wrong in a cell stands in the notebook.
 _ROOT = str(Path(__file__).resolve().parents[2])  # the kernel shall have this very package, which may be a clone's
-_LAUNCH = (
+LAUNCH = (
     "import sys; sys.path[0] == '' and sys.path.pop(0); "  # the working folder may hold any logging.py
-    f"{_ROOT!r} in sys.path or sys.path.insert(0, {_ROOT!r}); "
+    # Behind Python's own modules, whose names this folder may hold too, and before what is installed.
+    f"from os.path import realpath; root = {_ROOT!r}; "
+    "after = [i for i, path in enumerate(sys.path) if path.endswith(('site-packages', 'dist-packages'))]; "
+    "root in map(realpath, sys.path) or sys.path.insert(min(after, default=len(sys.path)), root); "
     "import logging, runpy; logging.getLogger('tornado.general').setLevel(50); "
     "runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)"
 )
@@ -198,7 +201,7 @@ def _kernel_manager(cwd: str | Path | None, folder: str) -> tuple[type, list[int
     from jupyter_client.kernelspec import KernelSpec
 
     kernels: list[int] = []
-    argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=50", "--IPKernelApp.ignore_cwd=True"]
+    argv = [sys.executable, "-c", LAUNCH, "-f", "{connection_file}", "--log-level=50", "--IPKernelApp.ignore_cwd=True"]
 
     class ThisPython(AsyncKernelManager):
         def __init__(self, **settings: Any) -> None:

@@ -18,7 +18,7 @@ from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.devices import choose_device, device_name
 from mpc_lite.network.weights import pretrained_names
 from mpc_lite.provenance import record, without_paths
-from mpc_lite.reproduce.run import Run, inputs_digest
+from mpc_lite.reproduce.run import Run, hub_digests, inputs_digest
 from mpc_lite.reproduce.tables import cells, columns, comparison, image_level_line, protocol_line, set_rows, wide
 
 # ---------------------------------------------------------------------------------------------------- results.json
@@ -29,8 +29,8 @@ def save_results(
 ) -> dict:
     """Write OUT/results.json from what `evaluate` returned, and `robustness` for each grid, and return it.
 
-    Schema 1: name, profile, recipe, seed, parameters, where these name files inputs (a digest of the files), protocol,
-    device, versions, commit (of the clone, null outside one), seconds (an interrupted run counts its training before),
+    Schema 1: name, profile, recipe, seed, parameters, where these name files inputs (a digest of the files) and hub
+    ({NAME of a hub: sha256}), protocol, device, versions, commit (of the clone, null outside one), seconds (an interrupted run counts its training before),
     manifest {name, sha256}, sets, average, image_level, errors (how many rows could not be read and are in no figure),
     with grids robustness: {GRID: cells}, and what `more` holds (`neighbour_scores.neighbour_scores`).
     Scores are in 0–1. Nothing in it names a path of the machine.
@@ -51,6 +51,7 @@ def save_results(
         "seed": run.recipe.seed,
         "parameters": without_paths(run.parameters),
         **({"inputs": digest} if (digest := inputs_digest(run)) else {}),
+        **({"hub": files} if (files := hub_digests(run)) else {}),
         "protocol": table["protocol"],
         **record(device=device_name(choose_device(run.torch_device))),
         "seconds": round(run.earlier + time.monotonic() - run.started, 1),

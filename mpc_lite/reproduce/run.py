@@ -177,6 +177,7 @@ class _Results(_Strict):
     seed: int
     parameters: dict[str, Any]
     inputs: str | None = None  # older ones do not have it
+    hub: dict[str, str] = {}
     protocol: str
     device: str
     sets: dict[str, _OfSet]
@@ -200,9 +201,6 @@ def inputs_digest(run: Run) -> str | None:
         if isinstance(value, dict | list):
             for inner in value.values() if isinstance(value, dict) else value:
                 yield from digests(inner)
-        elif isinstance(value, str) and value.startswith(PREFIX) and "#sha256=" not in value:
-            with contextlib.suppress(InputError):  # of a hub that cannot be reached nobody knows what it has
-                yield hashlib.sha256(hub_file(value).read_bytes()).hexdigest()
         elif isinstance(value, str):
             path = place(os.path.expandvars(value))
             try:
@@ -216,6 +214,23 @@ def inputs_digest(run: Run) -> str | None:
     found = {key: list(digests(value)) for key, value in named.items()}
     found = {key: values for key, values in found.items() if values}
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16] if found else None
+
+
+def hub_digests(run: Run) -> dict[str, str]:
+    """{name: sha256 of the file} of the names of a hub among the parameters, whose owner may push others under them;
+    without those that say their sha256 themselves, and those that cannot be asked for now."""
+    found: dict[str, str] = {}
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                look(inner)
+        elif isinstance(value, str) and value.startswith(PREFIX) and "#sha256=" not in value:
+            with contextlib.suppress(InputError, OSError):
+                found[value] = hashlib.sha256(hub_file(value).read_bytes()).hexdigest()
+
+    look(run.parameters)
+    return found
 
 
 def read_results(out: Path) -> dict[str, Any]:

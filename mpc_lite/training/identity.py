@@ -15,8 +15,8 @@ from mpc_lite.network.weights import weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 
-# Keys of files whose bytes or names are compared themselves: data may lie in another folder in a run's second half, as
-# on a scratch disk with the number of the job in its path.
+# Keys of lists and weights whose bytes are compared themselves: they may lie in another folder in a run's second half,
+# as on a scratch disk with the number of the job in its path. Of photographs only the names are: their folder counts.
 PLACES = (
     "data.manifest",
     "data.validation",

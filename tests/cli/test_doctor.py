@@ -156,7 +156,7 @@ LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "1
         ({"LOCAL_RANK": "-1"}, [], ""),
         ({"WORLD_SIZE": "abc"}, ["fails"], "WORLD_SIZE is 'abc' in the environment"),
         ({"WORLD_SIZE": "2"}, ["fails"], "WORLD_SIZE=2, and RANK, MASTER_PORT, MASTER_ADDR missing or no number"),
-        ({"PMI_SIZE": "2"}, ["note"], "PMI_SIZE=2: with --device cpu no training starts"),
+        ({"PMI_SIZE": "2"}, ["note"], "PMI_SIZE=2: with --device cpu a training starts only together with others"),
         ({"LOCAL_RANK": "0"}, ["fails"], "LOCAL_RANK=0, and WORLD_SIZE, RANK, MASTER_PORT, MASTER_ADDR missing or"),
         ({**LAUNCHED, "LOCAL_RANK": "abc"}, ["fails"], "LOCAL_RANK=abc, and LOCAL_RANK missing or no number"),
         ({**LAUNCHED, "WORLD_SIZE": "1"}, [], ""),

@@ -133,6 +133,8 @@ def test_sets_in_one_folder_keep_their_own_images(load, run, tmp_path, photo, ma
     photo(tmp_path / "deeper" / "casia" / "Sp" / "j.png")  # a set with both names, in a deeper folder
     photo(tmp_path / "deeper" / "casia" / "Au" / "k.png")
     assert ("e.png", 0) in labels(run(load("misd").MISD, tmp_path))
+    done = run(load("misd").MISD, tmp_path / "misd", tmp_path)  # a set, and a folder in which it lies with others
+    assert sorted(labels(done)) == expected["misd"]
 
 
 def test_tampcoco_pairs_names_with_inner_suffixes_and_names_the_parts(load, run, tmp_path, photo, mask_file):

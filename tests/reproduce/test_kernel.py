@@ -1,5 +1,6 @@
 """The runner with real kernels: the right Python, clean stops, and no kernel that outlives its run."""
 
+import ast
 import errno
 import json
 import os
@@ -8,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from papermill import PapermillExecutionError
 
+import mpc_lite
 from mpc_lite.cli import main
 from mpc_lite.errors import InputError
-from mpc_lite.reproduce.kernel import KernelDied, KernelStopped
+from mpc_lite.reproduce.kernel import LAUNCH, KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request
 from mpc_lite.reproduce.runner import reproduce
 from tests.fake_clone import write_notebook
@@ -247,6 +250,21 @@ def test_ctrl_c_outside_training_stops_after_the_cell_and_resume_goes_on(clone):
     assert (out / "first").exists() and not (out / "second").exists() and not (out / "stop").exists()
     assert gone(pids)
     assert reproduce(Request("quickstart", "smoke"), resume=True).resolve() == out and (out / "second").exists()
+
+
+def test_a_kernel_has_this_very_package_and_python_s_own_modules_first(tmp_path):
+    """In an editable install the clone is in no path: a finder knows it. `python -m` in another clone has that one."""
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "logging.py").write_text("raise ImportError('a file of the clone')")
+    launch = LAUNCH.replace(repr(str(Path(mpc_lite.__file__).parents[1])), repr(str(tmp_path / "clone")))
+    code = launch.partition("import logging")[0] + "import logging, sys; print([p for p in sys.path if p])"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "clone", env=environment, capture_output=True, text=True
+    )
+    paths = ast.literal_eval(done.stdout)
+    assert str(tmp_path / "clone") in paths and not done.stderr
+    assert paths.index(str(tmp_path / "clone")) < next(i for i, path in enumerate(paths) if path.endswith("-packages"))
 
 
 @pytest.mark.slow

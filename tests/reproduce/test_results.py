@@ -1,6 +1,7 @@
 """Results and report from made-up figures: every number lands where it belongs, and no path of a machine leaves it."""
 
 import copy
+import hashlib
 import io
 import json
 
@@ -10,12 +11,14 @@ from PIL import Image
 from rich.console import Console
 
 from mpc_lite.data.manifest import Sample
+from mpc_lite.errors import InputError
 from mpc_lite.inference.localizer import Localizer
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights
 from mpc_lite.reproduce.report import free_gallery, robustness_figure, training_figure, write_report
 from mpc_lite.reproduce.results import save_results, save_shipped, score_shipped, terminal_table
 from mpc_lite.reproduce.run import prepare
+from mpc_lite.reproduce.sweep_runs import check_inputs
 from mpc_lite.reproduce.tables import cells, comparison
 
 BASELINES = ("all_tampered", "ela", "noise_residual")
@@ -91,10 +94,19 @@ def test_what_a_hub_s_name_stands_for_is_told_apart_by_its_bytes(tmp_path, monke
     def inputs(content):
         (tmp_path / "fetched").write_text(content)
         run = prepare("quickstart", "smoke", 2, "cpu", tmp_path, {"pretrain.weights": "hf://owner/name"})
-        return save_results(run, figures(0.5, 0.1, 0.2)).get("inputs")
+        results = save_results(run, figures(0.5, 0.1, 0.2))
+        check_inputs(results, run)  # a hub that is asked later, or cannot be, makes no finished run another one
+        return results.get("inputs"), results.get("hub")
 
     monkeypatch.setattr("mpc_lite.reproduce.run.hub_file", lambda name: tmp_path / "fetched")
-    assert inputs("one") == inputs("one") != inputs("other") is not None
+    digests = {text: {"hf://owner/name": hashlib.sha256(text.encode()).hexdigest()} for text in ("one", "other")}
+    assert inputs("one") == (None, digests["one"]) and inputs("other") == (None, digests["other"])
+
+    def unreachable(name):
+        raise InputError("the hub cannot be reached")
+
+    monkeypatch.setattr("mpc_lite.reproduce.run.hub_file", unreachable)
+    assert inputs("one") == (None, None)
 
 
 def test_files_named_from_the_working_folder_or_by_a_variable_are_told_apart(tmp_path, monkeypatch):
