@@ -31,8 +31,8 @@ def collect(request: Request) -> tuple[Path, str, int]:
 
     The file holds {schema: 1, name, profile, command, runs, groups, unfinished}: `command` that writes it; `runs`, what
     each results.json holds, ordered by parameters and seed; `groups`, one for each set of parameters beside the seed
-    and of the files they name (`inputs`, `hub`), {parameters, seeds, average, sets} with {mean, sd} over seeds of F1
-    and IoU in 0–1 (sd null for one seed), n the fewest of a seed; `unfinished`, the runs that are not in it, {folder, seed,
+    and of files that they name (inputs, hub), {parameters, seeds, average, sets} with {mean, sd} over seeds of F1 and
+    IoU in 0–1 (sd null for one seed), n the fewest of a seed; `unfinished`, the runs that are not in it, {folder, seed,
     parameters, reason}. Groups of `neighbour_scores` have null_splices and own_metrics too, and lead, their F1 and IoU
     less those of the first group, seed by seed. Equal runs give equal bytes, and no path of a machine is in them.
 

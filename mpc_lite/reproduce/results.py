@@ -32,8 +32,8 @@ def save_results(
     Schema 1: name, profile, recipe, seed, parameters, where these name files inputs (a digest of the files) and hub
     ({NAME: sha256}), protocol, device, versions, commit (of the clone, null outside one), seconds (an interrupted run
     counts its training before), manifest {name, sha256}, sets, average, image_level, errors (how many rows could not be
-    read and are in no figure), with grids robustness: {GRID: cells}, and what `more` holds (`neighbour_scores.neighbour_scores`).
-    Scores are in 0–1. Nothing in it names a path of the machine.
+    read and are in no figure), with grids robustness: {GRID: cells}, and what `more` holds
+    (`neighbour_scores.neighbour_scores`). Scores are in 0–1. Nothing in it names a path of the machine.
     """
     pick = ("n", "f1", "iou", "auc", "f1_ci95")
     sets = {
