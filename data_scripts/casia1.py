@@ -20,7 +20,10 @@ MASKS = Download(
 
 
 def tampered(tree: Tree) -> list[Pair]:
-    """`Tp/CM`, `Tp/Sp` (also seen: `Modified Tp/Tp/Sp`, `Tp` alone), with `<stem>_gt.png` wherever it lies."""
+    """`Tp/CM`, `Tp/Sp` (also seen: `Modified Tp/Tp/Sp`, `Tp` alone), with `<stem>_gt.png` wherever it lies.
+
+    Copies hold `Original Tp` too, with forgeries of the same kinds (`CM`, `Sp`); beside others these are left out.
+    """
     folders = ("CM", "Sp", "Tp")
     images = [path for each in folders for path in tree.files(each, name="Sp_*", suffixes=(".jpg", ".jpeg"))]
     original = {path for path in images if any(part.casefold() == "original tp" for part in path.parts)}

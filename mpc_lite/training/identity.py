@@ -79,7 +79,8 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def by_name(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe, flat, with the names of the lists at `PLACES` instead of their paths: all that weights know of them."""
+    """A recipe, flat, with the names of the lists at `PLACES` instead of their paths, which the halves of a run may
+    have otherwise; of the bytes, which `identity` compares, weights know nothing."""
 
     def names(value: Any) -> Any:
         paths = [value] if isinstance(value, str) else value
