@@ -11,6 +11,7 @@ import http.server
 import json
 import os
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -438,7 +439,16 @@ def test_bad_files_get_a_sentence_and_the_page_stays_usable(chromium, addresses,
     Image.new("L", (70_000, 3), 200).save(tmp_path / "wide.png")
     Image.new("RGBA", (60, 40), (90, 120, 30, 0)).save(tmp_path / "hidden.png")
     Image.fromarray(np.linspace(0, 4095, 60 * 40).reshape(40, 60).astype(np.uint16)).save(tmp_path / "twelve.png")
+    for orientation in (1, 6):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(photos[0]).save(tmp_path / f"stored{orientation}.webp", exif=exif)
+    turned = (tmp_path / "stored6.webp").read_bytes()
+    at = turned.rindex(b"EXIF")  # the last chunk; some writers keep JPEG's marker before its TIFF header
+    marked = turned[8:at] + b"EXIF" + struct.pack("<I", 6 + len(turned) - at - 8) + b"Exif\0\0" + turned[at + 8 :]
     files = {
+        "stored6.webp": (None, "is a WebP that its EXIF entry turns"),
+        "marked.webp": (b"RIFF" + struct.pack("<I", len(marked)) + marked, "is a WebP that its EXIF entry turns"),
         "empty.jpg": (b"", "is empty (0 bytes)"),
         "notes.txt": (b"no picture", "is not a photograph (text/plain)"),
         "liar.jpg": (b"no picture", "cannot be read as a picture"),
@@ -458,7 +468,7 @@ def test_bad_files_get_a_sentence_and_the_page_stays_usable(chromium, addresses,
         assert said.startswith(f"“{name}”") and sentence in said
     Image.new("RGB", (60, 40), "white").save(tmp_path / "white.png")
     Image.fromarray(np.linspace(0, 65535, 60 * 40).reshape(40, 60).astype(np.uint16)).save(tmp_path / "sixteen.png")
-    for good in (photos[1], tmp_path / "white.png", tmp_path / "sixteen.png"):
+    for good in (photos[1], *(tmp_path / name for name in ("white.png", "sixteen.png", "stored1.webp"))):
         assert give(tab, good).startswith("Done")
     assert wrong == []
     context.close()

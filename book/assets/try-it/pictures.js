@@ -22,6 +22,9 @@ function tryItPictures() {
     const name = blob.name ? `“${blob.name}”` : "The picture";
     if (!blob.size) throw new Told(`${name} is empty (0 bytes); choose another file.`);
     if (BARRED.test(blob.type)) throw new Told(`${name} is not a photograph (${blob.type}); choose a picture file.`);
+    if (await isTurnedWebP(blob)) {
+      throw new Told(`${name} is a WebP that its EXIF entry turns, which browsers show one way or the other; save it as PNG first.`);
+    }
     let bitmap;
     try {
       const how = { colorSpaceConversion: "none", imageOrientation: "from-image", premultiplyAlpha: "none" };
@@ -62,6 +65,36 @@ function tryItPictures() {
     } finally {
       bitmap.close();
     }
+  }
+
+  /** Does a WebP's EXIF orientation ask to be turned? Chromium shows the file as it is stored, other readers turn it. */
+  async function isTurnedWebP(blob) {
+    const view = async (at, size) => new DataView(await blob.slice(at, at + size).arrayBuffer());
+    const code = (bytes, at) => String.fromCharCode(...new Uint8Array(bytes.buffer, at, 4));
+    const start = await view(0, 12);
+    if (start.byteLength < 12 || code(start, 0) !== "RIFF" || code(start, 8) !== "WEBP") return false;
+    for (let at = 12; at + 8 <= blob.size; ) {
+      const chunk = await view(at, 8);
+      const size = chunk.getUint32(4, true);
+      if (code(chunk, 0) === "EXIF") return orientation(await view(at + 8, Math.min(size, 65_536))) > 1;
+      at += 8 + size + (size % 2);
+    }
+    return false;
+  }
+
+  /** The orientation in an EXIF block, 1 to 8; 1 where it states none. */
+  function orientation(block) {
+    const named = block.byteLength > 14 && block.getUint32(0) === 0x45786966; // "Exif" before the TIFF header, in some files
+    const [tiff, length] = [named ? 6 : 0, block.byteLength];
+    if (length < tiff + 8) return 1;
+    const little = block.getUint16(tiff) === 0x4949;
+    const first = tiff + block.getUint32(tiff + 4, little);
+    const count = first + 2 <= length ? block.getUint16(first, little) : 0;
+    for (let at = first + 2, i = 0; i < count && at + 12 <= length; i++, at += 12) {
+      const value = block.getUint16(at + 8, little);
+      if (block.getUint16(at, little) === 0x0112) return value <= 8 ? value : 1;
+    }
+    return 1;
   }
 
   /** Does a PNG say that its levels have 16 bits? Browsers keep the upper eight, and 12-bit photographs turn black. */
