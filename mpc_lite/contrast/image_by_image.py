@@ -12,9 +12,8 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from mpc_lite.contrast.views import Term, unit_vectors, wide
+from mpc_lite.contrast.views import Term, differentiable_once, unit_vectors, wide
 
 Contrast = Callable[[Tensor, Tensor], Tensor]  # unit vectors (1,n,D), (1,m,D) -> (1,)
 
@@ -55,7 +54,7 @@ class _ImageByImage(torch.autograd.Function):
         return values
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         drawn, counted, contrast, wanted, autocast = ctx.plan
         formed, ctx.formed = ctx.formed, None

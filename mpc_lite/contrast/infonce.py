@@ -13,10 +13,9 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from mpc_lite.contrast.sampling import PixelSet, check_tensors
-from mpc_lite.contrast.views import wide
+from mpc_lite.contrast.sampling import PixelSet, check_temperature, check_tensors
+from mpc_lite.contrast.views import differentiable_once, wide
 from mpc_lite.errors import InputError
 
 CHUNK_ELEMENTS = 2**22  # similarities held at a time: 16 MB in fp32
@@ -44,7 +43,7 @@ class _LogSumExp(torch.autograd.Function):
         return lse
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         anchors, candidates, valid, lse = ctx.saved_tensors
         lse = lse.masked_fill(lse == -math.inf, 0)  # there exp(−∞ − 0) gives weights 0, where −∞ + ∞ would give NaN
@@ -106,9 +105,8 @@ class _Fused(torch.autograd.Function):
         return losses.sum(1) / n.squeeze(1).clamp_min(1)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx, grad):
-        if torch.is_grad_enabled():  # create_graph: what was formed in the forward pass would count as a constant
-            raise RuntimeError("the fused loss cannot be differentiated twice; take implementation='dense'")
         grad = grad[:, None, None]
         scaled = [d if d is None else (d * grad).to(t) for d, t in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
         return *scaled, None, None, None, None, None, None
@@ -250,7 +248,7 @@ def mean_positive_infonce(
     Raises InputError for shapes that do not fit together, a temperature that is not positive, unknown names.
     Source: released code, stage-1 losses.
     """
-    check_temperature(temperature)
+    check_temperature(temperature, learns=implementation == "dense")
     if reduction not in ("mean", "none"):
         raise InputError(f"reduction {reduction!r}: expected mean or none")
     if implementation not in IMPLEMENTATIONS:
@@ -293,8 +291,3 @@ def _pixel_set(embeddings: torch.Tensor, valid: torch.Tensor | None, name: str) 
 def masked_sum(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Sum over the valid entries of each row, (B,N) to (B,); the others, NaN and ∞ included, are attached zeros."""
     return torch.where(valid, values, 0).sum(1)
-
-
-def check_temperature(temperature: float) -> None:
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise InputError(f"temperature {temperature}: expected a positive number, such as 0.1")

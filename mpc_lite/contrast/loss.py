@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from mpc_lite.contrast.image_by_image import image_by_image, numbered
-from mpc_lite.contrast.infonce import check_temperature, log_sum_exp, masked_sum, mean_positive_infonce
-from mpc_lite.contrast.sampling import check_cap
+from mpc_lite.contrast.infonce import log_sum_exp, masked_sum, mean_positive_infonce
+from mpc_lite.contrast.sampling import check_cap, check_temperature
 from mpc_lite.contrast.views import (
     Term,
     check_maps,

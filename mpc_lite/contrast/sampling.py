@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 from typing import NamedTuple
 
@@ -103,3 +104,16 @@ def check_cap(max_pixels: int | None, least: int, hint: str) -> None:
     if max_pixels is None or (isinstance(max_pixels, Integral) and max_pixels >= least):
         return
     raise InputError(f"max_pixels {max_pixels!r}: expected a whole number, at least {least} {hint}")
+
+
+def check_temperature(temperature: float, learns: bool = False) -> None:
+    """InputError for what is no τ; and, but for a loss that autograd differentiates, for a τ that is to be learnt."""
+    if isinstance(temperature, torch.Tensor) and temperature.requires_grad:
+        if not learns:
+            raise InputError(
+                "temperature is a tensor that requires a gradient, and this loss forms none for it; give a number, or "
+                "take mean_positive_infonce with implementation='dense'"
+            )
+        temperature = temperature.detach()
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise InputError(f"temperature {temperature}: expected a positive number, such as 0.1")

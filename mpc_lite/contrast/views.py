@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch.autograd.function import once_differentiable
 
 from mpc_lite.contrast.sampling import PixelSet, check_tensors, sample_pixels
 from mpc_lite.errors import InputError
@@ -36,6 +36,23 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def differentiable_once(backward: Callable) -> Callable:
+    """Of an autograd function whose gradient is formed by hand: a backward pass that raises RuntimeError where its
+    result shall be differentiated again (`create_graph`). PyTorch's `once_differentiable` raises only where what comes
+    from above needs a gradient, and otherwise leaves out, in silence, all that the inputs contribute."""
+
+    @functools.wraps(backward)
+    def checked(ctx, *grads):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "this gradient is formed by hand and cannot be differentiated twice (create_graph=True); of the "
+                "contrastive losses mean_positive_infonce with implementation='dense' can"
+            )
+        return backward(ctx, *grads)
+
+    return checked
+
+
 class _UnitVectors(torch.autograd.Function):
     """a = x / ‖x‖ for each pixel, dL/dx = (g − (g·a) a) / ‖x‖. Between the passes it keeps x and ‖x‖, and not a."""
 
@@ -47,7 +64,7 @@ class _UnitVectors(torch.autograd.Function):
         return maps / length
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         maps, length = ctx.saved_tensors
         unit = maps / length

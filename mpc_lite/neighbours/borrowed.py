@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpc_lite.contrast.infonce import check_temperature
+from mpc_lite.contrast.sampling import check_temperature
 from mpc_lite.contrast.views import unit_vectors, wide
 from mpc_lite.errors import InputError
 
@@ -40,7 +40,7 @@ def pixel_distillation(
     PCD's SpatialAdaptor, which turns a head on vectors into one on maps, would be the identity: ours are convolutions.
     Returns a scalar. Raises InputError for shapes that do not fit, a temperature that is not positive, unknown targets.
     """
-    check_temperature(temperature)
+    check_temperature(temperature, learns=True)
     if student.ndim != 4 or student.shape != teacher.shape or queue.ndim != 2 or queue.shape[1] != student.shape[1]:
         shapes = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}, queue {tuple(queue.shape)}"
         raise InputError(f"{shapes}: expected (B,D,h,w) twice and (M,D); project the student to the teacher's channels")
@@ -99,7 +99,7 @@ def position_contrast(
     first, second: (B,D,h,w). keys: (B,h·w) uniform random numbers, whose largest N = min(max_positions, h·w) say which
     places; None draws them. Returns a scalar. InputError: shapes that differ, fewer than two places.
     """
-    check_temperature(temperature)
+    check_temperature(temperature, learns=True)
     if first.ndim != 4 or first.shape != second.shape:
         raise InputError(f"maps {tuple(first.shape)} and {tuple(second.shape)}: expected one shape (B,D,h,w)")
     batch, channels, height, width = first.shape

@@ -412,6 +412,20 @@ def test_mistakes_of_focal_loss_are_explained(change, message):
 # ------------------------------------------------------------------------------------------ one image after the other
 
 
+@pytest.mark.parametrize("path", ["compact", "fixed"])
+@pytest.mark.parametrize("formulation", ["official", "paper"])
+def test_second_derivatives_and_a_temperature_that_shall_learn_are_refused(formulation, path):
+    """Both would otherwise leave out, in silence, what was formed by hand."""
+    mask = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    mask[:, 8:20, 8:20] = 255
+    maps = random_maps(2, 0), random_maps(2, 1)
+    losses, _ = mpc_loss_per_image(*maps, mask, formulation, 0.3, path=path)
+    with pytest.raises(RuntimeError, match="differentiated twice"):
+        torch.autograd.grad(sum(value.sum() for value in losses.values()), maps[0], create_graph=True)
+    with pytest.raises(InputError, match="temperature is a tensor that requires a gradient"):
+        mpc_loss_per_image(*maps, mask, formulation, torch.nn.Parameter(torch.tensor(0.3)), path=path)
+
+
 def test_other_weights_and_a_second_time_sweep_again():
     """What is formed on the way is the gradient of the plain sum; another is that of the path with whole maps."""
     mask = torch.stack([MASKS["block"], MASKS["mixed_with_ignored"], MASKS["no_tampered"]])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from mpc_lite.contrast.views import differentiable_once
 
 PIECE = 128  # channels of one piece
 
@@ -80,7 +81,7 @@ class _MapsAndCenters(torch.autograd.Function):
         return maps, centers, mean, variance
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad_maps, grad_centers, *_):
         x, bank, noise, first, gamma, beta, last, rate, y, maps = ctx.saved_tensors
         pieces, weights = _pieces(x), last * noise

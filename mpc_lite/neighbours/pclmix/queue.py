@@ -7,10 +7,9 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from mpc_lite.contrast.infonce import check_temperature
-from mpc_lite.contrast.views import wide
+from mpc_lite.contrast.sampling import check_temperature
+from mpc_lite.contrast.views import differentiable_once, wide
 from mpc_lite.errors import InputError
 
 PRESETS = ("lite", "released")
@@ -103,7 +102,7 @@ def queue_contrast(
     Source: PCLMix, released code; "lite" is ours.
     """
     check_preset(preset)
-    check_temperature(temperature)
+    check_temperature(temperature, learns=implementation == "dense")
     if implementation not in ("fused", "dense"):
         raise InputError(f"implementation {implementation!r}: expected fused or dense")
     if anchors.ndim != 2 or entries.ndim != 3 or anchors.shape[1:] != entries.shape[2:]:
@@ -209,7 +208,7 @@ class _Fused(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, grad):
         d_anchors, d_entries = ctx.saved_tensors
         a, e, shape = ctx.types
