@@ -16,7 +16,6 @@ _IMAGE_NAME = re.compile(r"[TS]p_(?:(?![TS]p_)\w)+\.(?:jpe?g|tiff?|bmp|png)", re
 _DAMAGED = (OSError, zipfile.BadZipFile, ElementTree.ParseError, zlib.error, EOFError, RuntimeError, ValueError)
 LINE = 10_000  # letters of a row of a sheet
 _PAGES, _CELLS = 8, 500_000  # of a part, a cell or a row each; CASIA has some ten thousand names
-_BLOCK = 1 << 16
 _LARGEST = 16 << 20  # bytes of a part of an .xlsx file once unfolded; the sheets have some hundred kilobytes
 _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
@@ -97,12 +96,9 @@ def _rows(book: zipfile.ZipFile, name: str, kind: str, shared: list[str]) -> Ite
         raise ValueError(f"{name} unfolds to {size >> 20} MB, expected up to {_LARGEST >> 20}")
     target = _Rows(name, kind, shared)
     parser = ElementTree.XMLParser(target=target)
-    with book.open(name) as part:
-        while block := part.read(_BLOCK):
-            parser.feed(block)
-            yield from target.taken()
+    parser.feed(book.read(name))  # whole: of a long attribute in pieces the parser begins anew with each of them
     parser.close()
-    yield from target.taken()
+    yield from target.rows
 
 
 class _Rows:
@@ -117,10 +113,6 @@ class _Rows:
         self.length = self.number = 0  # letters of the row; cells and rows of the part
         self.value: list[str] | None = None  # where a value or a text is open
         self.by_number = False
-
-    def taken(self) -> list[str]:
-        rows, self.rows = self.rows, []
-        return rows
 
     def doctype(self, *_: object) -> None:
         raise ValueError(f"{self.name} declares entities, as no sheet does")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class Checked:
         self.shares: list[float] = []  # of tampered pixels, one per mask
         self.as_given = self.converted = 0
         self._seen: set[Path] = set()
+        self._authentic: dict[tuple[str, int], list[Path]] = defaultdict(list)  # by name and bytes
         self._listed: dict[str, list[tuple[str, str]]] = defaultdict(list)  # stem -> (entry, split)
         for split in splits:
             for entry in dict.fromkeys(split.entries):
@@ -132,6 +134,11 @@ class Checked:
         self._seen.add(pair.image.resolve())
         pixels = read_image(pair.image)
         if pair.label == 0:
+            alike = self._authentic[_spelt(pair.image.name), pair.image.stat().st_size]
+            for other in alike:  # a folder beside its own archive, which is unpacked too
+                if filecmp.cmp(other, pair.image, shallow=False):
+                    raise InputError(f"the image comes twice, the other time as {self.tree.name(other)}")
+            alike.append(pair.image)
             return None, ""
         if pair.mask is None:
             raise InputError("no mask")
@@ -197,10 +204,10 @@ def _parts(path: str | Path) -> tuple[str, ...]:
 def read_tampered(path: Path, rule: MaskRule) -> np.ndarray:
     """A mask file by its set's rule, (H,W) uint8, 1 tampered.
 
-    Where the rule says no more than "above 127" (or the others), the package's own reading holds, which refuses masks
-    whose meaning is not plain. Raises InputError for those, and for a file that is not a complete image.
+    Where the set's own rule says no more than "above 127" (or the others), the package's reading holds, which refuses
+    masks whose meaning is not plain. Raises InputError for those, and for a file that is not a complete image.
     """
-    if rule.channel == "luma" and rule.threshold == TAMPERED_ABOVE:
+    if rule.channel == "luma" and rule.threshold == TAMPERED_ABOVE and not rule.chosen:
         mask = read_mask_file(path)
         return 1 - mask if rule.inverted else mask
     values = read_mask_values(path)

@@ -19,11 +19,11 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from converted import is_converted, of_the_system
+from converted import is_converted, is_packed, of_the_system
 from mpc_lite.cli.terminal import put
 from mpc_lite.data.pairs import stem  # the key that most sets pair by
 from mpc_lite.errors import InputError, printable, some
-from mpc_lite.files import folders_below, open_file
+from mpc_lite.files import PICTURES, folders_below, open_file
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 LISTED = 64 << 20  # bytes of a list or a sheet that comes with a set; the largest have some ten million
@@ -43,6 +43,7 @@ class MaskRule:
     channel: Literal["luma", "red", "green", "blue"] = "luma"
     inverted: bool = False
     fit: bool = False
+    chosen: bool = False  # the threshold is the user's: it alone decides, also where it is the package's own
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Values of a mask file, (H,W,3) uint8, to (H,W) uint8: 1 tampered, 0 authentic."""
@@ -147,6 +148,9 @@ class Tree:
             for path, name in self._names.items()
             if not path.suffix and not os.path.exists(path)
         ]
+        lying = {str(here).casefold() for here in real}
+        if packed := [name for path, name in self._names.items() if is_packed(path, lying)]:
+            self.notes.append(f"{some(packed, 4)}: not looked into; unpack what belongs to the set, or give it too")
 
     def files(self, folder: str = "**", name: str = "*", suffixes: Sequence[str] = IMAGES) -> list[Path]:
         """Files in the order of their paths, upper and lower case being the same.
@@ -162,6 +166,15 @@ class Tree:
             and fnmatch.fnmatchcase(path.name.casefold(), name.casefold())
             and _ends(parts, wanted)
         ]
+
+    def unused(self, pairs: Iterable[Pair]) -> list[str]:
+        """Pictures of an ending that no pair of their folder has: what the pairing, by the original's, passed over."""
+        used = {(file.parent, file.suffix.lower()) for pair in pairs for file in (pair.image, pair.mask) if file}
+        left = defaultdict(list)
+        for _, path in self._entries:
+            if path.suffix.lower() in PICTURES and (path.parent, path.suffix.lower()) not in used:
+                left[path.parent, path.suffix.lower()].append(path)
+        return [f"{len(each)} {ending} in {Path(self.name(each[0])).parent}" for (_, ending), each in left.items()]
 
     def name(self, path: Path | None) -> str:
         """How records call a file: its path below the folder that was given, never the machine's path."""

@@ -28,12 +28,20 @@ from mpc_lite.run_folder import TEMPORARY
 LIST, UNFINISHED = ".written", ".mask.tmp"
 _LINE = re.compile(r"(?:([0-9a-f]{64})  )?(.+)")
 _SYSTEM = {".ds_store", ".localized", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
 
 
 def of_the_system(name: str) -> bool:
     """Is it a file that systems, or Excel while it is open (~$), put beside those that they show? Nobody's work, and
     no picture."""
     return name.startswith(("._", "~$")) or name.casefold() in _SYSTEM
+
+
+def is_packed(path: Path, folders: set[str]) -> bool:
+    """Is it an archive beside which no folder (all in lower case) is called as if it had been unpacked?"""
+    here, name = str(path.parent), path.name.casefold()
+    unpacked = (f"{name}.unpacked", path.stem.casefold(), path.stem.casefold().removesuffix(".tar"))
+    return path.suffix.lower() in _ARCHIVES and not any(f"{here}/{each}".casefold() in folders for each in unpacked)
 
 
 def is_converted(folder: Path) -> bool:

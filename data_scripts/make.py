@@ -90,7 +90,7 @@ def _make(sets: tuple[DataSet, ...], options: argparse.Namespace, out: Path) -> 
     for each in sets:
         rule = each.mask
         if options.threshold is not None:
-            rule = dataclasses.replace(rule, threshold=options.threshold)
+            rule = dataclasses.replace(rule, threshold=options.threshold, chosen=True)
         code = run(each, roots, out, rule, archives, splits, alone=len(sets) == 1, told=told)
         codes += [] if code is None else [code]
     if not codes:
@@ -271,7 +271,7 @@ def _write(
     if not checked.bad:  # the table of an earlier run
         bad.unlink(missing_ok=True)
     changed = masks.end() if checked.samples else []
-    report(dataset, facts, manifest)
+    report(dataset, facts, manifest, tree.unused(pairs))
     if masks.removed:
         tell(f"note: {masks.removed} masks of an earlier run are removed; make anew what from_list.py made of its list")
     if changed:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from common import UNVERIFIED, DataSet, MaskRule, Pair, Tree, stem, text_of
 from make import main
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, shown
 
+YES, NO = ("Y", "YES", "T", "TRUE", "1", "1.0"), ("N", "NO", "F", "FALSE", "0", "0.0")
 COLUMNS = ("ProbeFileName", "ProbeMaskFileName", "IsTarget")
 
 
-def rows(sheet: Path) -> Iterator[tuple[str, str, bool]]:
-    """(probe, mask, tampered?) of each row of a reference sheet, whose columns are separated by | or by commas."""
+def rows(sheet: Path) -> Iterator[tuple[str, str, str]]:
+    """(probe, mask, IsTarget) of each row of a reference sheet, whose columns are separated by | or by commas."""
     lines = text_of(sheet, f"{sheet}:").splitlines()
     table = csv.DictReader(lines, delimiter="|" if lines and "|" in lines[0] else ",")
     try:
@@ -28,14 +29,14 @@ def rows(sheet: Path) -> Iterator[tuple[str, str, bool]]:
         raise InputError(f"{sheet}: damaged in line {table.line_num} ({error}); take it out or replace it") from None
 
 
-def _rows(table: csv.DictReader, sheet: Path) -> Iterator[tuple[str, str, bool]]:
+def _rows(table: csv.DictReader, sheet: Path) -> Iterator[tuple[str, str, str]]:
     missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
     if missing:
         raise InputError(f"{sheet}: column {', '.join(missing)} is missing; expected a reference sheet of NC2016")
     for row in table:
         probe, mask, target = ((row[name] or "").strip().replace("\\", "/") for name in COLUMNS)
         if probe:
-            yield probe, mask, target.upper() in ("Y", "YES", "TRUE", "1")
+            yield probe, mask, target
 
 
 def pairs(tree: Tree):
@@ -43,33 +44,42 @@ def pairs(tree: Tree):
     sheets = tree.files(name="NC2016-*-ref*.csv", suffixes=(".csv",))
     sheets.sort(key=lambda sheet: "manipulation" not in sheet.name.casefold())
     targets: dict[str, str] = {}
-    others: dict[str, None] = {}
+    others: dict[str, str] = {}  # probe -> what no sheet should say of it
     named = set()
     for sheet in sheets:
-        for probe, mask, tampered in rows(sheet):
+        for probe, mask, target in rows(sheet):
             named.add(Path(mask).name.casefold())
-            if tampered:
+            if target.upper() in YES:
                 targets.setdefault(probe, mask)
             else:
-                others[probe] = None
+                unclear = "" if target.upper() in NO else f"IsTarget is '{shown(target)}' in {sheet.name}, not Y or N"
+                others[probe] = others.get(probe) or unclear
 
     probes = defaultdict(list)
     for path in tree.files("probe"):
         probes[path.name.casefold()].append(path)
     masks = tree.files("reference/*/mask")
+    of_name = defaultdict(list)
+    for path in masks:
+        of_name[path.name.casefold()].append(path)
     for probe in sorted(targets):
         image, missing = _image(probe, probes)
-        mask, problem = _mask(targets[probe], masks)
+        mask, problem = _mask(targets[probe], of_name)
         yield Pair(image, mask, problem=missing or problem)  # without an image the mask says which row it is
     unnamed = [mask for mask in masks if mask.name.casefold() not in named]
+    of_probe: dict[str, Path] = {}  # begins as its mask does, up to what is no letter or number
+    for mask in unnamed:
+        name = stem(mask)
+        for end in re.finditer(r"(?<=.)(?![0-9a-z])", name):
+            of_probe.setdefault(name[: end.start()], mask)
     whole = any("manipulation" in sheet.name.casefold() for sheet in sheets)
     for probe in sorted(others.keys() - targets.keys()):
         image, missing = _image(probe, probes)
+        missing = missing or others[probe]
         if not whole:
             missing = missing or "authentic by the sheets that are there; the manipulation sheet, which says so, is not"
-        for mask in unnamed:
-            if re.match(rf"{re.escape(Path(probe).stem.casefold())}(?![0-9a-z])", stem(mask)):
-                missing = missing or f"authentic by the sheets, and no sheet names its mask {mask.name}"
+        if not missing and (mask := of_probe.get(Path(probe).stem.casefold())):
+            missing = f"authentic by the sheets, and no sheet names its mask {mask.name}"
         yield Pair(image, label=0, problem=missing)
     if not sheets:
         return
@@ -88,11 +98,11 @@ def _image(probe: str, probes: dict[str, list[Path]]) -> tuple[Path | None, str]
     return (same[0], "") if same else (None, f"the sheets name {probe}, which is not there")
 
 
-def _mask(name: str, masks: list[Path]) -> tuple[Path | None, str]:
+def _mask(name: str, masks: dict[str, list[Path]]) -> tuple[Path | None, str]:
     """The file that a sheet means: the path's end decides, then the bare name if there is only one of it."""
     if not name:
         return None, "no mask: the sheet names none"
-    same = [path for path in masks if path.name.casefold() == Path(name).name.casefold()]
+    same = masks.get(Path(name).name.casefold(), [])
     exact = [path for path in same if path.as_posix().casefold().endswith("/" + name.casefold())]
     if len(exact) == 1 or len(same) == 1:
         return (exact or same)[0], ""

@@ -18,7 +18,7 @@ from typing import Any
 from checked import Checked
 from common import DataSet, MaskRule, Pair
 from mpc_lite.cli.terminal import put
-from mpc_lite.errors import InputError, printable
+from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import write_atomic
 
 SHOWN = 20  # bad pairs on the screen; the files list them all
@@ -91,12 +91,15 @@ def check_record(path: Path, name: str) -> None:
     raise InputError(f"{path} is there and is no record of {name}; give it another name, or choose another --out")
 
 
-def report(dataset: DataSet, facts: dict[str, Any], manifest: Path) -> None:
-    """Print the counts (found, expected, the paper's: a line each), the splits, the bad pairs and what was written."""
+def report(dataset: DataSet, facts: dict[str, Any], manifest: Path, unused: Sequence[str]) -> None:
+    """Print the counts (found, expected, the paper's: a line each), the splits, the bad pairs and what was written;
+    and what pictures are `unused` where the counts are not those expected or pairs are bad."""
+    whole = not facts["bad"]
     for kind, count in facts["counts"].items():
         expected = " or ".join(f"{n} ({who})" for n, who in count["expected"].items()) or "not known"
         paper = f"; paper's test set: {count['paper']}" if count["paper"] else ""
         differs = "" if not count["expected"] or str(count["found"]) in count["expected"] else " (DIFFERS)"
+        whole = whole and not differs
         tell(f"{kind}: found {count['found']}{differs}, good {count['good']}; expected {expected}{paper}")
     for name, number in facts["splits"].items():
         tell(f"split {name}: {number}")
@@ -105,6 +108,8 @@ def report(dataset: DataSet, facts: dict[str, Any], manifest: Path) -> None:
         tell(f"WARNING: half of the masks mark more than {share:.0%} as tampered: are they the other way round?")
     if dataset.remark:
         tell(f"note: {dataset.remark}")
+    if unused and not whole:
+        tell(f"note: pictures that the set's layout does not name, and that are not used: {some(unused, 6)}")
     bad = facts["bad"]
     for each in bad[:SHOWN]:
         tell(f"bad: {each['image'] or '-'} | {each['mask'] or '-'} | {each['problem']}")

@@ -69,7 +69,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             refuse_by_name(path, head := file.read(HEAD), FORMATS)
             frame = tiff_frame(file, head[:16])[0]
             file.seek(0)
-            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, pixel_limit(0))
+            Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS, pixel_limit(0))  # until `quiet` ends
             with Image.open(file, formats=FORMATS) as image:
                 if frame:  # not for 0: of a HEIC the primary picture, at which it opens, need not be the first
                     image.seek(frame)

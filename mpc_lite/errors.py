@@ -128,11 +128,13 @@ def to_nowhere(stream: TextIO) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines.
+    """What decoders print or warn of (a damaged tag, a profile they doubt) is no news between our lines; and Pillow
+    keeps to its own rules, whatever the program that we are part of has set: a cut file is no picture.
 
-    Both are off in the whole process, from the first thread that decodes to the last (`warnings.catch_warnings` in
+    These are off in the whole process, from the first thread that decodes to the last (`warnings.catch_warnings` in
     threads that overlap can leave them off for good)."""
     import cv2  # slow to begin, and most mistakes are no picture's
+    from PIL import Image, ImageFile
 
     logs = getattr(cv2.utils, "logging", cv2)  # where OpenCV has it: since 4.13, and before
     with _decoding:
@@ -141,6 +143,9 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             _before.callback(logs.setLogLevel, logs.getLogLevel())
             logs.setLogLevel(0)
+            for module, name in ((ImageFile, "LOAD_TRUNCATED_IMAGES"), (Image, "MAX_IMAGE_PIXELS")):
+                _before.callback(setattr, module, name, getattr(module, name))
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
         _inside.append(None)
     try:
         yield

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 from rich.console import Console
 
 from mpc_lite import errors
 from mpc_lite.cli import main
+from mpc_lite.decoders import open_image
 from mpc_lite.errors import nearest, printable, printable_lines, shortened, shown
+from mpc_lite.images import read_image
 from mpc_lite.recipes.load import load_recipe
 from mpc_lite.reproduce.results import terminal_table
 
@@ -118,3 +120,28 @@ def test_threads_that_decode_by_turns_leave_warnings_and_logs_as_they_were():
     assert warnings.filters == before and logs.getLogLevel() == level
     with pytest.warns(UserWarning, match="heard"):
         warnings.warn("heard", stacklevel=1)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "gif", "bmp", "jp2", "tif", "webp", "ppm"])
+def test_a_cut_picture_is_none_whatever_the_program_lets_pillow_read(kind, tmp_path, monkeypatch):
+    """Training scripts of the field often set this at their top, for the whole process."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(tmp_path / f"a.{kind}")
+    whole = (tmp_path / f"a.{kind}").read_bytes()
+    (tmp_path / f"cut.{kind}").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert read_image(tmp_path / f"a.{kind}").shape == (90, 120, 3)
+    with pytest.raises(errors.InputError, match=f"cut.{kind}: cannot be read as an image"):
+        read_image(tmp_path / f"cut.{kind}")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+@pytest.mark.parametrize("own", [None, 1000])
+def test_the_limit_of_pixels_is_ours_while_we_read_and_the_program_s_afterwards(own, tmp_path, monkeypatch):
+    Image.new("1", (16000, 12500)).save(tmp_path / "a.png")
+    with open(tmp_path / "a.png", "ab") as file:
+        file.truncate(5 << 20)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", own)
+    with open_image(tmp_path / "a.png") as image:
+        assert image.size == (16000, 12500)
+    assert own == Image.MAX_IMAGE_PIXELS

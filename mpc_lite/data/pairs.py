@@ -67,7 +67,8 @@ def match_names(
         if not here:
             matches += [Match(None, mask, problem=f"a mask without an image in {places[0]}") for mask in there]
         elif not there:
-            matches += [Match(image, None, problem=f"no mask of this name in {places[1]}") for image in here]
+            alike = f"; {some(here)} have one name" if len(here) > 1 else ""
+            matches += [Match(image, None, problem=f"no mask of this name in {places[1]}{alike}") for image in here]
         elif key in unclear:
             problem = f"{some(there)}: of this image, or of {unclear[key]}? Nobody can tell; rename the masks"
             matches += [Match(image, there[0], problem=problem) for image in here]
@@ -129,7 +130,9 @@ def read_pairs(images: str | Path, masks: str | Path, source: str | None = None)
         if folder.resolve().name in SET_FOLDERS and os.path.exists(folder.resolve().parent / UNFINISHED):
             raise InputError(f"{folder} is of a set that synth has not finished; run synth again, or wait for its end")
     names, strange = map(list, zip(*map(_pictures, folders), strict=True))
+    rule = "a mask is called as its image, or with one of"
     if folders[0].resolve() == folders[1].resolve():
+        rule = "in one folder for both, a mask is called as its image with one of"
         keys = {stem(name) for name in names[0]}
         shorter = ((n, stem(n).removesuffix(e)) for n in names[0] for e in ENDINGS if stem(n).endswith(e))
         names[1] = list(dict.fromkeys(n for n, key in shorter if key in keys))
@@ -148,10 +151,7 @@ def read_pairs(images: str | Path, masks: str | Path, source: str | None = None)
         samples.append(Sample(image, mask, _label(mask), source or calls[0], row=len(samples) + 1))
     if not samples:
         reason = f"{left_out[0]} (and {len(left_out) - 1} more)" if len(left_out) > 1 else "".join(left_out)
-        raise InputError(
-            f"no image of {images} has a mask in {masks}: {reason}; a mask is called as its image, or with one of "
-            f"{' '.join(ENDINGS)} at its end"
-        )
+        raise InputError(f"no image of {images} has a mask in {masks}: {reason}; {rule} {' '.join(ENDINGS)} at its end")
     authentic = sum(sample.label == 0 for sample in samples)
     facts = {"images": calls[0], "masks": calls[1], "n": len(samples), "authentic": authentic, "paired": dict(paired)}
     return Pairs(samples, left_out, facts, _below(folders))

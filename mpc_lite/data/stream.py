@@ -205,7 +205,13 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         if stage != "adapt":
             _compare_epoch(recipe, rows)
         if lists.validation:
-            train_rows = taken(rows, [i for i, split in enumerate(_splits(rows)) if split in _TRAINED])
+            splits = _splits(rows)
+            train_rows = taken(rows, [i for i, split in enumerate(splits) if split in _TRAINED])
+            if n := splits.count("validation"):
+                text = (
+                    f"{n} rows of {_names(lists.manifest)} are marked 'validation' and not used: data.validation counts"
+                )
+                warnings.warn(text, stacklevel=2)
         else:
             train_rows, held = held_out(rows, data.validation_fraction)
         if not train_rows or (held is not None and not held):

@@ -251,7 +251,9 @@ def _array(file: Path, key: str | None) -> np.ndarray:
         raise
     except Exception as error:  # damaged, locked or foreign archives: zlib, LZMA, RuntimeError, NotImplementedError, …
         reason = shown(error, 100) or type(error).__name__
-        if "pickle" in reason:  # NumPy's guess of whatever it does not know, with advice to run it
+        if "Python objects" in reason or "Object arrays" in reason:
+            reason = "it holds Python objects, as of a dictionary; save the map alone, an array of numbers"
+        elif "pickle" in reason:  # NumPy's guess of whatever it does not know, with advice to run it
             reason = "no .npy or .npz file that holds numbers"
         raise InputError(f"{file.name}: cannot be read as an array ({reason})") from None
     if array.size > limit:

@@ -41,6 +41,7 @@ _OTHERS = (  # how files end that people take for photographs, or keep beside th
     ".x3f", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".mrw", ".kdc", ".dcr", ".raw", ".psd", ".psb", ".xcf",
     ".afphoto", ".kra", ".jxl", ".exr", ".pdf", ".eps", ".ai", ".svg",
 )  # fmt: skip
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")  # of pictures, whatever they are called
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
 
@@ -184,10 +185,14 @@ def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> 
         found = [*pictures_in(photo, out, closed := []), *closed] if folder else [photo]
         own = [file for file in found if file.suffix.lower() == ".png" and predict_wrote(file)]
         if folder:
-            names = [name for _, names in folders_below(photo, out, []) for name in names]
-            if other := sorted(name for name in names if Path(name).suffix.lower() in _OTHERS):
+            below = [Path(here, name) for here, names in folders_below(photo, out, []) for name in names]
+            if other := sorted(file.name for file in below if file.suffix.lower() in _OTHERS):
                 text = f"{len(other)} files of kinds that are not read here (raw, layers, PDF): {some(other)}"
                 warnings.warn(f"{photo}: {text}", stacklevel=1)
+            misnamed = [file for file in below if file.suffix.lower() not in (*PICTURES, *_OTHERS)]
+            if other := sorted(file.name for file in misnamed if _start_of(file, 16).startswith(_STARTS)):
+                text = f"{len(other)} pictures are passed over, whose names have no picture's ending: {some(other)}"
+                warnings.warn(f"{photo}: {text}; name them one by one, or rename them", stacklevel=1)
         skipped = set(own)
         files += [file for file in found if file not in skipped]
         files += [photo] if folder and not found else []
@@ -227,10 +232,10 @@ def _check_tables(out: Path, report: bool) -> None:
             raise InputError(f"{out / name}: not written by predict, and would be replaced; move it, or change --out")
 
 
-def _start_of(path: Path) -> bytes:
+def _start_of(path: Path, length: int = 1 << 16) -> bytes:
     try:
         with open_file(path) as file:
-            return file.read(1 << 16)
+            return file.read(length)
     except OSError:  # nothing there, or nothing to be kept: what cannot be written is told when it is
         return b""
 

@@ -164,7 +164,8 @@ def _index(folder: str | Path) -> dict | None:
     try:
         with open_file(place(folder) / INDEX) as file:
             facts = json.loads(file.read().decode("utf-8"))
-        return facts if isinstance(facts["manifest"]["sha256"], str) else None
+        ours = isinstance(facts["manifest"]["sha256"], str) and {"schema", "made_by"} <= facts.keys()
+        return facts if ours else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -119,6 +119,12 @@ def check_values(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, T
 
     own: the network's tensors by name. InputError, naming those that differ.
     """
+    if torch.get_default_dtype() != torch.float32:  # what the network was just built in
+        default = torch.get_default_dtype()
+        raise InputError(
+            f"{source}: torch's default type is {default}, and weights are float32; set it back by "
+            "torch.set_default_dtype(torch.float32)"
+        )
     wrong = []
     for name, like in own.items():
         value = tensors.get(name)

@@ -80,6 +80,9 @@ def test_a_manifest_that_is_named_twice_is_refused_and_shared_images_are_told(se
     for twice in ("$MPC_LITE_SETS/casia2.csv", str(tmp_path / "link.csv")):
         with pytest.raises(InputError, match=r"a manifest is named twice: .*casia2\.csv.*; keep one, data\.repeats"):
             datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", twice]))
+    manifest_of(tmp_path, "second", "mine", [1, 1, 1], "validation")
+    with pytest.warns(UserWarning, match=r"3 rows of .* are marked 'validation' and not used: data\.validation counts"):
+        datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", str(tmp_path / "second.csv")]))
     with pytest.warns(UserWarning, match="6 of 6 validation images are training images too: validation scores flatter"):
         datasets(plan(manifest="$MPC_LITE_SETS/casia2.csv", validation="$MPC_LITE_SETS/casia2.csv"))
     with warnings.catch_warnings():

@@ -121,6 +121,23 @@ def test_one_folder_may_hold_both(tmp_path):
     assert pairs.left_out == []
 
 
+@pytest.mark.trust
+def test_one_folder_for_both_says_how_its_masks_are_called(tmp_path):
+    draw(tmp_path / "all" / "a.jpg")
+    draw(tmp_path / "all" / "a.png", mask=2)
+    with pytest.raises(
+        InputError, match=r"a\.jpg, a\.png have one name .*; in one folder for both, a mask is called as"
+    ):
+        read_pairs(tmp_path / "all", tmp_path / "all")
+    draw(tmp_path / "all" / "b.jpg")
+    draw(tmp_path / "all" / "b_gt.png", mask=2)
+    pairs = read_pairs(tmp_path / "all", tmp_path / "all")
+    assert len(pairs.samples) == 1
+    assert pairs.left_out == [
+        f"all/a.{end}: no mask of this name in all; a.jpg, a.png have one name" for end in ("jpg", "png")
+    ]
+
+
 def test_one_folder_of_many_pairs_is_read_once(tmp_path, monkeypatch):
     """600 names are looked at a few times each, not each beside all others."""
     draw(tmp_path / "all" / "0.jpg")

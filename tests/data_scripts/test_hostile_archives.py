@@ -156,6 +156,19 @@ def test_what_no_list_of_names_holds_is_refused(pages, words, load, tmp_path, mo
         list(names._lines(workbook(tmp_path / "fileNamesCorrection.xlsx", *pages)))
 
 
+def test_a_long_attribute_of_a_sheet_is_read_once(load, tmp_path):
+    """Fed piece by piece, it is read anew with each piece: 16 MB took as long as a hundred sheets."""
+    sheets = [
+        workbook(tmp_path / f"{n}.xlsx", f"<row a='{'x' * n}'><c><v>Tp_1.jpg</v></c></row>") for n in (1 << 20, 8 << 20)
+    ]
+    times = []
+    for sheet in sheets:
+        started = time.process_time()
+        assert list(load("casia_names")._lines(sheet)) == ["Tp_1.jpg"]
+        times.append(time.process_time() - started)
+    assert times[1] < 24 * times[0] + 0.5  # eight times as long; it was 64 times
+
+
 def test_the_cells_of_a_sheet_are_read_in_all_forms(load, tmp_path):
     rows = (
         '<row><c t="s"><v>0</v></c><c/><c t="inlineStr"><is><t>b</t></is></c><c t="s"><v>7</v></c></row>'

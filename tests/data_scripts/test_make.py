@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_the_record_says_where_everything_comes_from_and_is_the_same_twice(run, 
     for key in ("owner", "page", "terms", "evidence", "seen", "source"):
         assert record[key] == getattr(TINY, key)
     assert record["mask_rule"] == {
-        "words": "above 127", "threshold": 127, "channel": "luma", "inverted": False, "fit": False,
+        "words": "above 127", "threshold": 127, "channel": "luma", "inverted": False, "fit": False, "chosen": False,
     }  # fmt: skip
     assert record["counts"]["tampered"] == {
         "found": 2, "good": 2, "expected": {"2": "one paper", "3": "another"}, "paper": 2,
@@ -102,6 +103,45 @@ def test_every_kind_of_bad_pair_is_listed_and_the_others_stay(run, tiny, photo, 
     assert problems == {} and done.record["bad"] == done.bad
     assert done.out.count("\nbad: ") == 7 and "7 bad pairs are left out" in done.out
     assert done.record["counts"]["tampered"] | {"expected": 0} == {"found": 7, "good": 2, "expected": 0, "paper": 2}
+
+
+@pytest.mark.trust
+def test_an_authentic_image_that_lies_twice_counts_once(run, tiny, photo):
+    """A folder beside its own archive, which the script unpacked: both hold the same files."""
+    shutil.copytree(tiny / "real", tiny / "real.zip.unpacked" / "real")
+    photo(tiny / "other" / "real" / "r.png", seed=6)  # another image of this name
+    done = run(TINY, tiny)
+    assert done.code == 1 and [row.image.parent.parent.name for row in done.rows if not row.label] == ["other", "tiny"]
+    (bad,) = done.bad
+    assert bad["problem"] == "the image comes twice, the other time as real/r.png"
+    assert bad["image"] == "real.zip.unpacked/real/r.png"
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("threshold", [126, 127, 128])
+def test_a_threshold_that_is_given_decides_alone(run, tiny, mask_file, threshold):
+    """127 too: above it, whatever the package makes of a mask whose values are all the same grey."""
+    mask_file(tiny / "mask" / "b_m.png", inside=100)
+    done = run(TINY, tiny, "--threshold", threshold)
+    assert done.code == 1 and done.bad[0]["problem"].startswith("empty mask")
+    assert done.record["mask_rule"]["threshold"] == threshold and done.record["mask_rule"]["chosen"]
+    mask_file(tiny / "mask" / "b_m.png", inside=255, outside=100)
+    assert run(TINY, tiny, "--threshold", threshold).code == 0
+
+
+@pytest.mark.trust
+def test_pictures_and_archives_that_are_passed_over_are_told(run, tiny, photo):
+    (tiny / "fake" / "b.png").rename(tiny / "fake" / "b.webp")  # of an ending that the layout does not know
+    (tiny / "more.zip").write_bytes(b"PK")
+    (tiny / "real.tar.gz").write_bytes(b"\x1f\x8b")  # lies unpacked beside it
+    done = run(TINY, tiny)
+    assert done.code == 1
+    assert "note: pictures that the set's layout does not name, and that are not used: 1 .webp in fake\n" in done.out
+    assert "note: more.zip: not looked into; unpack what belongs to the set, or give it too\n" in done.out
+    (tiny / "fake" / "b.webp").rename(tiny / "fake" / "b.png")
+    (tiny / "other").mkdir()
+    photo(tiny / "other" / "x.jpg")
+    assert "not used" not in run(TINY, tiny).out  # all that is expected is there
 
 
 def test_a_mended_set_leaves_no_list_of_bad_pairs_behind(run, tiny, photo, mask_file):
@@ -377,8 +417,8 @@ def test_split_lists_may_be_quoted_and_write_accents_otherwise(run, tiny, photo,
 
 def test_of_images_of_one_name_a_list_means_the_one_whose_folders_it_gives(run, tiny, photo, tmp_path):
     """Cameras that count alike, in folders that are called alike: DSC01 of one is not that of the other."""
-    for camera in ("Canon", "Nikon"):
-        photo(tiny / camera / "original" / "DSC01.png")
+    for seed, camera in enumerate(("Canon", "Nikon")):
+        photo(tiny / camera / "original" / "DSC01.png", seed=seed)
     dataset = dataclasses.replace(TINY, pairs=lambda tree: [Pair(p, label=0) for p in tree.files("**", name="DSC*")])
     (tmp_path / "l.txt").write_text("set/Canon/original/DSC01.png\n")
     done = run(dataset, tiny, "--split", f"test={tmp_path / 'l.txt'}")

@@ -17,7 +17,7 @@ def test_korus_pairs_inside_a_camera_and_counts_grey_as_tampered(load, run, tmp_
     root = tmp_path / "realistic-tampering-dataset"
     for number, camera in enumerate(("Canon_60D", "Sony_A57")):  # the same names in both
         photo(root / camera / "tampered-realistic" / "DSC01.TIF", seed=number)
-        photo(root / camera / "pristine" / "DSC01.TIF", seed=9)
+        photo(root / camera / "pristine" / "DSC01.TIF", seed=9 + number)
         mask_file(root / camera / "ground-truth" / "DSC01.PNG", box=(number, 0, 9, 9), inside=(127, 255)[number])
     done = run(load("korus").KORUS, root)
     assert done.code == 0 and labels(done) == [("DSC01.TIF", 0)] * 2 + [("DSC01.TIF", 1)] * 2

@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from common import Tree
 from mpc_lite.data.manifest import read_mask
 from mpc_lite.errors import InputError
 
@@ -382,6 +384,51 @@ def test_nist16_calls_nothing_authentic_that_a_lost_sheet_may_name(load, run, ni
     assert "the manipulation sheet, which says so, is not" in next(
         row["problem"] for row in done.bad if row["image"] == "probe/NC2016_0002.jpg"
     )
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("words", [("T", "F"), ("1.0", "0.0"), ("y", "no"), ("TRUE", "FALSE")])
+def test_nist16_sheets_that_a_spreadsheet_saved_anew_say_yes_and_no_in_its_words(load, run, nist, words):
+    for path in nist.rglob("*-ref.csv"):
+        mark = "|" if "|" in path.read_text() else ","
+        text = path.read_text().replace(f"{mark}Y{mark}", f"{mark}{words[0]}{mark}")
+        path.write_text(
+            "".join(
+                f"{line.removesuffix(f'{mark}N{mark}N')}{mark}{words[1]}{mark}N\n"
+                if line.endswith(f"{mark}N{mark}N")
+                else f"{line}\n"
+                for line in text.splitlines()
+            )
+        )
+    done = run(load("nist16").NIST16, nist)
+    assert (done.code, [row.label for row in done.rows]) == (0, [1, 1, 1, 0])
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("word", ["tampered", "", "X"])
+def test_nist16_takes_no_other_word_for_authentic(load, run, nist, word):
+    path = next(nist.rglob("NC2016-manipulation-ref.csv"))
+    path.write_text(path.read_text().replace("92.png|Y|", f"92.png|{word}|"))
+    done = run(load("nist16").NIST16, nist)
+    assert done.code == 1 and [row.label for row in done.rows] == [1, 1, 0]
+    (bad,) = done.bad
+    assert bad["problem"] == f"IsTarget is '{word}' in NC2016-manipulation-ref.csv, not Y or N"
+
+
+@pytest.mark.trust
+def test_nist16_looks_for_the_masks_of_thousands_of_probes_at_once(load, nist, mask_file, monkeypatch):
+    """A number of steps that grows with the square of the set's size is some minutes for a sheet of 60 000 rows."""
+    script = load("nist16")
+    root = nist / "reference" / "removal" / "mask"
+    root.mkdir(parents=True)
+    for number in range(300):
+        (root / f"other_{number}.png").touch()
+    path = next(nist.rglob("NC2016-manipulation-ref.csv"))
+    path.write_text(path.read_text() + "".join(f"t|id|probe/no_{i}.jpg||N|N\n" for i in range(3000)))
+    calls = []
+    monkeypatch.setattr(script, "stem", lambda name: calls.append(name) or Path(name).stem.casefold())
+    assert sum(1 for _ in script.pairs(Tree([nist]))) > 3000
+    assert len(calls) < 3000
 
 
 def test_nist16_takes_none_of_two_images_of_a_name(load, run, nist, photo):

@@ -100,6 +100,15 @@ def test_a_picture_by_the_name_of_an_array_is_told_without_advice_to_run_it(imag
         ForeignMaps(images / "maps").read(sample(Path("a.jpg")), SIZE)
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("save", [np.save, lambda file, value: np.savez(file, scores=value)])
+def test_a_dictionary_saved_as_an_array_says_what_to_save(images, save):
+    name = "a.npy" if save is np.save else "a.npz"
+    save(images / "maps" / name, np.array({"map": np.zeros(SIZE)}, dtype=object))
+    with pytest.raises(InputError, match=r"it holds Python objects, as of a dictionary; save the map alone"):
+        ForeignMaps(images / "maps").read(sample(Path("a.jpg")), SIZE)
+
+
 def test_manifest_and_maps_are_found_by_the_one_rule_of_paths(images, monkeypatch, capsys):
     apart, composed = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
     images.rename(home := images.parent / apart)

@@ -508,3 +508,23 @@ def test_raw_and_layered_files_of_a_folder_are_told_and_own_pictures_known_by_th
     with pytest.warns(UserWarning, match=r"3 files of kinds that are not read here .*: IMG_1\.DNG, b\.psd, c\.jxl$"):
         photos, own = photographs([tmp_path])
     assert photos == [tmp_path / "a.png"] and own == [tmp_path / "evidence (1).PNG"]
+
+
+@pytest.mark.trust
+def test_pictures_without_a_picture_s_ending_are_told(tmp_path):
+    """As browsers and messengers save them."""
+    for name, kind in (
+        ("b.jpg_large", "JPEG"),
+        ("c", "PNG"),
+        ("d.jpg.1", "JPEG"),
+        ("e.part", "TIFF"),
+        ("a.png", "PNG"),
+    ):
+        Image.fromarray(ramp(40, 70)).save(tmp_path / name, format=kind)
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.warns(
+        UserWarning, match=r"4 pictures are passed over, whose .*: b\.jpg_large, c, d\.jpg\.1, e\.part; "
+    ):
+        photos, _ = photographs([tmp_path])
+    assert photos == [tmp_path / "a.png"]
+    assert photographs([tmp_path / "c"]) == ([tmp_path / "c"], [])

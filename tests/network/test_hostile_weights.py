@@ -149,6 +149,15 @@ def test_values_that_no_training_leaves_are_refused(change, words, tensors, tmp_
     assert len(str(refusal.value).replace(str(tmp_path), "")) < 1000
 
 
+def test_another_default_type_of_torch_is_told_and_the_weights_are_not_blamed():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(InputError, match=r"torch's default type is torch\.float64, and weights are float32"):
+            load_weights("lite2")
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_tensors_other_than_those_written_are_noticed(tmp_path):
     torch.manual_seed(0)
     model, path = MPC.build("nano"), tmp_path / "w.safetensors"
