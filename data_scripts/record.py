@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import statistics
 import uuid
 from collections import Counter
@@ -132,9 +133,9 @@ def write_bad(path: Path, bad: list[dict[str, str]]) -> None:
 
 
 def _not_a_formula(cell: str) -> str:
-    """Spreadsheets run what begins so, and file names are other people's: an apostrophe makes it a text."""
-    cell = printable(cell)
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+    """Spreadsheets run what begins so, and file names are other people's: an apostrophe makes it a text. Some divide
+    cells by semicolons."""
+    return re.sub(r"(^|;)(?=[=+\-@])", r"\1'", printable(cell))
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:

@@ -18,7 +18,10 @@ from typing import Any, TextIO
 # separators of lines and paragraphs, and half characters of names that are not UTF-8.
 _UNSAFE = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_NOTHING = frozenset("\u00ad\u200b\u2060\ufeff")  # seen by nobody, so that two names look alike
+# Seen by nobody, so that two names look alike; among them the letters of tags, and blanks that are called letters.
+_NOTHING = frozenset("\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060\u3164\ufeff\uffa0")
+_NOTHING |= {chr(n) for first, last in ((0x2061, 0x2064), (0x206A, 0x206F), (0xFFF9, 0xFFFB), (0xE0000, 0xE007F))
+             for n in range(first, last + 1)}  # fmt: skip
 _LONGEST = 60  # of a wrong word
 _decoding = threading.Lock()
 _inside: list[None] = []  # one for each that decodes in `quiet`

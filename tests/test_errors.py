@@ -35,6 +35,9 @@ pytestmark = pytest.mark.trust
         ("\ufeffimage\u200b", r"\ufeffimage\u200b"),
         ("\u2066a\u2069\u200f\u061c", r"\u2066a\u2069\u200f\u061c"),
         ("a\u2028b", r"a\u2028b"),
+        ("a\u2063b\u180e\u3164\ufff9", r"a\u2063b\u180e\u3164\ufff9"),
+        ("a\U000e0041b", r"a\U000e0041b"),
+        ("नमस्\u200dते 👩\u200d👧.png", "नमस्\u200dते 👩\u200d👧.png"),  # joins what is seen
         ("caf\udce9", r"caf\udce9"),
     ],
 )

@@ -43,9 +43,14 @@ def thumbnails(image: np.ndarray, score_map: np.ndarray, threshold: float = THRE
 
 
 def write_photo_report(
-    path: Path, entries: Sequence[Entry], localizer: Localizer, threshold: float = THRESHOLD
+    path: Path,
+    entries: Sequence[Entry],
+    localizer: Localizer,
+    threshold: float = THRESHOLD,
+    left_out: Sequence[Path] = (),
 ) -> None:
-    """Write the page: photographs by falling score, with links to the files beside it; those that failed at the end.
+    """Write the page: photographs by falling score, with links to the files beside it; those that failed at the end,
+    and what was `left_out` because it carries the mark of what predict or evaluate writes.
 
     Raises InputError when the file cannot be written.
     """
@@ -71,6 +76,10 @@ def write_photo_report(
             for x in failed
         )
         body.append(f"<h2>Not scored: {len(failed)}</h2><dl>{reasons}</dl>")
+    if left_out:
+        names = "".join(f"<dd>{html.escape(printable(file.as_posix()))}</dd>" for file in left_out)
+        text = "they carry the mark of what predict or evaluate writes, which anybody can put there"
+        body.append(f"<h2>Left out: {len(left_out)}</h2><dl><dt>Not looked at: {text}</dt>{names}</dl>")
     facts = {
         "Network and way of feeding it": f"{localizer.mode} at {localizer.size}, fingerprint {localizer.fingerprint}",
         "Versions": ", ".join(f"{name} {version}" for name, version in versions().items()),

@@ -119,7 +119,7 @@ def predict(
                         held.append(text)
                     yield line
             if report and (held is None or not (out / REPORT).exists()):
-                write_photo_report(out / REPORT, entries, localizer, threshold)
+                write_photo_report(out / REPORT, entries, localizer, threshold, left_out)
         except OSError as error:
             raise InputError(
                 f"{out}: results cannot be written ({error.strerror}); choose a folder with space that you may write to"

@@ -219,11 +219,11 @@ def test_rows_without_a_whole_name_take_no_longer_than_their_length(load, tmp_pa
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@"])
 def test_bad_pairs_are_no_formulas(begin, load, tmp_path):
     record = load("record")
-    row = {"image": f"{begin}cmd|x", "mask": "a.png", "problem": f"{begin}1"}
+    row = {"image": f"{begin}cmd|x", "mask": f"a;{begin}1;b-1.png", "problem": f"{begin}1"}
     record.write_bad(tmp_path / "set.bad.csv", [row])
     with open(tmp_path / "set.bad.csv", newline="", encoding="utf-8") as file:
         (found,) = csv.DictReader(file)
-    assert found == {"image": f"'{begin}cmd|x", "mask": "a.png", "problem": f"'{begin}1"}
+    assert found == {"image": f"'{begin}cmd|x", "mask": f"a;'{begin}1;b-1.png", "problem": f"'{begin}1"}
 
 
 def test_a_line_break_in_a_name_begins_no_row_of_the_bad_pairs(load, tmp_path):

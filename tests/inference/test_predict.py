@@ -421,6 +421,16 @@ def test_the_report_shows_all_by_falling_score_and_fetches_nothing(folder, tmp_p
     assert len(page) < 200_000  # thumbnails, not photographs
 
 
+@pytest.mark.trust
+def test_the_report_says_what_was_left_out_for_its_mark(folder, tmp_path):
+    """Anybody can put it into a picture, so nobody may take a page without that picture for a page of all."""
+    (folder / "<i>forged.png").write_bytes(sealed((folder / "dark.png").read_bytes()))
+    with pytest.warns(UserWarning, match="1 pictures that predict or evaluate wrote are left out"):
+        list(predict([folder], tmp_path / "out", Localizer(Fake(brightness), "tiles", size=32), report=True))
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Left out: 1</h2>" in page and "&lt;i&gt;forged.png" in page.partition("Left out")[2] and "<i>" not in page
+
+
 def test_no_report_unless_asked_and_none_of_a_list_that_was_not_finished(folder, tmp_path):
     localizer = Localizer(Fake(brightness), "tiles", size=32)
     list(predict([folder], tmp_path / "a", localizer))
