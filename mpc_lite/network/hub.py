@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from mpc_lite.errors import InputError, printable, shown
 
@@ -26,6 +27,7 @@ PREFIX = "hf://"
 FILE = "model.safetensors"
 HOW_TO_INSTALL = "install it with: pip install 'mpc-lite[hub]'"
 PATIENCE = 10  # seconds without a word
+_fetching = threading.Lock()  # one at a time: its answers are checked in the whole process
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REFERENCE = re.compile(
     rf"hf://(?P<repository>{_WORD}/{_WORD})(?:/(?P<file>[^@#]+))?(?:@(?P<revision>[^#]+))?"
@@ -134,8 +136,7 @@ def fetch(reference: str, repository: str, file: str, revision: str | None) -> P
     except ValueError as error:  # it reads its settings when it is imported
         raise InputError(f"{reference}: huggingface_hub cannot be used ({_line(error)}); {_advice()}") from None
     try:
-        with _note_of_waiting(repository), _without_its_words():
-            _check_names_of_server(repository, file, revision)
+        with _note_of_waiting(repository), _without_its_words(), _answers_checked():
             return Path(hf_hub_download(repository, file, revision=revision, library_name="mpc_lite"))
     except InputError as error:
         reason = str(error)
@@ -156,20 +157,46 @@ def fetch(reference: str, repository: str, file: str, revision: str | None) -> P
     raise InputError(f"{shown(reference, 200)}: {shown(reason, 600)}")
 
 
-def _check_names_of_server(repository: str, file: str, revision: str | None) -> None:
-    """InputError where a hub other than the public one calls a file or commit by what is no plain name: the package
-    makes paths of its cache from them as they come. Whatever else is wrong with its answer, the download tells."""
-    if not os.environ.get("HF_ENDPOINT"):
-        return
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+@contextmanager
+def _answers_checked() -> Iterator[None]:
+    """Each answer is checked before the package acts on it, in every session: it begins new ones of its own accord.
 
-    try:
-        answer = get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
-    except Exception:
+    How it makes sessions can be set for this, but not read, so that what a program had set could not be put back.
+    """
+    from huggingface_hub import get_session
+
+    # Of requests or of httpx, by the version. None is begun here: that fails for a proxy of an unknown kind, where what
+    # the cache has needs no proxy.
+    kind = get_type_hints(get_session)["return"]
+    with _fetching:
+        send = kind.send
+
+        def send_and_check(session: Any, *request: Any, **options: Any) -> Any:
+            answer = send(session, *request, **options)
+            _check_names(answer)
+            return answer
+
+        kind.send = send_and_check
+        try:
+            yield
+        finally:
+            kind.send = send
+
+
+def _check_names(answer: Any) -> None:
+    """InputError where a hub calls a commit or a file by what is no plain name: the package makes paths from them as
+    they come, in its cache or out of it. The ETag of an error is that of a text, and makes none."""
+    commit = answer.headers.get("X-Repo-Commit")
+    if commit is None:  # nor does the package take it for a hub's answer
         return
-    for name in (answer.etag, answer.commit_hash):
-        if name and not re.fullmatch(r"[A-Za-z0-9_=+-]+", name):
-            raise InputError(f"the hub calls its file {shown(name)}, expected letters and digits; {_advice()}")
+    names = {"commit": commit}
+    etag = answer.headers.get("X-Linked-Etag") or answer.headers.get("ETag")
+    if etag and answer.status_code not in range(400, 600):
+        names["file"] = etag.removeprefix("W/").strip('"')
+    for what, name in names.items():
+        if not re.fullmatch(r"(?!W+$)[A-Za-z0-9_=+-]+", name):  # of W alone the package leaves nothing
+            answer.close()
+            raise InputError(f"the hub calls its {what} {shown(name)}, expected letters and digits; {_advice()}")
 
 
 def _unanswered(repository: str, error: BaseException) -> str:

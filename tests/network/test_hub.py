@@ -45,6 +45,12 @@ class Hub(BaseHTTPRequestHandler):
         repository, _, rest = self.path.strip("/").partition("/resolve/")
         revision, _, file = rest.partition("/")
         revision = {commit: name for name, commit in COMMITS.items()}.get(revision, revision)
+        if repository == "we/store":  # no hub, but where one may send to
+            return self.give(LITE, ETag='"of/the/store"')
+        if repository in self.server.turns:  # each answer in its turn, then the last again and again
+            turns = self.server.turns[repository]
+            status, headers = turns.pop(0) if len(turns) > 1 else turns[0]
+            return self.refuse(status, "EntryNotFound" if status == 404 else "", **headers)
         if repository == "we/forbidden":
             return self.refuse(403, "no \x1b[31mred")
         if repository == "we/moved":
@@ -61,18 +67,19 @@ class Hub(BaseHTTPRequestHandler):
         data = FILES.get((repository, file), {}).get(revision)
         if data is None:
             return self.refuse(404, "EntryNotFound")
-        self.send_response(200)
-        self.send_header("X-Repo-Commit", COMMITS[revision])
         name = "beside/abc" if repository == "we/names" else hashlib.sha256(data).hexdigest()
-        self.send_header("ETag", f'"{name}"')
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            broken = file.startswith("broken")
-            self.wfile.write(data[:1000] if broken else data)
-            self.close_connection = broken
+        self.give(data, file.startswith("broken"), **{"X-Repo-Commit": COMMITS[revision], "ETag": f'"{name}"'})
 
     do_HEAD = do_GET
+
+    def give(self, data, broken=False, **headers):
+        self.send_response(200)
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data[:1000] if broken else data)
+            self.close_connection = broken
 
     def refuse(self, status, code, **headers):
         self.send_response(status)
@@ -90,7 +97,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []
+    server.asked, server.turns = [], {}
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -208,6 +215,60 @@ def test_a_file_by_a_name_with_folders_is_not_fetched(hub, tmp_path):
     said = "error: hf://we/names: the hub calls its file beside/abc, expected letters and digits; see"
     assert answer.startswith(said)
     assert ("GET", "/we/names/resolve/main/model.safetensors") not in hub.asked and not list(tmp_path.rglob("abc*"))
+
+
+@pytest.mark.slow
+def test_no_answer_makes_a_file_outside_the_cache(hub, tmp_path):
+    out = "../../../../outside"  # of the folders of the cache that names go into
+    commit = {"X-Repo-Commit": COMMITS["main"]}
+    good, bad = {**commit, "ETag": '"abc"'}, {**commit, "ETag": f'"{out}"'}
+    hub.turns = {
+        "we/later": [(200, good), (200, bad)],  # an empty file: the first answer is all that is asked for
+        "we/broken": [(500, {}), (200, bad)],  # not every version of the package asks again
+        "we/linked": [(200, {**good, "X-Linked-Etag": f'W/"{out}"'})],
+        "we/elsewhere": [(302, {**bad, "Location": "http://127.0.0.1:9/model"})],
+        "we/odd": [(700, bad)],
+        "we/weak": [(200, {**commit, "ETag": "WW"})],  # the package takes each W for the mark of a weak ETag
+        "we/commit": [(200, {**good, "X-Repo-Commit": out})],
+        "we/absent": [(404, {"X-Repo-Commit": out})],
+    }
+    (_, _, *answers), _ = ask(tmp_path / "home", address_of(hub), *(f"hf://{name}" for name in hub.turns))
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    names = [*(["file", out] for _ in range(3)), ["file", "WW"], *(["commit", out] for _ in range(2))]
+    for (what, name), answer in zip(names, answers, strict=True):
+        assert f": the hub calls its {what} {name}, expected letters and digits; see whether" in answer
+
+
+@pytest.mark.slow
+def test_a_hub_may_send_to_a_store_that_has_its_own_etags(hub, tmp_path):
+    place = f"http://localhost:{hub.server_address[1]}/we/store/resolve/main/1"  # another host's, by its name
+    names = {"X-Repo-Commit": COMMITS["main"], "X-Linked-Etag": '"abc"', "ETag": 'W/"of/this"'}
+    hub.turns = {"we/stored": [(302, {**names, "X-Linked-Size": str(len(LITE)), "Location": place})]}
+    (answer,), _ = ask(tmp_path, address_of(hub), "hf://we/stored")
+    assert Path(answer).read_bytes() == LITE and [path.name for path in tmp_path.rglob("blobs/*")] == ["abc"]
+
+
+def test_an_error_is_told_whatever_the_etag_of_its_text(hub, tmp_path):
+    hub.turns = {"we/absent": [(404, {"X-Repo-Commit": COMMITS["main"], "ETag": 'W/"f-mY2/LxuxB7KhsoOdQTlMTcc+AQ"'})]}
+    (answer,), _ = ask(tmp_path, address_of(hub), "hf://we/absent")
+    assert answer.startswith("error: hf://we/absent: we/absent has no file 'model.safetensors'; name one as")
+
+
+def test_a_session_that_the_package_begins_anew_is_checked_and_none_afterwards(hub, monkeypatch):
+    """It begins one where a connection is refused, and asks again."""
+    hub.turns = {"we/anew": [(200, {"X-Repo-Commit": COMMITS["main"], "ETag": '"beside/abc"'})]}
+    address = f"{address_of(hub)}/we/anew/resolve/main/model.safetensors"
+
+    def ask_anew(*_, **__):
+        utils = huggingface_hub.utils
+        (utils.close_session if hasattr(utils, "close_session") else utils.reset_sessions)()
+        huggingface_hub.get_session().head(address)
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", ask_anew)
+    with pytest.raises(InputError, match="the hub calls its file beside/abc, expected letters and digits"):
+        hub_module.fetch("hf://we/anew", "we/anew", "model.safetensors", None)
+    assert huggingface_hub.get_session().head(address).status_code == 200
 
 
 @pytest.mark.slow
