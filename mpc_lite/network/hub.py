@@ -174,6 +174,7 @@ def _answers_checked() -> Iterator[None]:
         def send_and_check(session: Any, *request: Any, **options: Any) -> Any:
             answer = send(session, *request, **options)
             _check_names(answer)
+            _forget_long_waits(answer.headers)
             return answer
 
         kind.send = send_and_check
@@ -197,6 +198,14 @@ def _check_names(answer: Any) -> None:
         if not re.fullmatch(r"(?!W+$)[A-Za-z0-9_=+-]+", name):  # of W alone the package leaves nothing
             answer.close()
             raise InputError(f"the hub calls its {what} {shown(name)}, expected letters and digits; {_advice()}")
+
+
+def _forget_long_waits(headers: Any) -> None:
+    """Where a hub says to come again in a minute or more, the package would wait so long, several times and without a
+    word; unsaid, it asks again after some seconds, and then what the hub answers is told."""
+    for name in ("Retry-After", "RateLimit"):
+        if re.search(r"[6-9]\d|\d{3}", headers.get(name, "")):
+            del headers[name]
 
 
 def _unanswered(repository: str, error: BaseException) -> str:

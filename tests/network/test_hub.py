@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -122,9 +123,9 @@ for reference in json.loads(sys.argv[1]):
 """
 
 
-def asking(home, address, *references):
+def asking(home, address, *references, script=SCRIPT):
     """A fresh process that asks for each reference."""
-    words = [sys.executable, "-c", SCRIPT, json.dumps(references)]
+    words = [sys.executable, "-c", script, json.dumps(references)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, env=environment(home, address), **pipes)
 
@@ -269,6 +270,19 @@ def test_a_session_that_the_package_begins_anew_is_checked_and_none_afterwards(h
     with pytest.raises(InputError, match="the hub calls its file beside/abc, expected letters and digits"):
         hub_module.fetch("hf://we/anew", "we/anew", "model.safetensors", None)
     assert huggingface_hub.get_session().head(address).status_code == 200
+
+
+def test_a_hub_is_not_waited_for_an_hour(hub, tmp_path):
+    hub.turns = {
+        "we/busy": [(429, {"Retry-After": "3600"})],
+        "we/limited": [(429, {"RateLimit": '"resolvers";r=0;t=3600'})],
+    }
+    script = "import sys, time; time.sleep = lambda s: print(f'slept {s}', file=sys.stderr)" + SCRIPT
+    answers, said = answers_of(
+        asking(tmp_path, address_of(hub), *(f"hf://{name}" for name in hub.turns), script=script)
+    )
+    assert all("the hub answers 429 (" in answer and "try again later" in answer for answer in answers)
+    assert all(float(seconds) < 60 for seconds in re.findall("slept (.+)", said))
 
 
 @pytest.mark.slow
