@@ -23,7 +23,7 @@ from mpc_lite.training.identity import by_name, identity, same_run
 
 
 class OtherRun(InputError):
-    """Weights in a run's folder are of another run than the note beside them."""
+    """Weights in a run's folder are of another run, or of another moment of it, than the note beside them."""
 
 
 def store(
@@ -176,9 +176,10 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
-def write_done(path: Path, recipe: Recipe, start: str | None, given: bool) -> None:
-    """Write the note that a stage has ended, NAME.done: the run's `identity`, the stage, and its start (`store`)."""
-    note = {**json.loads(identity(recipe)), "stage": path.stem, "start": start, "given": given}
+def write_done(path: Path, recipe: Recipe, start: str | None, given: bool, best: float) -> None:
+    """Write the note that a stage has ended, NAME.done: the run's `identity`, the stage, its start (`store`), and the
+    validation score of its best weights."""
+    note = {**json.loads(identity(recipe)), "stage": path.stem, "start": start, "given": given, "best": best}
     write_atomic(path, json.dumps(note, sort_keys=True).encode())
 
 
@@ -193,7 +194,7 @@ def read_done(
     is one, are of another run, or of other weights to start from; see `same_run`, `same_weights`, `restore`."""
     note = _note(path)
     start, given = note.pop("start", _UNKNOWN), note.pop("given", True)
-    note.pop("stage", None)
+    note = {key: value for key, value in note.items() if key not in ("stage", "best")}
     same_run(json.dumps(note, sort_keys=True), recipe, path)
     if file.is_file():
         same_weights(file, path)
@@ -201,12 +202,13 @@ def read_done(
 
 
 def same_weights(file: Path, done: Path) -> None:
-    """InputError where weights say another stage or recipe of themselves than the note that their stage has ended.
+    """InputError where weights say another stage or recipe of themselves than the note that their stage has ended, or
+    are older than it.
 
     Keys that one of both lacks pass: versions differ in them. So do those that `identity` leaves out.
     """
-    facts = read_facts(file)
-    written, found = {"stage": done.stem, **by_name(_note(done)["recipe"])}, by_name(facts["recipe"])
+    facts, note = read_facts(file), _note(done)
+    written, found = {"stage": done.stem, **by_name(note["recipe"])}, by_name(facts["recipe"])
     found |= {"stage": facts["stage"]} if "stage" in facts else {}
     keys = [key for key in written if found.get(key, written[key]) != written[key]]
     differing = [f"{key} {shown(found[key])}, not {written[key]}" for key in keys]
@@ -215,6 +217,29 @@ def same_weights(file: Path, done: Path) -> None:
             f"{file} is of another run than {done.name} beside it ({some(differing, 5)}); put back the run's own file, "
             f"delete both to train it anew, or name the file with --weights in a folder of its own"
         )
+    check_best(file, note.get("best", -math.inf), done)
+
+
+def check_best(target: Path, best: float, beside: Path) -> None:
+    """InputError where a stage's best weights are missing, or older ones lie in their place, as after a copy of the
+    folder that broke off, or where `make` deleted what it takes for half a file.
+
+    Later ones pass: they were written after the checkpoint, and the steps since then end with the same file.
+
+    Args:
+        best: their validation score, by the checkpoint or note `beside` them; -inf: there are none yet.
+    """
+    if best == -math.inf:
+        return
+    what = f"is missing, the best weights of the stage '{beside.stem}' so far (validation score {best:.6g})"
+    if target.is_file():
+        scores = read_facts(target).get("validation")
+        score = scores.get("score") if isinstance(scores, dict) else None
+        if not isinstance(score, int | float) or score >= best:
+            return
+        what = f"is older than {beside.name} beside it (validation score {score:.6g}, not {best:.6g})"
+    then = "goes on with this stage" if beside.suffix == ".done" else "begins this stage anew"
+    raise OtherRun(f"{target} {what}; put back the stage's own file, or delete {beside.name}, and --resume {then}")
 
 
 _SECTIONS = ("model", "data")  # that every recipe has
@@ -229,8 +254,10 @@ def _note(path: Path) -> dict[str, Any]:
             raise TypeError("another note")
         if note.get("stage", path.stem) != path.stem or not isinstance(note.get("start"), str | None):
             raise ValueError("of another stage")
-        if not isinstance(note.get("given", True), bool):
-            raise TypeError("given")
+        if not isinstance(note.get("given", True), bool) or not isinstance(note.get("best", 0.0), float):
+            raise TypeError("given or best")
+        if not math.isfinite(note.get("best", 0.0)):
+            raise ValueError("best")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, TypeError, LookupError, RecursionError) as error:

@@ -43,7 +43,7 @@ from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights, weights_sha256
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.run_folder import check_held, locked
-from mpc_lite.training.checkpoint import read_done, restore, store, write_done
+from mpc_lite.training.checkpoint import check_best, read_done, restore, store, write_done
 from mpc_lite.training.finite import Watch
 from mpc_lite.training.identity import learnt_by
 from mpc_lite.training.log import Log
@@ -145,6 +145,7 @@ def _train(
     if resumed:
         parts = {**learner, "steps": settings.steps, "weights": weights, "own": lambda: own_start(kind, recipe, out)}
         step, best, start, given = processes.together(lambda: restore(state, recipe, processes.number, **parts))
+        processes.first(lambda: check_best(target, best, state))
     first = step
 
     def keep() -> None:
@@ -216,7 +217,7 @@ def _train(
             if step % settings.checkpoint_every == 0:
                 keep()
         stop()  # who asked during the last step has what they wanted
-    write(lambda: write_done(done, recipe, start, given))
+    write(lambda: check_best(target, best, state) or write_done(done, recipe, start, given, best))
     processes.first(clear)
     for writer in accelerator.trackers:
         writer.finish()

@@ -174,11 +174,14 @@ def test_a_checkpoint_of_another_stage_is_refused_and_one_of_an_older_version_go
         {"stage": "finetune"},
         {"start": 5},
         {"start": []},
+        {"best": "0.5"},
+        {"best": None},
+        {"best": math.nan},
     ],
 )
 def test_only_what_it_writes_passes_for_a_note_of_the_end(tmp_path, state, change):
     file = tmp_path / "pretrain.done"
-    write_done(file, state[0], None, False)
+    write_done(file, state[0], None, False, 0.5)
     read_done(file, state[0], tmp_path / "gone")
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(InputError, match="is damaged, or no note of a finished stage; delete it"):

@@ -727,6 +727,7 @@ def test_other_weights_to_start_from_are_no_resumption(finished, tmp_path):
         finetune(recipe(), tmp_path, resume=True, weights="lite")
     note = json.loads((tmp_path / "finetune.done").read_text())
     assert (note.pop("stage"), len(note.pop("start")), note.pop("given")) == ("finetune", 64, False)
+    assert note.pop("best") == read_facts(finished / "model.safetensors")["validation"]["score"]
     (tmp_path / "finetune.done").write_text(json.dumps(note, sort_keys=True))  # of an older version
     assert note == json.loads(identity(recipe())) and finetune(recipe(), tmp_path, resume=True, weights="lite")
 
@@ -896,6 +897,72 @@ def test_the_best_weights_are_kept_not_the_last_and_of_equal_ones_the_later(tmp_
     scripted(monkeypatch, [0.2, 0.7, 0.7, 0.1])
     path = pretrain(recipe(pretrain__validate_every="1"), tmp_path, device="cpu")
     assert read_facts(path)["step"] == 3 and read_facts(path)["validation"] == {"score": 0.7}
+
+
+def scored(file, step, score):
+    """The same weights, as if they had been the best at that step."""
+    facts = {**read_facts(file), "step": step, "validation": {"score": score}}
+    model = MPC.from_pretrained(file)
+    save_weights(file, model, facts["recipe"], **{key: facts[key] for key in ("stage", "step", "validation")})
+
+
+@pytest.mark.trust
+def test_a_run_whose_best_weights_are_gone_or_older_does_not_go_on(tmp_path, monkeypatch):
+    """make deletes its target when it is stopped; a copy of a folder may end before the weights. Later ones are right:
+    their steps are done again."""
+    plan, whole = recipe(pretrain__validate_every="1", pretrain__checkpoint_every="1"), tmp_path / "whole"
+    out = tmp_path / "stopped"
+    out.mkdir()
+    scripted(monkeypatch, [0.2, 0.7, 0.9, 0.1])
+    pretrain(plan, whole, device="cpu")
+    scripted(monkeypatch, [0.2, 0.7])
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="step 2 of 4"):
+        stop_after(patch, out, 2)
+        pretrain(plan, out, device="cpu")
+    target = out / "stage1.safetensors"
+    for score, said in ((0.2, r"older .* 0\.2, not 0\.7\)"), (None, r"is missing, .* \(validation score 0\.7\)")):
+        best = target.read_bytes()
+        target.unlink() if score is None else scored(target, 1, score)
+        before = {file.name: file.read_bytes() for file in out.iterdir()}
+        with pytest.raises(InputError, match=rf"{said}; put back .* own file, or delete pretrain\.state, .* anew"):
+            pretrain(plan, out, resume=True, device="cpu")
+        assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+        target.write_bytes(best)
+    scored(target, 3, 0.8)
+    scripted(monkeypatch, [0.9, 0.1])
+    assert pretrain(plan, out, resume=True, device="cpu").read_bytes() == (whole / target.name).read_bytes()
+    assert json.loads((out / "pretrain.done").read_text())["best"] == 0.9
+
+
+@pytest.mark.trust
+def test_no_stage_has_ended_whose_best_weights_are_gone(tmp_path, monkeypatch):
+    left, target = [0.7, 0.1], tmp_path / "stage1.safetensors"
+
+    def validate(self, model, batches, gather):
+        if len(left) == 1:
+            target.unlink()
+        return {"score": left.pop(0)}
+
+    monkeypatch.setattr(Pretraining, "validate", validate)
+    with pytest.raises(InputError, match=r"is missing, the best weights of the stage 'pretrain'"):
+        pretrain(recipe(pretrain__validate_every="2", pretrain__checkpoint_every="4"), tmp_path, device="cpu")
+    assert not (tmp_path / "pretrain.done").exists() and (tmp_path / "pretrain.state").exists()
+
+
+@pytest.mark.trust
+def test_weights_older_than_the_note_of_the_end_do_not_pass_for_the_best(finished, tmp_path):
+    for name in ("stage1.safetensors", "pretrain.done"):
+        shutil.copy(finished / name, tmp_path)
+    best = read_facts(tmp_path / "stage1.safetensors")["validation"]["score"]
+    scored(tmp_path / "stage1.safetensors", 1, best - 0.125)
+    for run in (lambda: pretrain(recipe(), tmp_path, resume=True), lambda: finetune(recipe(), tmp_path, device="cpu")):
+        with pytest.raises(
+            InputError, match=r"stage1\.safetensors is older than pretrain\.done .* delete pretrain\.done"
+        ):
+            run()
+    assert not (tmp_path / "finetune.done").exists()
+    scored(tmp_path / "stage1.safetensors", 4, best)
+    assert pretrain(recipe(), tmp_path, resume=True) == tmp_path / "stage1.safetensors"
 
 
 @pytest.mark.slow
