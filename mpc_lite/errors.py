@@ -36,6 +36,10 @@ class InputError(ValueError):
     """A mistake its user can mend; the message says what was found, what was expected and what to do."""
 
 
+class ProcessDied(InputError):
+    """A process that this one works with has died; told by all who notice it, for it may be that only one does."""
+
+
 class UnfitImage(InputError):
     """One image that cannot be scored, through no fault of what was to score it: the others go on."""
 

@@ -19,7 +19,7 @@ import typer
 from mpc_lite.cli import doctor, prepare, runs, score, train
 from mpc_lite.cli.options import BUG, DONE, MISTAKE
 from mpc_lite.cli.terminal import any_letter_prints, at_end, speaks, tell
-from mpc_lite.errors import InputError, out_of_memory, shown
+from mpc_lite.errors import InputError, ProcessDied, out_of_memory, shown
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
 from mpc_lite.training.signals import Stopped, ending
 
@@ -83,10 +83,13 @@ def _run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else DONE
     except InputError as mistake:
+        died = isinstance(mistake, ProcessDied) and _joined()
         if speaks():
             tell(f"error: {mistake}", error=True)
-        elif not _joined():  # the first one waits for this one, and cannot know why
+        elif died or not _joined():  # the first one waits for this one, and cannot know why
             tell(f"error in process {shown(os.environ['RANK'])}: {mistake}", error=True)
+        if died:  # to take down what they talked through, or to end in order, may be to wait for those that are gone
+            os._exit(at_end(MISTAKE, MISTAKE))
         return MISTAKE
     except OSError as error:
         if error.errno not in REFUSED:

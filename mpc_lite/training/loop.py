@@ -75,9 +75,10 @@ def train(
     out, settings = Path(out), getattr(recipe, kind.name)
     tracker = {"log_with": "tensorboard", "project_dir": str(out)} if recipe.tracker == "tensorboard" else {}
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
-    processes = Processes(accelerator)
-    with ExitStack() as stack, deaths_told(), training_threads(recipe.model.size):
+    with ExitStack() as stack, deaths_told():
+        accelerator = choose_accelerator(device, settings.precision, kwargs_handlers=[ddp], **tracker)
+        processes = Processes(accelerator)
+        stack.enter_context(training_threads(recipe.model.size))
         processes.first(lambda: stack.enter_context(locked(out)))
         return _train(kind, recipe, out, resume, weights, accelerator, processes, ddp)
 

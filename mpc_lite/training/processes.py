@@ -6,6 +6,7 @@ makes a process wait for its GPU, and one process alone talks to nobody.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,23 +16,32 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, ProcessDied
+
+# What gloo, NCCL and the store of addresses say in the processes that are left.
+_GONE = re.compile("by peer|Broken pipe|remote process|remote server shutdown")
 
 
 @contextmanager
 def deaths_told() -> Iterator[None]:
-    """A loader's worker that dies becomes an InputError: torch tells it from wherever the step is at that moment."""
+    """A process that dies, a loader's worker or another that trains, becomes an InputError: torch tells it from
+    wherever the step is at that moment."""
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker" in str(error):
+            shared = "bus error" in f"{error} {error.__cause__}".lower()
+            cause = "shared memory (/dev/shm; a container's --shm-size)" if shared else "memory"
+            raise ProcessDied(
+                f"a process that reads images was killed, most often because {cause} ran out; go on with --resume, "
+                "from the last checkpoint if there is one, with a smaller data.workers (0 reads in the process that "
+                "trains) or more memory"
+            ) from error
+        if not _GONE.search(str(error)):
             raise
-        shared = "bus error" in f"{error} {error.__cause__}".lower()
-        cause = "shared memory (/dev/shm; a container's --shm-size)" if shared else "memory"
-        raise InputError(
-            f"a process that reads images was killed, most often because {cause} ran out; go on with --resume, from "
-            "the last checkpoint if there is one, with a smaller data.workers (0 reads in the process that trains) "
-            "or more memory"
+        raise ProcessDied(
+            "another process of this run has died, most often because memory ran out; see what it said itself, if "
+            "anything, and go on with --resume, all processes together, from the last checkpoint if there is one"
         ) from error
 
 

@@ -1,4 +1,5 @@
-"""What the processes of test_many_processes.py do: `torchrun many_processes.py FOLDER`, and `… FOLDER kill`, `… end`.
+"""What the processes of test_many_processes.py do: `torchrun many_processes.py FOLDER`, and `… FOLDER kill`, `… end`,
+`… die RANK`.
 
 Each process leaves what it saw in FOLDER/RANK.pt.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 
 from mpc_lite.cli import leave_the_others
+from mpc_lite.cli import main as command
 from mpc_lite.data.stream import Forgeries
 from mpc_lite.errors import InputError
 from mpc_lite.recipes.load import load_recipe
@@ -39,6 +41,9 @@ SMALL = {  # nano, 64 pixels, forgeries
 def recipe(**changes):
     return load_recipe("quickstart", "smoke", {**SMALL, **{k.replace("__", "."): v for k, v in changes.items()}})
 
+
+OPTIONS = ["--recipe", "quickstart", "--profile", "smoke"]
+OPTIONS += [word for key, value in SMALL.items() for word in ("-p", f"{key}={value}")]
 
 # One term, so that most projections get no gradient and an image passes once; weights that all but stand still.
 STILL = recipe(pretrain__terms=["within_image"], pretrain__learning_rate=1e-12, pretrain__checkpoint_every=STEPS)
@@ -164,6 +169,9 @@ if __name__ == "__main__":
     if sys.argv[2:] == ["kill"]:
         in_step(3, 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
         pretrain(recipe(), Path(sys.argv[1]), device="cpu")
+    elif sys.argv[2:3] == ["die"]:
+        in_step(3, int(sys.argv[3]), lambda: os.kill(os.getpid(), signal.SIGKILL))
+        sys.exit(command(["pretrain", "--out", sys.argv[1], "--device", "cpu", *OPTIONS]))
     elif sys.argv[2:] == ["end"]:
         in_step(2, 0, end_the_launcher)
         said = outcome(lambda: pretrain(RARE, Path(sys.argv[1]), device="cpu"))

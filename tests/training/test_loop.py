@@ -23,7 +23,7 @@ from mpc_lite.contrast.views import resize_mask
 from mpc_lite.data.augment.on_device import dihedral, jpeg
 from mpc_lite.data.manifest import read_manifest
 from mpc_lite.data.stream import Forgeries, ManifestImages
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, ProcessDied
 from mpc_lite.neighbours.mscc.training import ClassCenterTraining
 from mpc_lite.network.devices import choose_accelerator, choose_device, training_threads
 from mpc_lite.network.hrformer import HRFormer
@@ -36,6 +36,7 @@ from mpc_lite.training.finite import Watch
 from mpc_lite.training.identity import identity
 from mpc_lite.training.loop import Interrupted, Stage, make_scheduler, seed_micro_batch, starting_model, train
 from mpc_lite.training.pretrain import ContrastiveStep, Pretraining, minority_cluster, pretrain
+from mpc_lite.training.processes import deaths_told
 from mpc_lite.training.starts import check_own, own_start
 from tests.forked import forking
 
@@ -235,6 +236,26 @@ def test_a_killed_loader_worker_is_told_in_one_line_and_the_run_goes_on(tmp_path
     assert first >= 1
     pretrain(plan, tmp_path, resume=True, device="cpu")
     assert [x["step"] for x in lines(tmp_path) if "loss" in x] == list(range(1, 10))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[…/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5029. This is typically caused by",
+        "[…/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:5029: Connection reset by peer. This is typically",
+        "[…/gloo/transport/tcp/pair.cc:446] writev [127.0.0.1]:5029: Broken pipe",
+        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.",
+        "Failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown or crash?",
+    ],
+)
+def test_what_libraries_say_when_another_process_has_died_is_said_in_our_words(text):
+    words = r"another process of this run has died, .* all processes together"
+    with pytest.raises(ProcessDied, match=words) as told, deaths_told():
+        raise RuntimeError(text)
+    assert "\n" not in str(told.value)
+    with pytest.raises(RuntimeError, match="Duplicate GPU"), deaths_told():
+        raise RuntimeError("ncclInvalidUsage: Duplicate GPU detected")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,13 @@ ACCELERATE += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backe
 
 
 def torchrun(*arguments, launcher=TORCHRUN) -> subprocess.CompletedProcess:
-    here = os.pathsep.join(map(str, (SCRIPT.parents[2], SCRIPT.parents[1])))  # not another clone
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
     command = [*launcher, *map(str, arguments)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900)
+
+
+def environment() -> dict[str, str]:
+    here = os.pathsep.join(map(str, (SCRIPT.parents[2], SCRIPT.parents[1])))  # not another clone
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
 
 
 def lines(out: Path) -> list[dict]:
@@ -163,6 +167,27 @@ def test_kill_nine_of_one_process_and_resume_gives_the_weights_of_an_unbroken_ru
     assert killed.returncode != 0 and str(-signal.SIGKILL) in killed.stderr
     assert torch.load(tmp_path / "pretrain.state")["step"] == 2
     resume_and_compare(tmp_path, two[0] / "unbroken", many_processes.SMALL)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("dead", [0, 1])
+def test_who_is_left_says_in_one_line_that_another_process_died_and_ends(tmp_path, dead):
+    """Started one by one, as by srun: no launcher ends the other, and either may be the one that is left."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in (0, 1):
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        words = [sys.executable, SCRIPT, tmp_path, "die", dead]
+        env = environment() | {name: str(value) for name, value in numbers.items()}
+        started.append(subprocess.Popen(list(map(str, words)), env=env, stderr=subprocess.PIPE, text=True))
+    said = [process.communicate(timeout=300)[1].strip().splitlines() for process in started]
+    assert [process.returncode for process in started] == [-signal.SIGKILL if rank == dead else 2 for rank in (0, 1)]
+    begins = "error in process 1: " if dead == 0 else "error: "
+    assert said[1 - dead][-1].startswith(f"{begins}another process of this run has died")
+    assert [line for line in said[1 - dead] if "Traceback" in line or "GLHF" in line] == []
+    assert torch.load(tmp_path / "pretrain.state")["step"] == 2
 
 
 @pytest.mark.trust
