@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mpc_lite.errors import InputError, shown
-from mpc_lite.files import write_atomic
+from mpc_lite.files import open_file, write_atomic
 
 LOCK, HOLDER = ".lock", ".lock.json"  # the operating system's lock is on the one, the other says who has it
 EARLIER = ".earlier"  # the run that another one replaces, until there is something of the new one to keep
@@ -123,6 +123,16 @@ def check_held(out: Path) -> None:
             f"{out} is not the folder any more that this run began in: it was deleted, moved or made anew; nothing "
             "more is written. Begin anew in a folder of its own"
         )
+
+
+def unshare(file: Path) -> None:
+    """Give a file bytes of its own where it shares them by a link of either kind, as with a snapshot (`cp -al`) or a
+    store of objects: what is then written into it changes nothing there. A link that leads nowhere goes."""
+    if os.path.islink(file) and not os.path.exists(file):
+        file.unlink()
+    elif os.path.islink(file) or (os.path.isfile(file) and os.stat(file).st_nlink > 1):
+        with open_file(file) as shared:
+            write_atomic(file, shared.read())
 
 
 def _ident(path: Path) -> tuple[int, int] | None:

@@ -31,7 +31,7 @@ from mpc_lite.inference.overlay import THRESHOLD, overlay
 from mpc_lite.inference.photo_report import TITLE, Entry, thumbnails, write_photo_report
 from mpc_lite.inference.score_map import quantise
 from mpc_lite.provenance import predict_wrote, sealed
-from mpc_lite.run_folder import locked
+from mpc_lite.run_folder import locked, unshare
 
 FILES = ("score", "mask", "overlay", "confidence")  # STEM.score.png and so on; the last where it was asked for
 KEYS = ("image", "width", "height", "score", "authentic_above", "verdict", "tampered_fraction", "files", "error")
@@ -83,6 +83,7 @@ def predict(
         entries: list[Entry] = []
         try:
             out.mkdir(parents=True, exist_ok=True)
+            unshare(out / "predictions.jsonl")
             # A name that is not UTF-8 is written with JSON's own escapes, and json.loads gives the same name back.
             with open(out / "predictions.jsonl", "a", encoding="utf-8", errors="backslashreplace") as lines:
                 held: list[str] | None = [] if lines.tell() else None  # lines that an earlier run's still stand before

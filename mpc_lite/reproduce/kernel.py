@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_lite.errors import InputError
+from mpc_lite.run_folder import unshare
 from mpc_lite.training.signals import Stopped, answering
 
 # What a disk or a folder may answer to somebody who did nothing wrong in the call but the choice of the place.
@@ -81,6 +82,7 @@ def execute(
     """
     from papermill import PapermillExecutionError, execute_notebook
 
+    unshare(output)  # papermill writes into what is there
     sockets = tempfile.mkdtemp(prefix="mpc-lite-")
     Manager, kernels = _kernel_manager(cwd, sockets)
     signals: list[int] = []

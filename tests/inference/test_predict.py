@@ -288,6 +288,17 @@ def test_a_table_that_is_a_link_is_not_written_through(tmp_path, name):
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.trust
+def test_the_lines_of_a_snapshot_by_hard_links_stay_as_they_were(folder, tmp_path):
+    localizer, out = Localizer(Fake(brightness), "tiles", size=32), tmp_path / "out"
+    list(predict([folder], out, localizer))
+    before = (out / "predictions.jsonl").read_bytes()
+    os.link(out / "predictions.jsonl", tmp_path / "monday.jsonl")
+    (line,) = predict([folder / "dark.png"], out, localizer)
+    assert json.loads((out / "predictions.jsonl").read_text("utf-8")) == line
+    assert (tmp_path / "monday.jsonl").read_bytes() == before
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is a thing of Linux")
 def test_predict_says_when_the_disk_is_full(tmp_path, monkeypatch):
     monkeypatch.setattr("mpc_lite.inference.predict.check_plain", lambda path: None)  # a device stands for the disk

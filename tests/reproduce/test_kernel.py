@@ -178,6 +178,27 @@ def test_a_full_disk_under_the_notebook_is_named_and_does_not_block_the_next_run
             assert not (out / "notebook.ipynb").exists()
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_notebook_that_is_a_link_is_not_written_through(clone, monkeypatch, link):
+    """As in a run that `cp -al` has copied, or whose files a store of objects keeps."""
+    folder = clone("1 + 1")
+    output, kept = folder / "runs" / "quickstart" / "smoke" / "0" / "notebook.ipynb", folder / "kept.ipynb"
+    output.parent.mkdir(parents=True)
+    monkeypatch.setattr(
+        "papermill.execute_notebook", lambda _, out, *rest, **more: Path(out).write_text('{"cells": []}')
+    )
+    kept.write_text("{}")
+    link(kept, output)
+    reproduce(Request("quickstart", "smoke"), resume=True)
+    assert kept.read_text() == "{}" and output.read_text() == '{"cells": []}' and not output.is_symlink()
+    if link is os.symlink:
+        output.unlink()
+        link("nowhere.ipynb", output)
+        reproduce(Request("quickstart", "smoke"), resume=True)
+        assert not output.is_symlink() and not output.with_name("nowhere.ipynb").exists()
+
+
 @pytest.mark.slow
 def test_a_kernel_that_dies_is_told_with_the_way_on(clone):
     clone("import os\nos._exit(9)")
