@@ -6,8 +6,11 @@ import errno
 import json
 import math
 import os
+import threading
 import time
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,28 @@ from mpc_lite.training.processes import Processes
 from mpc_lite.training.progress import parse
 
 
+@contextmanager
+def trackers_silent() -> Iterator[None]:
+    """Inside the block the thread of a tracker prints no traceback of a disk that takes no more: `Log` tells it."""
+    print_other = threading.excepthook
+
+    def answer(ended: threading.ExceptHookArgs) -> None:
+        if not (isinstance(ended.exc_value, OSError) and _tracks(ended.thread)):
+            print_other(ended)
+
+    threading.excepthook = answer
+    try:
+        yield
+    finally:
+        threading.excepthook = print_other
+
+
+def _tracks(thread: threading.Thread | None) -> bool:
+    return type(thread).__module__.startswith("tensorboard")
+
+
 class Log:
-    """The log of one stage. Process 0 writes it.
+    """The log of one stage, and the curves of a tracker beside it. Process 0 writes them.
 
     Reading a loss waits for the device, so losses are added up there and read every N steps: a line holds the mean over
     all that counted, in all processes, since the line before.
@@ -63,6 +86,27 @@ class Log:
         entries = [_current(x) for x in entries if x["stage"] != self.stage or x["step"] <= self.first]
         write_atomic(self.path, "".join(f"{json.dumps(x)}\n" for x in entries).encode())
 
+    def track(self) -> None:
+        """Begin the curves of the accelerator's trackers."""
+        self._tracked(lambda: self.accelerator.init_trackers(self.stage))
+
+    def close(self) -> None:
+        self._tracked(lambda: [tracker.finish() for tracker in self.accelerator.trackers])
+
+    def _tracked(self, work: Callable[[], object]) -> None:
+        """A tracker that cannot write ends no training: all that it would show stands in the log."""
+        try:
+            work()
+        except OSError as error:
+            self.accelerator.trackers.clear()
+            for thread in filter(_tracks, threading.enumerate()):
+                thread.join(1)  # it ends within `trackers_silent`
+            folder = self.path.with_name(self.stage)
+            warnings.warn(
+                f"the tracker's curves in {folder} end here: {error.strerror or error}; {self.path.name} goes on",
+                stacklevel=1,
+            )
+
     def add(self, sums: dict[str, Tensor]) -> None:
         """Take down the sums of one micro-batch of this process, as they are, on the device."""
         for name, value in sums.items():
@@ -94,7 +138,7 @@ class Log:
 
     def _write(self, step: int, content: dict) -> None:
         flat = {k: v for k, v in content.get("validation", content).items() if isinstance(v, float)}
-        self.accelerator.log({f"{self.stage}/{k}": v for k, v in flat.items()}, step=step)
+        self._tracked(lambda: self.accelerator.log({f"{self.stage}/{k}": v for k, v in flat.items()}, step=step))
         line = json.dumps(_finite({"stage": self.stage, "step": step, "steps": self.steps, **content}), allow_nan=False)
         self.processes.first(lambda: check_held(self.path.parent) or _append(self.path, f"{line}\n".encode()))
 

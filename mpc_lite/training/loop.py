@@ -46,7 +46,7 @@ from mpc_lite.run_folder import check_held, locked
 from mpc_lite.training.checkpoint import check_best, read_done, restore, store, write_done
 from mpc_lite.training.finite import Watch
 from mpc_lite.training.identity import learnt_by
-from mpc_lite.training.log import Log
+from mpc_lite.training.log import Log, trackers_silent
 from mpc_lite.training.processes import Processes, deaths_told
 from mpc_lite.training.signals import Stopped, asked_to_stop
 from mpc_lite.training.stage import GO_ON, Batch, Stage
@@ -83,6 +83,7 @@ def train(
         return _train(kind, recipe, out, resume, weights, accelerator, processes, ddp)
 
 
+@trackers_silent()
 def _train(
     kind: type[Stage],
     recipe: Recipe,
@@ -157,7 +158,7 @@ def _train(
 
     log = Log(out, stage.name, settings.steps, step, accelerator, processes)
     if recipe.tracker == "tensorboard":
-        accelerator.init_trackers(stage.name)
+        log.track()
     train_set, validation = _read(recipe, stage, processes, accelerator.device.type)
     per_step = settings.accumulate
     not_finite = out / f"{stage.name}.not-finite.json"
@@ -220,8 +221,7 @@ def _train(
         stop()  # who asked during the last step has what they wanted
     write(lambda: check_best(target, best, state) or write_done(done, recipe, start, given, best))
     processes.first(clear)
-    for writer in accelerator.trackers:
-        writer.finish()
+    log.close()
     return target
 
 

@@ -1,11 +1,13 @@
 """The loop: it learns, it stops when asked, and a run that was stopped or killed ends with the same weights."""
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from contextlib import nullcontext
@@ -608,6 +610,29 @@ def test_the_second_training_of_a_process_may_be_on_another_device(monkeypatch):
 def test_tensorboard_is_written_when_the_recipe_asks(tmp_path):
     pretrain(recipe(tracker="tensorboard", pretrain__steps="1"), tmp_path, device="cpu")
     assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.slow
+@pytest.mark.trust
+@pytest.mark.parametrize("first", [0, 5])
+def test_a_tracker_whose_disk_is_full_ends_no_training(tmp_path, monkeypatch, first):
+    """Its thread would print a traceback, and the training end in a line that names no file."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    write, calls, ended = RecordWriter.write, [], []
+
+    def full(self, data):
+        calls.append(data)
+        if len(calls) > first:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, data)
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    with pytest.warns(UserWarning, match=rf"curves in {tmp_path / 'pretrain'} end here: No space .*log\.jsonl goes on"):
+        pretrain(recipe(tracker="tensorboard"), tmp_path, device="cpu")
+    assert [x["step"] for x in lines(tmp_path) if "loss" in x] == [1, 2, 3, 4] and len(calls) == first + 1
+    assert ended == [] and threading.excepthook == ended.append
 
 
 @pytest.mark.slow
