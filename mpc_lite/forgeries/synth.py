@@ -206,9 +206,9 @@ def _write(out: Path, split: str, forgeries: Iterable[tuple[Forgery, str]], null
     if (out / UNFINISHED).exists():
         for name in SET_FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    (out / UNFINISHED).touch()
-    (out / "masks").mkdir(exist_ok=True)
+    (out / UNFINISHED).touch()  # before all else: a folder without it is taken for somebody's
+    for name in SET_FOLDERS:
+        (out / name).mkdir(exist_ok=True)
     (out / "manifest.csv").unlink(missing_ok=True)  # nobody takes a part of a set for the whole
     table = csv.writer(text := io.StringIO(newline=""))
     table.writerow(SET_COLUMNS)

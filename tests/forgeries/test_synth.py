@@ -299,6 +299,23 @@ def test_a_full_disk_is_told_with_the_folder(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.trust
+@pytest.mark.parametrize(("make", "name"), [("touch", synth.UNFINISHED), ("mkdir", "images"), ("mkdir", "masks")])
+def test_a_set_whose_first_files_are_refused_blocks_no_other(tmp_path, scenes, monkeypatch, make, name):
+    """A disk may have space, and no number left for one more file or folder."""
+    plain = getattr(Path, make)
+
+    def full(path, *arguments, **options):
+        if path.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        plain(path, *arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Path, make, full)
+        write_set(tmp_path / "set", "test", 1, 1, 48, scenes["test"], fresh=True)
+    assert write_set(tmp_path / "set", "test", 1, 1, 48, scenes["test"], fresh=True).is_file()
+
+
+@pytest.mark.trust
 def test_a_set_that_was_not_finished_is_begun_anew(tmp_path, scenes, monkeypatch):
     whole = write_set(tmp_path / "whole", "test", 3, 1, 48, scenes["test"]).parent
 
