@@ -235,7 +235,7 @@ def _read(recipe: Recipe, stage: Stage, processes: Processes, device: str) -> tu
     if not any(processes.gather([mask.any().item() for batch in validation for mask in batch["mask"]])):
         raise InputError(
             f"none of the {n} validation images is tampered, so no step can be called the best; "
-            "raise data.validation_images, or name tampered rows in data.validation or, without it, mark some 'validation'"
+            "raise data.validation_images, name tampered rows in data.validation, or without it mark some 'validation'"
         )
     return train_set, validation
 
