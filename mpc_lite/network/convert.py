@@ -25,7 +25,7 @@ from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import check_output, open_file
 from mpc_lite.network.checks import check_values
 from mpc_lite.network.model import MPC
-from mpc_lite.network.saved_file import check_saved
+from mpc_lite.network.saved_file import asked_for, check_saved
 from mpc_lite.network.weights import load_strict, save_weights
 
 # sha256 -> (name, bytes), from the released repository's history (Git LFS pointers)
@@ -169,10 +169,7 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
         except Exception as error:  # there is hardly one that damaged or crafted bytes cannot cause
             # PyTorch's own text is not passed on: it tells people how to load the file all the same.
             if match := re.search(r"GLOBAL (\S+)", str(error)):
-                raise InputError(
-                    f"{path} asks for {shown(match[1])} while it is read; expected tensors and plain data, so nothing "
-                    "was run or loaded. Do not open it elsewhere either, unless you know who made it and why"
-                ) from None
+                raise asked_for(str(path), match[1]) from None
             sizes = ", ".join(f"{name} has {size}" for name, size in KNOWN.values())
             raise InputError(
                 f"{path} ({source['bytes']} bytes) is damaged or not a file of torch.save; download it anew and "

@@ -62,6 +62,10 @@ def packed(data):
         return buffer.getvalue()
 
 
+def with_entry(value):
+    return lambda data: saved({**torch.load(io.BytesIO(data), weights_only=True), "more": value})
+
+
 def with_moment(value):
     def change(data):
         state = torch.load(io.BytesIO(data), weights_only=True)
@@ -75,6 +79,8 @@ def with_moment(value):
     "change",
     [
         packed,
+        with_entry(bytearray(9)),  # whose length may be any number
+        with_entry([[[0] * 2000] * 2000]),  # one list that is there again and again
         with_moment(torch.zeros(1).expand(40, 40)),  # one number that says it is many
         with_moment(torch.zeros(1)),
         with_moment(torch.zeros(40, 40, dtype=torch.int64)),
