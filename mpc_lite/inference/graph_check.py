@@ -3,12 +3,16 @@
 A graph is a program. Made by a stranger it could ask for any memory and time, with a few of our own operators as well
 as with others: a short file may enlarge, repeat or multiply maps without end. So it is compared with the graph of the
 network that the file says it holds, node by node; what may differ are the weights' values, their names and order.
+And since two bytes are enough for an empty node, of which protobuf makes a hundred times as many, the parts of a file
+are counted before that.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import onnx
 import torch
@@ -25,6 +29,7 @@ _FIELDS = {
     "GraphProto": {"node", "name", "initializer", "input", "output"},
     "TensorProto": {"dims", "data_type", "name", "raw_data"},
 }
+MOST_PARTS = 100_000  # of a file, each field of each message; the largest network's has 30 thousand
 
 
 class _Frame(Graph):
@@ -36,6 +41,45 @@ class _Frame(Graph):
         name = f"weights_{len(self.tensors)}"
         self.tensors[(name,)] = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=values.shape)
         return name
+
+
+def check_parts(data: bytes) -> None:
+    """ValueError for a file of more parts than an exported one has, or that is no message of protobuf, by its bytes."""
+    waiting, parts = [(0, len(data), ModelProto.DESCRIPTOR)], 0
+    while waiting:
+        at, end, message = waiting.pop()
+        while at < end:
+            tag, at = _whole_number(data, at)
+            parts += 1
+            kind, length = tag & 7, {1: 8, 5: 4}.get(tag & 7, 0)
+            if kind in (0, 2):
+                value, at = _whole_number(data, at)
+            if kind == 2:
+                length, field = value, _fields(message).get(tag >> 3)
+                if field and field.message_type:
+                    waiting.append((at, at + length, field.message_type))
+                elif field and field.type not in (field.TYPE_STRING, field.TYPE_BYTES):
+                    parts += length  # numbers in a row, each of a byte or more
+            if kind not in (0, 1, 2, 5) or tag >= 2**32 or at + length > end:
+                raise ValueError("it is damaged, or no message of protobuf")
+            if parts > MOST_PARTS:
+                raise ValueError(f"it has more than {MOST_PARTS} parts")
+            at += length
+
+
+def _whole_number(data: bytes, at: int) -> tuple[int, int]:
+    """A number as protobuf writes it, seven bits a byte, and where the next thing begins."""
+    number = 0
+    for i, byte in enumerate(data[at : at + 10]):
+        number |= (byte & 127) << 7 * i
+        if byte < 128:
+            return number, at + i + 1
+    raise ValueError("it is damaged, or no message of protobuf")
+
+
+@cache
+def _fields(message: Any) -> dict[int, Any]:
+    return {field.number: field for field in message.fields}
 
 
 def difference(model: ModelProto, size: str, head: str) -> str | None:

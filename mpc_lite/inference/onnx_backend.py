@@ -21,7 +21,7 @@ from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
 
 _ADVICE = "make one with 'mpc-lite export'"
-_LONGEST = 2**29  # bytes of a file; the largest network's has a third of it
+LONGEST = 2**28  # bytes of a file; the largest network's has 182 million
 STRIDE = 32  # of the coarsest map; the file's upsampling fits only maps that every stride divides
 
 
@@ -63,10 +63,7 @@ class OnnxNetwork(nn.Module):
             return cls(export_bytes(name_or_file), str(name_or_file))
         try:
             with open_file(path) as file:
-                data = file.read(_LONGEST + 1)
-            if len(data) > _LONGEST:
-                raise _foreign(str(path), f"it has more than {_LONGEST} bytes")
-            return cls(data, str(path))
+                return cls(file.read(LONGEST + 1), str(path))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 
@@ -117,12 +114,15 @@ def _checked_facts(data: bytes, source: str) -> dict[str, Any]:
     try:
         import onnx
 
-        from mpc_lite.inference.graph_check import difference
+        from mpc_lite.inference.graph_check import check_parts, difference
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
         raise InputError(f"reading an ONNX file needs the package onnx; {HOW_TO_INSTALL}") from None
+    if len(data) > LONGEST:
+        raise _foreign(source, f"it has more than {LONGEST} bytes")
     try:
+        check_parts(data)
         model = onnx.load_model_from_string(data)
         facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     except Exception as error:  # of protobuf, whose classes differ by its version, or of JSON without end

@@ -26,7 +26,8 @@ from mpc_lite.network.weights import network_of, pretrained_file, save_weights
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'mpc-lite[onnx]'")
 pytest.importorskip("onnxruntime", reason="the package onnxruntime is not installed: pip install 'mpc-lite[onnx]'")
 
-from mpc_lite.inference.graph import network_graph  # noqa: E402 (needs onnx)
+from mpc_lite.inference import graph_check, onnx_backend  # noqa: E402 (needs onnx)
+from mpc_lite.inference.graph import network_graph  # noqa: E402
 from mpc_lite.inference.onnx_backend import OnnxNetwork  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -411,6 +412,66 @@ def test_a_graph_that_is_not_the_networks_is_refused_before_it_is_run(change, ex
 def test_what_onnx_passes_over_is_refused(exported):
     with pytest.raises(InputError, match="it has parts that the format does not have"):
         OnnxNetwork(exported.read_bytes() + b"\xc0\x3e\x01", "m.onnx")  # field 1000 of the outermost message
+
+
+PLACES = {  # what may stand in a file any number of times, most of it in two bytes; None: a message
+    "file": (lambda m: m, dict.fromkeys(("opset_import", "metadata_props", "functions", "training_info"))),
+    "graph": (lambda m: m.graph, dict.fromkeys(("node", "initializer", "input", "value_info", "sparse_initializer"))),
+    "node": (lambda m: m.graph.node[0], {"input": "", "output": "", "attribute": None, "metadata_props": None}),
+    "tensor": (
+        lambda m: m.graph.initializer[0],
+        {"dims": 0, "float_data": 0, "string_data": b"", "external_data": None},
+    ),
+    "type": (lambda m: m.graph.input[0].type.tensor_type.shape, {"dim": None}),
+}
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("place", PLACES)
+def test_parts_without_end_are_counted_before_protobuf_makes_them(place, exported, monkeypatch):
+    """Two bytes of a file are an empty node, which takes some hundred in memory."""
+    of, fields = PLACES[place]
+    graph_check.check_parts(exported.read_bytes())
+    monkeypatch.setattr(graph_check, "MOST_PARTS", 8300)
+    graph_check.check_parts(exported.read_bytes())
+    for field, value in fields.items():
+        model = onnx.load_model(exported)
+        values = getattr(of(model), field)
+        for _ in range(300):
+            values.add() if value is None else values.append(value)
+        data = model.SerializeToString()
+        with monkeypatch.context() as patch, pytest.raises(InputError, match=r"m\.onnx .* has more than 8300 parts"):
+            patch.setattr(onnx, "load_model_from_string", lambda _: pytest.fail("protobuf was given the file"))
+            OnnxNetwork(data, "m.onnx")
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x3a\x05\x0a",  # a graph longer than the file
+        b"\x3a\x02\x0a\x01",  # a node longer than its graph
+        b"\x0b\x0c",  # a group
+        b"\x80" * 20 + b"\x00",  # numbers of too many bytes
+        b"\xba\x80\x80\x80\x80\x01\x00",
+        b"\x08",  # and of too few
+        b"\x0d\x00",
+    ],
+)
+def test_bytes_that_are_no_message_are_not_counted(data):
+    with pytest.raises(ValueError, match="it is damaged, or no message of protobuf"):
+        graph_check.check_parts(data)
+
+
+@pytest.mark.trust
+def test_a_file_longer_than_that_of_any_network_is_refused_unread(exported, monkeypatch):
+    size = exported.stat().st_size
+    monkeypatch.setattr(onnx_backend, "LONGEST", size)
+    OnnxNetwork.from_pretrained(exported)
+    monkeypatch.setattr(onnx_backend, "LONGEST", size - 1)
+    monkeypatch.setattr(onnx, "load_model_from_string", lambda _: pytest.fail("protobuf was given the file"))
+    with pytest.raises(InputError, match=rf"model\.onnx .* has more than {size - 1} bytes"):
+        OnnxNetwork.from_pretrained(exported)
 
 
 @pytest.mark.trust
