@@ -10,6 +10,7 @@ from typing import Any
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, write_atomic
+from mpc_lite.network.checks import LONGEST_FACTS
 from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import network_of, read_facts, weights_sha256
 
@@ -39,6 +40,11 @@ def export_bytes(weights: str | Path, results: Sequence[dict[str, Any]] = ()) ->
             raise
         raise InputError(f"making an ONNX file needs the package onnx; {HOW_TO_INSTALL}") from None
     facts = {**read_facts(weights), "sha256": weights_sha256(weights), "opset": OPSET, "results": list(results)}
+    if (length := len(json.dumps(facts))) > LONGEST_FACTS:
+        raise InputError(
+            f"what an ONNX file of {weights} would say of itself has {length} letters, and {LONGEST_FACTS} are read; "
+            "give fewer or shorter results"
+        )
     return network_graph(load_weights(weights), without_folders(facts))
 
 

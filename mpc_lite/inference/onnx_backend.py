@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file
 from mpc_lite.inference.export import HOW_TO_INSTALL, export_bytes
-from mpc_lite.network.checks import check_sections
+from mpc_lite.network.checks import LONGEST_FACTS, check_sections
 from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
 
@@ -124,6 +124,8 @@ def _checked_facts(data: bytes, source: str) -> dict[str, Any]:
     try:
         check_parts(data)
         model = onnx.load_model_from_string(data)
+        if (length := sum(len(entry.key + entry.value) for entry in model.metadata_props)) > LONGEST_FACTS:
+            raise ValueError(f"what it says of itself has {length} letters, at most {LONGEST_FACTS}")
         facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     except Exception as error:  # of protobuf, whose classes differ by its version, or of JSON without end
         raise _foreign(source, error) from None

@@ -8,6 +8,7 @@ names and shapes, which `weights.load_strict` compares.
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
+from itertools import chain
 from typing import Annotated, Any, get_args
 
 import torch
@@ -24,6 +25,8 @@ STAND_INS = {"name": "unnamed", "lists": ["unnamed.csv"], "manifest": "unnamed.c
 
 
 MOST_SCORES, LONGEST_TEXT = 100_000, 1000  # of a calibration
+MOST_VALUES = 150_000  # of a recipe, or of a calibration with its scores: pydantic makes a sentence for each wrong one
+LONGEST_FACTS = 2**22  # bytes of all that a file says of itself and its tensors; with so many scores it has half of it
 
 
 class _Calibration(Section):
@@ -100,6 +103,12 @@ def _of_this_version(section: type[Section], value: Any) -> Any:
 
 def _wrong(name: str, section: type[Section], value: Any) -> list[str]:
     """What a section's own model refuses in `value`, a line each."""
+    level, values = [value], 0
+    while level and values <= MOST_VALUES:
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        values, level = values + len(level), list(chain(*inner))
+    if values > MOST_VALUES:
+        return [f"{name}: more than {MOST_VALUES} values"]
     try:
         section.model_validate(value)
     except ValidationError as error:

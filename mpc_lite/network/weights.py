@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import absent, place, write_atomic
-from mpc_lite.network.checks import check_facts
+from mpc_lite.network.checks import LONGEST_FACTS, check_facts
 from mpc_lite.network.hub import PREFIX, hub_file
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -50,7 +50,8 @@ def save_weights(path: str | Path, model: nn.Module, recipe: dict[str, Any], **f
     """Write a checkpoint atomically and return its sha256 (hexadecimal).
 
     recipe and facts are stored as JSON inside the file; a finished file appears under `path`, or an earlier one stays
-    as it was. Equal tensors, recipe and facts give equal bytes. InputError if the file cannot be written.
+    as it was. Equal tensors, recipe and facts give equal bytes. InputError if the file cannot be written, and for facts
+    of megabytes, which `read_facts` refuses.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     about = {
@@ -62,6 +63,11 @@ def save_weights(path: str | Path, model: nn.Module, recipe: dict[str, Any], **f
         **facts,
     }
     data = safetensors.torch.save(tensors, metadata={"mpc_lite": json.dumps(about, sort_keys=True)})
+    if (header := int.from_bytes(data[:8], "little")) > LONGEST_FACTS:
+        raise InputError(
+            f"cannot write {path}: what it would say of itself and its tensors has {header} bytes, and {LONGEST_FACTS} "
+            "are read; make it from a file that says less of itself"
+        )
     write_atomic(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -162,12 +168,14 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
     path = located(name_or_file)
     try:
         with open(path, "rb") as file:
-            start = file.read(4)
+            start, size = file.read(8), os.fstat(file.fileno()).st_size
         if path.suffix.lower() == ".onnx":
             raise InputError(f"{path} is an ONNX file; 'mpc-lite predict' takes it with --backend onnx")
-        if start == b"vers":  # ion https://git-lfs…; as the length that a safetensors file begins with it is endless
+        if start.startswith(
+            b"vers"
+        ):  # ion https://git-lfs…; as the length that a safetensors file begins with it is endless
             raise InputError(f"{path} is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'")
-        if start in (b"PK\x03\x04", b"\x80\x02\x8a\x0a"):  # how torch.save begins a file, now and formerly
+        if start.startswith((b"PK\x03\x04", b"\x80\x02\x8a\x0a")):  # how torch.save begins a file, now and formerly
             if path.suffix.lower() == ".state":
                 raise InputError(
                     f"{path} is a checkpoint, from which a training goes on; give a .safetensors file of it"
@@ -177,6 +185,10 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
             raise InputError(
                 f"{path} is a PyTorch pickle; expected a safetensors file that mpc_lite wrote. "
                 f"If it is a checkpoint of the released code: mpc-lite convert {path} --out FILE"
+            )
+        if LONGEST_FACTS < (header := int.from_bytes(start, "little")) <= size:
+            raise InputError(
+                f"{path} says {header} bytes of itself and its tensors, expected at most {LONGEST_FACTS}; {_ADVICE}"
             )
         with named_in_utf_8(path) as known, safe_open(known, framework="pt") as file:
             yield path, file

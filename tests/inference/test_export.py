@@ -20,6 +20,7 @@ from mpc_lite.errors import InputError
 from mpc_lite.evaluation.evaluate import evaluate
 from mpc_lite.inference.export import export, without_folders
 from mpc_lite.inference.localizer import Localizer
+from mpc_lite.network.checks import LONGEST_FACTS
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import network_of, pretrained_file, save_weights
 
@@ -472,6 +473,25 @@ def test_a_file_longer_than_that_of_any_network_is_refused_unread(exported, monk
     monkeypatch.setattr(onnx, "load_model_from_string", lambda _: pytest.fail("protobuf was given the file"))
     with pytest.raises(InputError, match=rf"model\.onnx .* has more than {size - 1} bytes"):
         OnnxNetwork.from_pretrained(exported)
+
+
+@pytest.mark.trust
+def test_words_of_megabytes_are_neither_read_nor_written(exported, tmp_path):
+    model = onnx.load_model(exported)
+    model.metadata_props.add(key="note", value=json.dumps("x" * LONGEST_FACTS))
+    with pytest.raises(
+        InputError, match=r"m\.onnx .* \(what it says of itself has [0-9]{7} letters, at most 4194304\)"
+    ):
+        OnnxNetwork(model.SerializeToString(), "m.onnx")
+    scores = dict.fromkeys(
+        ("protocol", "manifest", "split", "sets", "average", "image_level"), "x" * (LONGEST_FACTS // 6)
+    )
+    (tmp_path / "scores.json").write_text(json.dumps({**scores, "weights": network_of("lite")}))
+    with pytest.raises(
+        InputError, match=r"an ONNX file of lite would say of itself has .* give fewer or shorter results"
+    ):
+        export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
+    assert not (tmp_path / "model.onnx").exists()
 
 
 @pytest.mark.trust

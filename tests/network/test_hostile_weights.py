@@ -11,11 +11,13 @@ import torch
 
 from mpc_lite.errors import InputError
 from mpc_lite.inference.localizer import Localizer
-from mpc_lite.network.checks import STAND_INS, check_sections
+from mpc_lite.network import checks
+from mpc_lite.network.checks import LONGEST_FACTS, LONGEST_TEXT, MOST_SCORES, STAND_INS, check_sections
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import fingerprint, pretrained_file, read_facts, read_weights, save_weights
 from mpc_lite.recipes.keys import Recipe, Section
 from mpc_lite.recipes.load import load_recipe
+from mpc_lite.recipes.yaml_text import LONGEST
 
 pytestmark = pytest.mark.trust
 FACTS = {"version": "0.1.0", "size": "nano", "head": "4conv", "recipe": {}}
@@ -80,6 +82,40 @@ def test_metadata_nested_without_end_is_no_metadata_of_ours(tensors, tmp_path):
     path = tmp_path / "w.safetensors"
     safetensors.torch.save_file(tensors, path, metadata={"mpc_lite": "[" * 200_000})
     with pytest.raises(InputError, match="does not say that mpc_lite wrote it"):
+        read_facts(path)
+
+
+def test_words_of_megabytes_are_neither_read_nor_written(tensors, tmp_path):
+    path = write(tmp_path / "w.safetensors", tensors, note="x" * LONGEST_FACTS)
+    for read in (read_facts, load_weights):
+        with pytest.raises(
+            InputError, match=r"w\.safetensors says [0-9]{7} bytes of itself and its tensors, expected at"
+        ):
+            read(path)
+    with pytest.raises(InputError, match=r"cannot write .*n\.safetensors: what it would say .*, and 4194304 are read"):
+        save_weights(tmp_path / "n.safetensors", MPC.build("nano"), {}, note="x" * LONGEST_FACTS)
+    assert not (tmp_path / "n.safetensors").exists()
+
+
+def test_the_longest_facts_of_ours_pass(tensors, tmp_path):
+    """As many scores as a calibration may have, of as many digits as a number has, and a recipe as long as any."""
+    scores = [float(x) for x in np.linspace(1e-5, 9e-5, MOST_SCORES)]
+    calibration = {"scores": scores, "photographs": "x" * LONGEST_TEXT, "mode": "tiles", "size": 96, "overlap": 0}
+    facts = {"calibration": calibration, "recipe": {"description": "\U0001f4f7" * (LONGEST // 4)}}
+    read = read_facts(write(tmp_path / "w.safetensors", tensors, **facts))
+    assert len(json.dumps(read["calibration"])) > 2**21 and read["recipe"] == facts["recipe"]
+
+
+@pytest.mark.parametrize("section", ["recipe", "calibration"])
+def test_values_without_end_are_counted_before_each_is_judged(section, tensors, tmp_path, monkeypatch):
+    """Each wrong one of a million is a sentence of a kilobyte, of which ten are shown."""
+    values = {str(i): 1.0 for i in range(50)}
+    recipe = {"data": {"real": {"lists": ["a.csv"], "weights": values}, "repeats": {str(i): 1 for i in range(50)}}}
+    calibration = {"scores": [0.5] * 101, "photographs": "x", "mode": "tiles", "size": 96, "overlap": 0}
+    path = write(tmp_path / "w.safetensors", tensors, **{"recipe": {}, section: locals()[section]})
+    read_facts(path)
+    monkeypatch.setattr(checks, "MOST_VALUES", 100)
+    with pytest.raises(InputError, match=f"w.safetensors says what cannot be: {section}: more than 100 values; train"):
         read_facts(path)
 
 
