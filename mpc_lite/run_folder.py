@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, write_atomic
+from mpc_lite.json_text import read_json
 
 LOCK, HOLDER = ".lock", ".lock.json"  # the operating system's lock is on the one, the other says who has it
 EARLIER = ".earlier"  # the run that another one replaces, until there is something of the new one to keep
@@ -155,8 +156,8 @@ def _numbers() -> dict[str, str]:
 
 def _holder(out: Path) -> dict[str, object]:
     try:
-        holder = json.loads((out / HOLDER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        holder = read_json((out / HOLDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
 

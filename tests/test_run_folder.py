@@ -181,7 +181,7 @@ def test_what_killed_processes_left_where_nobody_locks_goes_after_an_hour(tmp_pa
     assert {file.name for file in tmp_path.iterdir()} == {young.name, "mine.tmp"}
 
 
-@pytest.mark.parametrize("record", [None, b"", b"[1]", b"\xff\xfe"])
+@pytest.mark.parametrize("record", [None, b"", b"[1]", b"\xff\xfe", b'{"process": ' + b"[" * 900 + b"]" * 900 + b"}"])
 def test_a_damaged_record_of_the_holder_costs_only_his_name(tmp_path, record):
     with locked(tmp_path):
         (tmp_path / ".lock.json").unlink()

@@ -28,6 +28,7 @@ from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import identity
 from mpc_lite.inference.score_map import ScoreMap
+from mpc_lite.json_text import read_json
 
 _SCORES = ("n", "f1", "iou", "f1_ci95")
 
@@ -155,7 +156,7 @@ def _finished(json_file: Path, facts: dict) -> dict | None:
     advice = "choose another file, or delete this one"
     try:
         with open_file(json_file) as file:
-            earlier = json.loads(file.read().decode("utf-8"))
+            earlier = read_json(file.read().decode("utf-8"))
         other = [key for key, value in facts.items() if earlier[key] != value]
         cells = [(cell["degradation"], cell["value"]) for cell in earlier["cells"]]
         _ = earlier["baselines"], earlier["errors"]
@@ -163,7 +164,7 @@ def _finished(json_file: Path, facts: dict) -> dict | None:
         return None
     except OSError as error:
         raise InputError(f"{json_file}: cannot be read ({error.strerror}); {advice}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise InputError(f"{json_file}: holds something else than a table of robustness; {advice}") from None
     if cells != [(cell.degradation, cell.value) for cell in get_grid(facts["grid"])][: len(cells)]:
         other.append("the cells of its grid")

@@ -10,6 +10,7 @@ from typing import Any
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, write_atomic
+from mpc_lite.json_text import read_json
 from mpc_lite.network.checks import LONGEST_FACTS
 from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import network_of, read_facts, weights_sha256
@@ -50,7 +51,7 @@ def export_bytes(weights: str | Path, results: Sequence[dict[str, Any]] = ()) ->
 
 def _results_of(weights: str | Path, path: str | Path) -> list[dict[str, Any]]:
     """`read_results` of a file that says it is of these weights."""
-    tables, scored = read_results(path), json.loads(Path(path).read_bytes())
+    tables, scored = read_results(path), read_json(Path(path).read_bytes())
     for table in scored.get("protocols", {"": scored}).values():
         if "maps" in table:
             raise InputError(f"{path} holds the scores of another detector's maps; give those of 'mpc-lite evaluate'")
@@ -90,10 +91,10 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     keys = ("protocol", "manifest", "split", "sets", "average", "image_level")
     try:
         with open_file(path) as file:
-            content = json.loads(file.read())
+            content = read_json(file.read())
         tables = content["protocols"].values() if "protocols" in content else [content]
         return [{key: table[key] for key in keys} for table in tables]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is not a file that 'mpc-lite evaluate --json' wrote") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file
 from mpc_lite.inference.export import HOW_TO_INSTALL, export_bytes
+from mpc_lite.json_text import read_json
 from mpc_lite.network.checks import LONGEST_FACTS, check_sections
 from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
@@ -126,8 +126,8 @@ def _checked_facts(data: bytes, source: str) -> dict[str, Any]:
         model = onnx.load_model_from_string(data)
         if (length := sum(len(entry.key + entry.value) for entry in model.metadata_props)) > LONGEST_FACTS:
             raise ValueError(f"what it says of itself has {length} letters, at most {LONGEST_FACTS}")
-        facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    except Exception as error:  # of protobuf, whose classes differ by its version, or of JSON without end
+        facts = {entry.key: read_json(entry.value) for entry in model.metadata_props}
+    except Exception as error:  # of protobuf, whose classes differ by its version, or of JSON
         raise _foreign(source, error) from None
     model.DiscardUnknownFields()
     if model.ByteSize() != len(data):  # parts that onnx passes over, and onnxruntime perhaps not

@@ -19,6 +19,7 @@ from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
 from mpc_lite.files import open_file, place, write_atomic
 from mpc_lite.inference.score_map import ScoreMap
+from mpc_lite.json_text import read_json
 from mpc_lite.network.weights import fingerprint
 from mpc_lite.provenance import sealed
 from mpc_lite.run_folder import locked
@@ -163,10 +164,10 @@ def _index(folder: str | Path) -> dict | None:
     """The facts in a folder's index; None without a readable one."""
     try:
         with open_file(place(folder) / INDEX) as file:
-            facts = json.loads(file.read().decode("utf-8"))
+            facts = read_json(file.read().decode("utf-8"))
         ours = isinstance(facts["manifest"]["sha256"], str) and {"schema", "made_by"} <= facts.keys()
         return facts if ours else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import absent, place, write_atomic
+from mpc_lite.json_text import read_json
 from mpc_lite.network.checks import LONGEST_FACTS, check_facts
 from mpc_lite.network.hub import PREFIX, hub_file
 
@@ -225,8 +226,8 @@ def named_in_utf_8(path: Path) -> Iterator[str | Path]:
 def _facts(path: Path, file: safe_open) -> dict[str, Any]:
     """What stands in the header, checked; no tensor is read."""
     try:
-        about = json.loads((file.metadata() or {}).get("mpc_lite", "null"))
-    except (ValueError, RecursionError):
+        about = read_json((file.metadata() or {}).get("mpc_lite", "null"))
+    except ValueError:
         about = None
     return check_facts(str(path), about, _ADVICE)
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, StrictInt
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.evaluation.evaluate import aligned
 from mpc_lite.files import open_file, write_atomic
+from mpc_lite.json_text import read_json
 from mpc_lite.provenance import without_paths
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.reproduce.paper import Compared, compare
@@ -139,13 +140,12 @@ class _Notebook(BaseModel):
 
 def _notebook(out: Path) -> _Notebook:
     """An empty one where there is none. InputError: the file is damaged."""
-    file = out / "notebook.ipynb"
     try:
-        with open_file(file) as opened:
-            return _Notebook.model_validate(json.loads(opened.read().decode("utf-8")))
+        with open_file(file := out / "notebook.ipynb") as opened:
+            return _Notebook.model_validate(read_json(opened.read().decode("utf-8")))
     except FileNotFoundError:
         return _Notebook()
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise damaged(file, error) from None
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, place
+from mpc_lite.json_text import read_json
 from mpc_lite.network.hub import PREFIX, hub_file
 from mpc_lite.provenance import without_paths
 from mpc_lite.recipes.keys import Recipe
@@ -238,12 +239,12 @@ def read_results(out: Path) -> dict[str, Any]:
     file = out / "results.json"
     try:
         with open_file(file) as opened:
-            results = json.loads(opened.read().decode("utf-8"), parse_constant=_finite, parse_float=_finite)
+            results = read_json(opened.read().decode("utf-8"), parse_constant=_finite, parse_float=_finite)
         _Results.model_validate(results)
         writable(results)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise damaged(file, error) from None
     return results
 
@@ -256,9 +257,9 @@ def _finite(text: str) -> float:
 
 
 def writable(value: Any) -> Any:
-    """The value. ValueError or RecursionError for what JSON can say and a file that collects it cannot: half
-    characters, numbers that are none, brackets without end."""
-    json.dumps([[[value]]], indent=1, ensure_ascii=False, allow_nan=False).encode()
+    """The value. ValueError for what JSON can say and a file that collects it cannot: half characters, numbers that
+    are none."""
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     return value
 
 

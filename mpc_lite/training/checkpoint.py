@@ -15,6 +15,7 @@ import torch
 
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import open_file, write_atomic
+from mpc_lite.json_text import read_json
 from mpc_lite.network.saved_file import check_extent, check_saved
 from mpc_lite.network.weights import read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
@@ -248,7 +249,7 @@ _SECTIONS = ("model", "data")  # that every recipe has
 def _note(path: Path) -> dict[str, Any]:
     try:
         with open_file(path) as file:
-            note = json.loads(file.read().decode("utf-8"))
+            note = read_json(file.read().decode("utf-8"))
         recipe = note["recipe"]
         if not isinstance(note["manifests"], list) or not all(isinstance(recipe[key], dict) for key in _SECTIONS):
             raise TypeError("another note")
@@ -260,7 +261,7 @@ def _note(path: Path) -> dict[str, Any]:
             raise ValueError("best")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise InputError(
             f"{path} is damaged, or no note of a finished stage; delete it, and --resume goes on with this stage"
         ) from error

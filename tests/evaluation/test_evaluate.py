@@ -253,7 +253,8 @@ def test_stale_maps_are_refused(manifest, tmp_path):
         rescore(manifest, maps)
     maps.mkdir()
     other = json.dumps({"manifest": manifest_facts(manifest)})  # of another program, which says as much
-    for content in ("[" * 90_000, "[]", "NaN", '{"manifest": []}', other):
+    deep = '{"manifest": {"sha256": "a"}, "made_by": ' + "[" * 900 + "]" * 900 + "}"
+    for content in ("[" * 90_000, deep, "[]", "NaN", '{"manifest": []}', other):
         (maps / "index.json").write_text(content)
         with pytest.raises(InputError, match=r"no readable index\.json"):
             rescore(manifest, maps)

@@ -235,7 +235,8 @@ def test_cells_of_another_run_are_refused_and_stay(forgeries, few, tmp_path, mon
         image.write_bytes(content)
     monkeypatch.setitem(GRIDS, few, GRIDS[few][:1] + GRIDS[few][2:])
     refused("the cells of its grid")
-    for text in ("no json", "[1]", '{"average": {}}', before.decode().replace('"cells"', '"rows"')):
+    deep = before.decode().replace('"cells"', '"more": ' + "[" * 900 + "]" * 900 + ', "cells"')
+    for text in ("no json", "[1]", '{"average": {}}', deep, before.decode().replace('"cells"', '"rows"')):
         file.write_text(text)
         with pytest.raises(InputError, match="holds something else than a table of robustness"):
             robustness(Contrast(), forgeries, grid=few, json_file=file)

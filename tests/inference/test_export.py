@@ -235,7 +235,9 @@ def test_scores_of_something_else_are_not_stored_with_the_weights(tmp_path):
 def test_what_cannot_be_exported_or_read_is_said(tmp_path):
     with pytest.raises(InputError, match="no shipped weights 'light'"):
         export("light", tmp_path / "model.onnx")
-    for content in ("[]", "[" * 90_000):
+    scores = dict.fromkeys(("protocol", "manifest", "split", "sets", "average", "image_level"))
+    deep = json.dumps({**scores, "weights": network_of("lite")}).replace("null", "[" * 150 + "]" * 150, 1)
+    for content in ("[]", "[" * 90_000, deep):
         (tmp_path / "scores.json").write_text(content)
         with pytest.raises(InputError, match=r"scores\.json is not a file that 'mpc-lite evaluate --json' wrote"):
             export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
@@ -492,6 +494,15 @@ def test_words_of_megabytes_are_neither_read_nor_written(exported, tmp_path):
     ):
         export("lite", tmp_path / "model.onnx", [tmp_path / "scores.json"])
     assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.trust
+def test_metadata_nested_without_end_is_refused(exported):
+    for text in ("[" * 150 + "]" * 150, "[" * 90_000):
+        model = onnx.load_model(exported)
+        model.metadata_props.add(key="note", value=text)
+        with pytest.raises(InputError, match=r"m\.onnx is no ONNX file that .* \(nested more than 100 deep\)"):
+            OnnxNetwork(model.SerializeToString(), "m.onnx")
 
 
 @pytest.mark.trust

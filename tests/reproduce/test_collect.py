@@ -148,7 +148,7 @@ def test_a_damaged_file_of_one_run_costs_the_others_nothing(clone):
         "b": ("{}", "name: field required"),
         "c": ("null", "input should be a valid dictionary"),
         "d": ("", "Expecting value"),
-        "e": ("[" * 100_000, "recursion"),
+        "e": ("[" * 100_000, "nested more than 100 deep"),
         "f": (changed(out, average={**average, "f1": "high"}), "average.f1: input should be a valid number"),
         "g": (changed(out, average={**average, "f1": float("nan")}), "NaN is no number"),
         "h": (changed(out).replace("0.5", "1e999", 1), "1e999 is no number"),
@@ -165,7 +165,8 @@ def test_a_damaged_file_of_one_run_costs_the_others_nothing(clone):
         "od": (changed(out, more="\udce9"), "surrogates not allowed"),
         "oe": (changed(out, average={**average, "f1": 1e308}), "average.f1: "),
         "of": (changed(out, sets={"x": {"n": -1, **average}}), "sets.x.n: "),
-        "og": (changed(out, more=5).replace("5}", "[" * 985 + "]" * 985 + "}"), "recursion"),
+        "og": (changed(out, more=5).replace("5}", "[" * 985 + "]" * 985 + "}"), "nested more than 100 deep"),
+        "oh": (changed(out, more=5).replace("5}", "[" * 150 + "]" * 150 + "}"), "nested more than 100 deep"),
     }
     notebooks = {
         "p": ("[]", "input should be a valid dictionary"),
@@ -178,6 +179,10 @@ def test_a_damaged_file_of_one_run_costs_the_others_nothing(clone):
         "ub": (
             '{"metadata": {"papermill": {"parameters": {"PARAMETERS": {"x": "\\ud83d"}}}}}',
             "surrogates not allowed",
+        ),
+        "uc": (
+            '{"metadata": {"papermill": {"parameters": {"PARAMETERS": {"x": ' + "[" * 600 + "]" * 600 + "}}}}}",
+            "nested",
         ),
     }
     for files, name in ((results, "results.json"), (notebooks, "notebook.ipynb")):
@@ -194,7 +199,7 @@ def test_a_damaged_file_of_one_run_costs_the_others_nothing(clone):
     (out / "notebook.ipynb").write_text("[]")  # of the finished run, which has no need of it
     path, text, code = collect(Request("quickstart", "smoke"))
     found = collected(clone, "quickstart-smoke")
-    assert code == 1 and [run["seed"] for run in found["runs"]] == [0] and "not collected, 35 unfinished" in text
+    assert code == 1 and [run["seed"] for run in found["runs"]] == [0] and "not collected, 37 unfinished" in text
     reasons = {run["folder"]: run["reason"] for run in found["unfinished"]}
     for folder, (_, words) in (results | notebooks).items():
         name = "results.json" if folder in results else "notebook.ipynb"

@@ -183,13 +183,15 @@ def test_a_checkpoint_of_another_stage_is_refused_and_one_of_an_older_version_go
         {"best": "0.5"},
         {"best": None},
         {"best": math.nan},
+        {"more": "deep"},
     ],
 )
 def test_only_what_it_writes_passes_for_a_note_of_the_end(tmp_path, state, change):
     file = tmp_path / "pretrain.done"
     write_done(file, state[0], None, False, 0.5)
     read_done(file, state[0], tmp_path / "gone")
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    note = json.dumps({**json.loads(file.read_text()), **change})
+    file.write_text(note.replace('"deep"', "[" * 900 + "]" * 900))
     with pytest.raises(InputError, match="is damaged, or no note of a finished stage; delete it"):
         read_done(file, state[0], tmp_path / "gone")
 
