@@ -47,12 +47,12 @@ def pretrained_file(name: str) -> Path:
     return PRETRAINED / f"{name}.safetensors"
 
 
-def save_weights(path: str | Path, model: nn.Module, recipe: dict[str, Any], **facts: Any) -> str:
+def save_weights(path: str | Path, model: nn.Module, /, recipe: dict[str, Any], **facts: Any) -> str:
     """Write a checkpoint atomically and return its sha256 (hexadecimal).
 
-    recipe and facts are stored as JSON inside the file; a finished file appears under `path`, or an earlier one stays
-    as it was. Equal tensors, recipe and facts give equal bytes. InputError if the file cannot be written, and for facts
-    of megabytes, which `read_facts` refuses.
+    recipe and facts, of any names, are stored as JSON inside the file; a finished file appears under `path`, or an
+    earlier one stays as it was. Equal tensors, recipe and facts give equal bytes. InputError if the file cannot be
+    written, and for facts of megabytes, which `read_facts` refuses.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     about = {

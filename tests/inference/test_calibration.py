@@ -73,6 +73,15 @@ def test_a_localizer_takes_the_calibration_only_for_its_own_way_of_feeding():
     assert Hit(np.zeros((8, 8), np.float32)).verdict is None
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("name", ["path", "model", "self", "calibrated", "sha256"])
+def test_facts_of_any_name_stay_beside_the_calibration(tmp_path, name):
+    weights = tmp_path / "plain.safetensors"
+    save_weights(weights, MPC.build("nano"), RECIPE, **{name: "of others"})
+    write_calibrated(weights, of(0.5), tmp_path / "new.safetensors")
+    assert read_facts(tmp_path / "new.safetensors") == {**read_facts(weights), "calibration": of(0.5).facts()}
+
+
 @pytest.mark.slow
 def test_calibrate_command_keeps_the_network_and_predict_speaks(tmp_path, capsys, monkeypatch):
     torch.manual_seed(0)
