@@ -1,5 +1,6 @@
 """Where a number comes from: versions, commit, device, and the record that every results file carries, told without a
-machine's folders; and a picture: the seal on what predict and evaluate wrote, which nobody takes for a photograph."""
+machine's folders; and what others wrote of theirs, in JSON. Of a picture: the seal on what predict and evaluate wrote,
+which nobody takes for a photograph."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from mpc_lite.files import open_file
 
 PACKAGES = ("mpc-lite", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "scikit-image")
 _HEAD = 33  # bytes of a PNG file before its second chunk
+_DEEPEST = 100  # lists and tables of JSON inside one another; ours have ten
 _SEAL = b"mpc-lite\0predict, sha256 of the rest: "  # key and text of the chunk
 
 
@@ -109,6 +111,25 @@ def predict_wrote(path: Path) -> bool:
     except (OSError, ValueError):  # ValueError: what no system takes as a path
         return False
     return data == sealed(data[:_HEAD] + data[_HEAD + length :])
+
+
+def read_json(text: str | bytes, **options: Any) -> Any:
+    """The value of a text, by `json.loads` with its options.
+
+    ValueError for any other text, and for lists and tables nested too deep: whatever compares them, shows them or
+    writes them again goes into each from the one around it, until Python ends that with an error of its own.
+    """
+    try:
+        value = json.loads(text, **options)
+    except RecursionError:
+        raise ValueError(f"nested more than {_DEEPEST} deep") from None
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [inner for each in level for inner in each]
+        if not level:
+            return value
+    raise ValueError(f"nested more than {_DEEPEST} deep")
 
 
 def without_paths(value: Any) -> Any:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, write_atomic
-from mpc_lite.json_text import read_json
+from mpc_lite.provenance import read_json
 
 LOCK, HOLDER = ".lock", ".lock.json"  # the operating system's lock is on the one, the other says who has it
 EARLIER = ".earlier"  # the run that another one replaces, until there is something of the new one to keep

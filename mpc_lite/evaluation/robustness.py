@@ -28,7 +28,7 @@ from mpc_lite.inference.forward import images_at_once
 from mpc_lite.inference.localizer import map_of
 from mpc_lite.inference.saved_maps import identity
 from mpc_lite.inference.score_map import ScoreMap
-from mpc_lite.json_text import read_json
+from mpc_lite.provenance import read_json
 
 _SCORES = ("n", "f1", "iou", "f1_ci95")
 

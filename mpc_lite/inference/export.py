@@ -10,10 +10,10 @@ from typing import Any
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, write_atomic
-from mpc_lite.json_text import read_json
 from mpc_lite.network.checks import LONGEST_FACTS
 from mpc_lite.network.model import load_weights
 from mpc_lite.network.weights import network_of, read_facts, weights_sha256
+from mpc_lite.provenance import read_json
 
 HOW_TO_INSTALL = "install them with: pip install 'mpc-lite[onnx]'"
 

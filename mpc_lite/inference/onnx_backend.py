@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file
 from mpc_lite.inference.export import HOW_TO_INSTALL, export_bytes
-from mpc_lite.json_text import read_json
 from mpc_lite.network.checks import LONGEST_FACTS, check_sections
 from mpc_lite.network.head import HEADS
 from mpc_lite.network.hrformer import SIZES
+from mpc_lite.provenance import read_json
 
 _ADVICE = "make one with 'mpc-lite export'"
 LONGEST = 2**28  # bytes of a file; the largest network's has 182 million

@@ -19,9 +19,8 @@ from mpc_lite.data.manifest import Sample
 from mpc_lite.errors import InputError
 from mpc_lite.files import open_file, place, write_atomic
 from mpc_lite.inference.score_map import ScoreMap
-from mpc_lite.json_text import read_json
 from mpc_lite.network.weights import fingerprint
-from mpc_lite.provenance import sealed
+from mpc_lite.provenance import read_json, sealed
 from mpc_lite.run_folder import locked
 
 INDEX = "index.json"

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from mpc_lite.errors import InputError, shown
 
-_LONGEST = (
-    2**22
-)  # bytes of a pickle, each of which may become a list; the largest network's and its optimiser's has 2**20
+# Bytes of a pickle, each of which may become a list; that of the largest network and its optimiser has 2**20.
+_LONGEST = 2**22
 _PLACES = 10_000  # of a tuple and all within it; those of torch.save hold shapes, and what a tensor is made of
 _WHOLE = 2**20  # values in a checkpoint of ours, each counted as often as it is met; those of the largest network 2**15
 _TIMES = 4  # a file's length is what is given to functions at most; torch.save gives them less than it
@@ -128,9 +127,9 @@ class _Pickles:
                     memo[argument] = stack[-1]
                 case "BINGET" | "LONG_BINGET":
                     stack.append(memo[argument])
-                case (
-                    "BINUNICODE" | "SHORT_BINSTRING" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "NONE"
-                ):
+                case "BINUNICODE" | "SHORT_BINSTRING" | "BINFLOAT" | "NONE":
+                    stack.append(argument)
+                case "BININT" | "BININT1" | "BININT2" | "LONG1":
                     stack.append(argument)
                 case "NEWTRUE" | "NEWFALSE":
                     stack.append(opcode.name == "NEWTRUE")

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import absent, place, write_atomic
-from mpc_lite.json_text import read_json
 from mpc_lite.network.checks import LONGEST_FACTS, check_facts
 from mpc_lite.network.hub import PREFIX, hub_file
+from mpc_lite.provenance import read_json
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 _ADVICE = "train or download it anew"

@@ -15,8 +15,7 @@ from pydantic import AfterValidator, BaseModel, StrictInt
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.evaluation.evaluate import aligned
 from mpc_lite.files import open_file, write_atomic
-from mpc_lite.json_text import read_json
-from mpc_lite.provenance import without_paths
+from mpc_lite.provenance import read_json, without_paths
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.reproduce.paper import Compared, compare
 from mpc_lite.reproduce.results import scored_on

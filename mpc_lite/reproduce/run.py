@@ -18,9 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import open_file, place
-from mpc_lite.json_text import read_json
 from mpc_lite.network.hub import PREFIX, hub_file
-from mpc_lite.provenance import without_paths
+from mpc_lite.provenance import read_json, without_paths
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_choices, recipe_name
 from mpc_lite.training.progress import read_log

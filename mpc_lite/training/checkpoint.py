@@ -15,9 +15,9 @@ import torch
 
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import open_file, write_atomic
-from mpc_lite.json_text import read_json
 from mpc_lite.network.saved_file import check_extent, check_saved
 from mpc_lite.network.weights import read_facts, weights_sha256
+from mpc_lite.provenance import read_json
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.finite import check_moments
 from mpc_lite.training.identity import by_name, identity, same_run
