@@ -121,7 +121,7 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
     """Where a path of a manifest, a list or an option lies, whichever system wrote it.
 
     Relative paths start at `folder`; `~` is home, unless a file is called so. The first that exists: as written, with
-    slashes for backslashes, both without blanks around, each with accents as NFC and NFD; else without blanks.
+    slashes for backslashes, both without blanks around, accents of each part as NFC or NFD; else without blanks.
     """
     text = str(path)
     folder = folder if isinstance(folder, Path) else Path(folder)  # to join is quicker than to make one of two
@@ -129,10 +129,14 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
         return plain
     name = text.strip() or text
     for spelling in dict.fromkeys((text, text.replace("\\", "/"), name, name.replace("\\", "/"))):
-        forms = (spelling, unicodedata.normalize("NFC", spelling), unicodedata.normalize("NFD", spelling))
-        for form in dict.fromkeys(forms):
-            if form and os.path.lexists(where := Path(folder, os.path.expanduser(form))):
-                return where
+        where: Path | None = folder
+        for part in Path(os.path.expanduser(spelling)).parts:  # systems differ, and so may folder and file
+            forms = dict.fromkeys((part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part)))
+            where = next((at for form in forms if os.path.lexists(at := where / form)), None)
+            if where is None:
+                break
+        if spelling and where is not None:
+            return where
     return folder / os.path.expanduser(name)
 
 

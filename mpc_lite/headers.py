@@ -29,8 +29,24 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
     "a ZIP archive; unpack it": (b"PK\3\4",),
     "compressed by gzip; unpack it": (b"\x1f\x8b",),
     "a NumPy array; " + _PLAIN: (b"\x93NUMPY",),
-    RAW_PICTURE: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),
-    _VIDEO: (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
+    RAW_PICTURE: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"II\x1a\0\0\0HEAPCCDR", b"FOVb", b"\0MRM"),
+    _VIDEO: (  # Matroska, MPEG, Flash, Windows Media, Ogg, MXF, RealMedia, DV, NUT, H.264 and H.265 by themselves
+        b"\x1aE\xdf\xa3",
+        b"\0\0\1\xba",
+        b"\0\0\1\xb3",
+        b"FLV\1",
+        b"FWS",
+        b"CWS",
+        b"0&\xb2u\x8ef\xcf\x11",
+        b"OggS",
+        b"\6\x0e+4",
+        b".RMF",
+        b"\x1f\7\0",
+        b"nut/multimedia",
+        b"\0\0\0\1\x67",
+        b"\0\0\0\1\x40",
+        b"\0\0\0\1\x09",
+    ),
 }
 MOST_PAGES, _MOST_PARTS, _MOST_ENTRIES = 64, 2**20, 1000  # of a TIFF that are counted; looked at; of a page
 _LAB, LOG_LUV = (8, 9, 10), (32844, 32845)  # colours of TIFF; the latter are logarithms, which OpenCV 4 writes
@@ -69,10 +85,16 @@ def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
         head.startswith(b"RIFF") and brand == "AVI "
     ):
         raise unreadable(path, _VIDEO)
+    packets = head[0::188][:3], head[4::192][:3]  # of transport streams, as broadcast and as camcorders write them
+    if b"GGG" in packets:
+        raise unreadable(path, _VIDEO)
+    if head.startswith((b"\xff\xfe<", b"\xfe\xff\0<")):
+        head = head.decode("utf-16", "replace").encode()
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+    markup = re.sub(rb"\A(?:\s|<\?xml.*?\?>|<!--.*?-->)+", b"", text, flags=re.DOTALL)
+    if markup.startswith((b"<!doctype html", b"<html", b"<head", b"<title", b"<meta", b"<script", b"<body")):
         raise unreadable(path, "a web page, perhaps an error message of a download; fetch the picture itself")
-    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in text):
+    if markup.startswith((b"<svg", b"<!doctype svg")) or (text.startswith(b"<?xml") and b"<svg" in text):
         raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
 
 

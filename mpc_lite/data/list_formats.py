@@ -173,7 +173,7 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
         if not line.strip(f"{delimiter} \t" if delimiter else None):  # of a spreadsheet's empty row commas are left
             continue
         try:
-            fields = [line] if format == "names" else _fields(line, delimiter)
+            fields = _fields(line, delimiter) if format != "names" else _fields(line, ",") if line[0] == '"' else [line]
         except csv.Error as error:
             problem = f"{line[:100]!r} is not quoted as a CSV file is ({error}); expected image,mask"
             rows.append(Entry(number, where, "", None, 0, problem))
@@ -186,8 +186,8 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
         n = len(_NAME.findall(line)) if format == "names" else sum(map(_is_picture, fields))
         if n > 3 and not more_lines:
             entry = Entry(number, where, "", None, 0, f"'{shown(line)}' names several images; write a line for each")
-        elif format == "names":
-            entry = Entry(number, where, line, None, 0)
+        elif format == "names" or not (masks or "".join(fields[1:]).strip()):  # a spreadsheet's empty columns
+            entry = Entry(number, where, fields[0].strip(), None, 0)
         elif len(fields) < 2 or (format == "space" and len(fields) > 3):
             form = "image,mask" if format == "comma" else "image mask label, with no space inside a path"
             entry = Entry(number, where, "", None, 0, f"'{shown(line)}' has {len(fields)} fields, expected {form}")

@@ -195,6 +195,6 @@ def _pictures(folder: Path) -> tuple[list[str], list[str]]:
     if not pictures:
         reason = f" but {some(strange, 3)}" if strange else ""
         raise InputError(
-            f"{folder} holds no picture ({', '.join(PICTURES)}){reason}; folders below it are not looked into"
+            f"{folder} holds no picture ({some(PICTURES, 6)}){reason}; folders below it are not looked into"
         )
     return pictures, strange

@@ -89,9 +89,10 @@ class Scenes:
             mine = [f for f in files if low <= hash_share(f.name) < high]
             self.shared_out = f"{len(mine)} of {len(files)} photographs in {photos} belong to the split '{split}'"
             if len(mine) < 2 and sources == ["photos"]:
+                most = "" if split == "train" else ", or take the split 'train'"
                 raise InputError(
                     f"{self.shared_out} ({high - low:.0%} of them, by a hash of the file's name), and a splice needs "
-                    f"two; about {round(2 / (high - low))} photographs give two; add some, or take the split 'train'"
+                    f"two; about {round(2 / (high - low))} photographs give two; add some{most}"
                 )
             self.items += mine
         if "dead_leaves" in sources:
@@ -156,7 +157,7 @@ def photographs_in(folder: str) -> tuple[list[Path], list[Path]]:
     if made and len(made) == len(found):
         raise InputError(f"photos: {path} holds no photograph: {told(made)}; name what they were made from")
     if not found:
-        raise InputError(f"photos: {path} holds no photograph ({', '.join(PICTURES)})")
+        raise InputError(f"photos: {path} holds no photograph ({some(PICTURES, 6)})")
     return [file for file in found if file not in left_out], made
 
 

@@ -210,7 +210,7 @@ def no_pictures(folder: str | Path) -> InputError:
     except OSError as error:
         return closed_folder(error)
     return InputError(
-        f"{shown(folder, 200)} holds no photograph: in it and below, no name ends in one of {' '.join(PICTURES)}; "
+        f"{shown(folder, 200)} holds no photograph: in it and below, no name ends in {some(PICTURES, 6)}; "
         "name another folder, or the files themselves"
     )
 

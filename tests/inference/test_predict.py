@@ -363,7 +363,7 @@ def test_a_folder_stands_for_its_pictures_without_earlier_results(folder):
     assert pictures_in(folder / "below") == [folder / "below" / "bright <b>.png"]
     (folder / "empty").mkdir()
     (line,) = predict([folder / "empty"], out, localizer)
-    assert "empty holds no photograph: in it and below, no name ends in one of .jpg .jpeg" in line["error"]
+    assert "empty holds no photograph: in it and below, no name ends in .jpg, .jpeg, .png" in line["error"]
 
 
 def test_a_closed_folder_is_one_line_among_the_others(folder, tmp_path, monkeypatch):
