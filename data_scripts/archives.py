@@ -239,6 +239,8 @@ def _extract(archive: Path, folder: Path) -> None:
         if kind == "file" and parts in paths:
             raise InputError(f"{archive}: holds {name} twice, and only one would stay; unpack it by hand and choose")
         paths.add(parts)
+        if size < 0:
+            raise InputError(f"{archive}: holds {name}, which claims {size} bytes; it is damaged, do not trust it")
         total += size
         if total > free:
             raise InputError(f"{archive}: unfolds to more than {total >> 20} MB, but {free >> 20} MB are free")

@@ -3,17 +3,19 @@
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 from common import Tree, stem, text_of
 from mpc_lite.cli.terminal import put
-from mpc_lite.errors import InputError, printable, some
+from mpc_lite.errors import InputError, printable, shown, some
 from mpc_lite.files import open_file
 
 _IMAGE_NAME = re.compile(r"[TS]p_(?:(?![TS]p_)\w)+\.(?:jpe?g|tiff?|bmp|png)", re.IGNORECASE)
 _DAMAGED = (OSError, zipfile.BadZipFile, ElementTree.ParseError, zlib.error, EOFError, RuntimeError, ValueError)
+_DAMAGED += (LookupError,)  # an encoding that nobody knows
 LINE = 10_000  # letters of a row of a sheet
 _PAGES, _CELLS = 8, 500_000  # of a part, a cell or a row each; CASIA has some ten thousand names
 _LARGEST = 16 << 20  # bytes of a part of an .xlsx file once unfolded; the sheets have some hundred kilobytes
@@ -80,6 +82,8 @@ def _lines(sheet: Path) -> Iterator[str]:
     try:
         with open_file(sheet) as file, zipfile.ZipFile(file) as book:
             names = book.namelist()
+            if twice := [name for name, n in Counter(names).items() if n > 1]:
+                raise ValueError(f"{shown(twice[0])} is in it {names.count(twice[0])} times")
             shared = list(_rows(book, "xl/sharedStrings.xml", "si", [])) if "xl/sharedStrings.xml" in names else []
             pages = sorted(name for name in names if name.startswith("xl/worksheets/sheet"))
             if len(pages) > _PAGES:

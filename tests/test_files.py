@@ -46,6 +46,13 @@ def test_a_path_is_found_whichever_system_wrote_it(tmp_path, monkeypatch):
         (folder / f"{on_disk}.png").touch()
         assert place(f"{written}.png", folder).is_file()
         assert place(f"..\\{len(on_disk)}\\{written}.png", folder).is_file()
+    mixed = tmp_path / COMPOSED / APART / f"{COMPOSED}.png"  # a set from a Mac, unpacked below another system's folder
+    mixed.parent.mkdir(parents=True)
+    mixed.touch()
+    for form in ("NFC", "NFD"):
+        written = unicodedata.normalize(form, mixed.relative_to(tmp_path).as_posix())
+        assert place(written, tmp_path).is_file() and place(written.replace("/", "\\"), tmp_path).is_file()
+        assert place(unicodedata.normalize(form, str(mixed))).is_file()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert place("~/Tp/a.jpg", "/elsewhere") == tmp_path / "Tp" / "a.jpg"
     assert expand("~/Tp\\a.jpg") == tmp_path / "Tp" / "a.jpg"

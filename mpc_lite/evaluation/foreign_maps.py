@@ -24,7 +24,7 @@ import numpy as np
 from mpc_lite.data.manifest import Sample, why_turned
 from mpc_lite.data.pairs import stem
 from mpc_lite.decoders import decode_file
-from mpc_lite.errors import InputError, shown, some
+from mpc_lite.errors import InputError, quiet, shown, some
 from mpc_lite.evaluation.notes import unsure
 from mpc_lite.files import RAISED, folders_below, open_file, pixel_limit, place
 from mpc_lite.images import check_one_page, read_mask_values, turn_of, turned
@@ -241,7 +241,8 @@ def _array(file: Path, key: str | None) -> np.ndarray:
         open_file(file).close()  # no pipe, no device
         limit = pixel_limit(file.stat().st_size)
         # Mapped, so that a header which promises more than the file holds costs nothing; an archive tells its sizes.
-        loaded = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix.lower() == ".npy" else None)
+        with quiet():  # what NumPy warns of in a header that it then refuses
+            loaded = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix.lower() == ".npy" else None)
         if isinstance(loaded, np.ndarray):
             array = loaded
         else:
@@ -253,7 +254,9 @@ def _array(file: Path, key: str | None) -> np.ndarray:
         reason = shown(error, 100) or type(error).__name__
         if "Python objects" in reason or "Object arrays" in reason:
             reason = "it holds Python objects, as of a dictionary; save the map alone, an array of numbers"
-        elif "pickle" in reason:  # NumPy's guess of whatever it does not know, with advice to run it
+        elif (
+            "pickle" in reason or "malformed" in reason
+        ):  # NumPy's guess of what it does not know, and advice to run it
             reason = "no .npy or .npz file that holds numbers"
         raise InputError(f"{file.name}: cannot be read as an array ({reason})") from None
     if array.size > limit:

@@ -455,6 +455,21 @@ def test_quotes_that_do_not_close_and_manifests_are_named(root):
         read_list(save(root, "m.csv", "image,mask,label,source\nTp/a.jpg,Gt/a.png,1,mine\n"))
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"a.jpg"\n"b, c.tif"\n',  # R quotes all names, pandas those with a comma
+        'a.jpg\n"b, c.tif"\n',
+        "a.jpg;\nb, c.tif;\n",  # a spreadsheet's empty second column
+        '"Tp/a.jpg",\n"Tp/b, c.tif",,\n',
+    ],
+)
+def test_quoted_names_and_empty_columns_of_a_list_of_names(root, text):
+    samples = [Sample(root / "Tp" / name, None, 0, "x") for name in ("a.jpg", "b, c.tif", "c.tif")]
+    assert pick(samples, save(root, "names.csv", text)) == (samples[:2], [])
+
+
 @pytest.mark.slow
 @pytest.mark.trust
 def test_no_message_grows_with_the_list(root):

@@ -169,6 +169,19 @@ def test_a_long_attribute_of_a_sheet_is_read_once(load, tmp_path):
     assert times[1] < 24 * times[0] + 0.5  # eight times as long; it was 64 times
 
 
+def test_sheets_that_no_program_writes_are_refused_in_words(load, tmp_path):
+    with zipfile.ZipFile(tmp_path / "code.xlsx", "w") as book:
+        book.writestr("xl/worksheets/sheet1.xml", '<?xml version="1.0" encoding="no-such"?><a/>')
+    with pytest.raises(InputError, match=r"code\.xlsx: not a readable \.xlsx file \(unknown encoding: no-such\)"):
+        list(load("casia_names")._lines(tmp_path / "code.xlsx"))
+    with zipfile.ZipFile(tmp_path / "twice.xlsx", "w") as book:
+        book.writestr("xl/worksheets/sheet1.xml", f"<worksheet {SHEET}/>")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            book.writestr("xl/worksheets/sheet1.xml", f"<worksheet {SHEET}/>")
+    with pytest.raises(InputError, match=r"\(xl/worksheets/sheet1\.xml is in it 2 times\)"):
+        list(load("casia_names")._lines(tmp_path / "twice.xlsx"))
+
+
 def test_the_cells_of_a_sheet_are_read_in_all_forms(load, tmp_path):
     rows = (
         '<row><c t="s"><v>0</v></c><c/><c t="inlineStr"><is><t>b</t></is></c><c t="s"><v>7</v></c></row>'

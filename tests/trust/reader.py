@@ -69,7 +69,7 @@ def main(kind: str, folder: Path) -> None:
         path = folder / f"{number}{suffix}"
         path.write_bytes(data)
         print(json.dumps({"name": name}), file=out, flush=True)
-        start, end = time.process_time(), "read"
+        start, begun, end = time.process_time(), time.monotonic(), "read"
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 read(path)
@@ -80,7 +80,8 @@ def main(kind: str, folder: Path) -> None:
         except BaseException:
             end = traceback.format_exc()
         seconds = round(time.process_time() - start, 2)
-        print(json.dumps({"end": end, "seconds": seconds, "memory": round(memory() - before)}), file=out, flush=True)
+        facts = {"seconds": seconds, "waited": round(time.monotonic() - begun, 2), "memory": round(memory() - before)}
+        print(json.dumps({"end": end, **facts}), file=out, flush=True)
         path.unlink()
 
 
