@@ -150,7 +150,9 @@ class Tree:
         ]
         lying = {str(here).casefold() for here in real}
         if packed := [name for path, name in self._names.items() if is_packed(path, lying)]:
-            self.notes.append(f"{some(packed, 4)}: not looked into; unpack what belongs to the set, or give it too")
+            self.notes.append(
+                f"{some(packed, 4)}: not looked into; unpack what is of the set and not unpacked yet, or give it too"
+            )
 
     def files(self, folder: str = "**", name: str = "*", suffixes: Sequence[str] = IMAGES) -> list[Path]:
         """Files in the order of their paths, upper and lower case being the same.

@@ -109,7 +109,7 @@ def check_cap(max_pixels: int | None, least: int, hint: str) -> None:
 def check_temperature(temperature: float, learns: bool = False) -> None:
     """InputError for what is no τ; and, but for a loss that autograd differentiates, for a τ that is to be learnt."""
     if isinstance(temperature, torch.Tensor) and temperature.requires_grad:
-        if not learns:
+        if torch.is_grad_enabled() and not learns:
             raise InputError(
                 "temperature is a tensor that requires a gradient, and this loss forms none for it; give a number, or "
                 "take mean_positive_infonce with implementation='dense'"

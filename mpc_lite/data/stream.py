@@ -207,11 +207,7 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         if lists.validation:
             splits = _splits(rows)
             train_rows = taken(rows, [i for i, split in enumerate(splits) if split in _TRAINED])
-            if n := splits.count("validation"):
-                text = (
-                    f"{n} rows of {_names(lists.manifest)} are marked 'validation' and not used: data.validation counts"
-                )
-                warnings.warn(text, stacklevel=2)
+            marked = taken(rows, [i for i, split in enumerate(splits) if split == "validation"])
         else:
             train_rows, held = held_out(rows, data.validation_fraction)
         if not train_rows or (held is not None and not held):
@@ -230,6 +226,9 @@ def datasets(recipe: Recipe, stage: str = "pretrain", device: str = "cpu") -> tu
         held = _rows(recipe, lists.validation)
         if not held:
             raise InputError(f"{_names(lists.validation)}: no tampered row, and data.tampered_only takes no other")
+        if lists.manifest and (n := len(set(marked.images()).difference(held.images()))):
+            text = f"{n} rows of {_names(lists.manifest)} are marked 'validation' and not used"
+            warnings.warn(f"{text}: those of {stage if stage == 'adapt' else 'data'}.validation count", stacklevel=2)
         if lists.manifest and (n := len(set(held.images()).intersection(train_rows.images()))):
             text = f"{n} of {len(held)} validation images are training images too: validation scores flatter"
             warnings.warn(text, stacklevel=2)

@@ -39,8 +39,10 @@ REPORT = "report.html"
 _OTHERS = (  # how files end that people take for photographs, or keep beside them
     ".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".srf", ".raf", ".rw2", ".orf", ".pef", ".srw",
     ".x3f", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".mrw", ".kdc", ".dcr", ".raw", ".psd", ".psb", ".xcf",
-    ".afphoto", ".kra", ".jxl", ".exr", ".pdf", ".eps", ".ai", ".svg",
+    ".rwl", ".gpr", ".ptx", ".cap", ".afphoto", ".kra", ".jxl", ".exr", ".pdf", ".eps", ".ai", ".svg",
 )  # fmt: skip
+# What exiftool, editors, browsers and cameras keep beside a picture of the same name, or begin to fetch.
+_KEPT = ("_original", "~", ".bak", ".old", ".part", ".crdownload", ".download", ".tmp", ".thm")
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")  # of pictures, whatever they are called
 _LONGEST = 180  # bytes of a stem; systems allow 255 for a name, and endings and those of temporary files come behind
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk, not of one name on it
@@ -190,7 +192,7 @@ def photographs(photos: Iterable[str | Path], out: str | Path | None = None) -> 
             if other := sorted(file.name for file in below if file.suffix.lower() in _OTHERS):
                 text = f"{len(other)} files of kinds that are not read here (raw, layers, PDF): {some(other)}"
                 warnings.warn(f"{photo}: {text}", stacklevel=1)
-            misnamed = [file for file in below if file.suffix.lower() not in (*PICTURES, *_OTHERS)]
+            misnamed = [file for file in below if not file.name.lower().endswith((*PICTURES, *_OTHERS, *_KEPT))]
             if other := sorted(file.name for file in misnamed if _start_of(file, 16).startswith(_STARTS)):
                 text = f"{len(other)} pictures are passed over, whose names have no picture's ending: {some(other)}"
                 warnings.warn(f"{photo}: {text}; name them one by one, or rename them", stacklevel=1)

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from mpc_lite.errors import InputError, shown
 
-# Bytes of a pickle, each of which may become a list; that of the largest network and its optimiser has 2**20.
-_LONGEST = 2**22
+# Bytes of a pickle, each of which may become a list, and the share of a longer file: some keep the losses of all steps
+# there. That of the largest network and its optimiser has 2**20.
+_LONGEST, _SHARE = 2**22, 16
 _PLACES = 10_000  # of a tuple and all within it; those of torch.save hold shapes, and what a tensor is made of
 _WHOLE = 2**20  # values in a checkpoint of ours, each counted as often as it is met; those of the largest network 2**15
 _TIMES = 4  # a file's length is what is given to functions at most; torch.save gives them less than it
 _PICKLES = 5  # at the start of a file in the former format
+_KINDS = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _DIMENSIONS = 64  # of a tensor, as in torch
 _SAME_HASH = 2**61 - 1  # a whole number from here on has the hash of a smaller one
 
@@ -111,16 +113,17 @@ class _Pickles:
 
     def __init__(self, source: str, size: int):
         self.source, self.size, self.left = source, size, _TIMES * size
+        self.longest = max(_LONGEST, size // _SHARE)
         self.storages: dict[Any, _Storage] = {}
         self.stored = 0
 
     def follow(self, pickle: bytes | BinaryIO) -> None:
         stack, outer, memo = [], [], {}
         for opcode, argument, position in pickletools.genops(pickle):
-            if position >= _LONGEST:
+            if position >= self.longest:
                 raise InputError(
-                    f"{self.source} holds a pickle of more than {_LONGEST} bytes; expected names and shapes in it, and "
-                    "the numbers beside it"
+                    f"{self.source} holds a pickle of more than {self.longest} bytes; expected names and shapes in "
+                    "it, and the numbers beside it"
                 )
             match opcode.name:
                 case "BINPUT" | "LONG_BINPUT":
@@ -245,6 +248,14 @@ class _Pickles:
                 return self._tensor(storage, offset, sides, strides)
             case "torch._utils._rebuild_parameter", (_Made() as tensor, *_):
                 return tensor
+            case "torch._utils._rebuild_parameter_with_state", (_Made() as tensor, _, _, dict() as state):
+                self._count(state)  # attributes of a Parameter, or of a tensor below
+                return tensor
+            case "torch._tensor._rebuild_from_type_v2", (_Named() as make, _Named() as kind, tuple() as parts, state):
+                if kind.name not in _KINDS or not isinstance(state, dict):
+                    raise asked_for(self.source, kind.name)
+                self._count(state)
+                return self._called(make, parts)
             case "torch._utils._rebuild_sparse_tensor", (_, [*parts]):
                 return _Made(sum(part.numbers for part in parts if isinstance(part, _Made)))
         raise asked_for(self.source, function.name)

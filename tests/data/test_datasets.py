@@ -81,8 +81,12 @@ def test_a_manifest_that_is_named_twice_is_refused_and_shared_images_are_told(se
         with pytest.raises(InputError, match=r"a manifest is named twice: .*casia2\.csv.*; keep one, data\.repeats"):
             datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", twice]))
     manifest_of(tmp_path, "second", "mine", [1, 1, 1], "validation")
-    with pytest.warns(UserWarning, match=r"3 rows of .* are marked 'validation' and not used: data\.validation counts"):
+    with pytest.warns(UserWarning, match=r"3 rows of .* are marked 'validation' and not used: those of data\.vali"):
         datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", str(tmp_path / "second.csv")]))
+    with warnings.catch_warnings():  # the list that is named holds them
+        warnings.simplefilter("error")
+        own = ["$MPC_LITE_SETS/dso1.csv", str(tmp_path / "second.csv")]
+        datasets(plan(manifest=["$MPC_LITE_SETS/casia2.csv", str(tmp_path / "second.csv")], validation=own))
     with pytest.warns(UserWarning, match="6 of 6 validation images are training images too: validation scores flatter"):
         datasets(plan(manifest="$MPC_LITE_SETS/casia2.csv", validation="$MPC_LITE_SETS/casia2.csv"))
     with warnings.catch_warnings():

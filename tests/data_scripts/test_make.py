@@ -137,7 +137,9 @@ def test_pictures_and_archives_that_are_passed_over_are_told(run, tiny, photo):
     done = run(TINY, tiny)
     assert done.code == 1
     assert "note: pictures that the set's layout does not name, and that are not used: 1 .webp in fake\n" in done.out
-    assert "note: more.zip: not looked into; unpack what belongs to the set, or give it too\n" in done.out
+    assert (
+        "note: more.zip: not looked into; unpack what is of the set and not unpacked yet, or give it too\n" in done.out
+    )
     (tiny / "fake" / "b.webp").rename(tiny / "fake" / "b.png")
     (tiny / "other").mkdir()
     photo(tiny / "other" / "x.jpg")

@@ -538,13 +538,15 @@ def test_pictures_without_a_picture_s_ending_are_told(tmp_path):
         ("b.jpg_large", "JPEG"),
         ("c", "PNG"),
         ("d.jpg.1", "JPEG"),
-        ("e.part", "TIFF"),
+        ("e.scan", "TIFF"),
         ("a.png", "PNG"),
     ):
         Image.fromarray(ramp(40, 70)).save(tmp_path / name, format=kind)
     (tmp_path / "notes.txt").write_text("no picture")
+    for kept in ("a.png_original", "a.png~", "a.png.part", "a.THM"):  # of a picture that is scored, or none yet
+        (tmp_path / kept).write_bytes((tmp_path / "c").read_bytes())
     with pytest.warns(
-        UserWarning, match=r"4 pictures are passed over, whose .*: b\.jpg_large, c, d\.jpg\.1, e\.part; "
+        UserWarning, match=r"4 pictures are passed over, whose .*: b\.jpg_large, c, d\.jpg\.1, e\.scan; "
     ):
         photos, _ = photographs([tmp_path])
     assert photos == [tmp_path / "a.png"]

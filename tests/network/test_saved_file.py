@@ -45,11 +45,19 @@ def test_tensors_and_plain_data_pass(zipped):
     layer(torch.ones(2, 3, 1, 1)).sum().backward()
     optimizer.step()
     whole = torch.arange(12.0)
+    marked = [
+        nn.Parameter(torch.ones(2)),
+        torch.ones(2),
+        *([nn.Buffer(torch.ones(2))] if hasattr(nn, "Buffer") else []),
+    ]
+    for each in marked:
+        each.no_weight_decay = True
     values = {
         "state_dict": layer.state_dict(),  # with an attribute, of versions
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "parameter": layer.weight,
+        "with attributes": marked,
         "views": [whole, whole[3:5], whole.view(3, 4).T, whole[:1].expand(9), torch.zeros(0, 2), torch.tensor(1j)],
         "types": [torch.zeros(2, dtype=kind) for kind in kinds],
         "sparse": torch.eye(3).to_sparse(),
