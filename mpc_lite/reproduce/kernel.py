@@ -217,6 +217,7 @@ def _kernel_manager(cwd: str | Path | None, folder: str) -> tuple[type, list[int
             environment = dict(settings.get("env") or os.environ)
             if environment.get(SAFE) == OURS:
                 del environment[SAFE]
+            environment.pop("MPLBACKEND", None)  # meant for windows, or unknown here: ipykernel sets one of its own
             try:
                 Path.home()
             except RuntimeError:  # a user whom the system does not know: IPython needs a home to start

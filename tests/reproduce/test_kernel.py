@@ -217,6 +217,16 @@ def test_a_user_without_a_home_has_a_kernel(clone, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_backend_that_matplotlib_does_not_know_stops_no_notebook(clone, monkeypatch):
+    """Start files of shells name one for windows, and keep it when matplotlib has given it up."""
+    monkeypatch.setenv("MPLBACKEND", "Qt4Agg")
+    folder = clone("import os, pathlib\n(pathlib.Path(OUT) / 'backend').write_text(os.environ['MPLBACKEND'])")
+    reproduce(Request("quickstart", "smoke"))
+    backend = (folder / "runs/quickstart/smoke/0/backend").read_text()
+    assert backend == "module://matplotlib_inline.backend_inline"
+
+
+@pytest.mark.slow
 def test_a_stop_file_from_elsewhere_stops_the_run(clone):
     ask = "(__import__('pathlib').Path(OUT) / 'stop').touch()\n"
     folder = clone("STUCK = False", ask + TRAINING)
