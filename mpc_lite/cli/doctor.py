@@ -6,16 +6,14 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import import_module, metadata
 from pathlib import Path
 
 import typer
 
 from mpc_lite.cli.options import DONE, SOME_FAILED, examples
+from mpc_lite.cli.packages import Finding, versions
 from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import FOLDERS, RAISED, pixel_limit
@@ -27,15 +25,6 @@ MEMORY, DISK, SHARED = 4 * GB, 2 * GB, 0.25 * GB  # bytes: with less, what the r
 # Bytes of one process, by the options of ulimit, with which quickstart in profile smoke ends well: torch built for CUDA
 # maps three thousand million before it does anything.
 ADDRESSES = {"-v": 5.3 * GB, "-d": 1.5 * GB}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """state: "ok"; "note", something that a beginner should know; "fails", with what to do about it."""
-
-    state: str
-    what: str
-    do: str = ""
 
 
 @commands.command(epilog=examples("mpc-lite doctor"))
@@ -82,43 +71,6 @@ def addresses() -> Iterator[Finding]:
             do = f"ulimit {how} unlimited, or ask the scheduler for more (h_vmem); then mpc-lite doctor for the rest"
             yield Finding("fails", f"{what}; the rest was not looked at", do)
             return
-
-
-_IMPORTED_AS = {  # packages that are called otherwise where they are imported
-    "opencv-python-headless": "cv2",
-    "pillow": "PIL",
-    "pyyaml": "yaml",
-    "scikit-image": "skimage",
-    "scikit-learn": "sklearn",
-}
-
-
-def versions() -> Iterator[Finding]:
-    """Python and every package that mpc_lite asks for."""
-    from packaging.requirements import Requirement
-
-    yield Finding("ok", f"mpc-lite {metadata.version('mpc-lite')}, Python {sys.version.split()[0]} in {sys.prefix}")
-    needed = [Requirement(text) for text in metadata.requires("mpc-lite") or []]
-    good = []
-    for package in needed:
-        if package.marker and not package.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            version = metadata.version(package.name)
-        except metadata.PackageNotFoundError:
-            version = None
-        if version is not None and package.specifier.contains(version, prereleases=True):
-            good.append(f"{package.name} {version}")
-        else:
-            there = f"{package.name} {version} is too old or too new" if version else f"{package.name} is not installed"
-            yield Finding("fails", f"{there}; needed: {package}", f'{sys.executable} -m pip install "{package}"')
-    yield Finding("ok", ", ".join(good))
-    for package in (text.partition(" ")[0] for text in good):  # installed is not yet usable
-        try:
-            import_module(_IMPORTED_AS.get(package.lower(), package.lower().replace("-", "_")))
-        except Exception as error:  # libraries of the system that are missing or others, half an installation
-            do = f"{sys.executable} -m pip install --force-reinstall {package}; a missing .so file is one of the system"
-            yield Finding("fails", f"{package} cannot be imported: {type(error).__name__}: {error}", do)
 
 
 def device() -> Iterator[Finding]:

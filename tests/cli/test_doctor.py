@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mpc_lite.cli import doctor, main
-from mpc_lite.cli.doctor import Finding
+from mpc_lite.cli.packages import Finding
 from mpc_lite.files import FOLDERS, RAISED
 from mpc_lite.network import weights
 
@@ -89,30 +89,6 @@ def test_a_limit_to_what_a_process_may_map_is_told_before_anything_is_loaded(opt
     what = f"a process may use 1.0 GB here (ulimit {option}), {wanted} GB are wanted; the rest was not looked at"
     assert first == f"fails  {what}"
     assert "h_vmem" in do and count == "1 of 1 checks fail" and end == "False 1" and not done.stderr
-
-
-def test_packages_that_are_missing_or_too_old_are_named_with_the_command(monkeypatch):
-    needed = ["numpy>=999", "no-such-package-anywhere>=1", 'pytest>=1; extra == "test"', "torch>=2"]
-    monkeypatch.setattr(doctor.metadata, "requires", lambda name: needed)
-    fails = [finding for finding in found(doctor.versions) if finding.state == "fails"]
-    assert ["too old" in fails[0].what, "is not installed" in fails[1].what, len(fails)] == [True, True, 2]
-    assert fails[0].do.endswith('-m pip install "numpy>=999"')
-
-
-@pytest.mark.parametrize("error", [ImportError("libjpeg.so.62"), SystemError("another core"), OSError("a cut library")])
-def test_packages_that_cannot_be_imported_are_named(monkeypatch, error):
-    """Their metadata stay when they are broken."""
-    real = doctor.import_module
-
-    def importing(name):
-        if name == "PIL":
-            raise error
-        return real(name)
-
-    monkeypatch.setattr(doctor, "import_module", importing)
-    (bad,) = [finding for finding in found(doctor.versions) if finding.state == "fails"]
-    assert bad.what.startswith(f"pillow cannot be imported: {type(error).__name__}: {error}")
-    assert "-m pip install --force-reinstall pillow" in bad.do
 
 
 def test_other_weights_than_the_model_card_says_are_told(monkeypatch, tmp_path):
