@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
+from pkgutil import resolve_name
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,26 @@ class Finding:
     do: str = ""
 
 
-_IMPORTED_AS = {  # packages that are called otherwise where they are imported
-    "opencv-python-headless": "cv2",
-    "pillow": "PIL",
-    "pyyaml": "yaml",
-    "scikit-image": "skimage",
-    "scikit-learn": "sklearn",
+# What is used of each package: an empty folder that was left in its place can be imported too.
+USED = {
+    "numpy": "numpy:ndarray",
+    "pillow": "PIL.Image:open",
+    "pyyaml": "yaml:safe_load",
+    "pydantic": "pydantic:BaseModel",
+    "rich": "rich.console:Console",
+    "typer": "typer:Typer",
+    "filelock": "filelock:FileLock",
+    "torch": "torch:Tensor",
+    "torchvision": "torchvision:ops",
+    "safetensors": "safetensors.torch:save_file",
+    "accelerate": "accelerate:Accelerator",
+    "opencv-python-headless": "cv2:resize",
+    "scikit-image": "skimage:data",
+    "scikit-learn": "sklearn.cluster:KMeans",
+    "distributed": "distributed:Client",
+    "ipykernel": "ipykernel.kernelapp:IPKernelApp",
+    "papermill": "papermill:execute_notebook",
+    "matplotlib": "matplotlib.figure:Figure",
 }
 
 
@@ -46,9 +62,26 @@ def versions() -> Iterator[Finding]:
             there = f"{package.name} {version} is too old or too new" if version else f"{package.name} is not installed"
             yield Finding("fails", f"{there}; needed: {package}", f'{sys.executable} -m pip install "{package}"')
     yield Finding("ok", ", ".join(good))
-    for package in (text.partition(" ")[0] for text in good):  # installed is not yet usable
-        try:
-            import_module(_IMPORTED_AS.get(package.lower(), package.lower().replace("-", "_")))
-        except Exception as error:  # libraries of the system that are missing or others, half an installation
-            do = f"{sys.executable} -m pip install --force-reinstall {package}; a missing .so file is one of the system"
-            yield Finding("fails", f"{package} cannot be imported: {type(error).__name__}: {error}", do)
+    installed = {text.partition(" ")[0].lower() for text in good}
+    for package, used in USED.items():  # installed is not yet usable
+        if package in installed:
+            try:
+                resolve_name(used)
+            except Exception as error:  # libraries of the system that are missing or others, half an installation
+                yield _broken(package, used, error)
+
+
+def _broken(package: str, used: str, error: Exception) -> Finding:
+    """Of a package of which cannot be had what is used."""
+    again = f"{sys.executable} -m pip install --force-reinstall {package}"
+    module, _, name = used.partition(":")
+    found = sys.modules.get(module.partition(".")[0])
+    if found and isinstance(error, (AttributeError, ModuleNotFoundError)) and error.name in (module, name):
+        file = getattr(found, "__file__", None)
+        places = [file.removesuffix(f"{os.sep}__init__.py")] if file else list(found.__path__)
+        what = f"{package} is installed, but in its place is {' and '.join(places)}, without {used.replace(':', '.')}"
+        return Finding(
+            "fails", what, f"rename or remove that, which pip does not; if {package} is then missing: {again}"
+        )
+    what = f"{package} cannot be imported: {type(error).__name__}: {error}"
+    return Finding("fails", what, f"{again}; a missing .so file is one of the system")

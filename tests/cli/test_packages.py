@@ -1,6 +1,10 @@
 """The packages that `mpc-lite doctor` looks for: missing, too old, broken, or others in their place."""
 
+import sys
+from importlib import metadata
+
 import pytest
+from packaging.requirements import Requirement
 
 from mpc_lite.cli import packages
 
@@ -18,14 +22,44 @@ def test_packages_that_are_missing_or_too_old_are_named_with_the_command(monkeyp
 @pytest.mark.parametrize("error", [ImportError("libjpeg.so.62"), SystemError("another core"), OSError("a cut library")])
 def test_packages_that_cannot_be_imported_are_named(monkeypatch, error):
     """Their metadata stay when they are broken."""
-    real = packages.import_module
+    real = packages.resolve_name
 
     def importing(name):
-        if name == "PIL":
+        if name == "PIL.Image:open":
             raise error
         return real(name)
 
-    monkeypatch.setattr(packages, "import_module", importing)
+    monkeypatch.setattr(packages, "resolve_name", importing)
     (bad,) = [finding for finding in packages.versions() if finding.state == "fails"]
     assert bad.what.startswith(f"pillow cannot be imported: {type(error).__name__}: {error}")
     assert "-m pip install --force-reinstall pillow" in bad.do
+
+
+def test_of_each_package_that_is_asked_for_something_is_used():
+    needed = [Requirement(text) for text in metadata.requires("mpc-lite")]
+    assert set(packages.USED) == {
+        each.name for each in needed if not each.marker or each.marker.evaluate({"extra": ""})
+    }
+
+
+def asked(monkeypatch, folder, used, files):
+    """What fails of the packages in `used` alone, where these files can be imported, whose names are no other's."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(packages, "USED", used)
+    failing = [finding for finding in packages.versions() if finding.state == "fails"]
+    for name in [name for name in sys.modules if name.partition(".")[0].startswith("left_")]:
+        del sys.modules[name]
+    return failing
+
+
+@pytest.mark.parametrize("rest", ["left_over/.nfs0000000012ab", "left_over/__init__.py", "left_over.py"])
+@pytest.mark.parametrize("used", ["left_over:open", "left_over.Image:open"])
+def test_what_lies_in_the_place_of_a_package_is_named(monkeypatch, tmp_path, rest, used):
+    """pip leaves folders that hold files which it does not know, and they can be imported."""
+    (bad,) = asked(monkeypatch, tmp_path, {"pillow": used}, {rest: ""})
+    place = tmp_path / ("left_over.py" if rest.endswith("r.py") else "left_over")
+    assert bad.what == f"pillow is installed, but in its place is {place}, without {used.replace(':', '.')}"
+    assert bad.do.startswith("rename or remove that") and bad.do.endswith("-m pip install --force-reinstall pillow")
