@@ -54,7 +54,8 @@ def _findings(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
         findings.extend(check())
     except Exception as error:
         text = f"{check.__name__}: {type(error).__name__}: {error}"
-        findings.append(Finding("fails", text, "install mpc-lite anew, in an environment of its own"))
+        do = "mend what fails above; if nothing does, install mpc-lite anew, in an environment of its own"
+        findings.append(Finding("fails", text, do))
     return findings
 
 

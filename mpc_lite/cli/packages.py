@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pkgutil import resolve_name
+from traceback import walk_tb
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Finding:
     do: str = ""
 
 
-# What is used of each package: an empty folder that was left in its place can be imported too.
+# What is used of each package: an empty folder that was left in its place can be imported too. Those that others need
+# come before them, as the ones to blame.
 USED = {
     "numpy": "numpy:ndarray",
     "pillow": "PIL.Image:open",
@@ -63,12 +65,28 @@ def versions() -> Iterator[Finding]:
             yield Finding("fails", f"{there}; needed: {package}", f'{sys.executable} -m pip install "{package}"')
     yield Finding("ok", ", ".join(good))
     installed = {text.partition(" ")[0].lower() for text in good}
+    broken: dict[str, str] = {}  # what was imported: its package
     for package, used in USED.items():  # installed is not yet usable
         if package in installed:
             try:
                 resolve_name(used)
             except Exception as error:  # libraries of the system that are missing or others, half an installation
-                yield _broken(package, used, error)
+                cause = next((broken[name] for name in _modules(error) if name in broken), None)
+                if cause:
+                    yield Finding("fails", f"{package} cannot be imported without {cause}", f"mend {cause} first")
+                else:
+                    yield _broken(package, used, error)
+                    broken[used.partition(":")[0].partition(".")[0]] = package
+
+
+def _modules(error: BaseException | None) -> Iterator[str]:
+    """The modules, without their parts, through which an error went or which it names."""
+    while error:
+        names = [frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)]
+        names.append(error.name if isinstance(error, ImportError) else None)
+        names.append(getattr(getattr(error, "obj", None), "__name__", None))  # of an AttributeError
+        yield from (name.partition(".")[0] for name in names if isinstance(name, str))
+        error = error.__cause__ or error.__context__
 
 
 def _broken(package: str, used: str, error: Exception) -> Finding:

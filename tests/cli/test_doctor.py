@@ -70,6 +70,7 @@ def test_a_check_that_stumbles_is_a_finding_and_the_others_go_on(monkeypatch, ca
     assert main(["doctor"]) == 1
     shown = capsys.readouterr().out
     assert "half" in shown and "broken: RuntimeError: no such library" in shown and "the other" in shown
+    assert "→ mend what fails above; if nothing does, install mpc-lite anew" in shown
 
 
 def test_too_little_is_told_in_figures(monkeypatch):

@@ -63,3 +63,22 @@ def test_what_lies_in_the_place_of_a_package_is_named(monkeypatch, tmp_path, res
     place = tmp_path / ("left_over.py" if rest.endswith("r.py") else "left_over")
     assert bad.what == f"pillow is installed, but in its place is {place}, without {used.replace(':', '.')}"
     assert bad.do.startswith("rename or remove that") and bad.do.endswith("-m pip install --force-reinstall pillow")
+
+
+@pytest.mark.parametrize(
+    "broken", ["", "raise ImportError('no library')", "from left_a import core", "import left_a.b"]
+)
+@pytest.mark.parametrize("need", ["import left_a; left_a.open", "from left_a import open"])
+@pytest.mark.parametrize("told", ["{}", "try:\n    {}\nexcept Exception as error:\n    raise RuntimeError from error"])
+def test_of_a_broken_package_those_that_need_it_are_not_to_be_installed_anew(monkeypatch, tmp_path, broken, need, told):
+    used = {"pillow": "left_a:open", "torch": "left_b:Tensor", "matplotlib": "left_c:Figure", "rich": "left_d:Console"}
+    files = {
+        "left_a.py": broken,
+        "left_b.py": told.format(need),
+        "left_c.py": "import left_b",
+        "left_d.py": "import no",
+    }
+    first, *needing, other = asked(monkeypatch, tmp_path, used, files)
+    assert "--force-reinstall pillow" in first.do and "--force-reinstall rich" in other.do
+    for name, finding in zip(("torch", "matplotlib"), needing, strict=True):
+        assert (finding.what, finding.do) == (f"{name} cannot be imported without pillow", "mend pillow first")
