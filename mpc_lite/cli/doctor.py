@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from mpc_lite.cli.options import DONE, SOME_FAILED, examples
-from mpc_lite.cli.packages import Finding, versions
+from mpc_lite.cli.packages import Finding, temporary, versions
 from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, shown
 from mpc_lite.files import FOLDERS, RAISED, pixel_limit
@@ -237,6 +237,7 @@ def _enough(what: str, amount: float, wanted: float, do: str) -> Finding:
 
 CHECKS: list[Callable[[], Iterator[Finding]]] = [
     addresses,
+    temporary,
     versions,
     device,
     memory,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,6 +19,15 @@ class Finding:
     state: str
     what: str
     do: str = ""
+
+
+def temporary() -> Iterator[Finding]:
+    """A folder for temporary files, without which packages cannot be imported that are in order."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:  # none that is tried takes a file: full, read-only, not there
+        what = f"no folder for temporary files can be written: {error.strerror}"
+        yield Finding("fails", what, "free some space, or set TMPDIR to a folder that you may write")
 
 
 # What is used of each package: an empty folder that was left in its place can be imported too. Those that others need
@@ -102,4 +112,6 @@ def _broken(package: str, used: str, error: Exception) -> Finding:
             "fails", what, f"rename or remove that, which pip does not; if {package} is then missing: {again}"
         )
     what = f"{package} cannot be imported: {type(error).__name__}: {error}"
+    if any(temporary()):  # for want of which good ones fail, and pip too
+        return Finding("fails", what, "a folder for temporary files first: see above")
     return Finding("fails", what, f"{again}; a missing .so file is one of the system")

@@ -1,12 +1,14 @@
 """The packages that `mpc-lite doctor` looks for: missing, too old, broken, or others in their place."""
 
+import errno
 import sys
+import tempfile
 from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement
 
-from mpc_lite.cli import packages
+from mpc_lite.cli import doctor, main, packages
 
 pytestmark = pytest.mark.trust
 
@@ -82,3 +84,23 @@ def test_of_a_broken_package_those_that_need_it_are_not_to_be_installed_anew(mon
     assert "--force-reinstall pillow" in first.do and "--force-reinstall rich" in other.do
     for name, finding in zip(("torch", "matplotlib"), needing, strict=True):
         assert (finding.what, finding.do) == (f"{name} cannot be imported without pillow", "mend pillow first")
+
+
+def test_without_a_folder_for_temporary_files_no_package_is_to_be_installed_anew(monkeypatch, tmp_path, capsys):
+    """As on a full disk: some ask for the folder while they are imported, and Python looks for one that takes files."""
+
+    def refused():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    assert not list(packages.temporary())
+    monkeypatch.setattr(tempfile, "gettempdir", refused)
+    monkeypatch.setattr(doctor, "CHECKS", doctor.CHECKS[:2])
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert (
+        "no folder for temporary files can be written: No usable" in said and "free some space, or set TMPDIR" in said
+    )
+    (bad,) = asked(
+        monkeypatch, tmp_path, {"torch": "left_a:b"}, {"left_a.py": "import tempfile\ntempfile.gettempdir()"}
+    )
+    assert bad.what.startswith("torch cannot be imported: FileNotFoundError") and "--force-reinstall" not in bad.do
