@@ -11,6 +11,8 @@ from importlib import metadata
 from pkgutil import resolve_name
 from traceback import walk_tb
 
+from mpc_lite.errors import shown
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -112,6 +114,10 @@ def _broken(package: str, used: str, error: Exception) -> Finding:
             "fails", what, f"rename or remove that, which pip does not; if {package} is then missing: {again}"
         )
     what = f"{package} cannot be imported: {type(error).__name__}: {error}"
+    backend = os.environ.get("MPLBACKEND")
+    if package == "matplotlib" and backend and isinstance(error, ValueError):
+        what = f"MPLBACKEND={shown(backend)}: with it matplotlib cannot be imported ({shown(error)})"
+        return Finding("fails", what, "unset MPLBACKEND")
     if any(temporary()):  # for want of which good ones fail, and pip too
         return Finding("fails", what, "a folder for temporary files first: see above")
     return Finding("fails", what, f"{again}; a missing .so file is one of the system")

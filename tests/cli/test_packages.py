@@ -1,6 +1,8 @@
 """The packages that `mpc-lite doctor` looks for: missing, too old, broken, or others in their place."""
 
 import errno
+import os
+import subprocess
 import sys
 import tempfile
 from importlib import metadata
@@ -104,3 +106,11 @@ def test_without_a_folder_for_temporary_files_no_package_is_to_be_installed_anew
         monkeypatch, tmp_path, {"torch": "left_a:b"}, {"left_a.py": "import tempfile\ntempfile.gettempdir()"}
     )
     assert bad.what.startswith("torch cannot be imported: FileNotFoundError") and "--force-reinstall" not in bad.do
+
+
+def test_a_backend_that_matplotlib_does_not_know_is_to_be_unset():
+    code = "from mpc_lite.cli import packages; print(*packages.versions(), sep='\\n')"
+    environment = {**os.environ, "MPLBACKEND": "Qt4Agg"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    (bad,) = [line for line in done.stdout.splitlines() if "'fails'" in line]
+    assert "MPLBACKEND=Qt4Agg: with it matplotlib cannot be imported" in bad and "do='unset MPLBACKEND'" in bad
