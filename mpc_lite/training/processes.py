@@ -20,6 +20,10 @@ from mpc_lite.errors import InputError, ProcessDied
 
 # What gloo, NCCL and the store of addresses say in the processes that are left.
 _GONE = re.compile("by peer|Broken pipe|remote process|remote server shutdown")
+# What torch says of a loader's worker: that it was killed, or what it raised itself.
+_KILLED = re.compile("DataLoader worker .*(killed by signal|exited unexpectedly)")
+_RAISED = re.compile("Caught .* in DataLoader worker process")
+_UNSHARED = re.compile("(shared memory|file </torch_).*No space left on device")
 
 
 @contextmanager
@@ -29,15 +33,17 @@ def deaths_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" in str(error):
-            shared = "bus error" in f"{error} {error.__cause__}".lower()
+        raised = _RAISED.match(str(error))
+        full = raised and _UNSHARED.search(str(error))
+        if full or (not raised and _KILLED.search(str(error))):
+            shared = full or "bus error" in f"{error} {error.__cause__}".lower()
             cause = "shared memory (/dev/shm; a container's --shm-size)" if shared else "memory"
+            how = "ended, because" if full else "was killed, most often because"
             raise ProcessDied(
-                f"a process that reads images was killed, most often because {cause} ran out; go on with --resume, "
-                "from the last checkpoint if there is one, with a smaller data.workers (0 reads in the process that "
-                "trains) or more memory"
+                f"a process that reads images {how} {cause} ran out; go on with --resume, from the last checkpoint if "
+                "there is one, with a smaller data.workers (0 reads in the process that trains) or more memory"
             ) from error
-        if not _GONE.search(str(error)):
+        if raised or not _GONE.search(str(error)):
             raise
         raise ProcessDied(
             "another process of this run has died, most often because memory ran out; see what it said itself, if "

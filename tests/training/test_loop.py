@@ -260,6 +260,43 @@ def test_what_libraries_say_when_another_process_has_died_is_said_in_our_words(t
         raise RuntimeError("ncclInvalidUsage: Duplicate GPU detected")
 
 
+RAISED = "Caught RuntimeError in DataLoader worker process 1.\nOriginal Traceback (most recent call last):\n  …\n"
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("DataLoader worker (pid 9) is killed by signal: Killed. ", "was killed, most often because memory ran out"),
+        ("DataLoader worker (pid(s) 7, 9) exited unexpectedly", "was killed, most often because memory ran out"),
+        (
+            "DataLoader worker (pid 9) is killed by signal: Bus error. It is",
+            r"was killed, .* shared memory \(/dev/shm;",
+        ),
+        (
+            f"{RAISED}RuntimeError: unable to allocate shared memory(shm) for file </torch_9_1_0>: "
+            "No space left on device (28)",
+            r"images ended, because shared memory \(/dev/shm; .* ran out",
+        ),
+        (f"{RAISED}RuntimeError: unable to write to file </torch_9_1>: No space left on device (28)", "/dev/shm"),
+    ],
+)
+def test_what_became_of_a_loader_s_worker_is_said_as_it_was(text, words):
+    with pytest.raises(ProcessDied, match=words) as told, deaths_told():
+        raise RuntimeError(text)
+    assert "\n" not in str(told.value) and "go on with --resume" in str(told.value)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "reason", ["a bug", "Broken pipe", "[enforce fail] can't allocate memory", "exited unexpectedly"]
+)
+def test_what_a_loader_s_worker_raised_by_itself_stays_what_it_is(reason):
+    with pytest.raises(RuntimeError, match=r"^Caught RuntimeError in DataLoader worker") as told, deaths_told():
+        raise RuntimeError(f"{RAISED}RuntimeError: {reason}")
+    assert str(told.value).endswith(reason)
+
+
 @pytest.mark.slow
 @pytest.mark.trust
 @pytest.mark.parametrize("what", ["loss", "network"])
