@@ -48,9 +48,9 @@ class Forgeries(Dataset):
         self.stream = Stream(split, recipe.seed, recipe.data, self.size)
         self.scenes = self.stream.scenes  # of the simulated cameras; None where all pictures are real photographs
 
-    def name(self, position: int) -> str:
-        """What the image of a position is called, for people."""
-        return f"forgery {position} of split {self.split}, seed {self.recipe.seed}"
+    def names(self, position: int) -> list[str]:
+        """What the images of a position are called, for people; here it is one."""
+        return [f"forgery {position} of split {self.split}, seed {self.recipe.seed}"]
 
     def __getitem__(self, position: int) -> Item | str:
         """The item, or what is wrong with a photograph: the loop decides what becomes of the run."""
@@ -88,9 +88,9 @@ class ManifestImages(Dataset):
             place = epoch_order(self.recipe.seed, epoch, self.epoch)[place]
         return int(self.entries[place])
 
-    def name(self, position: int) -> str:
+    def names(self, position: int) -> list[str]:
         """The file of the image of a position."""
-        return str(self.samples[self.row(position)].image)
+        return [str(self.samples[self.row(position)].image)]
 
     def __getitem__(self, position: int) -> Item | str:
         """The item, or what is wrong with its row: the loop decides what becomes of the run."""

@@ -60,6 +60,10 @@ class MapCache(Dataset):
     def file(self, row: int) -> Path:
         return self.folder / f"{row}.safetensors"
 
+    def names(self, position: int) -> list[str]:
+        """The images that the maps of a position were made from: the files to be mended where one is bad."""
+        return self.images.names(position)
+
     def __getitem__(self, position: int) -> dict[str, Tensor | list[Tensor]] | str:
         """The item, or what is wrong with its file; see `ManifestImages`."""
         file = self.file(self.images.row(position))

@@ -22,7 +22,7 @@ class Watch:
 
     Looking waits for the device, so losses are only taken down at each step, and looked at when one waits anyway.
 
-    images: the training images, with `name(position)`. batch: images of a micro-batch; accumulate: micro-batches of a
+    images: what the steps read, with `names(position)`. batch: images of a micro-batch; accumulate: micro-batches of a
     step in each process. learner: what a checkpoint holds, modules and an optimiser among it.
     """
 
@@ -63,7 +63,8 @@ class Watch:
             self._tell("network", step)
 
     def _tell(self, what: str, step: int) -> None:
-        names = [self.images.name(position) for position in range((step - 1) * self.per_step, step * self.per_step)]
+        positions = range((step - 1) * self.per_step, step * self.per_step)
+        names = [name for position in positions for name in self.images.names(position)]
         content = {"stage": self.stage, "step": step, "not finite": what, "images": names}
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         self.processes.first(lambda: write_atomic(self.file, text.encode()))

@@ -161,11 +161,11 @@ def _train(
         log.track()
     train_set, validation = _read(recipe, stage, processes, accelerator.device.type)
     per_step = settings.accumulate
-    not_finite = out / f"{stage.name}.not-finite.json"
-    watch = Watch(not_finite, stage.name, train_set, settings.batch, per_step, processes, learner)
     positions = Positions(step * per_step, settings.steps * per_step, settings.batch, processes.index, processes.number)
     with asked_to_stop(out) as stop:
         train_set = stage.training_set(train_set, features, accelerator, processes, stop)
+        not_finite = out / f"{stage.name}.not-finite.json"
+        watch = Watch(not_finite, stage.name, train_set, settings.batch, per_step, processes, learner)
         stage.prepare_epoch()
         stream = iter(loader(train_set, positions, recipe.data.workers))
         while step < settings.steps:

@@ -40,7 +40,8 @@ class Stage(Protocol):
     def training_set(
         self, data: Dataset, folder: Path, accelerator: Accelerator, processes: Processes, stop: Callable[[], int]
     ) -> Dataset:
-        """What the steps read instead of the images `data`: the images themselves, or something made from them.
+        """What the steps read instead of the images `data`: the images themselves, or something made from them, whose
+        `names(position)` are the files of all images that are read for a position.
 
         It may keep files in `folder`, which goes when the stage has ended. Interrupted: `stop` said so in between."""
 

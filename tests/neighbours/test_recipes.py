@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from mpc_lite.cli import main
+from mpc_lite.data import stream
 from mpc_lite.errors import InputError
 from mpc_lite.forgeries.scenes import Scenes
 from mpc_lite.forgeries.synth import write_set
@@ -22,6 +23,7 @@ from mpc_lite.recipes.neighbour_keys import NEIGHBOURS
 from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import find_notebook, plan, reproduce
 from mpc_lite.training.finetune import finetune
+from mpc_lite.training.finite import Watch
 from mpc_lite.training.loop import Interrupted
 from tests.elsewhere import FOLDER, elsewhere, names_in
 from tests.neighbours import two_processes
@@ -108,6 +110,39 @@ def test_it_trains_stops_resumes_and_its_weights_are_used_like_any_others(name, 
     table = tmp_path / "table.json"
     assert main(["evaluate", "--manifest", str(forgeries), "--json", str(table), *weights]) == 0
     assert json.loads(table.read_text())["errors"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    ("name", "choice", "images"),
+    [("mscc", {}, 1), ("pclmix", {}, 1), ("pppc", {}, 2), ("pppc", {"pppc.mix_label_rule": "intra"}, 1)],
+)
+def test_where_a_step_is_not_finite_the_images_named_are_those_that_it_read(
+    name, choice, images, tmp_path, monkeypatch
+):
+    rows = ["image,mask,label,source,split"]
+    for i in range(11):
+        pixels = np.random.default_rng(i).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        Image.fromarray(np.uint8(255 * (pixels[..., 0] > 99))).save(tmp_path / f"{i}_m.png")
+        rows.append(f"{i}.png,{i}_m.png,1,noise,{'train' if i else 'validation'}")
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    given = {"data.manifest": str(tmp_path / "m.csv"), "data.workers": 0, f"{name}.batch": 2, f"{name}.steps": 4}
+    recipe = load_recipe(name, "smoke", {**given, **choice, f"{name}.checkpoint_every": 2})
+    read, add, opened, steps = stream.read_image, Watch.add, [], []
+
+    def watched(self, total):  # the second step is not finite
+        steps.append(opened.copy())
+        opened.clear()
+        add(self, total * float("nan") if len(steps) == 2 else total)
+
+    monkeypatch.setattr(stream, "read_image", lambda path: opened.append(str(path)) or read(path))
+    monkeypatch.setattr(Watch, "add", watched)
+    with pytest.raises(InputError, match=rf"the loss is not finite at step 2, whose images .*{name}\.not-finite\.json"):
+        train_neighbour(recipe, tmp_path / "run", device="cpu")
+    told = json.loads((tmp_path / "run" / f"{name}.not-finite.json").read_text())
+    assert told["images"] == steps[1] and len(steps[1]) == 2 * images
 
 
 @pytest.mark.slow

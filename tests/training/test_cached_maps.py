@@ -228,6 +228,9 @@ def test_positions_have_the_maps_and_the_target_of_their_image(manifest, tmp_pat
             assert stage.count(ours) == stage.count(theirs) > 0
             assert stage.network(ours)["total"].item() == pytest.approx(stage.network(theirs)["total"].item(), rel=1e-5)
         assert torch.equal(ours["mask"], target) and target.dtype == torch.uint8
+        assert [cache.names(p) for p in positions[len(orders)]] == [
+            cache.images.names(p) for p in positions[len(orders)]
+        ]
         assert all(torch.allclose(a.permute(0, 3, 1, 2), b, atol=1e-5) for a, b in zip(ours["maps"], maps, strict=True))
         orders.append(ours["mask"].sum((1, 2)).tolist())
     assert len({tuple(order) for order in orders}) > 1 and len({tuple(sorted(order)) for order in orders}) == 1

@@ -330,7 +330,7 @@ def test_nothing_that_is_not_finite_is_saved_and_the_images_of_its_step_are_name
     assert (about["stage"], about["not finite"]) == ("pretrain", what) and step == (4 if what == "loss" else 6)
     rows = ManifestImages(plan, "train", [s for s in read_manifest(plan.data.manifest) if s.split == "train"])
     batch = plan.pretrain.batch
-    assert about["images"] == [rows.name(p) for p in range((step - 1) * batch, step * batch)]
+    assert about["images"] == [rows.names(p)[0] for p in range((step - 1) * batch, step * batch)]
     assert all(os.path.isfile(file) for file in about["images"])
     assert "NaN" not in (out / "log.jsonl").read_text()
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="step 7 of"):

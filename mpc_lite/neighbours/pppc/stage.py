@@ -64,10 +64,19 @@ class DomainPairs(Dataset):
                 part.epoch = len(part.entries)
         self.epoch = self.source.epoch
 
+    def _places(self, position: int) -> tuple[int, int]:
+        """The positions of the source image and the target image, each in its own set."""
+        return (2 * position, 2 * position + 1) if self.paired and not self.twins else (position, position)
+
+    def names(self, position: int) -> list[str]:
+        """What the images of a position are called: the source, and the target where it is another one."""
+        source, target = self._places(position)
+        return self.source.names(source) + ([] if self.twins else self.target.names(target))
+
     def __getitem__(self, position: int) -> dict[str, Tensor] | str:
-        paired = self.paired and not self.twins
-        item = self.source[2 * position if paired else position]
-        other = item if self.twins else self.target[2 * position + 1 if paired else position]
+        source, target = self._places(position)
+        item = self.source[source]
+        other = item if self.twins else self.target[target]
         if isinstance(item, str) or isinstance(other, str):
             return item if isinstance(item, str) else other
         rng = np.random.default_rng([self.seed, position, 5])  # 1 to 4: `mpc_lite.data`
