@@ -48,6 +48,21 @@ class TooLarge(InputError, MemoryError):
     """One image that the memory does not suffice for: others may be smaller, and alone it may yet be read."""
 
 
+class OtherRun(InputError):
+    """Weights in a run's folder are of another run, or of another moment of it, than the note beside them."""
+
+
+class OtherFiles(InputError):
+    """A file that a run is given is not the one it was given when it ran."""
+
+
+def mistakes(kind: type[InputError] = InputError) -> dict[str, type[InputError]]:
+    """InputError and all its kinds by their names, which are all that a notebook keeps of what was raised in it. They
+    stand in this module, so that who has it knows them all."""
+    below = [mistakes(each) for each in kind.__subclasses__()]
+    return {kind.__name__: kind} | {name: each for kinds in below for name, each in kinds.items()}
+
+
 def unreadable(path: str | Path, reason: object) -> InputError:
     """The sentence on a picture file that cannot be read; a reason that is an InputError says it already."""
     if isinstance(reason, InputError):

@@ -1,7 +1,9 @@
 """Names of strangers on a terminal and in messages."""
 
+import ast
 import io
 import json
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -22,6 +24,20 @@ from mpc_lite.recipes.load import load_recipe
 from mpc_lite.reproduce.results import terminal_table
 
 pytestmark = pytest.mark.trust
+PACKAGE = Path(errors.__file__).parent
+
+
+def test_every_kind_of_mistake_is_known_by_its_name_to_who_has_the_module():
+    """A notebook keeps of an error its class's name alone, and who executed it has not imported all that it did."""
+    nodes = [node for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    bases = {n.name: {ast.unparse(b).split(".")[-1] for b in n.bases} for n in nodes if isinstance(n, ast.ClassDef)}
+    kinds = {"InputError"}
+    while more := {name for name, above in bases.items() if above & kinds} - kinds:
+        kinds |= more
+    assert len(kinds) > 3
+    code = "from mpc_lite.errors import mistakes; print(*mistakes())"
+    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(alone.stdout.split()) == kinds, "a kind of mistake stands in another module than mpc_lite.errors"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import mistakes
 from mpc_lite.run_folder import unshare
 from mpc_lite.training.signals import Stopped, answering
 
@@ -146,8 +146,8 @@ def execute(
     died = kind == "DeadKernelError" or str(error).startswith("Kernel died before replying")
     if at_once or len(signals) > 1 or (signals and died):  # who asks the whole job asks the kernel too
         raise KernelStopped("stopped at once", number)
-    if kind == "InputError":
-        raise InputError(error.evalue)
+    if kind in mistakes():
+        raise mistakes()[kind](error.evalue)
     if isinstance(error, PapermillExecutionError) and (refusal := _refusal(kind, error.evalue)):
         raise refusal
     if isinstance(error, OSError) and error.errno in REFUSED and not error.filename:  # papermill's own

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mpc_lite.errors import InputError, nearest, shown, some
+from mpc_lite.errors import InputError, ProcessDied, nearest, shown, some
 from mpc_lite.files import expand, expand_all
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
@@ -192,6 +192,7 @@ def reproduce(
         InputError: anything wrong with the names, values or folders, before a kernel starts or from inside it; another
             run in that folder.
         KernelStopped: stopped by a signal or the file `stop` in the run folder; no kernel is left.
+        KernelDied, ProcessDied: the kernel ended by itself, or a process that the notebook works with.
     """
     notebook = find_notebook(request.name, request.book)
     run, values = plan(request, notebook)
@@ -226,8 +227,8 @@ def reproduce(
                 way = f"start anew with: {run.command} --force"
             if isinstance(error, KernelStopped):
                 raise KernelStopped(f"{error}; {way}", error.number) from None
-            if isinstance(error, KernelDied):
-                raise KernelDied(f"{error}; {way}") from error
+            if isinstance(error, KernelDied | ProcessDied):
+                raise type(error)(f"{error}; {way}") from error
             raise
         drop_earlier(run.out)
     return run.out

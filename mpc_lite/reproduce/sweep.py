@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, ProcessDied
 from mpc_lite.files import FOLDERS
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
@@ -30,7 +30,7 @@ from mpc_lite.reproduce.workers import connected, see_folder, share_threads, wor
 from mpc_lite.run_folder import holds_run, locked, put_back, set_aside
 from mpc_lite.training.signals import answering
 
-TRIES = 3  # so often a cell may lose its worker or its kernel
+TRIES = 3  # so often a cell may lose its worker, its kernel or a process of that
 _LOOK = 1.0  # seconds between two looks for a free worker
 _WITHOUT_WORKERS = 60.0  # seconds in which one of our own workers should have come back
 _WITHOUT_ANSWER = 20.0  # seconds in which a worker should have killed its kernel
@@ -45,9 +45,9 @@ def sweep(
     """Do the runs of all cells that are not finished, and return all cells with their status.
 
     Without `scheduler` workers are started here: one per GPU, or on a CPU as many as there are cells and cores, which
-    they share. A cell that loses its worker or its kernel is tried again from its checkpoint, three times in all; one
-    that fails keeps its notebook with the traceback; the others go on. The first Ctrl-C, SIGTERM or SIGHUP lets each
-    run end after the step at hand, a Ctrl-C after that kills the kernels.
+    they share. A cell that loses its worker, its kernel or a process of that is tried again from its checkpoint, three
+    times in all; one that fails keeps its notebook with the traceback; the others go on. The first Ctrl-C, SIGTERM or
+    SIGHUP lets each run end after the step at hand, a Ctrl-C after that kills the kernels.
 
     Args:
         scheduler: address of a running Dask scheduler, such as tcp://host:8786. A worker gets one cell at a time. Its
@@ -259,8 +259,8 @@ def run_cell(order: dict[str, Any]) -> dict[str, Any]:
         _run_cell(order, out)
     except KernelStopped as error:
         status, reason = "stopped", str(error).partition(";")[0]
-    except KernelDied:
-        status, reason = "died", "its kernel died"
+    except (KernelDied, ProcessDied) as error:  # `_Sweep.end` says how it goes on, and what may help
+        status, reason = "died", str(error).partition(";")[0].partition(",")[0]
     except Exception as error:
         status = "failed"
         if hasattr(error, "ename"):  # raised in the notebook

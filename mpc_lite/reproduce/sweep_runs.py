@@ -12,15 +12,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mpc_lite.errors import InputError, printable, shown
+from mpc_lite.errors import InputError, OtherFiles, printable, shown
 from mpc_lite.provenance import without_paths
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.run import Request, Run, inputs_digest, read_results
 from mpc_lite.reproduce.runner import find_notebook, plan
-
-
-class OtherFiles(InputError):
-    """A file that a run is given is not the one it was given when it ran."""
 
 
 def check_inputs(results: dict, run: Run) -> None:

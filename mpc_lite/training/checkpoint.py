@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mpc_lite.errors import InputError, shown, some
+from mpc_lite.errors import InputError, OtherRun, shown, some
 from mpc_lite.files import open_file, write_atomic
 from mpc_lite.network.saved_file import check_extent, check_saved
 from mpc_lite.network.weights import read_facts, weights_sha256
@@ -21,10 +21,6 @@ from mpc_lite.provenance import read_json
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.training.finite import check_moments
 from mpc_lite.training.identity import by_name, identity, same_run
-
-
-class OtherRun(InputError):
-    """Weights in a run's folder are of another run, or of another moment of it, than the note beside them."""
 
 
 def store(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from mpc_lite.errors import InputError, shown, some
+from mpc_lite.errors import InputError, OtherRun, shown, some
 from mpc_lite.network.model import MPC, load_weights
 from mpc_lite.network.weights import ENCODER_ONLY, read_facts, weights_sha256
 from mpc_lite.recipes.keys import Recipe
-from mpc_lite.training.checkpoint import OtherRun, read_state, same_weights
+from mpc_lite.training.checkpoint import read_state, same_weights
 from mpc_lite.training.identity import by_name, identity
 from mpc_lite.training.stage import Stage
 

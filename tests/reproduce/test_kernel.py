@@ -143,6 +143,15 @@ def test_a_users_mistake_in_the_notebook_is_told_without_traceback_and_a_bug_wit
 
 
 @pytest.mark.slow
+@pytest.mark.trust
+def test_a_process_that_died_in_the_notebook_and_weights_that_are_gone_are_told_in_one_line(clone, capsys):
+    clone("from mpc_lite.errors import OtherRun, ProcessDied\nraise [ProcessDied, OtherRun][SEED]('it is gone')")
+    for seed, way in enumerate(["; go on with: mpc-lite reproduce quickstart --profile smoke --resume", ""]):
+        assert main(["reproduce", "quickstart", "--profile", "smoke", "-p", f"SEED={seed}"]) == 2
+        assert capsys.readouterr().err.strip().splitlines()[3:] == [f"error: it is gone{way}"]
+
+
+@pytest.mark.slow
 def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
     clone(
         "import errno, os\nnumber = [errno.ENOSPC, errno.EACCES, errno.ENOTDIR, errno.ENOENT][SEED]\n"

@@ -9,16 +9,17 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mpc_lite.errors import InputError
+from mpc_lite.errors import InputError, ProcessDied
 from mpc_lite.recipes.load import assignments
 from mpc_lite.reproduce import runner as module
 from mpc_lite.reproduce.kernel import KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import find_notebook, notebook_parameters, reproduce
-from mpc_lite.reproduce.sweep import sweep
+from mpc_lite.reproduce.sweep import run_cell, sweep
 from mpc_lite.run_folder import LOCK, locked
 from tests.fake_clone import write_notebook
 
@@ -226,6 +227,31 @@ def test_an_earlier_run_is_kept_unless_told(recorded, clone):
     assert recorded[-1]["RESUME"] is True and (out / "model.safetensors").exists() and not (out / "stop").exists()
     reproduce(Request("quickstart", "smoke"), force=True)
     assert recorded[-1]["RESUME"] is False and not (out / "model.safetensors").exists()
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            ProcessDied("a process that reads images was killed, most often …; go on"),
+            "a process that reads images was killed",
+        ),
+        (KernelDied("the notebook's kernel died, often …"), "the notebook's kernel died"),
+    ],
+)
+def test_a_cell_of_which_a_process_died_will_be_tried_again_and_one_with_a_mistake_not(
+    clone, monkeypatch, error, reason
+):
+    monkeypatch.setattr("distributed.get_worker", lambda: SimpleNamespace(log_event=lambda *_: None))
+    monkeypatch.setattr(module, "execute", lambda *_: (_ for _ in ()).throw(error))
+    request = Request("quickstart", "smoke")
+    order = {"request": request, "out": str(prepare("quickstart", "smoke").out), "key": "k", "topic": "t"}
+    order |= {"cwd": str(clone), "environment": {}}
+    answer = run_cell(order)
+    assert (answer["status"], answer["reason"]) == ("died", reason)
+    monkeypatch.setattr(module, "execute", lambda *_: (_ for _ in ()).throw(InputError("row 3: no mask")))
+    assert run_cell(order)["status"] == "failed"
 
 
 @pytest.mark.trust
