@@ -63,6 +63,12 @@ def mistakes(kind: type[InputError] = InputError) -> dict[str, type[InputError]]
     return {kind.__name__: kind} | {name: each for kinds in below for name, each in kinds.items()}
 
 
+def refused(error: OSError) -> str:
+    """The sentence on a disk or a folder that refuses what is to be written."""
+    where = f" ({shown(error.filename, 200)})" if error.filename else ""
+    return f"{error.strerror}{where}; choose another folder, or free some space"
+
+
 def unreadable(path: str | Path, reason: object) -> InputError:
     """The sentence on a picture file that cannot be read; a reason that is an InputError says it already."""
     if isinstance(reason, InputError):

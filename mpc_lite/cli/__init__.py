@@ -19,7 +19,7 @@ import typer
 from mpc_lite.cli import doctor, prepare, runs, score, train
 from mpc_lite.cli.options import BUG, DONE, MISTAKE
 from mpc_lite.cli.terminal import any_letter_prints, at_end, speaks, tell
-from mpc_lite.errors import InputError, ProcessDied, out_of_memory, shown
+from mpc_lite.errors import InputError, ProcessDied, out_of_memory, refused, shown
 from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped
 from mpc_lite.training.signals import Stopped, ending
 
@@ -94,8 +94,7 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in REFUSED:
             return _other(error)
-        where = f" ({shown(error.filename, 200)})" if error.filename else ""
-        tell(f"error: {error.strerror}{where}; choose another folder, or free some space", error=True)
+        tell(f"error: {refused(error)}", error=True)
         return MISTAKE
     except (KeyboardInterrupt, typer.Abort):
         tell("interrupted", error=True)

@@ -15,14 +15,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mpc_lite.errors import InputError, ProcessDied, nearest, shown, some
+from mpc_lite.errors import InputError, ProcessDied, nearest, refused, shown, some
 from mpc_lite.files import expand, expand_all
 from mpc_lite.recipes.keys import Recipe
 from mpc_lite.recipes.load import load_recipe, recipe_name, recipe_names, scalar
-from mpc_lite.reproduce.kernel import KernelDied, KernelStopped, execute
+from mpc_lite.reproduce.kernel import REFUSED, KernelDied, KernelStopped, execute
 from mpc_lite.reproduce.run import Request, Run, prepare
 from mpc_lite.run_folder import EARLIER, drop_earlier, holds_run, locked, put_back, set_aside
 from mpc_lite.training.progress import following
+
+MENDED = "; when that is mended, "  # between a mistake that a run was begun with and the way on
 
 _SET_BY_RUNNER = {"OUT": "the run folder", "RESUME": "--resume", "PROFILE": "--profile", "PARAMETERS": "-p KEY=VALUE"}
 _SET_BY_RUNNER |= {"RECIPE": "the name behind 'reproduce'"}
@@ -229,6 +231,10 @@ def reproduce(
                 raise KernelStopped(f"{error}; {way}", error.number) from None
             if isinstance(error, KernelDied | ProcessDied):
                 raise type(error)(f"{error}; {way}") from error
-            raise
+            if isinstance(error, OSError) and error.errno in REFUSED:
+                error = InputError(refused(error))
+            if isinstance(error, InputError) and holds_run(run.out):  # where the same command would be refused
+                raise type(error)(f"{error}{MENDED}{way}") from None
+            raise error
         drop_earlier(run.out)
     return run.out

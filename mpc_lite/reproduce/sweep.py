@@ -24,7 +24,7 @@ from mpc_lite.files import FOLDERS
 from mpc_lite.recipes.load import recipe_name
 from mpc_lite.reproduce.kernel import AT_ONCE, KernelDied, KernelStopped
 from mpc_lite.reproduce.run import Request, read_results
-from mpc_lite.reproduce.runner import files_at_hand, find_notebook, plan, reproduce
+from mpc_lite.reproduce.runner import MENDED, files_at_hand, find_notebook, plan, reproduce
 from mpc_lite.reproduce.sweep_runs import Cell, check_inputs, check_own, plan_cells, short
 from mpc_lite.reproduce.workers import connected, see_folder, share_threads, workers_per_host
 from mpc_lite.run_folder import holds_run, locked, put_back, set_aside
@@ -262,14 +262,14 @@ def run_cell(order: dict[str, Any]) -> dict[str, Any]:
     except (KernelDied, ProcessDied) as error:  # `_Sweep.end` says how it goes on, and what may help
         status, reason = "died", str(error).partition(";")[0].partition(",")[0]
     except Exception as error:
-        status = "failed"
+        status, reason = "failed", f"{type(error).__name__}: {error}"
         if hasattr(error, "ename"):  # raised in the notebook
             first = next(iter(str(error.evalue).splitlines()), "")
             notebooks = [file for name in ("notebook", "failed") if (file := out / f"{name}.ipynb").exists()]
             last = max(notebooks, key=lambda file: file.stat().st_mtime, default=out / "notebook.ipynb")
             reason = f"{error.ename}: {first} (traceback in {short(last)})"
-        else:
-            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        elif isinstance(error, InputError):
+            reason = str(error).partition(MENDED)[0]  # of a cell the way on is the sweep's own command
     return {"status": status, "reason": reason, "seconds": round(time.monotonic() - started, 1)}
 
 

@@ -136,19 +136,26 @@ def test_a_kernel_does_not_log_that_its_sockets_closed_at_its_end(clone):
 @pytest.mark.slow
 def test_a_users_mistake_in_the_notebook_is_told_without_traceback_and_a_bug_with_it(clone):
     clone("from mpc_lite.errors import InputError\nraise InputError('row 3: no mask') if SEED else ValueError('a bug')")
-    with pytest.raises(InputError, match=r"^row 3: no mask$"):
+    way = r"; when that is mended, go on with: .* -p SEED=1 --resume"
+    with pytest.raises(InputError, match=f"^row 3: no mask{way}$"):
         reproduce(Request("quickstart", "smoke", {"SEED": "1"}))
     with pytest.raises(PapermillExecutionError, match="a bug"):
         reproduce(Request("quickstart", "smoke", {"SEED": "0"}))
+
+
+def command_of(seed):
+    return "mpc-lite reproduce quickstart --profile smoke" + (f" -p SEED={seed}" if seed else "")
 
 
 @pytest.mark.slow
 @pytest.mark.trust
 def test_a_process_that_died_in_the_notebook_and_weights_that_are_gone_are_told_in_one_line(clone, capsys):
     clone("from mpc_lite.errors import OtherRun, ProcessDied\nraise [ProcessDied, OtherRun][SEED]('it is gone')")
-    for seed, way in enumerate(["; go on with: mpc-lite reproduce quickstart --profile smoke --resume", ""]):
+    for seed, way in enumerate(["; go on with: ", "; when that is mended, go on with: "]):
         assert main(["reproduce", "quickstart", "--profile", "smoke", "-p", f"SEED={seed}"]) == 2
-        assert capsys.readouterr().err.strip().splitlines()[3:] == [f"error: it is gone{way}"]
+        assert capsys.readouterr().err.strip().splitlines()[3:] == [
+            f"error: it is gone{way}{command_of(seed)} --resume"
+        ]
 
 
 @pytest.mark.slow
@@ -161,7 +168,8 @@ def test_a_disk_that_refuses_in_the_notebook_is_told_in_one_line(clone, capsys):
         assert main(["reproduce", "quickstart", "--profile", "smoke", "-p", f"SEED={seed}"]) == 2
         last = capsys.readouterr().err.strip().splitlines()[3:]  # after the command, the notebook and the run folder
         where = " (runs/a: b)" if seed else ""
-        assert last == [f"error: {os.strerror(number)}{where}; choose another folder, or free some space"]
+        advice = "choose another folder, or free some space; when that is mended, go on with: "
+        assert last == [f"error: {os.strerror(number)}{where}; {advice}{command_of(seed)} --resume"]
     assert (
         main(["reproduce", "quickstart", "--profile", "smoke", "-p", "SEED=3"]) == 70
     )  # a file that is missing: a bug

@@ -1,5 +1,6 @@
 """What a run is called, where it goes, and what is refused before a kernel starts. Kernels: test_kernel.py."""
 
+import errno
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mpc_lite.cli import main
 from mpc_lite.errors import InputError, ProcessDied
 from mpc_lite.recipes.load import assignments
 from mpc_lite.reproduce import runner as module
@@ -251,7 +253,34 @@ def test_a_cell_of_which_a_process_died_will_be_tried_again_and_one_with_a_mista
     answer = run_cell(order)
     assert (answer["status"], answer["reason"]) == ("died", reason)
     monkeypatch.setattr(module, "execute", lambda *_: (_ for _ in ()).throw(InputError("row 3: no mask")))
-    assert run_cell(order)["status"] == "failed"
+    (clone / order["out"] / "notebook.ipynb").touch()
+    answer = run_cell(order)
+    assert (answer["status"], answer["reason"]) == ("failed", "row 3: no mask")  # without the way on of one run
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize(
+    "error",
+    [InputError("cannot write m: No space left on device"), OSError(errno.ENOSPC, "No space left on device", "m")],
+)
+def test_the_way_on_is_told_where_a_first_start_that_failed_left_anything(clone, monkeypatch, capsys, error):
+    """As on a full disk, before the first checkpoint: the same command again would be refused."""
+    out, left = prepare("quickstart", "smoke").out, []
+
+    def failing(*_):
+        for name in left:
+            (out / name).mkdir()
+        raise error
+
+    monkeypatch.setattr(module, "execute", failing)
+    words = ["reproduce", "quickstart", "--profile", "smoke"]
+    way = f"; when that is mended, go on with: mpc-lite {shlex.join(words)} --resume\n"
+    assert main(words) == 2 and "go on with" not in capsys.readouterr().err
+    left.append("test")  # images that the notebook drew
+    assert main(words) == 2 and capsys.readouterr().err.endswith(way)
+    assert main(words) == 2 and "holds a run already; go on with --resume" in capsys.readouterr().err
+    left.clear()
+    assert main([*words, "--resume"]) == 2 and capsys.readouterr().err.endswith(way)
 
 
 @pytest.mark.trust
