@@ -19,11 +19,12 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from converted import is_converted, is_packed, of_the_system
+from converted import is_converted, is_packed
 from mpc_lite.cli.terminal import put
 from mpc_lite.data.pairs import stem  # the key that most sets pair by
 from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import PICTURES, folders_below, open_file
+from mpc_lite.run_folder import of_the_system
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 LISTED = 64 << 20  # bytes of a list or a sheet that comes with a set; the largest have some ten million
@@ -203,9 +204,6 @@ def text_of(path: Path, what: str, errors: str = "strict") -> str:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{what} cannot be read ({reason}); save it as text in UTF-8, or take it out") from None
     raise InputError(f"{what} is longer than {LISTED >> 20} MB, expected a list of names; replace it or take it out")
-
-
-# ----------------------------------------------------------------------------------------------------------- pairing
 
 
 def without_end(*ends: str) -> Callable[[Path], str]:

@@ -22,19 +22,12 @@ from PIL import Image
 
 from mpc_lite.errors import InputError, shown, some
 from mpc_lite.files import csv_rows, open_file, place, write_atomic
-from mpc_lite.run_folder import TEMPORARY
+from mpc_lite.run_folder import TEMPORARY, of_the_system
 
 # The list has a line for each mask, its sha256 and its name; in older ones the name alone. And the file being written.
 LIST, UNFINISHED = ".written", ".mask.tmp"
 _LINE = re.compile(r"(?:([0-9a-f]{64})  )?(.+)")
-_SYSTEM = {".ds_store", ".localized", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
-
-
-def of_the_system(name: str) -> bool:
-    """Is it a file that systems, or Excel while it is open (~$), put beside those that they show? Nobody's work, and
-    no picture."""
-    return name.startswith(("._", "~$")) or name.casefold() in _SYSTEM
 
 
 def is_packed(path: Path, folders: set[str]) -> bool:

@@ -40,7 +40,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     Transparent pixels are laid over white, as a viewer shows them, unless nothing is visible. Of several frames the
     first full one counts, of a HEIC the primary; colour profiles are ignored. Up to `files.pixel_limit` pixels.
     Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
-    files, for 16-bit files that use less than a quarter of their range, and where the memory does not suffice.
+    files, for 16-bit and float files that use less than a quarter of their range, and where memory does not suffice.
     """
     values, alpha = _upright(path, orient)
     if values.dtype == np.uint16:
@@ -50,6 +50,9 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
         as_bytes = np.empty(values.shape, np.uint8)  # without a copy of 16 bits between
         values = np.right_shift(values, 0 if high <= 255 else 8, out=as_bytes, casting="unsafe")
     elif values.dtype == np.float32:
+        low, high = float(values.min()), float(values.max())
+        if 1 / 510 <= high < _LEAST_HIGH / 0xFFFF:
+            raise unreadable(path, f"its values use {low:g}–{high:g} of 0–1: stretch them, or save 8 bits")
         values = _bytes(values, path)
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)

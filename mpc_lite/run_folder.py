@@ -31,6 +31,7 @@ _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone
 _STALE = 3600  # seconds after which no write goes on
 _LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _held: dict[str, tuple] = {}  # folders that this process may write -> what tells the folder and its lock from others
+_SYSTEM = {".ds_store", ".localized", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"}
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `write_atomic` writes to
 
 
@@ -248,6 +249,12 @@ def _clear_temporary(out: Path) -> None:
         below[:] = [name for name in below if not any(os.path.lexists(Path(here, name, own)) for own in (LOCK, HOLDER))]
         for name in filter(TEMPORARY.fullmatch, files):
             Path(here, name).unlink(missing_ok=True)
+
+
+def of_the_system(name: str) -> bool:
+    """Is it a file or folder that systems, or Excel while it is open (~$), put beside those that they show? Nobody's
+    work, and no picture."""
+    return name.startswith(("._", "~$")) or name.casefold() in _SYSTEM
 
 
 @contextmanager

@@ -260,6 +260,21 @@ def test_an_overshoot_of_floats_does_not_turn_a_photo_black(tmp_path, channels):
 
 
 @pytest.mark.trust
+@pytest.mark.parametrize("bits", [10, 12])
+def test_floats_of_fewer_bits_divided_by_all_of_sixteen_are_refused_as_the_integers_are(tmp_path, bits):
+    """What `skimage.img_as_float` makes of a sensor's values: a photograph that came out black."""
+    values = np.linspace(0, 2**bits - 1, 54).reshape(6, 9).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "integers.tif", values)
+    tifffile.imwrite(tmp_path / "floats.tif", values / np.float32(65535))
+    for name in ("integers", "floats"):
+        with pytest.raises(
+            InputError, match=rf"{name}\.tif: cannot be read .* values use 0–.*: stretch them, or save 8 bits"
+        ):
+            read_image(tmp_path / f"{name}.tif")
+    tifffile.imwrite(tmp_path / "mask.tif", np.float32([[0, 0.1], [0.1, 0]]))  # of a mask one value is enough
+    assert read_mask_file(tmp_path / "mask.tif").tolist() == [[0, 1], [1, 0]]
+
+
 @pytest.mark.parametrize("low, high", [(-1, 1), (0, 3.5), (0, 65535), (-20, 200)])
 def test_floats_of_an_unknown_range_are_refused(tmp_path, low, high):
     tifffile.imwrite(tmp_path / "photo.tif", np.linspace(low, high, 54, dtype=np.float32).reshape(6, 9))

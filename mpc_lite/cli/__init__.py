@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     # OpenMP's threads spin where they wait, and beside another busy process a training then takes many times as long.
     # It is read once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault(
+        "OPENCV_LOG_LEVEL", "SILENT"
+    )  # of what it meets when it begins, as an IPP that is switched off
     any_letter_prints()
     if (code := sys.getfilesystemencoding()) != "utf-8":  # LC_ALL=POSIX with PYTHONUTF8=0, or an old locale
         tell(

@@ -30,7 +30,7 @@ from mpc_lite.forgeries.camera import Camera, cameras_of, photograph, split_rang
 from mpc_lite.forgeries.resample import affine, without_ipp
 from mpc_lite.forgeries.scenes import SET_COLUMNS, SET_FOLDERS, UNFINISHED, Scenes
 from mpc_lite.images import decode, encode_jpeg
-from mpc_lite.run_folder import HOLDER, LOCK, TEMPORARY, locked
+from mpc_lite.run_folder import HOLDER, LOCK, TEMPORARY, locked, of_the_system
 
 KINDS = ("splice", "copy_move", "removal", "authentic")
 SHARES = {"splice": 0.6, "copy_move": 0.2, "removal": 0.2}  # among tampered images: a splice is the paper's main case
@@ -168,10 +168,12 @@ def write_set(
 
 
 def check_fresh(out: Path) -> None:
-    """InputError where a folder holds anything but a lock and what a killed writer left, a set of nobody's."""
+    """InputError where a folder holds anything but a lock, what systems put there, and what a killed writer left, a set
+    of nobody's."""
     names = {path.name for path in out.iterdir() if not TEMPORARY.fullmatch(path.name)} if out.exists() else set()
     left = {UNFINISHED, *SET_FOLDERS, "manifest.csv"} if UNFINISHED in names else set()
-    if names - left - {LOCK, HOLDER}:
+    names -= {LOCK, HOLDER, *filter(of_the_system, names)}
+    if names - left:
         raise InputError(
             f"--out {out} is not empty (found {some(sorted(names), 3)}); choose another folder: "
             "a set starts in an empty one"

@@ -359,6 +359,13 @@ def test_a_set_killed_while_it_wrote_its_lock_blocks_no_other(tmp_path):
         (tmp_path / name).touch()
     check_fresh(tmp_path)
     assert not holds_run(tmp_path)
+    for name in (".DS_Store", ".directory", "Thumbs.db", "._manifest.csv", "@eaDir"):  # whoever looked into the folder
+        (tmp_path / name).touch()
+        check_fresh(tmp_path)
+        (tmp_path / ".unfinished").touch()
+        check_fresh(tmp_path)
+        (tmp_path / ".unfinished").unlink()
+        (tmp_path / name).unlink()
     (tmp_path / ".photo.png.tmp").touch()
     with pytest.raises(InputError, match="is not empty"):
         check_fresh(tmp_path)
