@@ -30,11 +30,12 @@ from mpc_lite.files import PICTURES, check_output, csv_rows, place, relative
 from mpc_lite.images import read_image
 from mpc_lite.run_folder import clear_stale
 from mpc_lite.training.signals import Stopped, ending
+from record import Parser
 
 
 def main(argv: list[str] | None = None) -> int:
     any_letter_prints()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("list", type=Path, metavar="LIST", help="the list, or a folder with Tp/ and Gt/")
     parser.add_argument("--out", type=Path, required=True, metavar="M.csv", help="the manifest to write")
     parser.add_argument("--root", type=Path, metavar="DIR", help="where the list's paths start (default: its folder)")

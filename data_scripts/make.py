@@ -31,7 +31,7 @@ from mpc_lite.errors import InputError, printable, some
 from mpc_lite.files import check_output, place
 from mpc_lite.run_folder import HOLDER, LOCK, clear_stale, locked
 from mpc_lite.training.signals import Stopped, ending
-from record import check_record, record, replace, report, tell, write_bad, write_json
+from record import Parser, check_record, record, replace, report, tell, write_bad, write_json
 
 LINE = 10_000  # letters of a line with an image's name and its mask's
 _ENDING = r"\.(?:jpe?g|png|tiff?|bmp)"
@@ -48,7 +48,7 @@ _FILE_NAME = re.compile(  # quoted as in CSV, or up to what separates names
 def main(*sets: DataSet, argv: list[str] | None = None) -> int:
     """The command line of a set's script; gives the exit code."""
     any_letter_prints()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="; ".join(dict.fromkeys(s.title for s in sets)) + f". Terms: {sets[0].terms}.",
         epilog=f"Expected: {sets[0].layout}. Where to get it: {sets[0].page}",
     )

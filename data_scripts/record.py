@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import csv
 import dataclasses
@@ -14,15 +15,22 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from checked import Checked
 from common import DataSet, MaskRule, Pair
 from mpc_lite.cli.terminal import put
-from mpc_lite.errors import InputError, printable, some
+from mpc_lite.errors import InputError, printable, printable_lines, some
 from mpc_lite.files import write_atomic
 
 SHOWN = 20  # bad pairs on the screen; the files list them all
+
+
+class Parser(argparse.ArgumentParser):
+    """Its messages repeat what it was given, and with `*` those are the names of other people's files."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable_lines(message))
 
 
 def tell(text: str) -> None:

@@ -40,6 +40,10 @@ _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kin
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")  # of formats that are read
 _CR2 = b"\x10\0\0\0CR"  # behind the first four bytes of Canon's raw files
 _stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
+# How Radiance and PF files say how large they are, after lines of facts.
+_FLOAT_SIDES = re.compile(
+    rb"#\?.*?\n\n[-+][XY]\s+(\d{1,9})\s+[-+][XY]\s+(\d{1,9})\s|PF\s+(\d{1,9})\s+(\d{1,9})\s", re.DOTALL
+)
 _RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 
 
@@ -244,6 +248,10 @@ def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
         a_sample = 4 if tags.get(Tag.COLOURS, 0) in LOG_LUV else tags.get(Tag.BITS, 0) // 8
         check_size(tags.get(Tag.WIDTH, 0), tags.get(Tag.HEIGHT, 0), path, a_sample * tags.get(Tag.SAMPLES, 1))
         data = bytearray(path.read_bytes())
+        if not tags and data.startswith((b"#?", b"PF")):  # of floats in colour; a header has comments
+            if not (sides := _FLOAT_SIDES.match(data[: 1 << 16])):
+                raise ValueError("damaged: its size does not stand at its beginning")
+            check_size(int(sides[2] or sides[3]), int(sides[1] or sides[4]), path, 12)
         for place in tags.get("turns", ()):  # 'as stored': versions of OpenCV differ in which they turn themselves
             struct.pack_into("<H" if data[:1] == b"I" else ">H", data, place, 1)
         if scale := re.match(rb"PF\s+\d+\s+\d+\s+[-+]?(\S+)", data[:512]):  # in grey files Pillow leaves it out

@@ -57,7 +57,7 @@ def pixel_limit(n_bytes: int, each: int = 1) -> int:
         if not raised.isdecimal() or len(raised) > 18 or not int(raised):
             raise InputError(f"{RAISED} is '{shown(raised)}'; expected a number of pixels, such as {MAX_PIXELS}")
         return int(raised)
-    return min(MAX_PIXELS, max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes) * BYTES_A_PIXEL // max(BYTES_A_PIXEL, each))
+    return min(MAX_PIXELS, max(UNPROVEN_PIXELS, PIXELS_A_BYTE * n_bytes)) * BYTES_A_PIXEL // max(BYTES_A_PIXEL, each)
 
 
 def too_many_pixels(width: int, height: int, n_bytes: int | None = None, each: int = 1) -> str | None:

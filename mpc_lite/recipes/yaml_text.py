@@ -42,6 +42,13 @@ class RecipeLoader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         return super().compose_node(parent, index)
 
+    def flatten_mapping(self, node):
+        super().flatten_mapping(node)
+        if (
+            len(node.value) > _MOST
+        ):  # of merged sections (<<) that merge others, twice each, before anything counts them
+            raise yaml.constructor.ConstructorError(None, None, f"more than {_MOST} values", node.start_mark)
+
     def construct_whole_number(self, node):
         text = self.construct_scalar(node).replace("_", "")
         if len(text) > _LONGEST_NUMBER:  # in hexadecimal Python reads them, and then cannot say what it read

@@ -146,6 +146,16 @@ def test_pictures_and_archives_that_are_passed_over_are_told(run, tiny, photo):
     assert "not used" not in run(TINY, tiny).out  # all that is expected is there
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("script", ["imd2020.py", "from_list.py"])
+def test_what_a_script_does_not_know_is_told_without_acting_on_the_terminal(script, tmp_path):
+    """With * in a folder of strangers, names are options."""
+    call = [sys.executable, SCRIPTS / script, "-\x1b[2Jx.jpg", "m\u202evsc.txt", "--out", tmp_path / "o"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "\\x1b[2Jx.jpg" in done.stderr
+    assert not {"\x1b", "\u202e"} & set(done.stderr)
+
+
 def test_a_mended_set_leaves_no_list_of_bad_pairs_behind(run, tiny, photo, mask_file):
     photo(tiny / "fake" / "c.png")
     assert run(TINY, tiny).code == 1

@@ -144,6 +144,16 @@ def test_a_value_on_the_command_line_too(key, value):
     assert len(str(refusal.value)) < 1000
 
 
+def test_merged_sections_that_merge_others_twice_end_at_once(tmp_path):
+    """PyYAML before 6.0.4 doubles them with each line: 25 lines took half a minute, and 27 a gigabyte."""
+    lines = ["l0: &l0 {a: 1, b: 2}", *(f"l{n}: &l{n} {{<<: [*l{n - 1}, *l{n - 1}]}}" for n in range(1, 26))]
+    (tmp_path / "r.yaml").write_text("\n".join(lines))
+    start = time.process_time()
+    with pytest.raises(InputError, match=r"more than 10000 values|l0"):
+        load_recipe(tmp_path / "r.yaml")
+    assert time.process_time() - start < 5
+
+
 def test_merged_sections_are_no_keys_given_twice(tmp_path):
     """A section taken over with `<<` may be changed, and taken over again."""
     path = tmp_path / "r.yaml"

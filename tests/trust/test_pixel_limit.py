@@ -173,3 +173,25 @@ def test_a_limit_that_is_no_number_is_told(value, monkeypatch):
     monkeypatch.setenv(RAISED, value)
     with pytest.raises(InputError, match=RAISED):
         pixel_limit(0)
+
+
+@pytest.mark.parametrize("suffix", ["hdr", "pfm"])
+def test_floats_in_colour_are_counted_by_their_own_header(suffix, tmp_path, monkeypatch):
+    """OpenCV alone reads them, and no decoder that knows a limit sees them first."""
+    values = np.linspace(0, 1, 9 * 8 * 3, dtype=np.float32).reshape(9, 8, 3)
+    cv2.imwrite(str(tmp_path / f"photo.{suffix}"), values)
+    assert read_image(tmp_path / f"photo.{suffix}").shape == (9, 8, 3)
+    monkeypatch.setenv(RAISED, "71")
+    with pytest.raises(InputError, match=rf"photo\.{suffix}: .*\(8×9 pixels of 12 bytes each, at most 71"):
+        read_image(tmp_path / f"photo.{suffix}")
+    monkeypatch.delenv(RAISED)
+    data = (tmp_path / f"photo.{suffix}").read_bytes()
+    data = data.replace(b"-Y 9 +X 8", b"-Y 32000 +X 32000").replace(b"8 9\n", b"32000 32000\n")
+    (tmp_path / f"huge.{suffix}").write_bytes(data)
+    with pytest.raises(InputError, match="32000×32000 pixels of 12 bytes each"):
+        read_image(tmp_path / f"huge.{suffix}")
+
+
+def test_the_more_bytes_a_pixel_has_the_fewer_are_read_of_any_file():
+    assert pixel_limit(1 << 40, 8) == MAX_PIXELS and pixel_limit(1 << 40, 16) == MAX_PIXELS // 2
+    assert pixel_limit(1 << 40, 12) * 24 <= 4 << 30  # two such pictures at once
