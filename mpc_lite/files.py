@@ -129,14 +129,12 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
         return plain
     name = text.strip() or text
     for spelling in dict.fromkeys((text, text.replace("\\", "/"), name, name.replace("\\", "/"))):
-        where: Path | None = folder
+        places = [folder] if spelling else []
         for part in Path(os.path.expanduser(spelling)).parts:  # systems differ, and so may folder and file
             forms = dict.fromkeys((part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part)))
-            where = next((at for form in forms if os.path.lexists(at := where / form)), None)
-            if where is None:
-                break
-        if spelling and where is not None:
-            return where
+            places = [at for where in places for form in forms if os.path.lexists(at := where / form)]
+        if places:
+            return places[0]
     return folder / os.path.expanduser(name)
 
 

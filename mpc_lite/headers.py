@@ -86,7 +86,7 @@ def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
     ):
         raise unreadable(path, _VIDEO)
     packets = head[0::188][:3], head[4::192][:3]  # of transport streams, as broadcast and as camcorders write them
-    if b"GGG" in packets:
+    if b"GGG" in packets and not head.startswith((b"GIF8", b"BM")):
         raise unreadable(path, _VIDEO)
     if head.startswith((b"\xff\xfe<", b"\xfe\xff\0<")):
         head = head.decode("utf-16", "replace").encode()

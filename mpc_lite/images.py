@@ -51,7 +51,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
         values = np.right_shift(values, 0 if high <= 255 else 8, out=as_bytes, casting="unsafe")
     elif values.dtype == np.float32:
         low, high = float(values.min()), float(values.max())
-        if 1 / 510 <= high < _LEAST_HIGH / 0xFFFF:
+        if 1 / 510 <= high < _LEAST_HIGH / 0x10000:
             raise unreadable(path, f"its values use {low:g}–{high:g} of 0–1: stretch them, or save 8 bits")
         values = _bytes(values, path)
     if values.ndim == 2:

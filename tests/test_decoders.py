@@ -72,6 +72,18 @@ NAMED = {  # what people take for pictures: (bytes, what the message says)
 }
 
 
+@pytest.mark.parametrize("grey", [71, 0, 255])
+def test_a_picture_whose_letters_stand_where_a_broadcast_s_do_is_no_video(tmp_path, grey):
+    """A GIF begins with the letter that begins each packet of a transport stream."""
+    picture = Image.new("P", (64, 64))
+    picture.putpalette([grey] * 768)
+    picture.paste(1, (0, 0, 5, 5))
+    picture.save(tmp_path / "a.gif", optimize=False)
+    picture.save(tmp_path / "a.bmp")
+    for name in ("a.gif", "a.bmp"):
+        assert (read_image(tmp_path / name) == grey).all()
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with names")
 def test_a_pipe_or_a_device_by_a_pictures_name_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")

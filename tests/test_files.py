@@ -53,6 +53,10 @@ def test_a_path_is_found_whichever_system_wrote_it(tmp_path, monkeypatch):
         written = unicodedata.normalize(form, mixed.relative_to(tmp_path).as_posix())
         assert place(written, tmp_path).is_file() and place(written.replace("/", "\\"), tmp_path).is_file()
         assert place(unicodedata.normalize(form, str(mixed))).is_file()
+    (tmp_path / "two" / APART).mkdir(parents=True)  # both spellings stand side by side, and one has the file
+    (tmp_path / "two" / COMPOSED).mkdir()
+    (tmp_path / "two" / APART / "a.png").touch()
+    assert place(f"two/{COMPOSED}/a.png", tmp_path).is_file()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert place("~/Tp/a.jpg", "/elsewhere") == tmp_path / "Tp" / "a.jpg"
     assert expand("~/Tp\\a.jpg") == tmp_path / "Tp" / "a.jpg"

@@ -175,7 +175,7 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
         try:
             fields = _fields(line, delimiter) if format != "names" else _fields(line, ",") if line[0] == '"' else [line]
         except csv.Error as error:
-            problem = f"{line[:100]!r} is not quoted as a CSV file is ({error}); expected image,mask"
+            problem = f"{line[:100]!r} is not quoted as a CSV file is ({error}); expected a name or image,mask"
             rows.append(Entry(number, where, "", None, 0, problem))
             continue
         if not rows and [field.strip(' "').lower() for field in re.split(r"[,;\t]", line)[:2]] == ["image", "mask"]:
@@ -187,7 +187,7 @@ def _lines(data: bytes, path: Path, format: str, masks: bool) -> list[Entry]:
         if n > 3 and not more_lines:
             entry = Entry(number, where, "", None, 0, f"'{shown(line)}' names several images; write a line for each")
         elif format == "names" or not (masks or "".join(fields[1:]).strip()):  # a spreadsheet's empty columns
-            entry = Entry(number, where, fields[0].strip(), None, 0)
+            entry = Entry(number, where, name := fields[0].strip(), None, 0, None if name else "no image")
         elif len(fields) < 2 or (format == "space" and len(fields) > 3):
             form = "image,mask" if format == "comma" else "image mask label, with no space inside a path"
             entry = Entry(number, where, "", None, 0, f"'{shown(line)}' has {len(fields)} fields, expected {form}")

@@ -230,10 +230,12 @@ def reproduce(
             if isinstance(error, KernelStopped):
                 raise KernelStopped(f"{error}; {way}", error.number) from None
             if isinstance(error, KernelDied | ProcessDied):
-                raise type(error)(f"{error}; {way}") from error
+                what = str(error).partition("; go on with --resume")[0]  # of a stage by itself
+                raise type(error)(f"{what}; {way}") from error
             if isinstance(error, OSError) and error.errno in REFUSED:
                 error = InputError(refused(error))
-            if isinstance(error, InputError) and holds_run(run.out):  # where the same command would be refused
+            told = "resume" in str(error)  # it says itself how to go on, or why not
+            if isinstance(error, InputError) and holds_run(run.out) and not told:  # else the same command is refused
                 raise type(error)(f"{error}{MENDED}{way}") from None
             raise error
         drop_earlier(run.out)

@@ -35,6 +35,11 @@ def deaths_told() -> Iterator[None]:
     except RuntimeError as error:
         raised = _RAISED.match(str(error))
         full = raised and _UNSHARED.search(str(error))
+        if raised and "Too many open files" in str(error):
+            raise ProcessDied(
+                "a process that reads images may open no more files; raise the limit (ulimit -n), or take a smaller "
+                "data.workers; go on with --resume, from the last checkpoint if there is one"
+            ) from error
         if full or (not raised and _KILLED.search(str(error))):
             shared = full or "bus error" in f"{error} {error.__cause__}".lower()
             cause = "shared memory (/dev/shm; a container's --shm-size)" if shared else "memory"

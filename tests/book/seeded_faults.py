@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = Path("book/part2-method/06-contrastive-loss.ipynb")
-CHECKS = "    check_temperature(temperature)\n    if reduction not in"
+CHECKS = '    check_temperature(temperature, learns=implementation == "dense")\n    if reduction not in'
 INFONCE, VIEWS = "contrast/infonce.py", "contrast/views.py"
 # name -> (file, text that stands there once, what takes its place)
 FAULTS = {

@@ -468,6 +468,8 @@ def test_quotes_that_do_not_close_and_manifests_are_named(root):
 def test_quoted_names_and_empty_columns_of_a_list_of_names(root, text):
     samples = [Sample(root / "Tp" / name, None, 0, "x") for name in ("a.jpg", "b, c.tif", "c.tif")]
     assert pick(samples, save(root, "names.csv", text)) == (samples[:2], [])
+    _, bad = pick(samples, save(root, "names.csv", text + '""\n'))
+    assert [problem.partition(": ")[2] for _, problem in bad] == ["no image"]
 
 
 @pytest.mark.slow

@@ -279,6 +279,10 @@ RAISED = "Caught RuntimeError in DataLoader worker process 1.\nOriginal Tracebac
             r"images ended, because shared memory \(/dev/shm; .* ran out",
         ),
         (f"{RAISED}RuntimeError: unable to write to file </torch_9_1>: No space left on device (28)", "/dev/shm"),
+        (
+            f"{RAISED}RuntimeError: unable to mmap 9 bytes from file </x>: Too many open files (24)",
+            r"ulimit -n.*--resume",
+        ),
     ],
 )
 def test_what_became_of_a_loader_s_worker_is_said_as_it_was(text, words):
