@@ -239,8 +239,6 @@ def _extract(archive: Path, folder: Path) -> None:
         if kind == "file" and parts in paths:
             raise InputError(f"{archive}: holds {name} twice, and only one would stay; unpack it by hand and choose")
         paths.add(parts)
-        if size < 0:
-            raise InputError(f"{archive}: holds {name}, which claims {size} bytes; it is damaged, do not trust it")
         total += size
         if total > free:
             raise InputError(f"{archive}: unfolds to more than {total >> 20} MB, but {free >> 20} MB are free")
@@ -281,6 +279,9 @@ def _members(archive: Path) -> Iterator[tuple[str, int, str, BinaryIO | None]]:
             for info in file:
                 file.members = []  # which else would hold the headers of all
                 kind = "folder" if info.isdir() else "file" if info.isfile() else "link or device"
+                if info.size < 0:  # in a number of 256 digits; `tarfile` makes an empty file of it
+                    name = shown(info.name, 200)
+                    raise InputError(f"{archive}: holds {name}, which claims {info.size} bytes; do not trust it")
                 size = info.size + info.offset_data - info.offset  # headers may be the longer part
                 yield info.name, size, kind, file.extractfile(info) if kind == "file" else None
             _end(file, max(BIG, RATIO * archive.stat().st_size))

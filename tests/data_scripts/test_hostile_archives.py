@@ -182,6 +182,18 @@ def test_sheets_that_no_program_writes_are_refused_in_words(load, tmp_path):
         list(load("casia_names")._lines(tmp_path / "twice.xlsx"))
 
 
+def test_a_member_that_claims_less_than_nothing_is_refused(tmp_path):
+    """In a number of 256 digits a size may be negative, and the member then came out empty."""
+    member = tarfile.TarInfo("a.jpg")
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (256**12 - 1).to_bytes(12, "big")  # -1
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(10240 - 512))
+    with pytest.raises(InputError, match=r"a\.tar: holds a\.jpg, which claims -1 bytes"):
+        unpack(tmp_path / "a.tar")
+
+
 def test_the_cells_of_a_sheet_are_read_in_all_forms(load, tmp_path):
     rows = (
         '<row><c t="s"><v>0</v></c><c/><c t="inlineStr"><is><t>b</t></is></c><c t="s"><v>7</v></c></row>'
