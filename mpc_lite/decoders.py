@@ -250,7 +250,7 @@ def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
         data = bytearray(path.read_bytes())
         if not tags and data.startswith((b"#?", b"PF")):  # of floats in colour; a header has comments
             if not (sides := _FLOAT_SIDES.match(data[: 1 << 16])):
-                raise ValueError("damaged: its size does not stand at its beginning")
+                raise ValueError("its size does not stand in its first 64 KB")
             check_size(int(sides[2] or sides[3]), int(sides[1] or sides[4]), path, 12)
         for place in tags.get("turns", ()):  # 'as stored': versions of OpenCV differ in which they turn themselves
             struct.pack_into("<H" if data[:1] == b"I" else ">H", data, place, 1)

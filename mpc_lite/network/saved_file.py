@@ -25,6 +25,7 @@ _WHOLE = 2**20  # values in a checkpoint of ours, each counted as often as it is
 _TIMES = 4  # a file's length is what is given to functions at most; torch.save gives them less than it
 _PICKLES = 5  # at the start of a file in the former format
 _KINDS = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+_VALUES = ("BINUNICODE", "SHORT_BINSTRING", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE")
 _DIMENSIONS = 64  # of a tensor, as in torch
 _SAME_HASH = 2**61 - 1  # a whole number from here on has the hash of a smaller one
 
@@ -130,9 +131,7 @@ class _Pickles:
                     memo[argument] = stack[-1]
                 case "BINGET" | "LONG_BINGET":
                     stack.append(memo[argument])
-                case "BINUNICODE" | "SHORT_BINSTRING" | "BINFLOAT" | "NONE":
-                    stack.append(argument)
-                case "BININT" | "BININT1" | "BININT2" | "LONG1":
+                case name if name in _VALUES:
                     stack.append(argument)
                 case "NEWTRUE" | "NEWFALSE":
                     stack.append(opcode.name == "NEWTRUE")

@@ -172,9 +172,8 @@ def _opened(name_or_file: str | Path) -> Iterator[tuple[Path, safe_open]]:
             start, size = file.read(8), os.fstat(file.fileno()).st_size
         if path.suffix.lower() == ".onnx":
             raise InputError(f"{path} is an ONNX file; 'mpc-lite predict' takes it with --backend onnx")
-        if start.startswith(
-            b"vers"
-        ):  # ion https://git-lfs…; as the length that a safetensors file begins with it is endless
+        # "version https://git-lfs…": as the length that a safetensors file begins with it is endless.
+        if start.startswith(b"vers"):
             raise InputError(f"{path} is a Git LFS pointer, not the weights; fetch them with 'git lfs pull'")
         if start.startswith((b"PK\x03\x04", b"\x80\x02\x8a\x0a")):  # how torch.save begins a file, now and formerly
             if path.suffix.lower() == ".state":

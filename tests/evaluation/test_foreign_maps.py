@@ -101,6 +101,16 @@ def test_a_picture_by_the_name_of_an_array_is_told_without_advice_to_run_it(imag
 
 
 @pytest.mark.trust
+@pytest.mark.parametrize("shape", ["(99999999999, 99999999999)", "(f(), 2)"])
+def test_a_header_that_cannot_be_is_told_in_our_words_alone(images, shape, recwarn):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    (images / "maps" / "a.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(InputError, match=r"a\.npy: cannot be read as an array") as told:
+        ForeignMaps(images / "maps").read(sample(Path("a.jpg")), SIZE)
+    assert not len(recwarn) and "object at 0x" not in str(told.value)
+
+
+@pytest.mark.trust
 @pytest.mark.parametrize("save", [np.save, lambda file, value: np.savez(file, scores=value)])
 def test_a_dictionary_saved_as_an_array_says_what_to_save(images, save):
     name = "a.npy" if save is np.save else "a.npz"
