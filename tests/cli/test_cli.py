@@ -445,6 +445,15 @@ def test_threads_that_wait_sleep_unless_the_user_chose(given, policy, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.trust
+def test_opencv_says_nothing_when_it_begins(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    call = [sys.executable, "-m", "mpc_lite.cli", "synth", "--n", "1", "--size", "64", "--out", str(tmp_path / "set")]
+    done = subprocess.run(call, env={**environment, "OPENCV_IPP": "disabled"}, capture_output=True, text=True)
+    assert done.returncode == 0 and "WARN" not in done.stderr
+
+
+@pytest.mark.slow
 def test_evaluate_prints_a_table_and_writes_json(trained, forgeries, tmp_path, capsys):
     words = ["--weights", str(trained / "model.safetensors"), "--manifest", str(forgeries), "--device", "cpu"]
     json_file, maps = tmp_path / "scores.json", tmp_path / "maps"
