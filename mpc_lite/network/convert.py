@@ -5,8 +5,9 @@ Three layouts exist, all of HRFormer-B. Stage 1 of the released code holds the e
 `decoder.classifier.11.weight` tells which. HRFormer's ImageNet file holds the classification network under `model`:
 its heads are not used, and the four projections `convs.*` (24 tensors) are not in it.
 
-Files that others saved anew are unwrapped first: the weights under `state_dict` or `model`, names behind `module.`
-(of DataParallel) or `_orig_mod.` (of torch.compile).
+Files that others saved anew are unwrapped first: the weights under `state_dict` or `model`, names with `module`
+(of DataParallel, and of averaged models, whose count `n_averaged` is left out) or `_orig_mod` (of torch.compile) in
+them, names that all begin with `model.` or `net.` (of a trainer's module that holds the network).
 
 What a file lacks is initialised with seed 0 and listed, in the facts of the converted file too. A head that is listed
 there has learnt nothing: such a file is a start for training, like `lite-stage1`.
@@ -206,15 +207,24 @@ def _unwrapped(path: Path, state: Any) -> tuple[Any, list[str]]:
         if not isinstance(state, dict):
             break
         inner = next((k for k in ("state_dict", "model_state_dict", "model") if isinstance(state.get(k), dict)), None)
-        prefix = next((p for p in ("module.", "_orig_mod.") if all(n.startswith(p) for n in state)), None)
+        averaged = [n for n in state if n == "n_averaged"]
+        plain = {_without_wrappers(n): n for n in state if n not in averaged}
+        prefix = next((p for p in ("model.", "net.") if plain and all(n.startswith(p) for n in plain)), "")
         if inner:
             beside += [name for name in state if name != inner]
             state = _named(path, state[inner])
-        elif prefix:
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
+        elif len(plain) + len(averaged) < len(state):  # two names became one: which of them is meant?
+            break
+        elif averaged or prefix or list(plain) != list(state):
+            beside += averaged
+            state = {name.removeprefix(prefix): state[old] for name, old in plain.items()}
         else:
             break
     return state, beside
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
 
 
 def _named(path: Path, state: Any) -> Any:

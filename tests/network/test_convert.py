@@ -241,6 +241,12 @@ WRAPPERS = {
     "model": [under("model", epoch=3)],
     "a training state of DataParallel": [prefixed("module."), under("model", epoch=3)],
     "twice": [under("state_dict"), under("model")],
+    "Lightning": [prefixed("model."), under("state_dict", epoch=3)],
+    "Lightning, compiled": [prefixed("net._orig_mod."), under("state_dict", epoch=3)],
+    "an averaged model": [prefixed("module."), lambda state: {"n_averaged": torch.tensor(3), **state}],
+    "an encoder compiled alone": [
+        lambda state: {n.replace("encoder.", "encoder._orig_mod."): value for n, value in state.items()}
+    ],
 }
 
 
@@ -254,7 +260,13 @@ def test_what_others_put_around_the_weights_is_taken_off(wrapper, layout, consta
     found, tensors, beside = module.sort_tensors(Path("x.pth"), state)
     assert found == layout and list(tensors) == list(inner)
     assert all(tensors[name] is inner[name] for name in inner)
-    assert beside == [name for name in ("epoch", "optimizer") if name in state]
+    assert beside == [name for name in ("epoch", "optimizer", "n_averaged") if name in state]
+
+
+def test_names_that_would_become_one_are_not_unwrapped(constants):
+    name = next(iter(constants))
+    with pytest.raises(InputError, match=re.escape("module." + name[:8])):
+        module.sort_tensors(Path("x.pth"), {"module." + name: 0, "module._orig_mod." + name: 1})
 
 
 @pytest.mark.parametrize("head", [None, (32, 128, 1, 1)])
