@@ -40,19 +40,19 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     Transparent pixels are laid over white, as a viewer shows them, unless nothing is visible. Of several frames the
     first full one counts, of a HEIC the primary; colour profiles are ignored. Up to `files.pixel_limit` pixels.
     Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
-    files, for 16-bit and float files that use less than a quarter of their range, and where memory does not suffice.
+    files, for 16-bit and float files that use less than a quarter of their range but for one value in 10 000, and where
+    memory does not suffice.
     """
     values, alpha = _upright(path, orient)
     if values.dtype == np.uint16:
-        low, high = int(values.min()), int(values.max())
-        if 255 < high < _LEAST_HIGH:
-            raise unreadable(path, f"its 16-bit values use {low}–{high} of 0–65535: stretch them, or save 8 bits")
+        high = int(values.max())
+        if high > 255:
+            _check_range(values, _LEAST_HIGH, 65535, path)
         as_bytes = np.empty(values.shape, np.uint8)  # without a copy of 16 bits between
         values = np.right_shift(values, 0 if high <= 255 else 8, out=as_bytes, casting="unsafe")
     elif values.dtype == np.float32:
-        low, high = float(values.min()), float(values.max())
-        if 1 / 510 <= high < _LEAST_HIGH / 0x10000:
-            raise unreadable(path, f"its values use {low:g}–{high:g} of 0–1: stretch them, or save 8 bits")
+        if 1 / 510 <= float(values.max()) <= _OVERSHOOT:
+            _check_range(values, _LEAST_HIGH / 0x10000, 1, path)
         values = _bytes(values, path)
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)
@@ -258,6 +258,16 @@ def _bytes(values: np.ndarray, path: str | Path) -> np.ndarray:
     for rows in _bands(values):
         result[rows] = np.clip(np.round(values[rows] * (255 // top)), 0, 255)
     return result
+
+
+def _check_range(values: np.ndarray, least: float, top: int, path: str | Path) -> None:
+    """InputError where fewer than one value in 10 000 reaches `least`: a sensor's hot pixels brighten no photograph."""
+    bright = sum(np.count_nonzero(values[rows] >= least) for rows in _bands(values))
+    if bright * 10_000 < values.size:
+        use = f"{values.min():g}–{values.max():g}" + (
+            f", but only {bright} of them {least:g} or more," if bright else ""
+        )
+        raise unreadable(path, f"its {values.dtype} values use {use} of 0–{top}: stretch them, or save 8 bits")
 
 
 def _laid_over(values: np.ndarray, alpha: np.ndarray, background: int) -> np.ndarray:

@@ -275,6 +275,21 @@ def test_floats_of_fewer_bits_divided_by_all_of_sixteen_are_refused_as_the_integ
     assert read_mask_file(tmp_path / "mask.tif").tolist() == [[0, 1], [1, 0]]
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("top, dtype", [(65535, np.uint16), (1, np.float32)])
+def test_a_hot_pixel_does_not_let_a_part_of_the_range_pass(tmp_path, top, dtype):
+    values = np.linspace(0, top / 16, 120 * 90).reshape(90, 120)
+    values[3, 7] = top
+    tifffile.imwrite(tmp_path / "photo.tif", values.astype(dtype))
+    with pytest.raises(
+        InputError, match=f"photo.tif: cannot be read .* use 0–{top}, but only 1 of them .* of 0–{top}: "
+    ):
+        read_image(tmp_path / "photo.tif")
+    values[3, 8] = top  # of 10 800 values two in the light: a street lamp
+    tifffile.imwrite(tmp_path / "photo.tif", values.astype(dtype))
+    assert read_image(tmp_path / "photo.tif").max() == 255
+
+
 @pytest.mark.parametrize("low, high", [(-1, 1), (0, 3.5), (0, 65535), (-20, 200)])
 def test_floats_of_an_unknown_range_are_refused(tmp_path, low, high):
     tifffile.imwrite(tmp_path / "photo.tif", np.linspace(low, high, 54, dtype=np.float32).reshape(6, 9))
