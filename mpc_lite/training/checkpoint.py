@@ -15,6 +15,7 @@ import torch
 
 from mpc_lite.errors import InputError, OtherRun, shown, some
 from mpc_lite.files import open_file, write_atomic
+from mpc_lite.network.checks import check_values
 from mpc_lite.network.saved_file import check_extent, check_saved
 from mpc_lite.network.weights import read_facts, weights_sha256
 from mpc_lite.provenance import read_json
@@ -93,14 +94,20 @@ def restore(
         _same_kinds(state["scheduler"], {**scheduler.state_dict(), **extra})
         _same_kinds(state["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"])
         check_moments(state["optimizer"]["state"], optimizer)
-        model.load_state_dict(state["model"])
+        _load(model, state["model"])
         if companion is not None:
-            companion.load_state_dict(state["companion"])
+            _load(companion, state["companion"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict({**state["scheduler"], **extra})
     except Exception as error:  # torch has no one type for what does not fit
         raise _damaged(path, error) from error
     return step, best, state["start"], state["given"]
+
+
+def _load(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Weights and buffers put back: torch compares neither types nor values, and an index reads where it says."""
+    check_values("its weights", {name: own.cpu() for name, own in network.state_dict().items()}, tensors, "")
+    network.load_state_dict(tensors)
 
 
 def _same_start(

@@ -114,6 +114,25 @@ def test_a_foreign_checkpoint_is_told_in_one_line(tmp_path, state, name):
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("part", ["model", "companion"])
+def test_a_state_with_other_window_positions_is_told_before_they_are_used(tmp_path, state, part):
+    """A network reads its bias where these numbers say, and what lies elsewhere is another network's, or nobody's."""
+    teacher = nn.Module()
+    teacher.register_buffer("relative_position_index", torch.arange(9))
+    parts = {**learner(0), "companion": teacher}
+    if part == "model":
+        parts["model"].register_buffer("relative_position_index", torch.arange(9))
+    file = tmp_path / "pretrain.state"
+    store(file, state[0], 1, 7, 0.5, **parts)
+    assert restore(file, state[0], 1, 9, **parts)[0] == 7
+    content = torch.load(file, weights_only=True)
+    content[part]["relative_position_index"] -= 3
+    file.write_bytes(saved(content))
+    with pytest.raises(InputError, match="is damaged") as told:
+        restore(file, state[0], 1, 9, **parts)
+    assert "\n" not in str(told.value)
+
+
 def test_parts_that_do_not_fit_are_told_in_one_line(tmp_path, state):
     content = torch.load(io.BytesIO(state[1]), weights_only=True)
     wrong = [{"step": "7"}, {"model": {}}, {"optimizer": {"state": 1}}, {"scheduler": []}, {"best": None}]
@@ -132,6 +151,8 @@ def test_parts_that_do_not_fit_are_told_in_one_line(tmp_path, state):
         {"optimizer": {**content["optimizer"], "param_groups": [{**groups[0], "lr": lr}]}} for lr in ("1", math.inf)
     ]
     wrong += [{"optimizer": {**content["optimizer"], "param_groups": []}}]
+    weight = content["model"]["weight"]
+    wrong += [{"model": {**content["model"], "weight": w}} for w in (weight.double(), weight.int(), weight * math.nan)]
     for change in wrong:
         (tmp_path / "pretrain.state").write_bytes(saved({**content, **change}))
         with pytest.raises(InputError, match="is damaged"):
