@@ -19,7 +19,7 @@ def overlay(image: np.ndarray, score_map: np.ndarray, threshold: float = THRESHO
     # As large as the photo asks for, as far as its labels have room: a strip of 200 × 30 000 pixels has little.
     strip = legend(wide, max(1, min(round(max(height, width) / 1500), wide // LEAST_WIDTH)), threshold)
     result = np.full((height + len(strip), strip.shape[1], 3), _PAPER, np.uint8)
-    result[:height, :width] = painted(image, score_map, threshold)
+    _paint(result[:height, :width], image, score_map, threshold)
     result[height:] = strip
     return result
 
@@ -34,12 +34,24 @@ def painted(image: np.ndarray, score_map: np.ndarray, threshold: float = THRESHO
     is 21.) It follows the mask's edge, not the border of the photo.
     """
     result = np.empty((*score_map.shape, 3), np.uint8)
-    for top in range(0, len(result), _BAND):
+    _paint(result, image, score_map, threshold)
+    return result
+
+
+def _paint(picture: np.ndarray, image: np.ndarray, score_map: np.ndarray, threshold: float) -> None:
+    """`painted` into a picture's own pixels, (H,W,3) uint8: large ones have no room for a second."""
+    reach = max(1, round(max(score_map.shape) / 700))
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * reach + 1,) * 2)
+    for top in range(0, len(picture), _BAND):
         rows = slice(top, top + _BAND)
         grey = cv2.cvtColor(np.ascontiguousarray(image[rows]), cv2.COLOR_RGB2GRAY)
-        result[rows] = blend(grey, score_map[rows])
-    _draw_contour(result, score_map > threshold)
-    return result
+        picture[rows] = blend(grey, score_map[rows])
+        # Where the mask ends: black on its last pixels, white on the first ones beyond. Both look `reach` rows around.
+        first = max(0, top - reach)
+        inside = (score_map[first : top + _BAND + reach] > threshold).view(np.uint8)
+        own = slice(top - first, top - first + len(grey))
+        picture[rows][(cv2.dilate(inside, square) > inside)[own]] = _PAPER
+        picture[rows][(cv2.erode(inside, square) < inside)[own]] = _INK
 
 
 def blend(grey: np.ndarray, score_map: np.ndarray) -> np.ndarray:
@@ -74,12 +86,3 @@ def legend(width: int, scale: int = 1, threshold: float = THRESHOLD) -> np.ndarr
         base = (left, edge + ramp + text)
         cv2.putText(strip, label, base, font, size, (_INK,) * 3, scale, cv2.LINE_AA)
     return strip
-
-
-def _draw_contour(picture: np.ndarray, mask: np.ndarray) -> None:
-    """Draw, in place, where the mask ends: black on its last pixels, white on the first ones beyond."""
-    reach = max(1, round(max(mask.shape) / 700))
-    square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * reach + 1,) * 2)
-    inside = mask.astype(np.uint8)
-    picture[(cv2.dilate(inside, square) > inside)] = _PAPER
-    picture[(cv2.erode(inside, square) < inside)] = _INK

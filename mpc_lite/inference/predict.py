@@ -142,7 +142,10 @@ def write_pictures(hit: Hit, image: np.ndarray, stem: str, out: Path, threshold:
     elif predict_wrote(earlier := out / f"{stem}.confidence.png"):  # of another run, and so of another map
         earlier.unlink()
     _write_png(out / files["mask"], (hit.score_map > threshold).astype(np.uint8) * 255)
-    _write_png(out / files["overlay"], cv2.cvtColor(overlay(image, hit.score_map, threshold), cv2.COLOR_RGB2BGR))
+    picture = overlay(image, hit.score_map, threshold)
+    for row in picture:  # OpenCV writes blue first; one by one, for a large picture has no room for a second
+        row[:] = row[:, ::-1].copy()
+    _write_png(out / files["overlay"], picture)
     return files
 
 

@@ -89,6 +89,22 @@ def highest(call: str, file) -> float:
     return float(subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.parametrize("mode, most", [("tiles", 13), ("stretch", 17)])
+def test_a_photograph_is_scored_and_drawn_in_little_more_than_its_map(tmp_path, mode, most):
+    """Picture, map and overlay take ten bytes a pixel."""
+    for name, side in (("small", 96), ("large", 6144)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((side, side), np.uint8))
+    code = (
+        "import sys, torch; from mpc_lite.inference.localizer import Localizer;"
+        "from mpc_lite.inference.predict import predict; from tests.trust.reader import memory;"
+        f"localizer = Localizer(torch.nn.Conv2d(3, 1, 4, 4), mode='{mode}', size=512); out = sys.argv[1] + '/out';"
+        "lines = [(next(predict([f'{sys.argv[1]}/{n}.png'], out, localizer)), memory()) for n in ('small', 'large')];"
+        "assert not lines[1][0]['error']; print((lines[1][1] - lines[0][1]) * 2**20 / 6144**2)"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    assert float(subprocess.run(run, capture_output=True, text=True, check=True).stdout) < most
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_a_mask_with_transparency_takes_little_more_than_its_picture(tmp_path, mode):
     side = 4096
