@@ -162,6 +162,15 @@ def test_jpeg_noise_and_soft_edges_are_no_levels(tmp_path, quality):
         assert error < 0.004, name
 
 
+@pytest.mark.parametrize("unit", [1, 257])
+def test_a_soft_edge_is_cut_at_half_of_its_files_range(tmp_path, unit):
+    """The same picture in 8 and in 16 bits is the same mask."""
+    edge = np.tile(np.linspace(0, 255, 26).round()[:, None], (1, 40))
+    values = np.concatenate([np.zeros((20, 40)), edge, np.full((20, 40), 255)])
+    Image.fromarray((values * unit).astype(np.uint8 if unit == 1 else np.uint16)).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.png"), values > 127)
+
+
 SOFTENED = {
     "smaller": lambda labels: cv2.resize(labels, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA),
     "larger": lambda labels: cv2.resize(labels, None, fx=1.3, fy=1.3, interpolation=cv2.INTER_LINEAR),
@@ -285,6 +294,10 @@ def test_a_sets_own_rule_reads_levels_but_not_hidden_pixels(tmp_path, monkeypatc
     np.testing.assert_array_equal(
         read_tampered(tmp_path / "mask.png", MaskRule(threshold=10)), np.maximum(REGION, REGION[::-1])
     )
+    deep = (REGION * np.uint16(0xFF00), REGION[::-1] * np.uint16(0x0FFF))  # of 256 levels 255 and 15
+    Image.fromarray(np.maximum(*deep)).save(tmp_path / "mask.png")
+    for threshold, marked in ((10, np.maximum(REGION, REGION[::-1])), (20, REGION)):
+        np.testing.assert_array_equal(read_tampered(tmp_path / "mask.png", MaskRule(threshold=threshold)), marked)
     REFUSED["white hidden"][0].save(tmp_path / "mask.png")
     with pytest.raises(InputError, match="hides pixels that are not black"):
         read_tampered(tmp_path / "mask.png", MaskRule(threshold=10))
