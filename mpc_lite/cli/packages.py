@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,6 +102,15 @@ def _modules(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__ or error.__context__
 
 
+def _stranger(error: Exception) -> str | None:
+    """A file outside of what was installed that an error was raised in, or names as the module where a name lacks."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    files = [getattr(error, "path", None), getattr(getattr(error, "obj", None), "__file__", None)]
+    file = next((file for file in files if file), frame.f_code.co_filename)
+    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return file if os.path.isfile(file) and not file.startswith((*installed, __file__)) else None
+
+
 def _broken(package: str, used: str, error: Exception) -> Finding:
     """Of a package of which cannot be had what is used."""
     again = f"{sys.executable} -m pip install --force-reinstall {package}"
@@ -120,4 +130,7 @@ def _broken(package: str, used: str, error: Exception) -> Finding:
         return Finding("fails", what, "unset MPLBACKEND")
     if any(temporary()):  # for want of which good ones fail, and pip too
         return Finding("fails", what, "a folder for temporary files first: see above")
+    if stranger := _stranger(error):
+        do = f"if {stranger} is yours, rename or remove it: it stands in the place of a module that {package} needs"
+        return Finding("fails", what, f"{do}; if not: {again}")
     return Finding("fails", what, f"{again}; a missing .so file is one of the system")

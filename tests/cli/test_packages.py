@@ -88,6 +88,17 @@ def test_of_a_broken_package_those_that_need_it_are_not_to_be_installed_anew(mon
         assert (finding.what, finding.do) == (f"{name} cannot be imported without pillow", "mend pillow first")
 
 
+@pytest.mark.parametrize(
+    "inner, text",
+    [("left_b.py", "raise RuntimeError('mine')"), ("left_b.py", "x = 1"), ("left_a.py", "raise RuntimeError('mine')")],
+)
+@pytest.mark.parametrize("need", ["from left_b import Queue", "import left_b; left_b.Queue"])
+def test_a_file_of_ones_own_in_the_place_of_a_module_is_named(monkeypatch, tmp_path, inner, text, need):
+    """A script called queue.py beside one's others, and PYTHONPATH: no installation mends that."""
+    (bad,) = asked(monkeypatch, tmp_path, {"torch": "left_a:Tensor"}, {"left_a.py": need, inner: text})
+    assert bad.do.startswith(f"if {tmp_path / inner} is yours, rename or remove it: it stands in the place of a module")
+
+
 def test_without_a_folder_for_temporary_files_no_package_is_to_be_installed_anew(monkeypatch, tmp_path, capsys):
     """As on a full disk: some ask for the folder while they are imported, and Python looks for one that takes files."""
 
