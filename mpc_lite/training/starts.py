@@ -24,11 +24,16 @@ def check_own(target: Path, recipe: Recipe, state: Path) -> None:
     """
     facts = read_facts(target)
     written, found = {"stage": state.stem}, {"stage": facts.get("stage", state.stem if state.exists() else None)}
+    differing = [key for key in written if found[key] != written[key]]
     if not state.exists():
-        written |= by_name(json.loads(identity(recipe))["recipe"])
+        # Weights leave out keys that are as if they were not there (`as_dict`), and may have such as ours leaves out.
+        written |= by_name(recipe.as_dict())
         found |= by_name(facts["recipe"])
-    if differing := [key for key in written if key not in found or found[key] != written[key]]:
-        told = [f"{key} {shown(found.get(key))}, not {shown(written[key])}" for key in differing]
+        compared = by_name(json.loads(identity(recipe))["recipe"]).keys() & written.keys()
+        compared |= found.keys() - written.keys()
+        differing += sorted(key for key in compared if found.get(key, ...) != written.get(key, ...))
+    if differing:
+        told = [f"{key} {shown(found.get(key))}, not {shown(written.get(key))}" for key in differing]
         raise InputError(
             f"{target} is of another run or stage ({some(told, 5)}), and {state.stem} would write over it; move it "
             "away, or choose another folder"

@@ -24,7 +24,9 @@ from mpc_lite.reproduce.run import Request, prepare
 from mpc_lite.reproduce.runner import find_notebook, plan, reproduce
 from mpc_lite.training.finetune import finetune
 from mpc_lite.training.finite import Watch
+from mpc_lite.training.identity import learnt_by
 from mpc_lite.training.loop import Interrupted
+from mpc_lite.training.starts import check_own
 from tests.elsewhere import FOLDER, elsewhere, names_in
 from tests.neighbours import two_processes
 from tests.training.test_many_processes import torchrun
@@ -110,6 +112,28 @@ def test_it_trains_stops_resumes_and_its_weights_are_used_like_any_others(name, 
     table = tmp_path / "table.json"
     assert main(["evaluate", "--manifest", str(forgeries), "--json", str(table), *weights]) == 0
     assert json.loads(table.read_text())["errors"] == []
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("name", ARMS)
+def test_a_run_killed_between_its_first_weights_and_its_first_checkpoint_goes_on(name, tmp_path):
+    """The weights leave out keys that a checkpoint does not."""
+    recipe = load_recipe(name, "smoke")
+    target, state = tmp_path / "model.safetensors", tmp_path / f"{recipe.neighbour}.state"
+    save_weights(target, MPC.build("nano"), learnt_by(recipe), stage=recipe.neighbour)
+    check_own(target, recipe, state)
+    for other, text in (({"seed": 5}, "seed 0, not 5"), ({f"{recipe.neighbour}.steps": 3}, r"steps \d+, not 3")):
+        with pytest.raises(InputError, match=f"another run or stage .*{text}"):
+            check_own(target, load_recipe(name, "smoke", other), state)
+
+
+@pytest.mark.trust
+def test_a_key_that_the_weights_alone_have_makes_another_run(tmp_path):
+    target, other = tmp_path / "model.safetensors", load_recipe("quickstart", "smoke", {"finetune.contrast": 0.5})
+    save_weights(target, MPC.build("nano"), learnt_by(other), stage="finetune")
+    check_own(target, other, tmp_path / "finetune.state")
+    with pytest.raises(InputError, match=r"another run or stage \(finetune.contrast 0.5, not None\)"):
+        check_own(target, load_recipe("quickstart", "smoke"), tmp_path / "finetune.state")
 
 
 @pytest.mark.slow
