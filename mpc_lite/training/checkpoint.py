@@ -104,10 +104,11 @@ def restore(
     return step, best, state["start"], state["given"]
 
 
-def _load(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+def _load(network: torch.nn.Module, state: dict[str, Any]) -> None:
     """Weights and buffers put back: torch compares neither types nor values, and an index reads where it says."""
-    check_values("its weights", {name: own.cpu() for name, own in network.state_dict().items()}, tensors, "")
-    network.load_state_dict(tensors)
+    own = {name: value.cpu() for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
+    check_values("its weights", own, state, "")
+    network.load_state_dict(state)  # what is no tensor is a module's own (`get_extra_state`)
 
 
 def _same_start(
