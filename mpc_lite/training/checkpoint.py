@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -182,10 +183,14 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 
 def write_done(path: Path, recipe: Recipe, start: str | None, given: bool, best: float) -> None:
-    """Write the note that a stage has ended, NAME.done: the run's `identity`, the stage, its start (`store`), and the
-    validation score of its best weights."""
+    """Write the note that a stage has ended, NAME.done: the run's `identity`, the stage, its start (`store`), the
+    validation score of its best weights, and the sha256 of all that."""
     note = {**json.loads(identity(recipe)), "stage": path.stem, "start": start, "given": given, "best": best}
-    write_atomic(path, json.dumps(note, sort_keys=True).encode())
+    write_atomic(path, json.dumps({**note, "sha256": _digest(note)}, sort_keys=True).encode())
+
+
+def _digest(note: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
 def read_done(
@@ -254,6 +259,8 @@ def _note(path: Path) -> dict[str, Any]:
     try:
         with open_file(path) as file:
             note = read_json(file.read().decode("utf-8"))
+        if note.pop("sha256", None) != (_digest(note) if "best" in note else None):  # older versions knew neither
+            raise ValueError("changed since it was written")
         recipe = note["recipe"]
         if not isinstance(note["manifests"], list) or not all(isinstance(recipe[key], dict) for key in _SECTIONS):
             raise TypeError("another note")
@@ -265,7 +272,7 @@ def _note(path: Path) -> dict[str, Any]:
             raise ValueError("best")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise InputError(
             f"{path} is damaged, or no note of a finished stage; delete it, and --resume goes on with this stage"
         ) from error

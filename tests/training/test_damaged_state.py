@@ -1,5 +1,6 @@
 """What a run keeps for its next half, damaged: one line that says what to delete, or the same run; never another."""
 
+import hashlib
 import io
 import json
 import math
@@ -211,10 +212,31 @@ def test_only_what_it_writes_passes_for_a_note_of_the_end(tmp_path, state, chang
     file = tmp_path / "pretrain.done"
     write_done(file, state[0], None, False, 0.5)
     read_done(file, state[0], tmp_path / "gone")
-    note = json.dumps({**json.loads(file.read_text()), **change})
-    file.write_text(note.replace('"deep"', "[" * 900 + "]" * 900))
+    note = {**json.loads(file.read_text()), **change}
+    note["sha256"] = hashlib.sha256(
+        json.dumps({k: v for k, v in note.items() if k != "sha256"}, sort_keys=True).encode()
+    ).hexdigest()  # as of another program that keeps a digest
+    file.write_text(json.dumps(note).replace('"deep"', "[" * 900 + "]" * 900))
     with pytest.raises(InputError, match="is damaged, or no note of a finished stage; delete it"):
         read_done(file, state[0], tmp_path / "gone")
+
+
+def test_a_flipped_bit_in_a_note_of_the_end_is_damage_and_not_another_recipe(tmp_path, state):
+    file, rng = tmp_path / "pretrain.done", np.random.default_rng(0)
+    write_done(file, state[0], None, False, 0.5)
+    whole = file.read_bytes()
+    places = [
+        *rng.integers(0, len(whole), 100),
+        *(whole.index(b'"sha256"') + np.arange(70)),
+        whole.index(b'"best"') + 2,
+    ]
+    for place in places:
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << int(rng.integers(8)))]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="is damaged, or no note of a finished stage; delete it"):
+            read_done(file, state[0], tmp_path / "gone")
+    old = {key: value for key, value in json.loads(whole).items() if key not in ("best", "sha256")}
+    file.write_text(json.dumps(old))
+    read_done(file, state[0], tmp_path / "gone")
 
 
 # --- the log --------------------------------------------------------------------------------------------------------
