@@ -276,7 +276,7 @@ def _rgb_in_place(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """OpenCV's (H,W,3) or (H,W,4) -> RGB in the same memory, and the opacity (H,W) uint8: a deep picture is large."""
     height, width, channels = image.shape
     alpha = np.empty((height, width), np.uint8) if channels == 4 else None
-    top = 1 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
+    top = 1 if image.dtype.kind == "f" else 255 if image.max() <= 255 else np.iinfo(image.dtype).max
     packed = image.reshape(-1)[: height * width * 3].reshape(height, width, 3)
     for first in range(0, height, tile := _tile(width)):
         band, rows = image[first : first + tile].copy(), slice(first, first + tile)  # its place is written over

@@ -19,7 +19,7 @@ TAMPERED_ABOVE = 127  # of 255: the grey level of a mask, or the share of tamper
 
 _LEAST_HIGH = 0x4000  # the maximum of a 16-bit photograph that is no file of 14 bits or fewer in a 16-bit container
 _OVERSHOOT = 1.05  # filters leave floats a little beyond their range
-_NEAR = 32  # a mask's level counts as black or white up to this distance of 255, and a colour as grey
+_NEAR = 32  # of 255: so far from black or white a mask's level counts as such, a colour as grey, a veil as nothing
 _LABELS = 8  # at most, 0, 1, 2, … of a map of labels in which 255 marks what does not count
 _APART = 4  # levels of 255 between black and a label; the noise of WebP and AVIF fills regions 1 to 2 levels off
 _FLAT = 8  # levels between neighbours; soft edges and JPEG blocks at edges are steeper
@@ -37,7 +37,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     taken as they are, of others the high byte stays, as do of 9 to 15 bits the highest eight (of a PPM in colour it is
     the nearest of 8 bits), and fewer than 8 bits of a JPEG 2000 are the highest; floats up to 1 are scaled by 255,
     larger ones must be 0–255 (5 % beyond is cut off).
-    Transparent pixels are laid over white, as a viewer shows them, unless nothing is visible. Of several frames the
+    Transparent pixels are laid over white, as a viewer shows them, unless next to nothing is visible. Of several frames the
     first full one counts, of a HEIC the primary; colour profiles are ignored. Up to `files.pixel_limit` pixels.
     Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
     files, for 16-bit and float files that use less than a quarter of their range but for one value in 10 000, and where
@@ -56,7 +56,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
         values = _bytes(values, path)
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)
-    return values if alpha is None or not alpha.any() else _laid_over(values, alpha, 255)
+    return values if alpha is None or alpha.max() < _NEAR else _laid_over(values, alpha, 255)
 
 
 @listed_if_too_large

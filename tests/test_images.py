@@ -303,6 +303,28 @@ def test_transparency_that_hides_everything_is_ignored(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), RGB)
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("opacity", [1, 20])
+def test_opacity_that_shows_next_to_nothing_is_ignored_too(tmp_path, opacity):
+    """A count of layers or a flag of 1, written where opacity belongs."""
+    Image.fromarray(np.dstack([RGB, np.full_like(GREY, opacity)])).save(tmp_path / "photo.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), RGB)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
+def test_bytes_in_16_bits_have_an_opacity_of_bytes(tmp_path, name):
+    alpha = np.full_like(GREY, 255)
+    alpha[: len(alpha) // 2] = 64
+    values = np.dstack([RGB, alpha]).astype(np.uint16)
+    if name.endswith("tif"):
+        tifffile.imwrite(tmp_path / name, values, photometric="rgb", extrasamples=["unassalpha"])
+    else:
+        cv2.imwrite(str(tmp_path / name), values[..., [2, 1, 0, 3]])
+    Image.fromarray(values.astype(np.uint8)).save(tmp_path / "bytes.png")
+    np.testing.assert_array_equal(read_image(tmp_path / name), read_image(tmp_path / "bytes.png"))
+
+
 # ------------------------------------------------------------------------------------------- too large for the memory
 
 LACKING = {
