@@ -37,8 +37,8 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
     taken as they are, of others the high byte stays, as do of 9 to 15 bits the highest eight (of a PPM in colour it is
     the nearest of 8 bits), and fewer than 8 bits of a JPEG 2000 are the highest; floats up to 1 are scaled by 255,
     larger ones must be 0–255 (5 % beyond is cut off).
-    Transparent pixels are laid over white, as a viewer shows them, unless next to nothing is visible. Of several frames the
-    first full one counts, of a HEIC the primary; colour profiles are ignored. Up to `files.pixel_limit` pixels.
+    Transparent pixels are laid over white, as a viewer shows them, unless next to nothing is visible. Of several frames
+    the first full one counts, of a HEIC the primary; colour profiles are ignored. Up to `files.pixel_limit` pixels.
     Raises InputError, with the path and the reason, for anything that is not a complete image, for raw and preview
     files, for 16-bit and float files that use less than a quarter of their range but for one value in 10 000, and where
     memory does not suffice.
