@@ -27,6 +27,7 @@ from mpc_lite.images import read_image, read_mask_file, turn_of
 
 pytestmark = pytest.mark.trust
 ROOT = Path(__file__).parents[1]
+PILLOW_13 = int(PIL.__version__.split(".")[0]) >= 13  # reads more kinds of TIFF than earlier ones, which refuse them
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 SMALL = RGB[::3, ::3]
 
@@ -664,6 +665,10 @@ def test_a_small_picture_has_no_huge_tiles(tmp_path, monkeypatch, kind, side):
         with_tags(file, {65000: (322, 4), 65001: (323, 4)})
     if kind == "odd kind":
         with_tags(file, {322: (322, 9 if side == 256 else 13), 323: (323, 13)})
+        if not PILLOW_13:  # which does not read it at all
+            with pytest.raises(InputError, match="cannot be read as an image"):
+                read_image(file)
+            return
     np.testing.assert_array_equal(read_image(file), photo)
     monkeypatch.setenv("MPC_LITE_MAX_PIXELS", "65536")
     if side <= 256:
@@ -808,7 +813,11 @@ def test_grey_and_its_opacity_apart_are_refused(tmp_path, beside, packed):
         with pytest.raises(InputError, match="grey and its opacity in planes of their own; save it as PNG"):
             read_image(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(both, 0, 2), planarconfig="contig", **how)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], RGB[..., 0])
+    if beside == 2 or PILLOW_13:
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], RGB[..., 0])
+    else:  # nobody says what the second is, or colours multiplied by it
+        with pytest.raises(InputError, match="of a kind that is not read here"):
+            read_image(tmp_path / "a.tif")
 
 
 def test_lab_with_its_channels_apart_is_refused(tmp_path):
@@ -828,7 +837,7 @@ def test_grey_that_was_multiplied_by_its_opacity_is_read(tmp_path):
     try:
         image = read_image(tmp_path / "a.tif")
     except InputError as error:
-        assert "read here" in str(error) and int(PIL.__version__.split(".")[0]) < 13
+        assert "read here" in str(error) and not PILLOW_13
         return
     assert np.abs(image[SCENE <= 100][:, 0] - seen).max() <= 1
     np.testing.assert_array_equal(image[SCENE > 100][:, 0], SCENE[SCENE > 100] // 5)
@@ -896,8 +905,10 @@ def test_several_pictures_in_one_pgm_are_no_mask(tmp_path, kind):
     mask = np.zeros((12, 21), np.uint8)
     mask[3:9, 4:11] = 255
     picture = {"pbm": Image.fromarray(mask > 0), "ppm": Image.fromarray(np.dstack([mask] * 3))}.get(kind)
-    picture = picture or Image.fromarray(mask if kind == "pgm" else mask * np.uint16(257))
-    picture.save(tmp_path / f"m.{kind}")
+    if kind == "16.pgm":
+        (tmp_path / "m.16.pgm").write_bytes(b"P5 21 12 65535\n" + (mask * np.uint16(257)).astype(">u2").tobytes())
+    else:
+        (picture or Image.fromarray(mask)).save(tmp_path / f"m.{kind}")
     data = (tmp_path / f"m.{kind}").read_bytes()
     for more in (b"", b"\n", b"\n# the end"):
         (tmp_path / f"m.{kind}").write_bytes(data + more)
