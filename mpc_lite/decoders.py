@@ -141,6 +141,8 @@ def decode_file(path: str | Path) -> Decoded:
         with silent_stderr() if tags else nullcontext():  # libtiff, within Pillow
             image.load()
         decoded = _of_pillow(image)._replace(turn=orientation(image))
+        if tags.get(Tag.BESIDE) == 1 and decoded.alpha is not None and not decoded.alpha.any():  # Pillow divides by it
+            raise unreadable(path, "colours multiplied by an opacity of nothing; save it without transparency")
         if stored := _SIGNED.get((bits, kind)):
             return decoded._replace(values=decoded.values.astype(stored))
         if decoded.values.dtype == np.uint16 and bits == 16 and tags.get(Tag.COLOURS, 1) == 0:  # white is zero
@@ -276,7 +278,8 @@ def _rgb_in_place(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """OpenCV's (H,W,3) or (H,W,4) -> RGB in the same memory, and the opacity (H,W) uint8: a deep picture is large."""
     height, width, channels = image.shape
     alpha = np.empty((height, width), np.uint8) if channels == 4 else None
-    top = 1 if image.dtype.kind == "f" else 255 if image.max() <= 255 else np.iinfo(image.dtype).max
+    # Deep colours may have an opacity of bytes.
+    top = 1 if image.dtype.kind == "f" else 255 if image[..., -1].max() <= 255 else np.iinfo(image.dtype).max
     packed = image.reshape(-1)[: height * width * 3].reshape(height, width, 3)
     for first in range(0, height, tile := _tile(width)):
         band, rows = image[first : first + tile].copy(), slice(first, first + tile)  # its place is written over

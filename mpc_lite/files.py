@@ -43,8 +43,7 @@ def expand(path: str | Path) -> Path:
         InputError: a variable that is not set; the message says what it is for.
     """
     text = os.path.expandvars(str(path))
-    missing = re.search(r"\$\{?(\w+)", text)
-    if missing:
+    if missing := re.search(r"\$\{?(\w+)", text):
         name = missing.group(1)
         purpose = f" ({FOLDERS[name]})" if name in FOLDERS else ""
         raise InputError(f"{path}: the environment variable {name}{purpose} is not set; set it, or give another path")
@@ -121,21 +120,24 @@ def place(path: str | Path, folder: str | Path = ".") -> Path:
     """Where a path of a manifest, a list or an option lies, whichever system wrote it.
 
     Relative paths start at `folder`; `~` is home, unless a file is called so. The first that exists: as written, with
-    slashes for backslashes, both without blanks around, accents of each part as NFC or NFD; else without blanks.
+    slashes for backslashes, both without blanks around, accents of each part as NFC or NFD; of what is not there, as a
+    file to write, the longest beginning that exists and the rest as written, without blanks.
     """
-    text = str(path)
-    folder = folder if isinstance(folder, Path) else Path(folder)  # to join is quicker than to make one of two
+    text, folder = str(path), folder if isinstance(folder, Path) else Path(folder)  # to join is quicker than to make
     if text and os.path.lexists(plain := folder / text):  # most are, and lists have a million; or a folder is ~backup
         return plain
     name = text.strip() or text
+    begun, new = 0, folder / os.path.expanduser(name)
     for spelling in dict.fromkeys((text, text.replace("\\", "/"), name, name.replace("\\", "/"))):
-        places = [folder] if spelling else []
-        for part in Path(os.path.expanduser(spelling)).parts:  # systems differ, and so may folder and file
+        places, parts = [folder] if spelling else [], Path(os.path.expanduser(spelling)).parts
+        for n, part in enumerate(parts):  # systems differ, and so may folder and file
             forms = dict.fromkeys((part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part)))
-            places = [at for where in places for form in forms if os.path.lexists(at := where / form)]
+            start, places = places, [at for where in places for form in forms if os.path.lexists(at := where / form)]
+            if start and not places and n > begun and spelling == spelling.strip():
+                begun, new = n, start[0].joinpath(*parts[n:])
         if places:
             return places[0]
-    return folder / os.path.expanduser(name)
+    return new
 
 
 def folders_below(

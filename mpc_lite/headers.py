@@ -20,7 +20,8 @@ _VIDEO = "a video; save the frame in question as PNG"
 _PLAIN, HEAD = "save it as PNG or TIFF", 512  # and bytes at the beginning that tell what a file is
 _STARTS = {  # what a file is and what to do -> bytes at its beginning
     "a Git LFS pointer, not the picture it stands for; fetch that with 'git lfs pull'": (b"version https://git-lfs",),
-    "PostScript, which is a program and is not run; " + _PLAIN: (b"%!", b"\xc5\xd0\xd3\xc6"),
+    "PostScript, which is a program and is not run; " + _PLAIN: (b"%!", b"\4%!", b"\xc5\xd0\xd3\xc6"),
+    "a print job, PostScript or the like; " + _PLAIN: (b"\x1b%-12345X",),
     "PDF, a document; save the picture in it as PNG or TIFF": (b"%PDF",),
     "a Photoshop file with layers; export it losslessly as PNG or TIFF": (b"8BPS",),
     "OpenEXR; " + _PLAIN + " with 8 or 16 bits": (b"v/1\x01",),
@@ -30,7 +31,8 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
     "compressed by gzip; unpack it": (b"\x1f\x8b",),
     "a NumPy array; " + _PLAIN: (b"\x93NUMPY",),
     RAW_PICTURE: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"II\x1a\0\0\0HEAPCCDR", b"FOVb", b"\0MRM"),
-    _VIDEO: (  # Matroska, MPEG, Flash, Windows Media, Ogg, MXF, RealMedia, DV, NUT, H.264 and H.265 by themselves
+    # Matroska, MPEG, Flash, Windows Media, Ogg, MXF, RealMedia, DV, NUT, IVF, YUV, H.264 and H.265 by themselves
+    _VIDEO: (
         b"\x1aE\xdf\xa3",
         b"\0\0\1\xba",
         b"\0\0\1\xb3",
@@ -43,6 +45,8 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
         b".RMF",
         b"\x1f\7\0",
         b"nut/multimedia",
+        b"DKIF",
+        b"YUV4MPEG2 ",
         b"\0\0\0\1\x67",
         b"\0\0\0\1\x40",
         b"\0\0\0\1\x09",
@@ -69,7 +73,10 @@ def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
 
     head: the first `HEAD` bytes. formats: those of Pillow that are read.
     """
-    if what := next((what for what, starts in _STARTS.items() if head.startswith(starts)), None):
+    begins = (head, head.lstrip(b"\xef\xbb\xbf \t\r\n"))  # editors and mailers put a mark or a line before text
+    if what := next(
+        (what for what, starts in _STARTS.items() if any(each.startswith(starts) for each in begins)), None
+    ):
         raise unreadable(path, what)
     brand = head[8:12].decode("latin-1")
     if head[4:8] == b"ftyp":
@@ -81,9 +88,8 @@ def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
             raise unreadable(path, "AVIF; install Pillow 11.3 or later, or export it losslessly")
         if brand not in (*_HEIC, "avif", "avis"):
             raise unreadable(path, RAW_PICTURE if brand == "crx " else _VIDEO)
-    if (head[4:8] in (b"moov", b"mdat", b"wide") and head[:1] != b"P") or (
-        head.startswith(b"RIFF") and brand == "AVI "
-    ):
+    quicktime = head[4:8] in (b"moov", b"mdat", b"wide", b"skip", b"free", b"pnot") and head[:1] != b"P"
+    if quicktime or (head.startswith(b"RIFF") and brand == "AVI "):
         raise unreadable(path, _VIDEO)
     packets = head[0::188][:3], head[4::192][:3]  # of transport streams, as broadcast and as camcorders write them
     if b"GGG" in packets and not head.startswith((b"GIF8", b"BM")):
@@ -96,6 +102,8 @@ def refuse_by_name(path: Path, head: bytes, formats: Iterable[str]) -> None:
         raise unreadable(path, "a web page, perhaps an error message of a download; fetch the picture itself")
     if markup.startswith((b"<svg", b"<!doctype svg")) or (text.startswith(b"<?xml") and b"<svg" in text):
         raise unreadable(path, "SVG, a drawing without pixels; save it as PNG")
+    if re.match(rb"<[a-z!?]", markup):  # a long comment, or a part of a page
+        raise unreadable(path, "markup, as of a web page or a drawing (SVG); fetch or save the picture itself as PNG")
 
 
 def deep_jpeg2000(file: BinaryIO, head: bytes) -> int:

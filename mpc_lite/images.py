@@ -101,7 +101,7 @@ def read_mask_file(path: str | Path) -> np.ndarray:
         flat = cv2.dilate(values, square) - cv2.erode(values, square) <= _FLAT * (top // 255)
         flat &= (values > near) & (values < top - near)
         # A third level alone is a label ("unsure", a border), however thin; soft edges have more of them.
-        if len(levels) == 3 and low + _APART * near // _NEAR <= levels[1] < top - near:
+        if len(levels) == 3 and low + _APART * near // _NEAR <= levels[1] <= top - _APART * near // _NEAR:
             raise _unclear(path, greys)
         if (n := np.count_nonzero(flat)) > 4 + flat.size // 5000:
             raise _unclear(path, f"{greys}, and {n} pixels of {values[flat].min()} to {values[flat].max()} are no edge")
@@ -122,7 +122,7 @@ def read_mask_values(path: str | Path) -> np.ndarray:
         values = _bytes(values, path)
     elif values.dtype == np.uint16 and values.max() <= 255:
         values = values.astype(np.uint8)
-    if alpha is None or not alpha.any() or alpha.min() == 255:
+    if alpha is None or alpha.max() < _NEAR or alpha.min() == 255:
         return values
     return _without_transparency(values, alpha, path)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mpc_lite.cli import main
 from mpc_lite.data.lists import sort_entries
 from mpc_lite.data.manifest import check
 from mpc_lite.data.pairs import read_pairs
@@ -62,6 +63,27 @@ def test_a_path_is_found_whichever_system_wrote_it(tmp_path, monkeypatch):
     assert expand("~/Tp\\a.jpg") == tmp_path / "Tp" / "a.jpg"
     assert place(tmp_path / "Tp") == tmp_path / "Tp"
     assert place("gone\\b.jpg", tmp_path) == tmp_path / "gone\\b.jpg"  # named as it was written
+
+
+def test_a_file_to_write_lies_in_the_folder_that_is_there(tmp_path, monkeypatch):
+    for folder in (COMPOSED, APART):
+        (home := tmp_path / str(len(folder)) / folder).mkdir(parents=True)
+        monkeypatch.setenv("HOME", str(home))
+        for form in ("NFC", "NFD"):
+            written = unicodedata.normalize(form, str(home))
+            assert place(f"{written}/new/o.csv") == home / "new" / "o.csv"
+            assert place(f"{written}\\o.csv ") == place("~\\o.csv") == place("~/o.csv ") == home / "o.csv"
+
+
+def test_results_are_written_by_the_rule_for_what_is_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "sets" / APART).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["synth", "--out", f"sets\\{COMPOSED}\\new", "--n", "1", "--size", "64"]) == 0
+    assert main(["evaluate", "--manifest", f"~\\sets/{COMPOSED}/new/manifest.csv", "--weights", "lite2",
+                 "--maps", f"~\\sets\\{COMPOSED}\\maps", "--json", f"sets\\{COMPOSED}\\o.json"]) == 0  # fmt: skip
+    assert sorted(file.name for file in (tmp_path / "sets" / APART).iterdir()) == ["maps", "new", "o.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["sets"]
 
 
 def test_a_name_with_a_backslash_or_a_tilde_is_a_name_where_it_exists(tmp_path):

@@ -325,6 +325,41 @@ def test_bytes_in_16_bits_have_an_opacity_of_bytes(tmp_path, name):
     np.testing.assert_array_equal(read_image(tmp_path / name), read_image(tmp_path / "bytes.png"))
 
 
+@pytest.mark.trust
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
+def test_deep_colours_may_have_an_opacity_of_bytes(tmp_path, name):
+    mask = np.where(GREY > 100, np.uint16(65535), np.uint16(0))
+    for values, opacity in (
+        (RGB * np.uint16(257), np.where(GREY > 100, 255, 64)),
+        (np.dstack([mask] * 3), mask // 257),
+    ):
+        deep = np.dstack([values, np.uint16(opacity)])
+        if name.endswith("tif"):
+            tifffile.imwrite(tmp_path / name, deep, photometric="rgb", extrasamples=["unassalpha"])
+        else:
+            cv2.imwrite(str(tmp_path / name), deep[..., [2, 1, 0, 3]])
+        Image.fromarray(np.dstack([values // 257, opacity]).astype(np.uint8)).save(tmp_path / "bytes.png")
+        np.testing.assert_array_equal(read_image(tmp_path / name), read_image(tmp_path / "bytes.png"))
+    np.testing.assert_array_equal(read_mask_file(tmp_path / name), mask > 0)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("opacity", [0, 20, 255])
+def test_an_opacity_next_to_nothing_does_not_empty_a_mask(tmp_path, opacity):
+    mask = np.where(GREY > 100, np.uint8(255), np.uint8(0))
+    Image.fromarray(np.dstack([mask] * 3 + [np.full_like(mask, opacity)])).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.png"), mask > 0)
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("read", [read_image, read_mask_file])
+def test_colours_that_were_multiplied_by_no_opacity_are_refused(tmp_path, read):
+    values = np.dstack([RGB, np.zeros_like(GREY)])
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["assocalpha"])
+    with pytest.raises(InputError, match="colours multiplied by an opacity of nothing; save it without transparency"):
+        read(tmp_path / "a.tif")
+
+
 # ------------------------------------------------------------------------------------------- too large for the memory
 
 LACKING = {

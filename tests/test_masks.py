@@ -213,7 +213,7 @@ def test_a_small_label_with_soft_edges_in_a_large_mask_is_still_a_label(tmp_path
         read_mask_file(tmp_path / "mask.png")
 
 
-@pytest.mark.parametrize("label", [4, 20, 32, 33, 128, 222])
+@pytest.mark.parametrize("label", [4, 20, 32, 33, 128, 222, 223, 251])
 def test_a_third_level_alone_is_a_label_however_thin(tmp_path, label):
     mask = cv2.resize(REGION * np.uint8(255), (8 * W, 8 * H), interpolation=cv2.INTER_NEAREST)
     mask[300:306, 40:400] = label

@@ -16,9 +16,16 @@ import typer
 
 from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, shown
+from mpc_lite.files import place
 from mpc_lite.training.signals import unanswered
 
 DONE, SOME_FAILED, MISTAKE, BUG = 0, 1, 2, 70
+
+
+def output(name: str, kind: str, help: str) -> Any:
+    """An option for a file or folder to write, found by the rule for those that are read (`files.place`)."""
+    return typer.Option(name, metavar=kind, callback=lambda path: path and place(path), help=help)
+
 
 Parameters = Annotated[
     list[str] | None,
@@ -30,7 +37,7 @@ ProfileOption = Annotated[
     str | None, typer.Option("--profile", help="Scale: smoke (seconds), lite (default), check, paper.")
 ]
 RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="A recipe's name or YAML file.")]
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for weights, checkpoints and log.jsonl.")]
+OutOption = Annotated[Path, output("--out", "DIR", "Folder for weights, checkpoints and log.jsonl.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 MaxPixelsOption = Annotated[

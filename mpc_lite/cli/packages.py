@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pkgutil import resolve_name
@@ -107,8 +109,16 @@ def _stranger(error: Exception) -> str | None:
     *_, (frame, _) = walk_tb(error.__traceback__)
     files = [getattr(error, "path", None), getattr(getattr(error, "obj", None), "__file__", None)]
     file = next((file for file in files if file), frame.f_code.co_filename)
-    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return file if os.path.isfile(file) and not file.startswith((*installed, __file__)) else None
+    return file if os.path.isfile(file) and not file.startswith((*_installed(), __file__)) else None
+
+
+def _installed() -> Iterator[str]:
+    """The folders of what was installed: of this Python, of its user, and by pip's --target, on PYTHONPATH."""
+    yield from (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    yield from (site.getusersitepackages(), *site.getsitepackages())
+    for package in USED:
+        with suppress(metadata.PackageNotFoundError):
+            yield str(metadata.distribution(package).locate_file(""))
 
 
 def _broken(package: str, used: str, error: Exception) -> Finding:

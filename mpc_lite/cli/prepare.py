@@ -18,6 +18,7 @@ from mpc_lite.cli.options import (
     examples,
     loading,
     note_random_head,
+    output,
 )
 from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, printable
@@ -33,7 +34,7 @@ commands = typer.Typer()
     )
 )
 def synth(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for images/, masks/ and manifest.csv.")],
+    out: Annotated[Path, output("--out", "DIR", "Folder for images/, masks/ and manifest.csv.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 0,
     size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Side of the square images, pixels.")] = 256,
@@ -48,12 +49,11 @@ def synth(
     max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Make forgeries whose truth is known: splices, copy-moves, removals, and authentic photographs beside them."""
-    from mpc_lite.files import place
     from mpc_lite.forgeries.scenes import Scenes
     from mpc_lite.forgeries.synth import check_fresh, write_set
     from mpc_lite.training.signals import Stopped, ending
 
-    check_fresh(out := place(out))
+    check_fresh(out)
     asked: list[int] = []
     try:
         with ending() as asked, warnings.catch_warnings():
@@ -99,7 +99,7 @@ def check(
 )
 def convert(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth file of MPC's authors, or hrt_base.pth.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
+    out: Annotated[Path, output("--out", "FILE", "The .safetensors file to write.")],
 ) -> None:
     """Make an official checkpoint into weights that every command loads; nothing in the file is run."""
     with loading():
@@ -127,7 +127,7 @@ def calibrate(
         list[Path],
         typer.Argument(metavar="PHOTO…|FOLDER", help="Authentic photographs that no training saw; 99 or more."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to write.")],
+    out: Annotated[Path, output("--out", "FILE", "The .safetensors file to write.")],
     weights: WeightsOption = "lite2",
     photographs: Annotated[
         str | None, typer.Option("--photographs", metavar="TEXT", help="What they are, in words, for the file.")
@@ -188,7 +188,7 @@ def calibrate(
 
 @commands.command(epilog=examples("mpc-lite export --weights lite2 --out model.onnx"))
 def export(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .onnx file to write.")],
+    out: Annotated[Path, output("--out", "FILE", "The .onnx file to write.")],
     weights: WeightsOption = "lite2",
     results: Annotated[
         list[Path] | None,

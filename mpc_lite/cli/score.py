@@ -20,6 +20,7 @@ from mpc_lite.cli.options import (
     examples,
     loading,
     note_random_head,
+    output,
 )
 from mpc_lite.cli.terminal import tell
 from mpc_lite.errors import InputError, printable
@@ -41,7 +42,7 @@ PairsOption = Annotated[
         help="Instead of a manifest: a folder of images, one of masks with their names, or with _gt, _mask, … more.",
     ),
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")]
+JsonOption = Annotated[Path | None, output("--json", "FILE", "Write all figures to this file.")]
 
 
 @commands.command(
@@ -64,7 +65,7 @@ def evaluate(
     ] = None,
     protocol: ProtocolsOption = None,
     split: Annotated[str | None, typer.Option("--split", help="Only the rows of this split.")] = None,
-    maps: Annotated[Path | None, typer.Option("--maps", metavar="DIR", help="Keep the score maps here.")] = None,
+    maps: Annotated[Path | None, output("--maps", "DIR", "Keep the score maps here.")] = None,
     json_file: JsonOption = None,
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
@@ -74,12 +75,11 @@ def evaluate(
         raise InputError("evaluate needs --weights, or --maps with a folder of maps that an earlier evaluation kept")
     with loading():
         from mpc_lite.evaluation.evaluate import evaluations, manifest_facts
-        from mpc_lite.files import place
         from mpc_lite.inference.export import check_results
         from mpc_lite.inference.saved_maps import INDEX, SavedMaps
         from mpc_lite.network.weights import network_of
 
-    names, (rows, found), maps = _protocols(protocol), _rows(manifest, pairs), maps and place(maps)
+    names, (rows, found) = _protocols(protocol), _rows(manifest, pairs)
     _spare_inputs(json_file, rows, maps, weights, [maps / INDEX] if maps else [])
     check_results(json_file)
     localizer = None if weights is None else _localizer(weights, device)
@@ -200,8 +200,7 @@ def _report(tables: list[dict], json_file: Path | None, pairs: Any = None) -> No
 def robustness(
     manifest: Annotated[Path, typer.Option("--manifest", metavar="CSV", help="Images, masks and labels to score.")],
     json_file: Annotated[
-        Path,
-        typer.Option("--json", metavar="FILE", help="Gets each finished cell; the same command goes on from there."),
+        Path, output("--json", "FILE", "Gets each finished cell; the same command goes on from there.")
     ],
     weights: WeightsOption = "lite2",
     protocol: Annotated[
@@ -243,7 +242,7 @@ def predict(
     photos: Annotated[
         list[Path], typer.Argument(metavar="PHOTO…|FOLDER", help="Photographs of any size, or folders of them.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for pictures and predictions.jsonl.")],
+    out: Annotated[Path, output("--out", "DIR", "Folder for pictures and predictions.jsonl.")],
     weights: WeightsOption = "lite2",
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,

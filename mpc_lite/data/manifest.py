@@ -296,5 +296,5 @@ def why_turned(sample: Sample | str | Path, mask: Path, kind: str = "mask") -> s
     """The cause of a mask, or map, turned against its image, where a tag of either says so."""
     for name, file in (("image", getattr(sample, "image", None)), (kind, mask)):
         if file is not None and turn_of(file) in (5, 6, 7, 8):  # by a quarter
-            return f" (the {name}'s EXIF tag turns it; save both upright)"
+            return f" (the {name}'s orientation mark turns it; save both upright)"
     return " (turned)"

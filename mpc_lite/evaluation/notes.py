@@ -44,8 +44,8 @@ def turned_note(samples: Iterable[Sample]) -> list[str]:
 def unsure(what: str, names: list[str]) -> str:
     """The note on images whose masks, or maps, may be of the picture as it is stored."""
     return (
-        f"{len(names)} images have an EXIF tag that turns or mirrors them; their {what} were taken for {what} of the "
-        f"upright picture, which their sides do not show: {some(names)}"
+        f"{len(names)} images have an orientation mark that turns or mirrors them; their {what} were taken for {what} "
+        f"of the upright picture, which their sides do not show: {some(names)}"
     )
 
 

@@ -116,7 +116,7 @@ def share_threads(asked: str | None, neighbours: dict[str, int], address: str) -
 
     share = max(1, CPU_COUNT // neighbours.get(get_address_host(address), 1))
     threads = asked or (GIVEN if GIVEN not in (None, "1") else str(share))
-    os.environ.update(dict.fromkeys(_COUNTED_BY, threads))
+    os.environ.update(dict.fromkeys(_COUNTED_BY, threads.partition(",")[0]))  # OpenMP's may be a list, by levels
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

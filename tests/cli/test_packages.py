@@ -99,6 +99,14 @@ def test_a_file_of_ones_own_in_the_place_of_a_module_is_named(monkeypatch, tmp_p
     assert bad.do.startswith(f"if {tmp_path / inner} is yours, rename or remove it: it stands in the place of a module")
 
 
+def test_an_installed_package_is_not_taken_for_a_file_of_ones_own(monkeypatch, tmp_path):
+    """pip's --target puts packages into any folder; what one of them needs may be missing."""
+    files = {"left_a.py": "import left_gone", "pillow-99.dist-info/METADATA": "Name: pillow\nVersion: 99\n"}
+    (bad,) = asked(monkeypatch, tmp_path, {"pillow": "left_a:open"}, files)
+    assert bad.what.endswith("ModuleNotFoundError: No module named 'left_gone'")
+    assert bad.do.startswith(f"{sys.executable} -m pip install --force-reinstall pillow;")
+
+
 def test_without_a_folder_for_temporary_files_no_package_is_to_be_installed_anew(monkeypatch, tmp_path, capsys):
     """As on a full disk: some ask for the folder while they are imported, and Python looks for one that takes files."""
 

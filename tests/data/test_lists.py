@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mpc_lite.data import lists
+from mpc_lite.data.list_formats import entries
 from mpc_lite.data.lists import pick, read_list, sort_entries
 from mpc_lite.data.manifest import Sample, read_manifest, write_manifest
 from mpc_lite.errors import InputError
@@ -453,6 +454,26 @@ def test_quotes_that_do_not_close_and_manifests_are_named(root):
     assert "line 2 of m.csv" in sort_entries(path)[1][0][1] and "not quoted" in sort_entries(path)[1][0][1]
     with pytest.raises(InputError, match="begins with the header of a manifest"):
         read_list(save(root, "m.csv", "image,mask,label,source\nTp/a.jpg,Gt/a.png,1,mine\n"))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("delimiter", ",;")
+def test_names_that_hold_the_other_delimiter(tmp_path, delimiter):
+    other = ";" if delimiter == "," else ","
+    names = [f"a{other}{other} {i}.jpg" for i in range(3)]
+    text = "".join(f"{name}{delimiter}m{name[:-4]}.png\n" for name in names) + f"c.jpg{delimiter}None\n"
+    for form in ("comma", None):
+        rows = entries(save(tmp_path, "m.txt", text), form)
+        assert [row.image for row in rows] == [*names, "c.jpg"]
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_lists_in_utf_16_are_named(tmp_path, encoding):
+    data = "a.jpg,a.png\n".encode(encoding)
+    path = save(tmp_path, "m.txt", data if encoding == "utf-16" else b"\xff\xfe" + data)
+    with pytest.raises(InputError, match=r"m\.txt: text in UTF-16; save the list in UTF-8"):
+        list(entries(path))
 
 
 @pytest.mark.trust

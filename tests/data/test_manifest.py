@@ -375,11 +375,11 @@ def test_a_mis_sized_mask_gives_the_row_and_both_sizes(folder):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (512, 384)).save(folder / "a.png", exif=exif)
-    with pytest.raises(InputError, match=r"\(the image's EXIF tag turns it; save both upright\)"):
+    with pytest.raises(InputError, match=r"\(the image's orientation mark turns it; save both upright\)"):
         read_mask(sample, size=(512, 384))
     Image.new("RGB", (512, 384)).save(folder / "a.png")
     Image.new("L", (384, 512), 255).save(folder / "large.png", exif=exif)
-    with pytest.raises(InputError, match=r"\(the mask's EXIF tag turns it; save both upright\)"):
+    with pytest.raises(InputError, match=r"\(the mask's orientation mark turns it; save both upright\)"):
         read_mask(sample, size=(512, 384))
     with pytest.raises(InputError, match=r"large.png: mask 512×384, image 1×2"):
         read_mask(folder / "large.png", size=(2, 1))

@@ -292,7 +292,9 @@ def test_a_map_in_the_stored_orientation_of_a_turned_photo_is_refused_or_noted(i
     save(images / "maps" / "t.png", stored)
     Image.fromarray(photo).save(images / "t.jpg", **tagged(6))
     maps = ForeignMaps(images / "maps")
-    with pytest.raises(InputError, match=r"t.png: map 60×40, image 40×60 \(the image's EXIF tag turns it; save both"):
+    with pytest.raises(
+        InputError, match=r"t.png: map 60×40, image 40×60 \(the image's orientation mark turns it; save both"
+    ):
         maps.read(sample(images / "t.jpg"), SIZE[::-1])
     save(images / "maps" / "t.png", np.rot90(stored, -1))
     maps.read(sample(images / "t.jpg"), SIZE[::-1])
@@ -305,7 +307,7 @@ def test_a_map_in_the_stored_orientation_of_a_turned_photo_is_refused_or_noted(i
     maps = ForeignMaps(images / "maps")
     maps.read(sample(images / "t.jpg"), SIZE)
     (note,) = maps.notes()
-    assert "1 images have an EXIF tag that turns or mirrors them" in note and note.endswith("t.jpg")
+    assert "1 images have an orientation mark that turns or mirrors them" in note and note.endswith("t.jpg")
 
 
 @pytest.mark.parametrize("turn", [1, 3, 6, 8])

@@ -99,7 +99,7 @@ def test_every_command_notes_a_turned_image(tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "maps" / "a.npy", MASK / np.float32(255))
     (tmp_path / "m.csv").write_text("image,mask,label,source\nimages/a.jpg,masks/a.png,1,toy")
     said = (
-        "1 images have an EXIF tag that turns or mirrors them; their masks were taken for masks of the upright picture"
+        "1 images have an orientation mark that turns or mirrors them; their masks were taken for masks of the upright"
     )
     assert main(["check", "m.csv"]) == 0
     assert f"note: {said}" in capsys.readouterr().out

@@ -50,6 +50,7 @@ def test_workers_elsewhere_get_threads_from_the_sweep_not_from_dask(monkeypatch)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "1")
     assert threads() == threads(given=None) == "2" and threads(address="tcp://10.0.0.7:9") == "8"
+    assert threads(given="4,2") == threads(asked="4,2") == "4"  # OpenMP's for nested levels, of which others make 1
     assert threads(given="5") == "5" and threads(asked="1") == threads("1", "5") == "1"
 
 
