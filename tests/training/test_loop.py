@@ -814,6 +814,7 @@ def test_other_weights_to_start_from_are_no_resumption(finished, tmp_path):
         finetune(recipe(), tmp_path, resume=True, weights="lite")
     note = json.loads((tmp_path / "finetune.done").read_text())
     assert (note.pop("stage"), len(note.pop("start")), note.pop("given")) == ("finetune", 64, False)
+    assert len(note.pop("sha256")) == 64
     assert note.pop("best") == read_facts(finished / "model.safetensors")["validation"]["score"]
     (tmp_path / "finetune.done").write_text(json.dumps(note, sort_keys=True))  # of an older version
     assert note == json.loads(identity(recipe())) and finetune(recipe(), tmp_path, resume=True, weights="lite")
@@ -831,7 +832,7 @@ def test_other_weights_to_start_from_are_no_resumption(finished, tmp_path):
     theirs = load_file(finished / "model.safetensors")
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
     told, untold = (json.loads((folder / "finetune.done").read_text()) for folder in (out, finished))
-    assert told == {**untold, "given": True}
+    assert told.pop("sha256") != untold.pop("sha256") and told == {**untold, "given": True}
     with pytest.raises(InputError, match="began with random numbers, not with lite-initial"):
         pretrain(recipe(), finished, resume=True, weights="lite-initial")
 
