@@ -23,7 +23,19 @@ from PIL.TiffImagePlugin import COLORMAP
 
 from mpc_lite.errors import quiet, unreadable
 from mpc_lite.files import MAX_PIXELS, check_size, open_file, pixel_limit, too_many_pixels
-from mpc_lite.headers import HEAD, LOG_LUV, RAW_PICTURE, Tag, deep_jpeg2000, refuse_by_name, refuse_tiff, tiff_frame
+from mpc_lite.headers import (
+    HEAD,
+    LOG_LUV,
+    RAW_PICTURE,
+    Tag,
+    deep_jpeg2000,
+    held_bytes,
+    is_raw,
+    misread_bmp,
+    refuse_by_name,
+    refuse_tiff,
+    tiff_frame,
+)
 
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)  # Pillow refuses from 179 megapixels
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # of texts and profiles; it refuses those above 1 MB
@@ -35,16 +47,14 @@ with suppress(ImportError):  # the extra `heic`: it only decodes, so no encoder 
     import_module("pi_heif").register_heif_opener()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
-TILE, LONGEST = 512, 1_000_000  # rows; OpenCV's side
+TILE, LONGEST, FAINT = 512, 1_000_000, 32  # rows; OpenCV's side; of 255: an opacity that shows next to nothing
 _SIGNED = {(8, 2): np.int8, (16, 2): np.int16, (32, 1): np.uint32}  # (bits, kind of sample): Pillow gives other types
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")  # of formats that are read
-_CR2 = b"\x10\0\0\0CR"  # behind the first four bytes of Canon's raw files
 _stderr = threading.Lock()  # of two threads that exchange it at once, one would put back the other's nothing
 # How Radiance and PF files say how large they are, after lines of facts.
 _FLOAT_SIDES = re.compile(
     rb"#\?.*?\n\n[-+][XY]\s+(\d{1,9})\s+[-+][XY]\s+(\d{1,9})\s|PF\s+(\d{1,9})\s+(\d{1,9})\s", re.DOTALL
 )
-_RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 
 
 class Decoded(NamedTuple):
@@ -57,6 +67,11 @@ class Decoded(NamedTuple):
     values: np.ndarray
     alpha: np.ndarray | None
     turn: int = 1
+
+    @property
+    def opaque(self) -> bool:
+        """Does opacity say nothing: none, full everywhere, or everywhere so little that it cannot be meant?"""
+        return self.alpha is None or bool(np.ptp(self.alpha) == 0 and not FAINT <= self.alpha[0, 0] < 255)
 
 
 @contextmanager
@@ -77,7 +92,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             with Image.open(file, formats=FORMATS) as image:
                 if frame:  # not for 0: of a HEIC the primary picture, at which it opens, need not be the first
                     image.seek(frame)
-                check_size(image.width, image.height, path, _held(image))
+                check_size(image.width, image.height, path, held_bytes(image))
                 if max(image.size) > LONGEST:
                     raise unreadable(path, f"a side of {max(image.size)} pixels, at most {LONGEST}")
                 image.info.pop("xmp", None)  # see `orientation`
@@ -105,7 +120,7 @@ def decode_file(path: str | Path) -> Decoded:
             deep_jpeg = deep_jpeg2000(file, head)
     except (OSError, ValueError) as error:  # ValueError: what no system takes as a path
         raise unreadable(path, getattr(error, "strerror", None) or error) from None
-    if tags and (frame is None or tags.get(Tag.COLOURS, 0) in _RAW_COLOURS or Tag.DNG in tags or head[4:10] == _CR2):
+    if tags and (frame is None or is_raw(head, tags)):
         raise unreadable(path, RAW_PICTURE)
     bits, kind = deep_jpeg or tags.get(Tag.BITS, 1), tags.get(Tag.KIND, 1)
     # libtiff unpacks a whole tile, of a small picture too.
@@ -129,7 +144,7 @@ def decode_file(path: str | Path) -> Decoded:
         decoded = _with_opencv(path, tags)._replace(turn=tags.get(Tag.TURN, 1))
         return decoded if tags.get(Tag.BESIDE, 2) else decoded._replace(alpha=None)
     with open_image(path) as image:
-        if deep_png or deep_jpeg or _misread(image, head):
+        if deep_png or deep_jpeg or misread_bmp(image, head):
             return _with_opencv(path, {}, deep_jpeg or 16)._replace(turn=orientation(image))
         if head.startswith(b"\x89PNG") and head[25] == 0 and head[24] < 8:  # Pillow scales the pixels alone
             top, clear = 2 ** head[24] - 1, image.info.get("transparency")
@@ -141,8 +156,8 @@ def decode_file(path: str | Path) -> Decoded:
         with silent_stderr() if tags else nullcontext():  # libtiff, within Pillow
             image.load()
         decoded = _of_pillow(image)._replace(turn=orientation(image))
-        if tags.get(Tag.BESIDE) == 1 and decoded.alpha is not None and not decoded.alpha.any():  # Pillow divides by it
-            raise unreadable(path, "colours multiplied by an opacity of nothing; save it without transparency")
+        if tags.get(Tag.BESIDE) == 1 and decoded.alpha is not None and decoded.alpha.max() < FAINT:  # Pillow divides
+            raise unreadable(path, "colours multiplied by next to no opacity; save it without transparency")
         if stored := _SIGNED.get((bits, kind)):
             return decoded._replace(values=decoded.values.astype(stored))
         if decoded.values.dtype == np.uint16 and bits == 16 and tags.get(Tag.COLOURS, 1) == 0:  # white is zero
@@ -167,14 +182,6 @@ def _tile(width: int) -> int:  # rows converted at a time, for no second copy of
     return max(1, min(TILE, 2**22 // width))
 
 
-def _held(image: Image.Image) -> int:
-    """Half of the bytes that a pixel takes while it is read, which `check_size` counts, in formats with more than 16:
-    four bytes a sample of JPEG 2000 and then its results, four pictures with opacity of WebP, of HEIF and AVIF two of
-    16 bits a sample and their results. (Pillow does not tell how deep an AVIF is.)"""
-    deep = 10 if len(image.getbands()) == 4 and image.info.get("bit_depth", 16) > 8 else 1
-    return {"JPEG2000": 3 * len(image.getbands()) + 1, "WEBP": 9, "HEIF": deep, "AVIF": deep}.get(image.format, 1)
-
-
 def _widened(values: np.ndarray, bits: int) -> np.ndarray:
     """Values of 9 to 15 bits as of 16, in their own memory, so that the greatest is 65535; all others as they are."""
     if values.dtype == np.uint16 and 8 < bits < 16:
@@ -187,8 +194,8 @@ def _widened(values: np.ndarray, bits: int) -> np.ndarray:
 def _deep_ppm(path: Path, image: Image.Image) -> np.ndarray | None:
     """The values (H,W,3) of a PPM in colour of more than 8 bits, of which Pillow makes 8 bits; None of other files.
 
-    Where they use a quarter of their range they are uint8, as Pillow rounds them. Else they are uint16 of 0–65535, as
-    it gives grey ones: they may be bytes, labels, or of fewer bits than the header says. ValueError for a cut file.
+    Where one in 10 000 is above a quarter they are uint8, as Pillow rounds them. Else they are uint16 of 0–65535, as it
+    gives grey ones: they may be bytes, labels, or of fewer bits than the header says. ValueError for a cut file.
     """
     coding, _, start, facts = image.tile[0] if image.format == "PPM" else ("raw", None, 0, ())
     if image.mode != "RGB" or coding == "raw" or (top := facts[-1]) < 256:
@@ -206,21 +213,14 @@ def _deep_ppm(path: Path, image: Image.Image) -> np.ndarray | None:
                 values = np.asarray(grey, np.uint16).reshape(shape)
     if (high := int(values.max())) > top and coding != "ppm":
         raise ValueError(f"a value of {high}, at most {top} by its header")
-    share = np.arange(65536).clip(max=top) / top
-    dark = round(share[high] * 65535) < 0x4000
+    share, tile = np.arange(65536).clip(max=top) / top, _tile(image.width)
+    bright = sum(np.count_nonzero(values[at : at + tile] >= top / 4) for at in range(0, image.height, tile))
+    dark = 10_000 * bright < values.size  # but for a sensor's hot pixels
     table = np.round(share * 65535).astype(np.uint16) if dark else np.round(share * 255).astype(np.uint8)
     result = np.empty(shape, table.dtype)
-    for first in range(0, len(values), tile := _tile(values.shape[1])):
+    for first in range(0, image.height, tile):
         result[first : first + tile] = table[values[first : first + tile]]
     return result
-
-
-def _misread(image: Image.Image, head: bytes) -> bool:
-    """Has Pillow dropped the palette of a BMP, one of greys, and then unpacks other bits than a pixel has?"""
-    start = {"BMP": 14, "DIB": 0}.get(image.format)
-    if start is None or image.mode not in ("1", "L") or image.info["compression"]:
-        return False
-    return head[start + (10 if head[start] == 12 else 14)] != (1 if image.mode == "1" else 8)
 
 
 def _of_pillow(image: Image.Image) -> Decoded:
@@ -245,7 +245,7 @@ def _of_pillow(image: Image.Image) -> Decoded:
 
 
 def _with_opencv(path: Path, tags: dict, bits: int = 16) -> Decoded:
-    """What Pillow does not read in full depth (deep colours, floats of 64 bits, Radiance) or right (`_misread`)."""
+    """What Pillow does not read in full depth (deep colours, floats of 64 bits, Radiance) or right (`misread_bmp`)."""
     try:
         a_sample = 4 if tags.get(Tag.COLOURS, 0) in LOG_LUV else tags.get(Tag.BITS, 0) // 8
         check_size(tags.get(Tag.WIDTH, 0), tags.get(Tag.HEIGHT, 0), path, a_sample * tags.get(Tag.SAMPLES, 1))

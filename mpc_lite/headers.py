@@ -56,6 +56,8 @@ MOST_PAGES, _MOST_PARTS, _MOST_ENTRIES = 64, 2**20, 1000  # of a TIFF that are c
 _LAB, LOG_LUV = (8, 9, 10), (32844, 32845)  # colours of TIFF; the latter are logarithms, which OpenCV 4 writes
 _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}  # kinds of whole numbers of TIFF
 _JPEG2000_COLOURS = (0, 12, 15, 16, 17, 18, 20, 21)  # RGB, grey, CMYK, sYCC; others are Lab and the like
+_CR2 = b"\x10\0\0\0CR"  # behind the first four bytes of Canon's raw files
+_RAW_COLOURS = (32803, 34892)  # of TIFF: one colour a pixel behind a filter mosaic, and a sensor's linear values
 _HEIC = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 
 
@@ -175,6 +177,11 @@ def tiff_frame(file: BinaryIO, header: bytes, wanted: Container[int] = frozenset
     return (None if first else 0), first
 
 
+def is_raw(head: bytes, tags: dict) -> bool:
+    """Is a TIFF a camera's raw file, whose values are no colours yet?"""
+    return tags.get(Tag.COLOURS, 0) in _RAW_COLOURS or Tag.DNG in tags or head[4:10] == _CR2
+
+
 def refuse_tiff(path: Path, tags: dict, deep: bool) -> None:
     """InputError for TIFFs whose values no decoder gives as they are meant. deep: more than 8 bits, for OpenCV."""
     wanted = ((Tag.BITS, 1), (Tag.COLOURS, 2), (Tag.SAMPLES, 1), (Tag.BESIDE, 2))
@@ -221,3 +228,19 @@ def picture_follows(image: Image.Image) -> bool:
     bits = 1 if image.mode == "1" else 8 * len(image.getbands()) * (1 + deep)
     image.fp.seek(start + image.height * ((image.width * bits + 7) // 8))
     return re.match(rb"P[1-6]\s", image.fp.read(3)) is not None
+
+
+def misread_bmp(image: Image.Image, head: bytes) -> bool:
+    """Does Pillow drop the palette of a BMP, one of greys, and then unpack other bits than a pixel has?"""
+    start = {"BMP": 14, "DIB": 0}.get(image.format)
+    if start is None or image.mode not in ("1", "L") or image.info["compression"]:
+        return False
+    return head[start + (10 if head[start] == 12 else 14)] != (1 if image.mode == "1" else 8)
+
+
+def held_bytes(image: Image.Image) -> int:
+    """Half of the bytes that a pixel takes while it is read, which `check_size` counts, in formats with more than 16:
+    four bytes a sample of JPEG 2000 and then its results, four pictures with opacity of WebP, of HEIF and AVIF two of
+    16 bits a sample and their results. (Pillow does not tell how deep an AVIF is.)"""
+    deep = 10 if len(image.getbands()) == 4 and image.info.get("bit_depth", 16) > 8 else 1
+    return {"JPEG2000": 3 * len(image.getbands()) + 1, "WEBP": 9, "HEIF": deep, "AVIF": deep}.get(image.format, 1)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mpc_lite.decoders import decode_file, open_image, orientation
+from mpc_lite.decoders import FAINT, decode_file, open_image, orientation
 from mpc_lite.errors import InputError, listed_if_too_large, unreadable
 from mpc_lite.files import open_file
 from mpc_lite.headers import MOST_PAGES, Tag, picture_follows, tiff_frame, tiff_pages
@@ -31,7 +31,7 @@ _SEVERAL = (b"\x89PNG", b"GIF8", b"RIFF", b"P4", b"P5", b"P6")
 
 @listed_if_too_large
 def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
-    """A photo as (H,W,3) uint8 RGB, turned the way its EXIF tag says when `orient` (8-bit TIFFs always are).
+    """A photo as (H,W,3) uint8 RGB, turned the way its orientation mark says when `orient` (8-bit TIFFs always are).
 
     Grey, 1-bit, palette, CMYK, 16-bit and float files are converted: 16-bit files whose values are all within 0–255 are
     taken as they are, of others the high byte stays, as do of 9 to 15 bits the highest eight (of a PPM in colour it is
@@ -56,7 +56,7 @@ def read_image(path: str | Path, orient: bool = True) -> np.ndarray:
         values = _bytes(values, path)
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)
-    return values if alpha is None or alpha.max() < _NEAR else _laid_over(values, alpha, 255)
+    return values if alpha is None or alpha.max() < FAINT else _laid_over(values, alpha, 255)
 
 
 @listed_if_too_large
@@ -112,7 +112,7 @@ def read_mask_file(path: str | Path) -> np.ndarray:
 def read_mask_values(path: str | Path) -> np.ndarray:
     """The values of a mask file, (H,W) or (H,W,3), uint8 or, with values above 255, uint16; floats up to 1 times 255.
 
-    Transparency that hides everything, or only what is black, is ignored. Where all pixels have one colour, opaque ones
+    Transparency that hides all alike, or only what is black, is ignored. Where all pixels have one colour, opaque ones
     are tampered: white paint on nothing. InputError where transparent pixels have another colour than black, or the
     paint is black: leaving transparency out and respecting it would give different masks; and for several pages.
     """
@@ -122,15 +122,14 @@ def read_mask_values(path: str | Path) -> np.ndarray:
         values = _bytes(values, path)
     elif values.dtype == np.uint16 and values.max() <= 255:
         values = values.astype(np.uint8)
-    if alpha is None or alpha.max() < _NEAR or alpha.min() == 255:
-        return values
-    return _without_transparency(values, alpha, path)
+    return values if alpha is None else _without_transparency(values, alpha, path)
 
 
 @np.errstate(all="ignore")  # of a damaged file, numbers that no smaller type holds: what became of them is looked at
 def _upright(path: str | Path, orient: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
-    """A file's values as uint8, uint16 or float32, and its opacity, turned as its tag says."""
-    values, alpha, turn = decode_file(path)
+    """A file's values as uint8, uint16 or float32, and its opacity where it has one, turned as its tag says."""
+    values, alpha, turn = decoded = decode_file(path)
+    alpha = None if decoded.opaque else alpha
     if values.dtype.kind == "f":
         values = np.asarray(values, np.float32)
     elif values.dtype not in (np.uint8, np.uint16):

@@ -380,6 +380,17 @@ def test_a_deep_ppm_in_colour_is_read_as_a_grey_one_is(tmp_path, top, text):
 
 
 @pytest.mark.parametrize("text", [False, True])
+def test_a_hot_pixel_brightens_no_deep_ppm(tmp_path, text):
+    values = np.random.default_rng(0).integers(0, 4000, (120, 120, 3), dtype=np.uint16)
+    values[60, 60, 1] = 65535
+    (tmp_path / "a.ppm").write_bytes(ppm(values, text=text))
+    with pytest.raises(
+        InputError, match=r"use 0–65535, but only 1 of them .* of 0–65535: stretch them, or save 8 bits"
+    ):
+        read_image(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize("text", [False, True])
 def test_a_deep_ppm_that_is_cut_is_refused(tmp_path, text):
     data = ppm(RGB.astype(np.uint16) * 257, text=text)
     for length in range(data.rindex(b" ") if text else len(data)):  # in text the last number may lack a digit

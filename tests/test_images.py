@@ -352,11 +352,31 @@ def test_an_opacity_next_to_nothing_does_not_empty_a_mask(tmp_path, opacity):
 
 
 @pytest.mark.trust
+@pytest.mark.parametrize("opacity", [1, 31])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_faint_opacity_with_a_shape_is_one(tmp_path, mode, opacity):
+    """A mask of True and False in the channel of the opacity."""
+    shape = np.where(GREY > 100, np.uint8(opacity), np.uint8(0))
+    for paint, said in ((255, None), (0, "only its transparency has a shape")):
+        white = np.full_like(shape, paint)
+        Image.fromarray(np.dstack([white] * (len(mode) - 1) + [shape])).save(tmp_path / "mask.png")
+        if said is None:
+            np.testing.assert_array_equal(read_mask_file(tmp_path / "mask.png"), shape > 0)
+        else:
+            with pytest.raises(InputError, match=said):
+                read_mask_file(tmp_path / "mask.png")
+    Image.fromarray(np.dstack([255 - np.sign(shape) * 255] * 3 + [shape])).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match="transparency hides pixels that are not black"):
+        read_mask_file(tmp_path / "mask.png")
+
+
+@pytest.mark.trust
 @pytest.mark.parametrize("read", [read_image, read_mask_file])
-def test_colours_that_were_multiplied_by_no_opacity_are_refused(tmp_path, read):
-    values = np.dstack([RGB, np.zeros_like(GREY)])
+@pytest.mark.parametrize("opacity", [0, 31])
+def test_colours_that_were_multiplied_by_no_opacity_are_refused(tmp_path, read, opacity):
+    values = np.dstack([RGB, np.full_like(GREY, opacity)])
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["assocalpha"])
-    with pytest.raises(InputError, match="colours multiplied by an opacity of nothing; save it without transparency"):
+    with pytest.raises(InputError, match="colours multiplied by next to no opacity; save it without transparency"):
         read(tmp_path / "a.tif")
 
 

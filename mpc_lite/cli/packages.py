@@ -108,6 +108,7 @@ def _stranger(error: Exception) -> str | None:
     """A file outside of what was installed that an error was raised in, or names as the module where a name lacks."""
     *_, (frame, _) = walk_tb(error.__traceback__)
     files = [getattr(error, "path", None), getattr(getattr(error, "obj", None), "__file__", None)]
+    files.append(error.filename if isinstance(error, SyntaxError) else None)
     file = next((file for file in files if file), frame.f_code.co_filename)
     return file if os.path.isfile(file) and not file.startswith((*_installed(), __file__)) else None
 

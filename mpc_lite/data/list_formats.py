@@ -43,6 +43,8 @@ def entries(path: str | Path, format: str | None = None, masks: bool = True) -> 
                 data = file.read()
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise InputError(f"{path.name}: text in UTF-16; save the list in UTF-8")
         format = format or _guess(data, path)
         if format == "npy":
             rows = _array(data, path)
@@ -68,8 +70,6 @@ def _guess(data: bytes, path: Path) -> str:
         return "npy"
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
         return "json"
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{path.name}: text in UTF-16; save the list in UTF-8")
     if b"\0" in data:
         raise InputError(f"{path.name}: neither text nor an array; expected {_EXPECTED}")
     return form_of_lines(data, path)

@@ -60,12 +60,13 @@ def _fits_comma(line: str) -> bool:
     return False
 
 
-def _fits_pair(line: str, delimiter: str) -> bool:
-    """Whether a line so divided begins with a picture and its mask, or the word for none."""
+def _fits_pair(line: str, delimiter: str) -> int:
+    """1 where a line so divided begins with a picture and its mask, or none; 2 where neither holds the other one."""
     with suppress(csv.Error, ValueError):  # fewer than two
         image, mask = _fields(line, delimiter)[:2]
-        return _is_picture(image) and (_is_picture(mask) or mask.strip() in ("", "None"))
-    return False
+        if _is_picture(image) and (_is_picture(mask) or mask.strip() in ("", "None")):
+            return 2 - any(each in image + mask for each in ",;" if each != delimiter)
+    return 0
 
 
 def _fields(line: str, delimiter: str | None) -> list[str]:

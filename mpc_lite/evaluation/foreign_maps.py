@@ -207,9 +207,9 @@ def _scores(file: Path, key: str | None, size: tuple[int, int]) -> np.ndarray:
 
 def _picture(file: Path) -> np.ndarray:
     """The values of a picture. Where something shows through, they are read as a mask's are (`read_mask_values`)."""
-    values, alpha, turn = decode_file(file)
+    values, _, turn = decoded = decode_file(file)
     check_one_page(file)
-    if alpha is None or not alpha.any() or alpha.min() == 255:
+    if decoded.opaque:
         return turned(values, turn)
     if values.dtype != np.uint8:
         raise InputError(f"{file.name}: {values.dtype} with transparency; save the map as grey without")

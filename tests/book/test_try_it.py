@@ -438,7 +438,11 @@ def test_bad_files_get_a_sentence_and_the_page_stays_usable(chromium, addresses,
     Image.new("L", (10_000, 10_000)).save(tmp_path / "huge.png")
     Image.new("L", (70_000, 3), 200).save(tmp_path / "wide.png")
     Image.new("RGBA", (60, 40), (90, 120, 30, 0)).save(tmp_path / "hidden.png")
-    Image.fromarray(np.linspace(0, 4095, 60 * 40).reshape(40, 60).astype(np.uint16)).save(tmp_path / "twelve.png")
+    Image.new("RGBA", (60, 40), (90, 120, 30, 20)).save(tmp_path / "faint.png")
+    twelve = np.linspace(0, 4095, 150 * 100).reshape(100, 150).astype(np.uint16)
+    Image.fromarray(twelve).save(tmp_path / "twelve.png")
+    twelve[50, 75] = 65535
+    Image.fromarray(twelve).save(tmp_path / "hot.png")
     for orientation in (1, 6):
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -459,6 +463,8 @@ def test_bad_files_get_a_sentence_and_the_page_stays_usable(chromium, addresses,
         "huge.png": (None, "has 100 megapixels; this page takes up to 64"),
         "wide.png": (None, "has 70000 × 3 pixels, more than this browser can draw; make it smaller"),
         "hidden.png": (None, "is transparent everywhere; save it without transparency"),
+        "faint.png": (None, "is transparent everywhere; save it without transparency"),
+        "hot.png": (None, "uses less than a quarter of its 16-bit range"),
         "twelve.png": (None, "uses less than a quarter of its 16-bit range; stretch its values, or save 8 bits"),
     }
     for name, (data, sentence) in files.items():

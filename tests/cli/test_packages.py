@@ -90,7 +90,12 @@ def test_of_a_broken_package_those_that_need_it_are_not_to_be_installed_anew(mon
 
 @pytest.mark.parametrize(
     "inner, text",
-    [("left_b.py", "raise RuntimeError('mine')"), ("left_b.py", "x = 1"), ("left_a.py", "raise RuntimeError('mine')")],
+    [
+        ("left_b.py", "raise RuntimeError('mine')"),
+        ("left_b.py", "x = 1"),
+        ("left_b.py", "x = ("),
+        ("left_a.py", "raise RuntimeError('mine')"),
+    ],
 )
 @pytest.mark.parametrize("need", ["from left_b import Queue", "import left_b; left_b.Queue"])
 def test_a_file_of_ones_own_in_the_place_of_a_module_is_named(monkeypatch, tmp_path, inner, text, need):

@@ -462,6 +462,10 @@ def test_names_that_hold_the_other_delimiter(tmp_path, delimiter):
     other = ";" if delimiter == "," else ","
     names = [f"a{other}{other} {i}.jpg" for i in range(3)]
     text = "".join(f"{name}{delimiter}m{name[:-4]}.png\n" for name in names) + f"c.jpg{delimiter}None\n"
+    several = text + f"d.jpg{delimiter}d.png{delimiter}{other.join(f'{i}.jpg' for i in range(40))}\n"
+    assert [row.mask for row in entries(save(tmp_path, "more.txt", several), "comma")][-2:] == [None, "d.png"]
+    alone = f"d.jpg{delimiter}d.png{delimiter}{other.join(f'{i}.jpg' for i in range(9))}\n" * 2
+    assert [row.mask for row in entries(save(tmp_path, "alone.txt", alone), "comma")] == ["d.png", "d.png"]
     for form in ("comma", None):
         rows = entries(save(tmp_path, "m.txt", text), form)
         assert [row.image for row in rows] == [*names, "c.jpg"]
@@ -472,8 +476,9 @@ def test_names_that_hold_the_other_delimiter(tmp_path, delimiter):
 def test_lists_in_utf_16_are_named(tmp_path, encoding):
     data = "a.jpg,a.png\n".encode(encoding)
     path = save(tmp_path, "m.txt", data if encoding == "utf-16" else b"\xff\xfe" + data)
-    with pytest.raises(InputError, match=r"m\.txt: text in UTF-16; save the list in UTF-8"):
-        list(entries(path))
+    for form in (None, "comma"):
+        with pytest.raises(InputError, match=r"m\.txt: text in UTF-16; save the list in UTF-8"):
+            list(entries(path, form))
 
 
 @pytest.mark.trust

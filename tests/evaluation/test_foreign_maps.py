@@ -7,6 +7,7 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -446,6 +447,19 @@ def test_transparency_counts_as_in_a_mask(images):
     same[..., :3] = 255 - same[..., :3]
     Image.fromarray(same.astype(np.uint8)).save(images / "maps" / "a.png")
     with pytest.raises(InputError, match=r"a.png: with its transparency and without it is two different maps; save"):
+        ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_an_opacity_next_to_nothing_hides_no_map_but_where_it_has_a_shape(images, kind):
+    grey = np.round(SCORES * np.iinfo(kind).max).astype(kind)
+    for opacity in (0, 20):
+        array = np.dstack([grey, grey, grey, np.full_like(grey, opacity)])
+        cv2.imwrite(str(images / "maps" / "a.png"), array)
+        levels = ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
+        assert np.abs(levels / 65535 - grey / np.iinfo(kind).max).max() < 1e-4
+    Image.fromarray(np.dstack([np.zeros((*SIZE, 3), np.uint8), np.uint8(SCORES > 0.5)])).save(images / "maps" / "a.png")
+    with pytest.raises(InputError, match="with its transparency and without it is two different maps"):
         ForeignMaps(images / "maps").read(sample(images / "a.png"), SIZE)
 
 

@@ -5,6 +5,7 @@ class Told extends Error {} // its message is a sentence for the reader
 
 function tryItPictures() {
   const MOST_PIXELS = 64e6;
+  const FAINT = 32; // of 255: an opacity that shows next to nothing
   const BARRED = /^(video|audio|text|application)\//;
   // From 0 to 1, dark to light, so that the order is seen without colours too.
   const STOPS = [[13, 8, 60], [92, 18, 110], [173, 46, 92], [231, 98, 44], [251, 172, 42], [252, 255, 190]];
@@ -52,13 +53,15 @@ function tryItPictures() {
       if ([3, 4 * Math.floor(data.length / 8) + 3, data.length - 1].some((at) => data[at] === 0)) {
         throw new Told(`${name} has ${width} × ${height} pixels, more than this browser can draw; make it smaller.`);
       }
-      if (data.every((level) => level === 255)) {
+      if (data.every((level) => level >= 255 - FAINT)) {
         context.clearRect(0, 0, width, height);
-        if (pixels().every((level, i) => i % 4 !== 3 || level === 0)) {
+        if (pixels().every((level, i) => i % 4 !== 3 || level < FAINT)) {
           throw new Told(`${name} is transparent everywhere; save it without transparency.`);
         }
       }
-      if (await hasDeepLevels(blob) && data.every((level, i) => i % 4 === 3 || level < 64)) {
+      // Fewer than one value in 10 000 are a sensor's hot pixels, which brighten no photograph.
+      const bright = () => data.reduce((n, level, i) => n + (i % 4 !== 3 && level >= 64), 0);
+      if (await hasDeepLevels(blob) && bright() * 10_000 < 3 * width * height) {
         throw new Told(`${name} uses less than a quarter of its 16-bit range; stretch its values, or save 8 bits.`);
       }
       return { data, width, height };
