@@ -24,6 +24,7 @@ _STARTS = {  # what a file is and what to do -> bytes at its beginning
     "a print job, PostScript or the like; " + _PLAIN: (b"\x1b%-12345X",),
     "PDF, a document; save the picture in it as PNG or TIFF": (b"%PDF",),
     "a Photoshop file with layers; export it losslessly as PNG or TIFF": (b"8BPS",),
+    "JPEG XL; " + _PLAIN: (b"\xff\n", b"\0\0\0\x0cJXL "),
     "OpenEXR; " + _PLAIN + " with 8 or 16 bits": (b"v/1\x01",),
     "AppleDouble, which macOS puts beside files it copies; use the one without '._' in its name": (b"\0\5\x16\7",),
     "a BigTIFF with the high byte first; save it as plain TIFF": (b"MM\0+",),

@@ -77,6 +77,8 @@ NAMED = {  # what people take for pictures: (bytes, what the message says)
     "pictures.jpg": (b"PK\3\4" + bytes(40), "ZIP archive"),
     "big.tif": (b"MM\0+\0\x08\0\0", "BigTIFF with the high byte first"),
     "array.png": (b"\x93NUMPY\1\0v\0", "NumPy array"),
+    "photo.jxl": (b"\xff\n\x10\x30" + bytes(40), "JPEG XL; save it as PNG or TIFF"),
+    "box.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40), "JPEG XL"),
     "light.exr": (b"v/1\1\2\0\0\0", "OpenEXR"),
     "noise.jpg": (bytes(range(1, 200)), "no format that is read here"),
 }
