@@ -28,6 +28,7 @@ EARLIER = ".earlier"  # the run that another one replaces, until there is someth
 _MOVING = ".earlier.part"  # the same on its way: what lies in it belongs to the folder
 _STOP = "stop"  # asks a run to end, and may come before there is one
 _ENDS = 1.5  # seconds in which the kernel of a killed run sees that it is alone, and ends
+_NAMES = 0.5  # seconds in which who has just taken a folder writes there who it is
 _STALE = 3600  # seconds after which no write goes on
 _LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _held: dict[str, tuple] = {}  # folders that this process may write -> what tells the folder and its lock from others
@@ -66,7 +67,8 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
     except Timeout:
         holder = _holder(out)
         if any(holder.get(key) != value for key, value in {**_numbers(), "process": os.getppid()}.items()):
-            raise InputError(_in_use(out, holder, how_to_stop or f"create {out / 'stop'}")) from None
+            time.sleep(_NAMES)
+            raise InputError(_in_use(out, _holder(out), how_to_stop or f"create {out / 'stop'}")) from None
         _held[name] = _ident(out), _ident(out / LOCK)
         try:
             yield
@@ -77,7 +79,7 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         if not isinstance(error, NotImplementedError) and getattr(error, "errno", None) not in _LOCKLESS:
             reason = getattr(error, "strerror", None) or error
             if isinstance(error, FileExistsError):
-                reason = _dead_link(out) or reason
+                reason = dead_link(out) or reason
             if (
                 isinstance(error, PermissionError)
                 and os.access(out, os.W_OK)
@@ -91,12 +93,15 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         # Some parallel and network file systems are mounted without locks.
         warnings.warn(f"{out}: this file system has no locks; see to it that one run at a time uses it", stacklevel=3)
     try:
-        if (out / HOLDER).exists():  # its run was killed
+        killed = (out / HOLDER).exists()  # its run was
+        holder = {**_numbers(), "process": os.getpid()}
+        holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
+        with suppress(InputError):  # before all else, for others to name; but a disk may be full of what is cleared now
+            write_atomic(out / HOLDER, json.dumps(holder).encode())
+        if killed:
             time.sleep(_ENDS)
         _clear_temporary(out)
         _move_back(out)
-        holder = {**_numbers(), "process": os.getpid()}
-        holder["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
         write_atomic(out / HOLDER, json.dumps(holder).encode())
         _held[name] = _ident(out), _ident(out / LOCK)
         yield
@@ -109,8 +114,8 @@ def locked(out: Path, how_to_stop: str | None = None) -> Iterator[None]:
         lock.release()
 
 
-def _dead_link(out: Path) -> str:
-    """Which link on the way to a folder leads nowhere, as to a disk that was emptied; "" where none does."""
+def dead_link(out: Path) -> str:
+    """Which link on the way to a file or folder leads nowhere, as to a disk that was emptied; "" where none does."""
     dead = next((path for path in (out, *out.parents) if path.is_symlink() and not os.path.exists(path)), None)
     return f"{dead} is a link to {shown(os.readlink(dead), 200)}, which is not there" if dead else ""
 

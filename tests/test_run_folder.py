@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mpc_lite import run_folder
 from mpc_lite.errors import InputError
 from mpc_lite.files import write_atomic
 from mpc_lite.recipes.load import load_recipe
@@ -51,6 +52,55 @@ def test_a_second_run_is_told_who_holds_the_folder_and_changes_nothing(held):
         with pytest.raises(InputError, match=who):
             pretrain(load_recipe("quickstart", "smoke"), folder, resume=resume, device="cpu")
     assert sorted(file.name for file in folder.iterdir()) == [".lock", ".lock.json", "pretrain.state"]
+
+
+def test_a_killed_run_is_not_named_as_the_holder_while_the_next_one_begins(tmp_path, monkeypatch):
+    """Its process is gone, so the lock would be deleted that the next one holds."""
+    (tmp_path / ".lock.json").write_text(json.dumps({"process": 1, "host": "another"}))
+    others = []
+
+    def sleep(seconds):
+        if not others:
+            others.append(seconds)
+            who = rf"in use by process {os.getpid()} on {socket.gethostname()}, since"
+            with pytest.raises(InputError, match=who), locked(tmp_path):
+                pass
+
+    monkeypatch.setattr(run_folder.time, "sleep", sleep)
+    with locked(tmp_path):
+        assert len(others) == 1
+
+
+def test_who_has_just_taken_a_folder_is_named(tmp_path, monkeypatch):
+    with locked(tmp_path):
+        named = (tmp_path / ".lock.json").read_bytes()
+        (tmp_path / ".lock.json").unlink()
+        monkeypatch.setattr(run_folder.time, "sleep", lambda _: (tmp_path / ".lock.json").write_bytes(named))
+        with pytest.raises(InputError, match=f"in use by process {os.getpid()} on"), locked(tmp_path):
+            pass
+
+
+def test_a_disk_full_of_what_a_killed_run_left_does_not_block_the_next_one(tmp_path, monkeypatch):
+    left = tmp_path / f".pretrain.state.{'0' * 32}.tmp"
+    left.touch()
+
+    def write(path, data):
+        if left.exists():
+            raise InputError("no space")
+        write_atomic(path, data)
+
+    monkeypatch.setattr(run_folder, "write_atomic", write)
+    with locked(tmp_path):
+        assert json.loads((tmp_path / ".lock.json").read_text())["process"] == os.getpid()
+
+
+@pytest.mark.parametrize("name", ["pretrain.state", "pretrain.done", "log.jsonl", "stage1.safetensors"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_whose_files_lie_in_a_store_that_is_away_does_not_begin_anew(tmp_path, name, resume):
+    (tmp_path / name).symlink_to(tmp_path / "gone" / name)
+    with pytest.raises(InputError, match=rf"{name} is a link to .*gone.*, which is not there; bring that back, or"):
+        pretrain(load_recipe("quickstart", "smoke"), tmp_path, resume=resume, device="cpu")
+    assert (tmp_path / name).is_symlink()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder with an open file in it")

@@ -42,7 +42,7 @@ from mpc_lite.network.devices import choose_accelerator, training_threads
 from mpc_lite.network.model import MPC
 from mpc_lite.network.weights import save_weights, weights_sha256
 from mpc_lite.recipes.keys import Recipe
-from mpc_lite.run_folder import check_held, locked
+from mpc_lite.run_folder import check_held, dead_link, locked
 from mpc_lite.training.checkpoint import check_best, read_done, restore, store, write_done
 from mpc_lite.training.finite import Watch
 from mpc_lite.training.identity import learnt_by
@@ -104,6 +104,9 @@ def _train(
         processes.first(lambda: check_held(out) or work())
 
     def finished() -> bool:
+        for file in (target, state, done, out / "log.jsonl"):  # of a store that is away; else the run would begin anew
+            if dead := dead_link(file):
+                raise InputError(f"{dead}; bring that back, or delete the link")
         if not resume and (target.exists() or state.exists()):
             raise InputError(f"{out} holds an earlier run ({target.name}); resume it or choose another folder")
         if done.exists():
