@@ -153,7 +153,7 @@ def look_through(path: str | Path) -> tuple[list[str], list[str]]:
                     most.append(f"row {sample.row} ({share:.0%})")
                 if sample.mask is not None and filecmp.cmp(sample.image, sample.mask, shallow=False):
                     problem = f"{sample.where}: the mask {sample.mask.name} is a copy of its image"
-                elif sample.mask is not None:
+                elif sample.mask is not None and mask.any():  # one black mask may serve all authentic images
                     of_mask.setdefault(sample.mask.resolve(), []).append(sample.row)
             except InputError as error:
                 problem = str(error).removesuffix("; " + _mend(path))

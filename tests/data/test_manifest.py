@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -271,6 +272,10 @@ def test_check_notes_what_is_often_a_mistake(folder):
         "1 masks belong to several images, which is right for copies only: a_mask.png (rows 2, 3)",
     ]
     assert look_through(write(folder, HEADER + "a.png,a_mask.png,1,mine\nb.png,,0,mine\n")) == ([], [])
+    Image.new("L", Image.open(folder / "a.png").size).save(folder / "black.png")
+    shutil.copy(folder / "a.png", folder / "c.png")
+    rows = "".join(f"{name}.png,black.png,0,mine\n" for name in "ac")
+    assert look_through(write(folder, HEADER + rows)) == ([], [])
 
 
 @pytest.mark.trust
