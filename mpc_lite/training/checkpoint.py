@@ -176,9 +176,10 @@ def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
+    reason = shown(str(error).strip(), 300) if isinstance(error, InputError) else type(error).__name__
     return InputError(
-        f"{path} is damaged, or no checkpoint of a training run ({type(error).__name__}); delete it, and --resume "
-        "begins this stage anew"
+        f"{path} is damaged, or no checkpoint of a training run ({reason}); delete it, and --resume begins this stage "
+        "anew"
     )
 
 
@@ -253,13 +254,25 @@ def check_best(target: Path, best: float, beside: Path) -> None:
 
 
 _SECTIONS = ("model", "data")  # that every recipe has
+_PARTS = {
+    "recipe",
+    "manifests",
+    "lists",
+    "teacher",
+    "photos",
+    "stage",
+    "start",
+    "given",
+    "best",
+}  # of a note, see `identity`
 
 
 def _note(path: Path) -> dict[str, Any]:
     try:
         with open_file(path) as file:
             note = read_json(file.read().decode("utf-8"))
-        if note.pop("sha256", None) != (_digest(note) if "best" in note else None):  # older versions knew neither
+        digest = note.pop("sha256", None)  # older versions wrote none
+        if digest not in (None, _digest(note)) or (digest is None and note.keys() - _PARTS):
             raise ValueError("changed since it was written")
         recipe = note["recipe"]
         if not isinstance(note["manifests"], list) or not all(isinstance(recipe[key], dict) for key in _SECTIONS):

@@ -30,10 +30,12 @@ def check_own(target: Path, recipe: Recipe, state: Path) -> None:
         written |= by_name(recipe.as_dict())
         found |= by_name(facts["recipe"])
         compared = by_name(json.loads(identity(recipe))["recipe"]).keys() & written.keys()
-        compared |= found.keys() - written.keys()
+        compared |= {key for key in found.keys() - written.keys() if not key.startswith("evaluate.")}
         differing += sorted(key for key in compared if found.get(key, ...) != written.get(key, ...))
     if differing:
-        told = [f"{key} {shown(found.get(key))}, not {shown(written.get(key))}" for key in differing]
+        told = [
+            f"{key} {shown(found.get(key, 'absent'))}, not {shown(written.get(key, 'absent'))}" for key in differing
+        ]
         raise InputError(
             f"{target} is of another run or stage ({some(told, 5)}), and {state.stem} would write over it; move it "
             "away, or choose another folder"
