@@ -6,7 +6,8 @@ that was stopped or killed goes on with the rows that are missing. The maps are 
 bf16 where the stage's precision has it compute in bf16: nothing is rounded on the way to the disk.
 
 A cache is only read by what it was made from: its folder is named after a hash of the encoder's weights, the images'
-size, the precision and the names of the rows' files. What was made from anything else is removed, and made anew.
+size, the precision, and the rows' files by name, length and time of change. What was made from anything else is
+removed, and made anew.
 """
 
 from __future__ import annotations
