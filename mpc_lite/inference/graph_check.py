@@ -92,7 +92,8 @@ def difference(model: ModelProto, size: str, head: str) -> str | None:
         return f"it has {shown(', '.join(sorted(odd)))}, which an exported file has not"
     if model.ir_version != like.ir_version or list(model.opset_import) != list(like.opset_import):
         found = ", ".join(f"{entry.domain} {entry.version}".strip() for entry in model.opset_import)
-        return f"it has opset {shown(found)}, expected {like.opset_import[0].version}"
+        expected = f"{like.opset_import[0].version}, IR version {like.ir_version}"
+        return f"it has opset {shown(found)}, IR version {model.ir_version}, expected {expected}"
     for kind in ("input", "output"):
         found, expected = getattr(model.graph, kind), getattr(like.graph, kind)
         if list(found) != list(expected):

@@ -388,7 +388,7 @@ CHANGES = {
     leave_the_file: "it has data_location, external_data, which",
     branch: "node 0, .* is not the",
     foreign_domain: "node 0, .* is not the",
-    foreign_opset: "it has opset 20, somebody 1, expected 20",
+    foreign_opset: "it has opset 20, somebody 1, IR version 9, expected 20, IR version 9",
     own_function: "it has functions, which",
     more_weights: "it stores what no node uses",
     weights_of_another_shape: "is not the Conv",
