@@ -132,7 +132,7 @@ def test_a_key_that_the_weights_alone_have_makes_another_run(tmp_path):
     target, other = tmp_path / "model.safetensors", load_recipe("quickstart", "smoke", {"finetune.contrast": 0.5})
     save_weights(target, MPC.build("nano"), learnt_by(other), stage="finetune")
     check_own(target, other, tmp_path / "finetune.state")
-    with pytest.raises(InputError, match=r"another run or stage \(finetune.contrast 0.5, not None\)"):
+    with pytest.raises(InputError, match=r"another run or stage \(finetune.contrast 0.5, not absent\)"):
         check_own(target, load_recipe("quickstart", "smoke"), tmp_path / "finetune.state")
 
 
